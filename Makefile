@@ -1,0 +1,67 @@
+# Needs only make, Python 3.10 or newer with venv, and a package index; everything else is set up here.
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RUNTIME ?= python3.12
+LAYER := layers/encryption_guard
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(INSTALLED): requirements-build.txt requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.10 or newer with venv was found: install one, or name it with PYTHON=..." >&2; exit 2; }
+	@echo "Setting up $(VENV) with $(PYTHON) (once)" >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --require-hashes -r requirements-build.txt
+	@$(PIP) install --require-hashes --no-build-isolation -r requirements-dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: $(INSTALLED) ## Watch an emulated cloud: buckets created, encrypted, dead-lettered
+	@$(BIN)/python -m tests.emulators.demo
+
+.PHONY: check
+check: $(INSTALLED) ## Lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: test
+test: check ## Every check and test of the project
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+.PHONY: matrix
+matrix: ## The tests on every supported Python that is installed
+	@for v in 3.10 3.11 3.12 3.13; do \
+		if python$$v -c '' 2>/dev/null; then $(MAKE) test PYTHON=python$$v VENV=.venv-$$v || exit 1; \
+		else echo "python$$v is not installed: skipped" >&2; fi; done
+
+.PHONY: bench
+bench: $(INSTALLED) ## Time ours, the official SDK and the bare limit side by side
+	@$(BIN)/python -m tests.benchmarks.put_encryption
+
+.PHONY: vectors
+vectors: $(INSTALLED) ## Make the golden signature vectors anew with the official SDK
+	@$(BIN)/python -m tests.vectors.make
+
+.PHONY: build
+build: ## build/: the layer zip (RUNTIME=python3.12) and the functions' code
+	@$(PYTHON) $(LAYER)/build.py --runtime $(RUNTIME) --output build
+
+.PHONY: lock
+lock: ## Pin the newest allowed dependencies with their hashes (needs uv)
+	uv pip compile --universal -p 3.10 --generate-hashes --no-header --no-annotate --upgrade -q pyproject.toml -o $(LAYER)/requirements.txt
+	uv pip compile --universal -p 3.10 --generate-hashes --no-header --no-annotate --upgrade -q pyproject.toml --extra cli --group dev -c $(LAYER)/requirements.txt -o requirements-dev.txt
+	uv pip compile --universal -p 3.10 --generate-hashes --no-header --no-annotate --upgrade -q requirements-build.in -o requirements-build.txt
+
+.PHONY: clean
+clean: ## Remove what was built and set up
+	rm -rf build .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,1 @@
+"""Encrypts every Alibaba Cloud OSS table bucket from the moment it exists."""
