@@ -15,12 +15,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(INSTALLED): requirements-build.txt requirements-dev.txt pyproject.toml
+$(VENV)/.dependencies: requirements-build.txt requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 or newer with venv was found: install one, or name it with PYTHON=..." >&2; exit 2; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once)" >&2
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --require-hashes -r requirements-build.txt
 	@$(PIP) install --require-hashes --no-build-isolation -r requirements-dev.txt
+	@touch $@
+
+$(INSTALLED): $(VENV)/.dependencies pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,0 +1,58 @@
+"""The ARN of a table bucket: the only thing that may become a host name or a path."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from encryption_guard.errors import InvalidEvent, quoted
+
+ACCOUNT_ID = r"[0-9]{5,20}"
+BUCKET_NAME = r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]"
+REGION = r"[a-z]{2}(?:-[a-z0-9]+)+"
+
+# Three spellings occur in the vendor's own texts; all mean OSS Tables.
+SERVICE = r"(?:osstables|oss-tables|osstable)"
+
+_ARN = re.compile(rf"acs:{SERVICE}:({REGION}):({ACCOUNT_ID}):bucket/({BUCKET_NAME})", re.ASCII)
+_CLAIMS_OSS_TABLES = re.compile(rf"\s*acs:{SERVICE}:", re.IGNORECASE)
+_NAME = re.compile(BUCKET_NAME, re.ASCII)
+
+# `<region>-internal` has to fit in one label of a host name (63 characters, RFC 1035).
+LONGEST_REGION = 54
+
+
+@dataclass(frozen=True, slots=True)
+class TableBucketArn:
+    """A table bucket, by region, owner and name; each within the alphabet of a host name."""
+
+    region: str
+    account_id: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> TableBucketArn:
+        """Read `acs:osstables:<region>:<account>:bucket/<name>` to its full length.
+
+        Raises InvalidEvent for anything else: this is what stands between an event and a host name.
+        """
+        match = _ARN.fullmatch(text)
+        if not match or len(match[1]) > LONGEST_REGION:
+            raise InvalidEvent(
+                f"{quoted(text)} is not the ARN of a table bucket: it has to read"
+                " acs:osstables:<region>:<account id>:bucket/<name>."
+            )
+        return cls(*match.groups())
+
+    def __str__(self) -> str:
+        return f"acs:osstables:{self.region}:{self.account_id}:bucket/{self.name}"
+
+
+def claims_oss_tables(text: str) -> bool:
+    """Whether a value calls itself an OSS Tables ARN; it must then be a valid one."""
+    return bool(_CLAIMS_OSS_TABLES.match(text))
+
+
+def is_bucket_name(text: str) -> bool:
+    """Whether a value is within the alphabet and length of a bucket name (3 to 63)."""
+    return bool(_NAME.fullmatch(text))

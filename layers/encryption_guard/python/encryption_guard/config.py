@@ -1,0 +1,256 @@
+"""Settings and credentials: the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+
+from encryption_guard.arn import ACCOUNT_ID, REGION
+from encryption_guard.errors import ConfigurationError, quoted
+
+NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+_QUEUE_ARN = re.compile(
+    rf"acs:mns:(?P<region>{REGION}):(?P<account_id>{ACCOUNT_ID})"
+    r":/queues/(?P<name>[A-Za-z0-9_-]{1,120})(?:/messages)?",
+    re.ASCII,
+)
+_ENDPOINT = re.compile(
+    r"https?://(?:(?:[A-Za-z0-9.-]|\{region\})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """An SMQ queue, as `acs:mns:<region>:<uid>:/queues/<name>` names it."""
+
+    region: str
+    account_id: str
+    name: str
+
+
+class Exemption(BaseModel):
+    """A bucket, or a glob of buckets, that the guard leaves alone, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bucket: NonEmpty
+    reason: NonEmpty
+    expires: date | None = None
+
+    def covers(self, bucket: str, *, on: date) -> bool:
+        """Whether it names this bucket and still counts on this day (UTC), the last included."""
+        return fnmatchcase(bucket, self.bucket) and (self.expires is None or on <= self.expires)
+
+
+def _queue_or_file(text: str) -> Queue | Path:
+    if text.startswith("file:") and len(text) > len("file:"):
+        return Path(text.removeprefix("file:"))
+    match = _QUEUE_ARN.fullmatch(text)
+    if not match:
+        raise ValueError
+    return Queue(**match.groupdict())
+
+
+def _account_ids(text: str) -> frozenset[str]:
+    accounts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(re.fullmatch(ACCOUNT_ID, account, re.ASCII) for account in accounts):
+        raise ValueError
+    return frozenset(accounts)
+
+
+def _endpoint(text: str) -> str:
+    match = _ENDPOINT.fullmatch(text)
+    if not match or int(match["port"] or 443) > 65535:
+        raise ValueError
+    return text.rstrip("/")
+
+
+class Settings(BaseModel):
+    """Everything an operator can set; the text of each field says what is allowed."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    mode: Literal["enforce", "detect"] = Field(
+        default="enforce", alias="GUARD_MODE", description="enforce or detect"
+    )
+    dead_letter_queue: Annotated[Queue | Path | None, BeforeValidator(_queue_or_file)] = Field(
+        default=None,
+        alias="GUARD_DEAD_LETTER_QUEUE",
+        description="acs:mns:<region>:<account id>:/queues/<name>, or outside Function Compute"
+        " file:<path>",
+    )
+    allowed_accounts: Annotated[frozenset[str], BeforeValidator(_account_ids)] = Field(
+        default=frozenset(),
+        alias="GUARD_ALLOWED_ACCOUNTS",
+        description="account ids of 5 to 20 digits, separated by commas",
+    )
+    addressing: Literal["path", "virtual"] = Field(
+        default="path", alias="GUARD_OSS_TABLES_ADDRESSING", description="path or virtual"
+    )
+    network: Literal["public", "internal"] = Field(
+        default="public", alias="GUARD_OSS_TABLES_NETWORK", description="public or internal"
+    )
+    oss_tables_endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = Field(
+        default=None,
+        alias="GUARD_OSS_TABLES_ENDPOINT",
+        description="http(s)://<host>[:<port>], in which {region} is filled in",
+    )
+    smq_endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = Field(
+        default=None,
+        alias="GUARD_SMQ_ENDPOINT",
+        description="http(s)://<host>[:<port>]",
+    )
+    http_timeout_seconds: float = Field(
+        default=5,
+        alias="GUARD_HTTP_TIMEOUT_SECONDS",
+        gt=0,
+        le=60,
+        description="a number of seconds above 0, at most 60",
+    )
+    max_attempts: int = Field(
+        default=4,
+        alias="GUARD_MAX_ATTEMPTS",
+        ge=1,
+        le=20,
+        description="a whole number from 1 to 20",
+    )
+
+    exemptions: tuple[Exemption, ...] = ()
+    # What was wrong with GUARD_EXEMPTIONS: logged as errors, because stopping the function for it
+    # would leave buckets unencrypted.
+    exemption_errors: tuple[str, ...] = ()
+
+    # What Function Compute says of the function itself.
+    region: str | None = Field(default=None, alias="FC_REGION", description="a region id")
+    account_id: str | None = Field(default=None, alias="FC_ACCOUNT_ID", description="an account id")
+    function_name: str | None = Field(
+        default=None, alias="FC_FUNCTION_NAME", description="a function's name"
+    )
+
+    @classmethod
+    def from_environment(
+        cls,
+        environment: Mapping[str, str] | None = None,
+        *,
+        account_id: str | None = None,
+        region: str | None = None,
+    ) -> Settings:
+        """Read the environment (or the given one); an empty variable counts as not set.
+
+        `account_id` and `region` stand in for FC_ACCOUNT_ID and FC_REGION where those are not set.
+        Raises ConfigurationError, one sentence that names the variable, its value and what is
+        allowed.
+        """
+        source = os.environ if environment is None else environment
+        known = {"FC_ACCOUNT_ID": account_id, "FC_REGION": region}
+        given = {k: v for k, v in known.items() if v} | {k: v for k, v in source.items() if v}
+        exemptions, errors = _exemptions(given)
+        try:
+            settings = cls.model_validate(
+                given | {"exemptions": exemptions, "exemption_errors": errors}
+            )
+        except ValidationError as error:
+            raise _refusal(error, given) from None
+        if settings.function_name and not isinstance(settings.dead_letter_queue, Queue):
+            raise _queue_required(given)
+        return settings
+
+
+def _refusal(error: ValidationError, given: Mapping[str, str]) -> ConfigurationError:
+    variable = str(error.errors(include_url=False)[0]["loc"][0])
+    allowed = next(f.description for f in Settings.model_fields.values() if f.alias == variable)
+    return ConfigurationError(
+        f"{variable} is {quoted(given[variable])}, but has to be {allowed}; correct the variable."
+    )
+
+
+def _queue_required(given: Mapping[str, str]) -> ConfigurationError:
+    value = given.get("GUARD_DEAD_LETTER_QUEUE")
+    found = f"is {quoted(value)}" if value else "is not set"
+    return ConfigurationError(
+        f"GUARD_DEAD_LETTER_QUEUE {found}, but on Function Compute, whose disk does not last, it"
+        " has to be acs:mns:<region>:<account id>:/queues/<name>; set the variable."
+    )
+
+
+def _exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[str, ...]]:
+    """The readable entries of GUARD_EXEMPTIONS, and a sentence for each that is not."""
+    value = text = given.get("GUARD_EXEMPTIONS", "[]")
+    try:
+        if value.startswith("file:"):
+            folder = Path(given.get("FC_FUNC_CODE_PATH", ""))
+            text = (folder / value.removeprefix("file:")).read_text("utf-8")
+        entries = TypeAdapter(list[Any]).validate_json(text)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not a JSON list"
+        return (), (
+            f"GUARD_EXEMPTIONS is {quoted(value)}, but cannot be read ({why}); nothing is exempt.",
+        )
+    kept, errors = [], []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            kept.append(Exemption.model_validate(entry))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "it"
+            errors.append(
+                f"GUARD_EXEMPTIONS, entry {number}: {quoted(where)}: {first['msg']}; the entry is"
+                ' dropped. It has to be {"bucket": glob, "reason": text, "expires": "YYYY-MM-DD"}.'
+            )
+    return tuple(kept), tuple(errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An access key, temporary if it comes with a token; it belongs to one invocation."""
+
+    access_key_id: str
+    access_key_secret: str = field(repr=False)
+    security_token: str | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.access_key_id[:4]}...)"
+
+    @classmethod
+    def read(cls, context: object = None) -> Credentials:
+        """Take `context.credentials` where there is one, else what the environment holds now.
+
+        Function Compute has dropped `context.credentials` on python3.12 and renews the environment
+        variables instead:
+        https://www.alibabacloud.com/help/en/functioncompute/fc/environment-variables
+
+        Raises ConfigurationError where neither holds an access key.
+        """
+        held = getattr(context, "credentials", None)
+        if held and held.access_key_id:
+            found = cls(held.access_key_id, held.access_key_secret, held.security_token or None)
+        else:
+            found = cls(
+                os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_ID", ""),
+                os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET", ""),
+                os.environ.get("ALIBABA_CLOUD_SECURITY_TOKEN") or None,
+            )
+        if not found.access_key_id or not found.access_key_secret:
+            raise ConfigurationError(
+                "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are not both set;"
+                " give the function a role, or set them in your shell."
+            )
+        return found

@@ -1,0 +1,238 @@
+"""The main flow: from what Function Compute hands over to an outcome for every event in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import ClassVar
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.errors import (
+    DeadEnd,
+    ForeignAccount,
+    InvalidEvent,
+    Refused,
+    Unavailable,
+    shortened,
+)
+from encryption_guard.events import Delivery, NamedBucket, open_payload
+from encryption_guard.oss_tables import OssTables, oss_request_id
+from encryption_guard.policy import Cause, Deny, Encrypt, Skip, decide
+from encryption_guard.transport import Clock, Invocation
+
+# No event is begun with less than this left: a dead letter has to fit in.
+SHORTEST_TURN_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one event ended; `outcome` is the kind, as it is logged and returned."""
+
+    outcome: ClassVar[str]
+    reason: str
+    arn: str | None = None
+    event_id: str | None = None
+    time_to_encrypt_ms: int | None = None
+    named_by: str | None = None
+    oss_request_id: str | None = None
+    status: int | None = None
+    code: str | None = None
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """The outcome in the form that is logged and returned."""
+        return {"outcome": self.outcome, **asdict(self)}
+
+
+class Encrypted(Outcome):
+    """The service confirmed the encryption that was asked for."""
+
+    __slots__ = ()
+    outcome = "encrypted"
+
+
+class AlreadyEncrypted(Outcome):
+    """AES256 was there before."""
+
+    __slots__ = ()
+    outcome = "already_encrypted"
+
+
+class KeptStronger(Outcome):
+    """The owner chose something stronger than AES256, and keeps it."""
+
+    __slots__ = ()
+    outcome = "kept_stronger"
+
+
+class Skipped(Outcome):
+    """Nothing was to be done."""
+
+    __slots__ = ()
+    outcome = "skipped"
+
+
+class Detected(Outcome):
+    """Mode `detect`: this bucket would have been encrypted."""
+
+    __slots__ = ()
+    outcome = "detected"
+
+
+class DeadLettered(Outcome):
+    """Nothing that a retry could change; the event is kept for an operator."""
+
+    __slots__ = ()
+    outcome = "dead_lettered"
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What became of one invocation's payload; failures are for the platform to retry."""
+
+    outcomes: tuple[Outcome, ...]
+    failures: tuple[Exception, ...]
+    is_array: bool
+
+    def raise_failures(self) -> None:
+        """Raise if any event is unfinished: the one exception, or one that counts them."""
+        if not self.failures:
+            return
+        if len(self.failures) == 1:
+            raise self.failures[0]
+        total = len(self.failures) + len(self.outcomes)
+        raise Unavailable(
+            f"{len(self.failures)} of {total} events are unfinished; the first: {self.failures[0]}"
+        ) from self.failures[0]
+
+
+def process_payload(
+    payload: object,
+    *,
+    invocation: Invocation,
+    tables: OssTables,
+    dead_letters: DeadLetters,
+    report: Callable[[Outcome | Exception], None],
+) -> Processed:
+    """Process every event handed in, each on its own, and report each result at once."""
+    opened = open_payload(payload)
+    results: list[Outcome | Exception] = []
+    for delivery in opened.deliveries:
+        result: Outcome | Exception
+        try:
+            if invocation.budget.remaining() < SHORTEST_TURN_SECONDS:
+                raise Unavailable("The invocation's time was over before this event's turn.")
+            result = process_event(
+                delivery, invocation=invocation, tables=tables, dead_letters=dead_letters
+            )
+        # Whatever one event ran into, bugs included, must not cost the others their turn: it is
+        # raised by the door when they are done.
+        except Exception as error:
+            result = error
+        report(result)
+        results.append(result)
+    return Processed(
+        tuple(result for result in results if isinstance(result, Outcome)),
+        tuple(result for result in results if isinstance(result, Exception)),
+        opened.is_array,
+    )
+
+
+def process_event(
+    delivery: Delivery,
+    *,
+    invocation: Invocation,
+    tables: OssTables,
+    dead_letters: DeadLetters,
+) -> Outcome:
+    """Decide, act, and keep as a dead letter what no retry can help.
+
+    Raises Unavailable when the event has to come again.
+    """
+    bucket: NamedBucket | None = None
+    try:
+        if isinstance(delivery.event, InvalidEvent):
+            raise delivery.event
+        today = invocation.clock.now().date()
+        decision = decide(delivery.event, invocation.settings, today=today)
+        bucket = decision.bucket
+        outcome = _act(decision, since=delivery.event.time, invocation=invocation, tables=tables)
+    except DeadEnd as dead_end:
+        arn = str(bucket.arn) if bucket else None
+        letter = dead_letters.write(dead_end, delivery=delivery, arn=arn)
+        outcome = DeadLettered(
+            reason=letter.reason,
+            status=letter.status,
+            code=letter.code,
+            oss_request_id=letter.oss_request_id,
+        )
+    return replace(
+        outcome,
+        event_id=shortened(delivery.event_id) if delivery.event_id else None,
+        arn=str(bucket.arn) if bucket else None,
+        named_by=bucket.named_by if bucket else None,
+    )
+
+
+def _act(
+    decision: Encrypt | Skip | Deny,
+    *,
+    since: datetime | None,
+    invocation: Invocation,
+    tables: OssTables,
+) -> Outcome:
+    match decision:
+        case Encrypt(bucket, cause):
+            return ensure_encrypted(
+                bucket.arn, cause=cause, since=since, invocation=invocation, tables=tables
+            )
+        case Skip(reason):
+            return Skipped(reason=reason)
+        case Deny(bucket):
+            raise ForeignAccount(
+                f"The bucket {bucket.arn} belongs to an account that is not the guard's own; if the"
+                " guard is to encrypt it, add the account to GUARD_ALLOWED_ACCOUNTS."
+            )
+
+
+def ensure_encrypted(
+    arn: TableBucketArn,
+    *,
+    cause: Cause,
+    since: datetime | None,
+    invocation: Invocation,
+    tables: OssTables,
+) -> Outcome:
+    """Encrypt the bucket unless it clearly is; when in doubt, encrypt.
+
+    Raises Refused and Unavailable as OssTables.put_encryption does.
+    """
+    current = tables.current_encryption(arn)
+    if current:
+        kind = AlreadyEncrypted if current.algorithm == "AES256" else KeptStronger
+        return kind(
+            reason=current.algorithm, status=current.status, oss_request_id=current.oss_request_id
+        )
+    if invocation.settings.mode == "detect":
+        return Detected(reason="would_encrypt")
+    try:
+        answer = tables.put_encryption(arn)
+    except Refused as refused:
+        # Whoever takes a bucket down may take its encryption off first.
+        if cause == "drift" and refused.reason == "not_found":
+            return Skipped(
+                reason="gone", status=refused.status, oss_request_id=refused.oss_request_id
+            )
+        raise
+    return Encrypted(
+        reason=cause,
+        time_to_encrypt_ms=_milliseconds_since(since, invocation.clock) if since else None,
+        status=answer.status,
+        oss_request_id=oss_request_id(answer),
+    )
+
+
+def _milliseconds_since(since: datetime, clock: Clock) -> int:
+    # The audit trail's clock is not ours: a bucket encrypted "before" its event took no time.
+    return max(0, round((clock.now() - since).total_seconds() * 1000))

@@ -1,0 +1,223 @@
+"""One signed request and its answer, within a time budget.
+
+What OSS Tables and SMQ have in common: an HTTP client whose time-outs bound a whole try, and the
+arithmetic of trying again. What an answer means is each service's own affair.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import httpcore
+import httpx
+
+from encryption_guard.config import Credentials, Settings
+
+CONNECT_SECONDS = 2.0
+KEEP_ALIVE_SECONDS = 60.0
+LONGEST_ANSWER = 64 * 1024
+
+# One request, its repeats and pauses included, may take this much of the time that is left: there
+# has to be some for the dead letter of a request that failed, and for saying so.
+SHARE_OF_THE_REST = 0.6
+FIRST_PAUSE_SECONDS = 0.2
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time and chance, as arguments: `now` in UTC, the rest in seconds."""
+
+    now: Callable[[], datetime] = _utc_now
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBudget:
+    """What is left of one invocation; instants are those of the monotonic clock."""
+
+    ends_at: float
+    clock: Clock
+
+    def remaining(self) -> float:
+        """Seconds left; never less than zero."""
+        return max(self.ends_at - self.clock.monotonic(), 0)
+
+    def for_one_request(self) -> float:
+        """The instant at which a request that starts now has to be over, repeats included."""
+        return self.clock.monotonic() + SHARE_OF_THE_REST * self.remaining()
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What every request of one invocation needs; only the client outlives it."""
+
+    client: httpx.Client
+    settings: Settings
+    read_credentials: Callable[[], Credentials]
+    budget: TimeBudget
+    clock: Clock
+
+    def end_of_try(self, end_of_request: float) -> float:
+        """The instant at which a try that starts now has to be over."""
+        one_try = self.clock.monotonic() + self.settings.http_timeout_seconds
+        return min(one_try, end_of_request)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A service's answer: its body is what was read of it, at most 64 KB unless asked for more."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
+def exchange(
+    client: httpx.Client,
+    request: httpx.Request,
+    *,
+    auth: httpx.Auth,
+    until: float,
+    longest: int = LONGEST_ANSWER,
+) -> Answer:
+    """Send a request once and read its answer, all before the instant `until`.
+
+    Raises httpx.TransportError if that does not work out, for whatever reason.
+    """
+    now = time.monotonic()
+    request.extensions["timeout"] = {
+        "connect": min(now + CONNECT_SECONDS, until),
+        "write": until,
+        "read": until,
+        "pool": max(until - now, 0),
+    }
+    response = client.send(request, auth=auth, stream=True)
+    try:
+        body = bytearray()
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > longest:
+                break
+        return Answer(response.status_code, response.headers, bytes(body[:longest]))
+    finally:
+        response.close()
+
+
+def pause_before_next(answer: Answer | None, *, tries: int, clock: Clock) -> float:
+    """Seconds until the next try: `Retry-After` if the service names it, else a jittered back-off.
+
+    Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    if answer is not None and "retry-after" in answer.headers:
+        asked = _retry_after(answer.headers["retry-after"], clock)
+        if asked is not None:
+            return asked
+    return clock.chance() * FIRST_PAUSE_SECONDS * 2.0 ** (tries - 1)
+
+
+def _retry_after(text: str, clock: Clock) -> float | None:
+    # Seconds or a date: RFC 9110, 10.2.3.
+    if text.isascii() and text.isdigit():
+        return float(text)
+    at = http_date(text)
+    return max((at - clock.now()).total_seconds(), 0) if at else None
+
+
+def http_date(text: str) -> datetime | None:
+    """A `Date` header's time in UTC, or None where it is not one."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+
+
+def open_client() -> httpx.Client:
+    """The one client of a process: verifies TLS, follows no redirect, asks no proxy.
+
+    Trust comes from certifi, or from `SSL_CERT_FILE` or `SSL_CERT_DIR` where they are set.
+    """
+    return httpx.Client(
+        transport=_Transport(httpx.create_ssl_context()),
+        headers={"user-agent": "oss-tables-encryption-guard", "accept-encoding": "identity"},
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+class _Transport(httpx.HTTPTransport):
+    """httpx's own transport on a pool whose time-outs are instants."""
+
+    def __init__(self, ssl_context: ssl.SSLContext) -> None:
+        super().__init__(verify=ssl_context)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl_context,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            network_backend=_InstantBackend(),
+        )
+
+
+def _seconds_until(instant: float | None) -> float | None:
+    # Zero would mean "do not wait" to a socket, and then not look like a time-out.
+    return None if instant is None else max(instant - time.monotonic(), 0.001)
+
+
+class _InstantBackend(httpcore.SyncBackend):
+    """Reads a time-out as the instant at which to stop, not as a duration.
+
+    httpx's read time-out starts again with every byte: a peer that drips its answer would hold a
+    try, and the invocation, for as long as it likes.
+    """
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        seconds = _seconds_until(timeout)
+        return _InstantStream(
+            super().connect_tcp(host, port, seconds, local_address, socket_options)
+        )
+
+
+class _InstantStream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _seconds_until(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _seconds_until(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        seconds = _seconds_until(timeout)
+        return _InstantStream(self._stream.start_tls(ssl_context, server_hostname, seconds))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
