@@ -1,4 +1,4 @@
-"""Builds what is deployed: the layer's zip and the functions' code. Needs only Python: `make build`.
+"""Builds what is deployed: the layer and the functions' code. Needs only Python: `make build`.
 
 The layer holds the locked dependencies for the runtime's Python, whatever this one is, and the
 package as it stands. The same inputs give the same bytes: Serverless Devs compares a checksum, and

@@ -1,0 +1,454 @@
+"""`make demo`: buckets are created in an emulated cloud, and the real handler deals with each.
+
+Real are the handler (in processes of its own), the HTTP, the TLS and the signatures, which the
+vendor's own signer checks. Emulated are the services that it talks to.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import alibabacloud_oss_v2 as oss
+from alibabacloud_oss_v2 import tables as oss_tables
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tests.emulators.action_trail import Shape
+from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION, EmulatedCloud, emulated_cloud
+from tests.emulators.faults import Fault, Refuse, Reset, throttle
+from tests.emulators.oss_tables import ApiCall
+
+PUT = "PutTableBucketEncryption"
+EXEMPTIONS = [{"bucket": "scratch-*", "reason": "public samples", "expires": "2099-12-31"}]
+SECONDS_ALLOWED = 60.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One cloud, and the vendor's client in the hands of the account's owner."""
+
+    cloud: EmulatedCloud
+    owner: Any
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What happens to a bucket, and how it has to end."""
+
+    bucket: str
+    story: str
+    act: Callable[[Stage, Scene], None]
+    outcome: str
+    reason: str
+    before: str | None = None
+    after: str | None = None
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def arn(self) -> str:
+        return f"acs:osstables:{REGION}:{ACCOUNT}:bucket/{self.bucket}"
+
+    @property
+    def event_id(self) -> str:
+        return f"demo-{self.bucket}"
+
+
+def create(stage: Stage, scene: Scene) -> None:
+    """The owner creates the bucket; its event follows by itself."""
+    chosen = scene.before and oss_tables.models.EncryptionConfiguration(sse_algorithm=scene.before)
+    stage.owner.create_table_bucket(
+        oss_tables.models.CreateTableBucketRequest(
+            name=scene.bucket, encryption_configuration=chosen or None
+        )
+    )
+
+
+def create_with_kms(stage: Stage, scene: Scene) -> None:
+    """The bucket is there with a key of its owner's choice, which the API does not offer yet."""
+    stage.cloud.tables.plant(scene.bucket, encryption="KMS")
+    announce(stage, scene)
+
+
+def create_by_oss(stage: Stage, scene: Scene) -> None:
+    """OSS makes a bucket for itself, under a name that nobody else may use."""
+    stage.cloud.tables.plant(scene.bucket)
+    announce(stage, scene)
+
+
+def fail_to_create(stage: Stage, scene: Scene) -> None:
+    """The audit trail also records calls that failed."""
+    announce(stage, scene, errorCode="ConflictException", responseElements={"arn": scene.arn})
+
+
+def take_the_encryption_off(stage: Stage, scene: Scene) -> None:
+    """The owner deletes the encryption of a bucket that had it."""
+    arn = stage.cloud.tables.plant(scene.bucket, encryption=scene.before)
+    request = oss_tables.models.DeleteTableBucketEncryptionRequest(table_bucket_arn=arn)
+    stage.owner.delete_table_bucket_encryption(request)
+
+
+def create_twice_told(stage: Stage, scene: Scene) -> None:
+    """One creation, two events of it."""
+    stage.cloud.tables.plant(scene.bucket)
+    announce(stage, scene)
+    announce(stage, scene)
+
+
+def announce(stage: Stage, scene: Scene, **record: object) -> None:
+    """Publish a creation event by hand, with the bucket wherever `record` puts it."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    data = {"eventName": "CreateTableBucket", "eventTime": now, "acsRegion": REGION}
+    stage.cloud.bus.publish(
+        {
+            "id": scene.event_id,
+            "source": "acs.oss",
+            "specversion": "1.0",
+            "type": "oss:ActionTrail:ApiCall",
+            "data": data | (record or {"responseElements": {"arn": scene.arn}}),
+        }
+    )
+
+
+def name_two_buckets(stage: Stage, scene: Scene) -> None:
+    """Two places of one event disagree about the bucket."""
+    named = {"responseElements": {"arn": scene.arn}, "requestParameters": {"name": "another"}}
+    announce(stage, scene, **named)
+
+
+def steer_the_host(stage: Stage, scene: Scene) -> None:
+    """An ARN that would lead a signed request to somebody else's host."""
+    arn = f"acs:osstables:evil.example#:{ACCOUNT}:bucket/{scene.bucket}"
+    announce(stage, scene, responseElements={"arn": arn})
+
+
+def name_a_foreign_bucket(stage: Stage, scene: Scene) -> None:
+    """The bucket belongs to an account that the guard is not responsible for."""
+    announce(stage, scene, responseElements={"arn": scene.arn.replace(ACCOUNT, "9" * 16)})
+
+
+def on_put(bucket: str, *effects: Refuse | Reset, always: bool = False) -> tuple[Fault, ...]:
+    """What the service does to the guard's PUT requests for this bucket."""
+    times = None if always else 1
+    return tuple(Fault(effect, operation=PUT, resource=bucket, times=times) for effect in effects)
+
+
+# In this order they appear; which place of its event names a bucket is the third column's story.
+SHAPES: dict[str, Shape] = {
+    "customers": "referencedResources",
+    "invoices": "eventSource",
+    "shipments": "subject",
+}
+ENFORCED = [
+    Scene("orders", "created through the API", create, "encrypted", "created", None, "AES256"),
+    Scene(
+        "customers", "named as in OSS's PutBucket", create, "encrypted", "created", None, "AES256"
+    ),
+    Scene("invoices", "named by its host alone", create, "encrypted", "created", None, "AES256"),
+    Scene("shipments", "named by the subject", create, "encrypted", "created", None, "AES256"),
+    Scene(
+        "payments",
+        "its event comes twice",
+        create_twice_told,
+        "encrypted",
+        "created",
+        None,
+        "AES256",
+    ),
+    Scene(
+        "returns",
+        "not visible at first",
+        create,
+        "encrypted",
+        "created",
+        None,
+        "AES256",
+        on_put("returns", Refuse(404), Refuse(404)),
+    ),
+    Scene(
+        "sensors",
+        "503, a reset, a 429",
+        create,
+        "encrypted",
+        "created",
+        None,
+        "AES256",
+        on_put("sensors", Refuse(503), Reset(), throttle(429, retry_after=1)),
+    ),
+    Scene(
+        "archive",
+        "its owner takes it off",
+        take_the_encryption_off,
+        "encrypted",
+        "drift",
+        "AES256",
+        "AES256",
+    ),
+    Scene(
+        "ledger",
+        "created with AES256",
+        create,
+        "already_encrypted",
+        "AES256",
+        "AES256",
+        "AES256",
+    ),
+    Scene("secrets", "created with KMS", create_with_kms, "kept_stronger", "KMS", "KMS", "KMS"),
+    Scene("scratch-7", "exempt until 2099", create, "skipped", "exempt: public samples"),
+    Scene("oss-managed-table-bucket", "OSS's own", create_by_oss, "skipped", "managed_by_oss"),
+    Scene("twins", "creating it failed", fail_to_create, "skipped", "call_failed"),
+    Scene(
+        "forbidden",
+        "the role may not",
+        create,
+        "dead_lettered",
+        "rejected",
+        faults=on_put(
+            "forbidden", Refuse(403, "ForbiddenException", "You have no right."), always=True
+        ),
+    ),
+    Scene(
+        "contested",
+        "409 again and again",
+        create,
+        "dead_lettered",
+        "conflict",
+        faults=on_put("contested", Refuse(409, message="Conflicting write."), always=True),
+    ),
+    Scene("vanished", "deleted at once", announce, "dead_lettered", "not_found"),
+    Scene(
+        "moved",
+        "a redirect",
+        create,
+        "dead_lettered",
+        "unexpected_redirect",
+        faults=on_put(
+            "moved",
+            Refuse(307, "TemporaryRedirect", "Go there.", {"Location": "https://evil.example/"}),
+            always=True,
+        ),
+    ),
+    Scene(
+        "partners", "another account's", name_a_foreign_bucket, "dead_lettered", "foreign_account"
+    ),
+    Scene("twofold", "two names in one event", name_two_buckets, "dead_lettered", "invalid_event"),
+    Scene("hostile", "an ARN with evil.example#", steer_the_host, "dead_lettered", "invalid_event"),
+    Scene(
+        "outage",
+        "500 for hours",
+        create,
+        "kept_by_platform",
+        "UnhandledInvocationError",
+        faults=on_put("outage", Refuse(500), always=True),
+    ),
+]
+DETECTED = [
+    Scene("preview", "mode detect", create, "detected", "would_encrypt"),
+]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a scene ended, as the function logged it, the queue holds it and the service sees it."""
+
+    outcome: str = ""
+    reason: str = ""
+    named_by: str = ""
+    milliseconds: int | None = None
+    after: str | None = None
+
+    def is_as_it_should_be(self, scene: Scene) -> bool:
+        ended = (self.outcome, self.reason, self.after)
+        return ended == (scene.outcome, scene.reason, scene.after)
+
+
+def letters_of(cloud: EmulatedCloud) -> list[dict[str, Any]]:
+    """What lies in the queue: our letters, which are base64, and the platform's own records."""
+    bodies = cloud.queue.bodies(QUEUE)
+    return [json.loads(body if body.startswith("{") else b64decode(body)) for body in bodies]
+
+
+def endings(cloud: EmulatedCloud, scenes: list[Scene]) -> Iterator[Ending]:
+    """The ending of each scene, empty as long as there is none."""
+    lines = cloud.outcomes()
+    letters = letters_of(cloud)
+    encryption = {
+        bucket.arn.name: bucket.encryption.algorithm if bucket.encryption else None
+        for bucket in cloud.tables.buckets()
+    }
+    for scene in scenes:
+        after = encryption.get(scene.bucket)
+        own = [line for line in lines if belongs_to(scene, line)]
+        kept = [letter for letter in letters if scene.arn in letter.get("requestPayload", "")]
+        if own:
+            line = own[0]
+            took = line["time_to_encrypt_ms"]
+            yield Ending(line["outcome"], line["reason"], line["named_by"] or "", took, after)
+        elif kept:
+            condition = kept[0]["requestContext"]["condition"]
+            yield Ending("kept_by_platform", condition, after=after)
+        else:
+            yield Ending(after=after)
+
+
+def belongs_to(scene: Scene, line: dict[str, Any]) -> bool:
+    """Whether a log line is about the scene's bucket, or, where it names none, its event."""
+    arn = line["arn"] or ""
+    return line["event_id"] == scene.event_id or arn == scene.arn
+
+
+COLOURS = {
+    "encrypted": "green",
+    "already_encrypted": "green",
+    "kept_stronger": "green",
+    "skipped": "cyan",
+    "detected": "cyan",
+    "dead_lettered": "yellow",
+    "kept_by_platform": "yellow",
+}
+
+
+# Column, and the width of terminal from which on it is shown.
+COLUMNS = {
+    "bucket": 0,
+    "what happens": 110,
+    "outcome": 0,
+    "reason": 0,
+    "named by": 148,
+    "took": 90,
+    "encryption": 80,
+}
+
+
+def results_table(scenes: list[Scene], ended: list[Ending], *, width: int) -> Table:
+    """One row for each bucket, with as many columns as there is room for."""
+    shown = [column for column, room in COLUMNS.items() if width >= room]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True, min_width=1)
+    for column in shown:
+        table.add_column(column, no_wrap=True, justify="right" if column == "took" else "left")
+    for scene, ending in zip(scenes, ended, strict=True):
+        took = "" if ending.milliseconds is None else f"{ending.milliseconds / 1000:.1f} s"
+        before, after = scene.before or "none", ending.after or "none"
+        cells = {
+            "bucket": Text(scene.bucket),
+            "what happens": Text(scene.story, "dim"),
+            "outcome": Text(ending.outcome, COLOURS.get(ending.outcome, "")),
+            "reason": Text(ending.reason),
+            "named by": Text(ending.named_by, "dim"),
+            "took": Text(took),
+            "encryption": Text(f"{before} → {after}" if ending.outcome else before),
+        }
+        well = Text("✓", "green") if ending.is_as_it_should_be(scene) else Text("✗", "red")
+        table.add_row(well if ending.outcome else "", *(cells[column] for column in shown))
+    return table
+
+
+def letters_table(letters: list[dict[str, Any]]) -> Table:
+    """One row for each message in the dead-letter queue."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("reason", "service said", "tries"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what an operator reads")
+    for letter in letters:
+        if "requestContext" in letter:
+            context = letter["requestContext"]
+            kept = "Function Compute gave up after its retries and kept the event."
+            table.add_row(context["condition"], "", str(context["approximateInvokeCount"]), kept)
+            continue
+        said = " ".join(str(part) for part in (letter["status"], letter["code"]) if part)
+        table.add_row(letter["reason"], said, str(letter["attempts"]), letter["detail"])
+    return table
+
+
+@contextmanager
+def owners_client(cloud: EmulatedCloud) -> Iterator[Any]:
+    """The vendor's client for OSS Tables."""
+    config = oss.config.load_default()
+    config.credentials_provider = oss.credentials.StaticCredentialsProvider(OWNER.id, OWNER.secret)
+    config.region, config.endpoint = REGION, cloud.tables.url
+    with (
+        patch.dict("os.environ", REQUESTS_CA_BUNDLE=str(cloud.certificate)),
+        oss.transport.RequestsHttpClient() as http,
+    ):
+        yield oss_tables.Client(config, http_client=http)
+
+
+def play(
+    scenes: list[Scene], *, mode: str, console: Console
+) -> tuple[list[Ending], list[dict[str, Any]]]:
+    """Play the scenes in one cloud, showing each ending as it comes."""
+
+    def shape_of(call: ApiCall) -> Shape:
+        return SHAPES.get(call.bucket or "", "responseElements")
+
+    environment = {"GUARD_MODE": mode, "GUARD_EXEMPTIONS": json.dumps(EXEMPTIONS)}
+    with (
+        emulated_cloud(environment=environment, shape_of=shape_of, instances=3) as cloud,
+        owners_client(cloud) as owner,
+        Live(console=console, refresh_per_second=8, transient=True) as live,
+    ):
+        stage = Stage(cloud, owner)
+        for scene in scenes:
+            cloud.tables.faults.add(*scene.faults)
+            scene.act(stage, scene)
+        until = time.monotonic() + SECONDS_ALLOWED
+        while True:
+            ended = list(endings(cloud, scenes))
+            live.update(results_table(scenes, ended, width=console.width))
+            if all(ending.outcome for ending in ended) or time.monotonic() > until:
+                break
+            time.sleep(0.1)
+        cloud.bus.join(timeout=SECONDS_ALLOWED)
+        return list(endings(cloud, scenes)), letters_of(cloud)
+
+
+INTRODUCTION = """\
+[bold]oss-tables-encryption-guard[/bold]: every table bucket is encrypted from the moment it exists.
+
+A cloud on this machine: OSS Tables, ActionTrail with EventBridge, Function Compute and SMQ are
+emulated on loopback. The handler is the real one, in processes of its own, over real HTTP and TLS;
+the vendor's own signer checks each of its signatures.
+"""
+
+
+def main() -> int:
+    """Play everything; 0 if each bucket ended as it should."""
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console.print(INTRODUCTION)
+    began = time.monotonic()
+    detected, _ = play(DETECTED, mode="detect", console=console)
+    enforced, letters = play(ENFORCED, mode="enforce", console=console)
+    scenes, ended = ENFORCED + DETECTED, enforced + detected
+
+    console.print(
+        Group(
+            results_table(scenes, ended, width=console.width),
+            Text(f"\nIn the dead-letter queue: {len(letters)}\n", "bold"),
+            letters_table(letters),
+        )
+    )
+    wrong = [
+        scene.bucket
+        for scene, end in zip(scenes, ended, strict=True)
+        if not end.is_as_it_should_be(scene)
+    ]
+    seconds = time.monotonic() - began
+    if wrong:
+        console.print(f"\n[red]Not as it should be: {', '.join(wrong)}.[/red]")
+        return 1
+    console.print(f"\n[green]All {len(scenes)} ended as they should[/green], in {seconds:.0f} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""OSS Tables on loopback: table buckets with state, behind the service's own authentication."""
+
+import json
+import secrets
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.emulated_service import Call, Clock, EmulatedService, RefusedError, utc_now
+from tests.emulators.faults import Faults, Refuse
+from tests.emulators.oss_tables_access import TELLING_CODES, authenticate
+from tests.emulators.oss_tables_operations import Asked, Operations
+from tests.emulators.oss_tables_requests import (
+    WRITES,
+    BucketArn,
+    Route,
+    bucket_arn,
+    check_content,
+    check_host,
+    route,
+)
+from tests.emulators.oss_tables_state import Encryption, Table, TableBucket, TableBuckets
+from tests.emulators.server import Authority
+from tests.emulators.wire import Answer, Request
+
+DEFAULT_CODES = {
+    400: "BadRequestException",
+    401: "UnauthorizedException",
+    403: "ForbiddenException",
+    404: "NotFoundException",
+    405: "MethodNotAllowedException",
+    408: "RequestTimeoutException",
+    409: "ConflictException",
+    429: "TooManyRequestsException",
+    500: "InternalServerException",
+    503: "ServiceUnavailableException",
+}
+
+
+@dataclass(frozen=True)
+class ApiCall:
+    """A call that changes something, or was meant to: what an audit trail records of it."""
+
+    operation: str
+    region: str
+    account_id: str
+    access_key_id: str
+    bucket: str | None
+    arn: str | None
+    request_id: str
+    at: datetime
+    host: str
+    path: str
+    request_body: bytes
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+class OssTables(EmulatedService):
+    """The service.
+
+    `unset`: how it answers for an encryption that was never set. `error_types`: whether the code
+    tells a skewed clock and a bad token apart from other 403s, or leaves that to the message.
+    `invisible_requests`: how often a bucket that was just created is not found yet. `on_event`
+    gets every write call of a known caller, in the request's thread, before it is answered.
+    """
+
+    server_name = "AliyunOSS"
+    request_id_header = "x-oss-request-id"
+    named_in_body = frozenset({("PUT", "/buckets")})
+
+    def __init__(
+        self,
+        *access_keys: AccessKey,
+        region: str = "cn-hangzhou",
+        unset: Literal["empty", "not_found"] = "empty",
+        error_types: Literal["telling", "generic"] = "telling",
+        invisible_requests: int = 0,
+        bucket_quota: int | None = 10,
+        on_event: Callable[[ApiCall], object] | None = None,
+        authority: Authority | None = None,
+        host_names: Sequence[str] = (),
+        faults: Faults | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        super().__init__(authority=authority, host_names=host_names, faults=faults, clock=clock)
+        self.region = region
+        self.on_event = on_event
+        self._keys = {key.id: key for key in access_keys}
+        self.error_types = error_types
+        self._state = TableBuckets()
+        self._operations = Operations(self._state, unset, invisible_requests, bucket_quota)
+
+    def admit(self, key: AccessKey) -> None:
+        """Let this key call from now on, instead of an earlier one of the same id."""
+        self._keys[key.id] = key
+
+    def plant(
+        self,
+        name: str,
+        *,
+        region: str | None = None,
+        account_id: str | None = None,
+        encryption: str | None = None,
+        kms_key_arn: str = "",
+        kind: str = "customer",
+        invisible_requests: int = 0,
+    ) -> str:
+        """Put a bucket there without an API call, with any encryption, and return its ARN.
+
+        The region is the emulator's and the account that of its first key, unless given.
+        """
+        account_id = account_id or next(iter(self._keys.values())).account_id
+        arn = bucket_arn(str(BucketArn(region or self.region, account_id, name)))
+        bucket = TableBucket(
+            arn,
+            self._clock(),
+            str(uuid.uuid4()),
+            None if encryption is None else Encryption(encryption, kms_key_arn),
+            kind,
+            invisible_requests,
+        )
+        self._state.put(bucket)
+        return str(arn)
+
+    def plant_table(
+        self, arn: str, namespace: str, name: str, *, encryption: str | None = None
+    ) -> str:
+        """Put a table into a bucket; it takes the bucket's encryption unless it has its own."""
+        bucket = bucket_arn(arn)
+        if namespace not in self._state.namespaces(bucket):
+            self._state.add_namespace(bucket, namespace)
+        own = None if encryption is None else Encryption(encryption)
+        return self._state.add_table(
+            bucket, namespace, name, created_at=self._clock(), encryption=own
+        ).arn
+
+    def hide(self, arn: str, *, requests: int) -> None:
+        """Let the bucket be not found for so many requests about it."""
+        self._state.hide(bucket_arn(arn), requests=requests)
+
+    def buckets(self) -> list[TableBucket]:
+        """All buckets of all accounts and regions, in the order of creation."""
+        return self._state.all()
+
+    def tables(self, arn: str) -> list[Table]:
+        return self._state.tables(bucket_arn(arn))
+
+    def encryption(self, arn: str) -> str | None:
+        """The algorithm that the bucket's new tables get."""
+        encryption = self._state.get(bucket_arn(arn)).encryption
+        return None if encryption is None else encryption.algorithm
+
+    def new_request_id(self) -> str:
+        return secrets.token_hex(12).upper()
+
+    def classify(self, request: Request) -> tuple[str | None, str | None]:
+        found = route(request)
+        if found is None:
+            return None, None
+        return found.operation, _bucket_name(found, request)
+
+    def perform(self, call: Call) -> Answer:
+        found = route(call.request)
+        if found is None:
+            raise RefusedError(
+                Refuse(405, message="The specified method is not allowed against this resource.")
+            )
+        bucket = found.bucket
+        key, region = authenticate(
+            call.request,
+            self._keys,
+            bucket=bucket,
+            host_region=check_host(call.request, bucket),
+            now=call.now,
+        )
+        asked = Asked(call.request, found, key, region, call.now)
+        try:
+            check_content(call.request)
+            answer = self._operations.carry_out(asked)
+        except RefusedError as error:
+            self._report(call, asked, error.refusal)
+            raise
+        self._report(call, asked, None)
+        return answer
+
+    def refused(self, refusal: Refuse, _call: Call, /) -> Answer:
+        code = refusal.code or DEFAULT_CODES.get(refusal.status, "UnknownException")
+        if self.error_types == "generic" and code in TELLING_CODES:
+            code = DEFAULT_CODES[403]
+        headers = {
+            "Content-Type": "application/json",
+            "x-oss-error-type": code,
+            "x-oss-ec": f"0000-{refusal.status:08}",
+        }
+        body = json.dumps({"message": refusal.message}).encode()
+        return Answer(refusal.status, headers | dict(refusal.headers), body)
+
+    def _report(self, call: Call, asked: Asked, refusal: Refuse | None) -> None:
+        if self.on_event is None or asked.route.operation not in WRITES:
+            return
+        event = ApiCall(
+            operation=asked.route.operation,
+            region=asked.region,
+            account_id=asked.key.account_id,
+            access_key_id=asked.key.id,
+            bucket=call.resource,
+            arn=_arn(asked, call.resource),
+            request_id=call.request_id,
+            at=call.now,
+            host=call.request.headers.get("host", ""),
+            path=call.request.path,
+            request_body=call.request.body,
+        )
+        if refusal is not None:
+            event = replace(event, error_code=refusal.code, error_message=refusal.message)
+        self.on_event(event)
+
+
+def _arn(asked: Asked, name: str | None) -> str | None:
+    if asked.route.arn is not None:
+        return asked.route.arn
+    return None if name is None else str(BucketArn(asked.region, asked.key.account_id, name))
+
+
+def _bucket_name(found: Route, request: Request) -> str | None:
+    if found.operation == "CreateTableBucket":
+        try:
+            name = json.loads(request.body)["name"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return name if isinstance(name, str) else None
+    try:
+        return None if found.bucket is None else found.bucket.name
+    except RefusedError:
+        return None

@@ -1,0 +1,143 @@
+"""The emulated services, and the guard's own parts connected to them over TLS."""
+
+from __future__ import annotations
+
+import json
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from encryption_guard.config import Credentials, Settings
+from encryption_guard.dead_letters import DeadLetters, open_destination
+from encryption_guard.enforcement import Processed, process_payload
+from encryption_guard.oss_tables import OssTables as OssTablesClient
+from encryption_guard.transport import Clock, Invocation, TimeBudget, open_client
+from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
+from tests.emulators.oss_tables import OssTables
+from tests.emulators.server import Authority
+from tests.emulators.smq import Smq
+
+AS_ROLE = Credentials(ROLE.id, ROLE.secret, ROLE.security_token)
+
+
+@dataclass
+class SkippingClock:
+    """Real time, but for sleeping: that is written down, and counts as if it had passed."""
+
+    slept: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + sum(self.slept)
+
+    def as_clock(self) -> Clock:
+        return Clock(
+            now=lambda: datetime.now(timezone.utc),
+            monotonic=self.monotonic,
+            sleep=self.sleep,
+            chance=lambda: 1.0,
+        )
+
+
+@dataclass
+class Guard:
+    """The guard against the emulated services: `process` is one invocation of it."""
+
+    tables: OssTables
+    queue: Smq
+    client: httpx.Client
+    clock: SkippingClock = field(default_factory=SkippingClock)
+    environment: dict[str, str] = field(default_factory=dict)
+    read_credentials: Callable[[], Credentials] = lambda: AS_ROLE
+    seconds: float = 60
+    logged: list[dict[str, Any]] = field(default_factory=list)
+
+    def process(self, payload: object) -> Processed:
+        clock = self.clock.as_clock()
+        invocation = Invocation(
+            client=self.client,
+            settings=Settings.from_environment(
+                {
+                    "FC_ACCOUNT_ID": ACCOUNT,
+                    "FC_REGION": REGION,
+                    "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
+                    "GUARD_OSS_TABLES_ENDPOINT": self.tables.url,
+                    "GUARD_SMQ_ENDPOINT": self.queue.url,
+                    **self.environment,
+                }
+            ),
+            read_credentials=self.read_credentials,
+            budget=TimeBudget(clock.monotonic() + self.seconds, clock),
+            clock=clock,
+        )
+        return process_payload(
+            payload,
+            invocation=invocation,
+            tables=OssTablesClient(invocation),
+            dead_letters=DeadLetters(
+                put=open_destination(invocation),
+                log_error=lambda message, **keys: self.logged.append({"message": message, **keys}),
+                function="encrypt-on-create",
+                function_request_id="request-1",
+                now=clock.now,
+            ),
+            report=lambda _result: None,
+        )
+
+    def puts(self) -> int:
+        """How many PutTableBucketEncryption requests came in."""
+        operations = [request.operation for request in self.tables.requests]
+        return operations.count("PutTableBucketEncryption")
+
+    def letters(self) -> list[dict[str, Any]]:
+        """The dead letters in the queue, oldest first."""
+        return [json.loads(b64decode(body)) for body in self.queue.bodies(QUEUE)]
+
+
+def creation_of(arn: str, **record: object) -> bytes:
+    """The creation event of a bucket, as the audit trail would tell it at its most generous."""
+    data = {
+        "eventName": "CreateTableBucket",
+        "eventTime": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "responseElements": {"arn": arn},
+    }
+    event = {
+        "id": "event-1",
+        "source": "acs.oss",
+        "specversion": "1.0",
+        "type": "oss:ActionTrail:ApiCall",
+        "data": data | record,
+    }
+    return json.dumps(event).encode()
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def trusted(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The emulators' certificate authority, trusted as an operator would have it trusted."""
+    file = authority.write(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    return file
+
+
+@pytest.fixture
+def guard(authority: Authority, trusted: Path) -> Iterator[Guard]:  # noqa: ARG001  the client trusts it
+    with (
+        OssTables(OWNER, ROLE, region=REGION, authority=authority) as tables,
+        Smq(OWNER, ROLE, queues=[QUEUE], authority=authority) as queue,
+        open_client() as client,
+    ):
+        yield Guard(tables, queue, client)

@@ -1,0 +1,256 @@
+"""The emulated ActionTrail and EventBridge: what an API call becomes and how it is delivered."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from tests.emulators.action_trail import KINDS, SHAPES, Kind, Shape, cloud_event
+from tests.emulators.event_bridge import EventBridge
+from tests.emulators.oss_tables import ApiCall
+
+NAME = "sales-lake"
+ARN = "acs:osstables:cn-hangzhou:1234567890123456:bucket/sales-lake"
+
+
+CREATED = ApiCall(
+    operation="CreateTableBucket",
+    region="cn-hangzhou",
+    account_id="1234567890123456",
+    access_key_id="AKID",
+    bucket=NAME,
+    arn=ARN,
+    request_id="6110E64B004C4034363CDC5E",
+    at=datetime(2026, 11, 22, 20, 30, 1, 250_000, tzinfo=timezone.utc),
+    host="127.0.0.1:8443",
+    path="/buckets",
+    request_body=b"",
+)
+
+
+@pytest.fixture
+def bus() -> Iterator[EventBridge]:
+    """A bus without chance: every delivery once and at once."""
+    with EventBridge(twice=0, late=0) as bus:
+        yield bus
+
+
+def places_of(value: Any, path: str = "") -> dict[str, str]:
+    """Where in the event the bucket is named, and how."""
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = dict(enumerate(value)).items()
+    else:
+        return {path: value} if NAME in str(value) else {}
+    return {
+        place: text
+        for key, inner in items
+        for place, text in places_of(inner, f"{path}.{key}".lstrip(".")).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("shape", "place", "text"),
+    [
+        ("responseElements", "data.responseElements.arn", ARN),
+        ("referencedResources", "data.referencedResources.ACS::OSS::TableBucket.0", NAME),
+        ("resourceName", "data.resourceName", NAME),
+        ("requestParameters", "data.requestParameters.name", NAME),
+        ("requestParameterJson", "data.requestParameterJson", f'{{"name": "{NAME}"}}'),
+        (
+            "eventSource",
+            "data.eventSource",
+            f"{NAME}-1234567890123456.cn-hangzhou.oss-tables.aliyuncs.com",
+        ),
+        ("subject", "subject", ARN),
+    ],
+)
+def test_a_shape_names_the_bucket_in_its_place_only(shape: Shape, place: str, text: str) -> None:
+    """The bucket's name stands at exactly one path of the event."""
+    event = cloud_event(CREATED, shape=shape)
+
+    assert places_of(event) == {place: text}
+
+
+def test_the_documented_record_is_transposed() -> None:
+    """In the shape of OSS's PutBucket record there are its keys and no others."""
+    event = cloud_event(CREATED, shape="referencedResources")
+
+    assert sorted(event["data"]) == [
+        "acsRegion",
+        "additionalEventData",
+        "eventId",
+        "eventName",
+        "eventSource",
+        "eventTime",
+        "eventType",
+        "eventVersion",
+        "isGlobal",
+        "referencedResources",
+        "requestId",
+        "serviceName",
+        "sourceIpAddress",
+        "userIdentity",
+    ]
+    assert event["data"]["eventId"] == event["data"]["requestId"]
+
+
+def test_times_are_spelt_as_documented() -> None:
+    """The envelope has China's time, its publication ends in PRC, the record has UTC."""
+    event = cloud_event(CREATED, shape="subject")
+
+    assert event["time"] == "2026-11-23T04:30:01+08:00"
+    assert event["aliyunpublishtime"] == "2026-11-23T04:30:01.250PRC"
+    assert event["data"]["eventTime"] == "2026-11-22T20:30:01Z"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_has_one_of_three_kinds(kind: Kind) -> None:
+    """The type of the event ends in what the record calls eventType."""
+    event = cloud_event(CREATED, shape="subject", kind=kind)
+
+    assert event["type"] == f"oss:ActionTrail:{kind}"
+    assert event["data"]["eventType"] == kind
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_failed_call_is_the_same_event_with_an_error(shape: Shape) -> None:
+    """Only errorCode and errorMessage tell that nothing was created."""
+    refused = replace(CREATED, error_code="ForbiddenException", error_message="No.")
+
+    failed = cloud_event(refused, shape=shape)
+
+    assert failed["data"].pop("errorCode") == "ForbiddenException"
+    assert failed["data"].pop("errorMessage") == "No."
+    assert failed == cloud_event(CREATED, shape=shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_call_that_named_no_bucket_makes_an_event_that_names_none(shape: Shape) -> None:
+    """What was refused for its lack of a name has none in any shape."""
+    event = cloud_event(replace(CREATED, bucket=None, arn=None), shape=shape)
+
+    assert "None" not in json.dumps(event)
+    assert "null" not in json.dumps(event)
+
+
+def test_drift_names_the_bucket_by_its_arn() -> None:
+    """A call on a bucket that exists has the ARN as its parameter."""
+    drift = replace(CREATED, operation="DeleteTableBucketEncryption")
+
+    event = cloud_event(drift, shape="requestParameters")
+
+    assert event["data"]["requestParameters"] == {"tableBucketARN": ARN}
+
+
+def test_a_target_gets_what_its_pattern_takes(bus: EventBridge) -> None:
+    """A rule delivers the whole event as bytes; what it does not match is not delivered."""
+    received: list[bytes] = []
+    bus.add_rule({"data": {"eventName": ["CreateTableBucket"]}}, received.append)
+    created = cloud_event(CREATED, shape="subject")
+    deleted = cloud_event(replace(CREATED, operation="DeleteTableBucket"), shape="subject")
+
+    bus.publish(created)
+    bus.publish(deleted)
+    bus.join(5)
+
+    assert [json.loads(event) for event in received] == [created]
+
+
+def delivered(seed: int) -> list[int]:
+    """The ids of a hundred events in the order of their delivery."""
+    received: list[int] = []
+    with EventBridge(seed=seed, longest_delay_seconds=0.02) as bus:
+        bus.add_rule({}, lambda event: received.append(json.loads(event)["id"]))
+        for number in range(100):
+            bus.publish({"id": number, "source": "acs.oss"})
+        bus.join(5)
+    return received
+
+
+def test_deliveries_are_at_least_once_and_in_any_order() -> None:
+    """Every event arrives, some of them twice, and not in the order of their publication."""
+    received = delivered(seed=1)
+
+    assert set(received) == set(range(100))
+    assert set(Counter(received).values()) == {1, 2}
+    assert received != sorted(received)
+
+
+def test_the_seed_decides_what_comes_twice() -> None:
+    """The same seed repeats the same events, another one repeats others."""
+    assert Counter(delivered(seed=1)) == Counter(delivered(seed=1))
+    assert Counter(delivered(seed=1)) != Counter(delivered(seed=2))
+
+
+def test_a_failed_push_is_made_again(bus: EventBridge) -> None:
+    """A target that raises gets the same bytes until it takes them."""
+    received: list[bytes] = []
+
+    def target(event: bytes) -> None:
+        received.append(event)
+        if len(received) < 3:
+            raise ConnectionError
+
+    bus.add_rule({}, target)
+
+    bus.publish({"id": "1"})
+    bus.join(5)
+
+    assert received == [b'{"id": "1"}'] * 3
+    assert bus.dropped == []
+
+
+def test_an_event_is_dropped_after_the_last_retry(bus: EventBridge) -> None:
+    """Three retries follow the first push; then the bus gives the event up."""
+    received: list[bytes] = []
+
+    def target(event: bytes) -> None:
+        received.append(event)
+        raise ConnectionError
+
+    bus.add_rule({}, target)
+
+    bus.publish({"id": "1"})
+    bus.join(5)
+
+    assert len(received) == 4
+    assert bus.dropped == [b'{"id": "1"}']
+
+
+def test_joining_a_busy_bus_times_out(bus: EventBridge) -> None:
+    """Whoever waits for deliveries that are not done is told so."""
+    gate = threading.Event()
+    bus.add_rule({}, lambda _event: gate.wait())
+    bus.publish({"id": "1"})
+
+    with pytest.raises(TimeoutError, match="1 deliveries are not done"):
+        bus.join(0.01)
+
+    gate.set()
+    bus.join(5)
+
+
+def test_several_workers_deliver_at_a_time() -> None:
+    """Two deliveries can be under way together."""
+    both = threading.Barrier(2, timeout=5)
+    with EventBridge(twice=0, late=0, workers=2) as bus:
+        bus.add_rule({}, lambda _event: both.wait())
+
+        bus.publish({"id": "1"})
+        bus.publish({"id": "2"})
+        bus.join(5)
+
+        assert bus.dropped == []
+
+
+def test_a_rule_needs_a_pattern(bus: EventBridge) -> None:
+    """What is not a pattern is refused when the rule is made."""
+    with pytest.raises(ValueError, match="expected a list"):
+        bus.add_rule({"source": "acs.oss"}, print)

@@ -1,0 +1,400 @@
+"""The emulated Function Compute: how it runs, ends, repeats and reports a function."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.emulators.function_compute import Credentials, FunctionCompute
+from tests.emulators.function_instance import LAYER, Function
+
+ECHO = "def handler(event, context): return event"
+RAISE = "def handler(event, context): raise KeyError('no such bucket')"
+HANG = """
+import time
+def handler(event, context):
+    print("waiting")
+    time.sleep(60 if event == b"hang" else 0)
+"""
+EXIT = """
+import os
+def handler(event, context):
+    print("leaving")
+    os._exit(0)
+"""
+SHOW = """
+import os, sys
+def shape(value):
+    if not hasattr(value, "__dict__"):
+        return value
+    return {key: shape(inner) for key, inner in vars(value).items()}
+def handler(event, context):
+    return {
+        "event": type(event).__name__,
+        "path": sys.path[:2],
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "context": shape(context),
+    }
+"""
+LEAVE_ONCE = """
+import os
+def handler(event, context):
+    if not os.path.exists("tried"):
+        open("tried", "w").close()
+        os._exit(1)
+"""
+COUNT = """
+import logging
+started = 0
+def initialize(context):
+    global started
+    started += 1
+def handler(event, context):
+    print("printed")
+    logging.getLogger().info("logged")
+    return started
+"""
+
+Run = Callable[..., FunctionCompute]
+
+
+@pytest.fixture
+def deploy(tmp_path: Path) -> Iterator[Run]:
+    """Deploys source code as index.py; whatever it started is stopped at the end."""
+    with ExitStack() as running:
+
+        def run(source: str, *, function: dict[str, Any] | None = None, **platform: Any) -> Any:
+            (tmp_path / "index.py").write_text(source)
+            deployed = Function(code=tmp_path, **(function or {}))
+            return running.enter_context(FunctionCompute(deployed, **platform))
+
+        yield run
+
+
+def test_a_function_gets_bytes_and_its_result_comes_back(deploy: Run) -> None:
+    """The event arrives byte for byte and what the handler returns is the result."""
+    invocation = deploy(ECHO).invoke('{"größe": 1}'.encode())
+
+    assert invocation.result == '{"größe": 1}'
+    assert invocation.error is None
+    assert invocation.condition is None
+
+
+def test_the_code_folder_comes_first_and_the_layer_second(deploy: Run, tmp_path: Path) -> None:
+    """Both are on the search path, and the code folder is the working directory."""
+    shown = json.loads(deploy(SHOW).invoke(b"").result or "")
+
+    assert shown["event"] == "bytes"
+    assert shown["path"] == [str(tmp_path), str(LAYER)]
+    assert shown["folder"] == str(tmp_path)
+
+
+def test_the_context_of_python_3_12(deploy: Run) -> None:
+    """It has neither credentials nor a service; the version belongs to the function."""
+    invocation = deploy(SHOW, function={"timeout_seconds": 7, "memory_mb": 512}).invoke(b"")
+
+    assert json.loads(invocation.result or "")["context"] == {
+        "request_id": invocation.request_id,
+        "function": {
+            "name": "encrypt-on-create",
+            "handler": "index.handler",
+            "memory": 512,
+            "timeout": 7,
+            "version_id": "LATEST",
+            "qualifier": "LATEST",
+        },
+        "region": "cn-hangzhou",
+        "account_id": "1234567890123456",
+        "log_project": "emulated-project",
+        "log_store": "emulated-store",
+        "logger": None,
+    }
+
+
+def test_the_context_of_python_3_10(deploy: Run) -> None:
+    """It has credentials and a service, and the log and the version belong to the service."""
+    invocation = deploy(SHOW, function={"runtime": "python3.10"}).invoke(b"")
+
+    assert json.loads(invocation.result or "")["context"] == {
+        "request_id": invocation.request_id,
+        "function": {
+            "name": "encrypt-on-create",
+            "handler": "index.handler",
+            "memory": 256,
+            "timeout": 10,
+        },
+        "service": {
+            "name": "",
+            "log_project": "emulated-project",
+            "log_store": "emulated-store",
+            "version_id": "LATEST",
+            "qualifier": "LATEST",
+        },
+        "credentials": {
+            "access_key_id": "STS.EmulatedKeyId",
+            "access_key_secret": "emulated-secret",
+            "security_token": "emulated-token",
+        },
+        "region": "cn-hangzhou",
+        "account_id": "1234567890123456",
+    }
+
+
+def test_the_environment_is_the_function_s_own(
+    deploy: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is what was deployed and what the platform sets, and nothing of this process."""
+    monkeypatch.setenv("GUARD_MODE", "of the test process")
+
+    invocation = deploy(SHOW, function={"environment": {"LOG_LEVEL": "INFO"}}).invoke(b"")
+
+    environment = json.loads(invocation.result or "")["environment"]
+    assert environment.keys() - {"PATH", "LD_LIBRARY_PATH", "LC_CTYPE"} == {
+        "ALIBABA_CLOUD_ACCESS_KEY_ID",
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+        "ALIBABA_CLOUD_SECURITY_TOKEN",
+        "FC_ACCOUNT_ID",
+        "FC_FUNCTION_HANDLER",
+        "FC_FUNCTION_MEMORY_SIZE",
+        "FC_FUNCTION_NAME",
+        "FC_FUNCTION_VERSION",
+        "FC_FUNC_CODE_PATH",
+        "FC_INSTANCE_ID",
+        "FC_REGION",
+        "LOG_LEVEL",
+    }
+    assert environment["FC_FUNC_CODE_PATH"] == str(tmp_path)
+
+
+def test_credentials_are_new_in_every_invocation(deploy: Run) -> None:
+    """A warm instance finds the rotated key in its environment."""
+    keys = iter(["first", "second"])
+    cloud = deploy(SHOW, credentials=lambda: Credentials(access_key_id=next(keys)))
+
+    invocations = [cloud.invoke(b""), cloud.invoke(b"")]
+
+    found = [json.loads(invocation.result or "")["environment"] for invocation in invocations]
+    assert [found["ALIBABA_CLOUD_ACCESS_KEY_ID"] for found in found] == ["first", "second"]
+    assert [invocation.cold_start for invocation in invocations] == [True, False]
+
+
+def test_the_initializer_runs_once_per_instance(deploy: Run) -> None:
+    """Warm invocations find what the initializer left."""
+    cloud = deploy(COUNT, function={"initializer": "index.initialize"})
+
+    assert [cloud.invoke(b"").result for _ in range(3)] == ["1", "1", "1"]
+
+
+def test_a_failed_initializer_fails_the_invocation(deploy: Run) -> None:
+    """Its exception is the invocation's, and the next one gets a new instance."""
+    source = f"{ECHO}\ndef initialize(context): raise OSError('no disk')"
+    cloud = deploy(source, function={"initializer": "index.initialize"})
+
+    failures = [cloud.invoke(b""), cloud.invoke(b"")]
+
+    assert [failure.error and failure.error["errorMessage"] for failure in failures] == [
+        "no disk",
+        "no disk",
+    ]
+    assert [failure.cold_start for failure in failures] == [True, True]
+
+
+def test_code_that_cannot_be_imported_fails_the_invocation(deploy: Run) -> None:
+    """The error of the import is reported as the function's."""
+    error = deploy("import no_such_package").invoke(b"").error
+
+    assert error is not None
+    assert error["errorType"] == "ModuleNotFoundError"
+
+
+def test_each_invocation_has_its_own_logs(deploy: Run) -> None:
+    """What was printed is raw, what was logged carries time, request id and level."""
+    cloud = deploy(COUNT)
+    cloud.invoke(b"")
+
+    invocation = cloud.invoke(b"")
+
+    printed, logged = invocation.logs.splitlines()
+    assert printed == "printed"
+    assert logged.endswith(f"Z {invocation.request_id} [INFO] logged")
+
+
+def test_an_exception_is_reported_and_the_instance_stays_warm(deploy: Run, tmp_path: Path) -> None:
+    """The report has message, type and the stack of the function's own frames."""
+    cloud = deploy(RAISE)
+
+    invocation, later = cloud.invoke(b""), cloud.invoke(b"")
+
+    assert invocation.result is None
+    assert invocation.condition == "UnhandledInvocationError"
+    assert invocation.error == {
+        "errorMessage": "'no such bucket'",
+        "errorType": "KeyError",
+        "stackTrace": [[f'File "{tmp_path / "index.py"}"', "line 1", "in handler", RAISE]],
+    }
+    assert not later.cold_start
+
+
+def test_a_time_out_kills_the_instance(deploy: Run) -> None:
+    """What was printed until then is kept, and the next invocation starts cold."""
+    cloud = deploy(HANG, function={"timeout_seconds": 0.5})
+
+    late, later = cloud.invoke(b"hang"), cloud.invoke(b"")
+
+    assert late.condition == "FunctionTimedOut"
+    assert late.error == {
+        "errorMessage": "Function time out after 0.5 seconds",
+        "errorType": "FunctionTimedOut",
+    }
+    assert late.logs == "waiting\n"
+    assert later.result == "null"
+    assert later.cold_start
+
+
+def test_a_process_that_leaves_is_an_unhandled_error(deploy: Run) -> None:
+    """An exit without an answer fails the invocation, and the next one starts cold."""
+    cloud = deploy(EXIT)
+
+    left, later = cloud.invoke(b""), cloud.invoke(b"")
+
+    assert left.condition == "UnhandledInvocationError"
+    assert left.error == {
+        "errorMessage": "Process exited unexpectedly before completing request",
+        "errorType": "UnhandledInvocationError",
+    }
+    assert left.logs == "leaving\n"
+    assert later.cold_start
+
+
+def test_chaos_kills_the_process_while_it_works(deploy: Run) -> None:
+    """A kill in the middle of an invocation is a death, not a time-out."""
+    cloud = deploy(HANG, chaos=lambda event: 20 if event == b"hang" else None)
+
+    killed, later = cloud.invoke(b"hang"), cloud.invoke(b"")
+
+    assert killed.condition == "UnhandledInvocationError"
+    assert killed.seconds < 5
+    assert later.error is None
+
+
+def test_a_delivery_is_retried_with_the_same_request_id(deploy: Run) -> None:
+    """Four tries are one asynchronous request."""
+    cloud = deploy(RAISE)
+
+    tries = cloud.deliver(b"{}")
+
+    assert len(tries) == 4
+    assert len({invocation.request_id for invocation in tries}) == 1
+
+
+def test_a_delivery_that_failed_to_the_end_reaches_its_destination_once(deploy: Run) -> None:
+    """The record has the documented keys and the event as it came."""
+    records: list[bytes] = []
+    cloud = deploy(RAISE, on_failure=records.append, max_retries=1)
+
+    tries = cloud.deliver(b'{"id": "1"}')
+
+    [record] = [json.loads(record) for record in records]
+    assert record.pop("timestamp") > 1_700_000_000_000
+    assert json.loads(record.pop("responsePayload")) == tries[-1].error
+    assert record == {
+        "requestContext": {
+            "requestId": tries[0].request_id,
+            "functionArn": "acs:fc:cn-hangzhou:1234567890123456:functions/encrypt-on-create",
+            "condition": "UnhandledInvocationError",
+            "approximateInvokeCount": 2,
+        },
+        "requestPayload": '{"id": "1"}',
+        "responseContext": {"statusCode": 200, "functionError": "UnhandledInvocationError"},
+    }
+
+
+def test_a_delivery_that_succeeds_in_the_end_has_no_destination(deploy: Run) -> None:
+    """A retry after a death is enough; nothing is reported as lost."""
+    records: list[bytes] = []
+    cloud = deploy(LEAVE_ONCE, on_failure=records.append)
+
+    tries = cloud.deliver(b"")
+
+    assert [invocation.error is None for invocation in tries] == [False, True]
+    assert records == []
+
+
+def test_an_asynchronous_event_has_a_limit(deploy: Run) -> None:
+    """128 KB are delivered, a byte more is refused as the service refuses it."""
+    cloud = deploy(ECHO)
+    largest = b"a" * 128 * 1024
+
+    assert cloud.deliver(largest)[-1].result == largest.decode()
+    with pytest.raises(ValueError, match="413"):
+        cloud.deliver(largest + b"a")
+
+
+def test_instances_work_at_a_time(deploy: Run) -> None:
+    """Two invocations that wait for each other both end when two instances may run."""
+    source = """
+import pathlib, time
+def handler(event, context):
+    pathlib.Path(event.decode()).touch()
+    while not (pathlib.Path("a").exists() and pathlib.Path("b").exists()):
+        time.sleep(0.01)
+"""
+    cloud = deploy(source, function={"timeout_seconds": 5}, instances=2)
+    other = threading.Thread(target=cloud.invoke, args=(b"a",))
+    other.start()
+
+    invocation = cloud.invoke(b"b")
+    other.join()
+
+    assert invocation.error is None
+
+
+def test_stopping_leaves_no_process(deploy: Run) -> None:
+    """The instance is gone and collected, and nothing can be invoked any more."""
+    cloud = deploy("import os\ndef handler(event, context): return os.getpid()")
+    process = int(cloud.invoke(b"").result or "")
+
+    cloud.stop()
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+    with pytest.raises(RuntimeError, match="stopped"):
+        cloud.invoke(b"")
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaint"),
+    [({"FC_REGION": "cn-beijing"}, "FC_REGION"), ({"LONG": "a" * 4093}, "4097 bytes")],
+)
+def test_an_environment_that_the_service_refuses(
+    environment: dict[str, str], complaint: str
+) -> None:
+    """The prefix FC_ is reserved and all variables together have 4 KB."""
+    with pytest.raises(ValueError, match=complaint):
+        Function(code=Path(), environment=environment)
+
+
+def test_an_interpreter_that_is_not_there(deploy: Run) -> None:
+    """That is no fault of the function: it reaches whoever asked for the interpreter."""
+    cloud = deploy(ECHO, function={"python": "no-such-python"})
+
+    with pytest.raises(FileNotFoundError):
+        cloud.invoke(b"")
+
+
+def test_credentials_that_cannot_be_had_leave_no_process(deploy: Run) -> None:
+    """An error in the test's own hooks reaches the test, and the next invocation starts cold."""
+    keys: list[Credentials] = []
+    cloud = deploy(ECHO, credentials=keys.pop)
+
+    with pytest.raises(IndexError):
+        cloud.invoke(b"")
+
+    keys.append(Credentials())
+    assert cloud.invoke(b"").cold_start

@@ -1,0 +1,326 @@
+"""The door of the creation function, called as Function Compute calls it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.telemetry import SERVICE, open_logger
+from functions.encrypt_on_create import index
+from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
+from tests.emulators.faults import Fault, Refuse
+from tests.integration.conftest import Guard, creation_of
+
+
+@dataclass(frozen=True)
+class FunctionContext:
+    """`context.function` of python3.12."""
+
+    name: str = "encrypt-on-create"
+    handler: str = "index.handler"
+    memory: int = 256
+    timeout: int = 30
+    version_id: str = "LATEST"
+    qualifier: str = "LATEST"
+
+
+@dataclass(frozen=True)
+class Context:
+    """FC's context of python3.12: without credentials, without service."""
+
+    request_id: str = "request-1"
+    region: str = REGION
+    account_id: str = ACCOUNT
+    function: FunctionContext = field(default_factory=FunctionContext)
+    log_project: str = "project"
+    log_store: str = "store"
+
+
+@dataclass(frozen=True)
+class HeldCredentials:
+    """`context.credentials` of python3.10."""
+
+    access_key_id: str = ROLE.id
+    access_key_secret: str = ROLE.secret
+    security_token: str | None = ROLE.security_token
+
+
+@dataclass(frozen=True)
+class ContextOfPython310(Context):
+    """The context up to python3.10, which brings the credentials along."""
+
+    credentials: HeldCredentials = field(default_factory=HeldCredentials)
+
+
+@pytest.fixture(autouse=True)
+def cold_instance() -> Iterator[None]:
+    """Every test begins and ends as a fresh process would: nothing cached, no logger set up."""
+    yield
+    index._client().close()
+    for cached in (index._client, index._settings, open_logger):
+        cached.cache_clear()
+    logging.Logger.manager.loggerDict.pop(SERVICE, None)
+
+
+@pytest.fixture
+def deployed(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Guard:
+    """The environment as template.yaml sets it, with the endpoints of the emulators."""
+    environment = {
+        "FC_FUNCTION_NAME": "encrypt-on-create",
+        "FC_ACCOUNT_ID": ACCOUNT,
+        "FC_REGION": REGION,
+        "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
+        "GUARD_OSS_TABLES_ENDPOINT": guard.tables.url,
+        "GUARD_SMQ_ENDPOINT": guard.queue.url,
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": ROLE.id,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ROLE.secret,
+        "ALIBABA_CLOUD_SECURITY_TOKEN": ROLE.security_token or "",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return guard
+
+
+def log_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+FIELDS = {
+    "outcome",
+    "reason",
+    "arn",
+    "event_id",
+    "time_to_encrypt_ms",
+    "named_by",
+    "oss_request_id",
+    "status",
+    "code",
+}
+FORMS: dict[str, Callable[[bytes], object]] = {
+    "bytes": lambda event: event,
+    "text": lambda event: event.decode(),
+    "parsed": json.loads,
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_creation_event_encrypts_the_bucket(
+    deployed: Guard, form: Callable[[bytes], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One event in, one encrypted bucket, one JSON result, one log line with the same fields."""
+    arn = deployed.tables.plant("orders")
+
+    result = json.loads(index.handler(form(creation_of(arn)), Context()))
+
+    assert deployed.tables.encryption(arn) == "AES256"
+    assert set(result) == FIELDS
+    assert (result["outcome"], result["reason"], result["arn"]) == ("encrypted", "created", arn)
+    assert (result["event_id"], result["named_by"]) == ("event-1", "responseElements")
+    assert result["time_to_encrypt_ms"] >= 0
+    (line,) = log_lines(capsys)
+    assert {key: line[key] for key in FIELDS} == result
+
+
+def test_an_array_gives_a_list_and_one_line_each(
+    deployed: Guard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each item of an array has its own outcome; the result is a list in the same order."""
+    arns = [deployed.tables.plant(name) for name in ("orders", "parts")]
+    events = b"[" + b" , ".join([creation_of(arns[0]), b"{}", creation_of(arns[1])]) + b"]"
+
+    results = json.loads(index.handler(events, Context()))
+
+    outcomes = [result["outcome"] for result in results]
+    assert outcomes == ["encrypted", "dead_lettered", "encrypted"]
+    assert [line["outcome"] for line in log_lines(capsys)] == outcomes
+    assert [letter["event"] for letter in deployed.letters()] == ["{}"]
+
+
+def test_an_unfinished_item_makes_the_platform_repeat_them_all(deployed: Guard) -> None:
+    """If one item was unavailable, the others are done first and then the invocation raises."""
+    arns = [deployed.tables.plant(name) for name in ("orders", "parts")]
+    fault = Fault(Refuse(500), operation="PutTableBucketEncryption", resource="orders")
+    deployed.tables.faults.add(fault)
+    events = b"[" + b",".join(map(creation_of, arns)) + b"]"
+
+    with pytest.raises(Unavailable, match="answered 500"):
+        index.handler(events, Context())
+
+    assert [deployed.tables.encryption(arn) for arn in arns] == [None, "AES256"]
+
+
+def test_several_unfinished_items_are_counted(deployed: Guard) -> None:
+    """The exception says how many of the events are unfinished."""
+    arns = [deployed.tables.plant(name) for name in ("orders", "parts")]
+    deployed.tables.faults.add(Fault(Refuse(500), operation="PutTableBucketEncryption"))
+
+    with pytest.raises(Unavailable, match=r"^2 of 2 events are unfinished"):
+        index.handler(b"[" + b",".join(map(creation_of, arns)) + b"]", Context())
+
+
+def test_initialize_opens_what_lasts_and_is_not_needed(deployed: Guard) -> None:
+    """After `initialize` the handler uses the client that it made."""
+    arn = deployed.tables.plant("orders")
+    index.initialize(Context())
+    client = index._client()
+
+    index.handler(creation_of(arn), Context())
+
+    assert index._client() is client
+    assert deployed.tables.encryption(arn) == "AES256"
+
+
+def test_one_connection_serves_all_invocations(deployed: Guard) -> None:
+    """GET and PUT of successive invocations, for any bucket, go over one connection."""
+    arns = [deployed.tables.plant(name) for name in ("orders", "parts", "bills")]
+
+    for arn in arns:
+        index.handler(creation_of(arn), Context())
+
+    assert len(deployed.tables.requests) == 6
+    assert deployed.tables.connections_accepted == 1
+
+
+def test_a_request_id_stays_with_its_invocation(
+    deployed: Guard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each line carries its own invocation's request id; outside of one there is none."""
+    arn = deployed.tables.plant("orders")
+
+    index.handler(creation_of(arn), Context(request_id="first"))
+    open_logger().info("between two invocations")
+    index.handler(creation_of(arn), Context(request_id="second"))
+
+    assert [line.get("request_id") for line in log_lines(capsys)] == ["first", None, "second"]
+
+
+def test_credentials_are_read_anew_for_every_invocation(
+    deployed: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warm instance signs with the credentials that the environment holds now."""
+    arn = deployed.tables.plant("orders")
+    index.handler(creation_of(arn), Context())
+
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", OWNER.id)
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OWNER.secret)
+    monkeypatch.delenv("ALIBABA_CLOUD_SECURITY_TOKEN")
+    result = json.loads(index.handler(creation_of(arn), Context()))
+
+    keys = [
+        request.headers["authorization"].partition("Credential=")[2].partition("/")[0]
+        for request in deployed.tables.requests
+    ]
+    assert keys == [ROLE.id, ROLE.id, OWNER.id]
+    assert result["outcome"] == "already_encrypted"
+
+
+def test_credentials_of_the_context_come_first(
+    deployed: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On python3.10 `context.credentials` is what signs, whatever the environment holds."""
+    arn = deployed.tables.plant("orders")
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "STS.of-the-environment")
+
+    result = json.loads(index.handler(creation_of(arn), ContextOfPython310()))
+
+    assert result["outcome"] == "encrypted"
+
+
+def test_a_missing_queue_stops_the_function(
+    deployed: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Function Compute the function does nothing until it knows where dead letters go."""
+    arn = deployed.tables.plant("orders")
+    monkeypatch.delenv("GUARD_DEAD_LETTER_QUEUE")
+
+    with pytest.raises(ConfigurationError, match=r"^GUARD_DEAD_LETTER_QUEUE is not set"):
+        index.handler(creation_of(arn), Context())
+
+    assert deployed.tables.requests == []
+
+
+def test_missing_credentials_stop_the_function(
+    deployed: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an access key one sentence says which variables are missing."""
+    arn = deployed.tables.plant("orders")
+    monkeypatch.delenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
+
+    with pytest.raises(ConfigurationError, match="ALIBABA_CLOUD_ACCESS_KEY_SECRET"):
+        index.handler(creation_of(arn), Context())
+
+
+def test_a_bad_exemption_is_logged_and_exempts_nothing(
+    deployed: Guard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An exemption without a reason is an ERROR line, and its bucket is encrypted."""
+    arn = deployed.tables.plant("orders")
+    monkeypatch.setenv("GUARD_EXEMPTIONS", '[{"bucket": "orders"}]')
+
+    index.handler(creation_of(arn), Context())
+
+    dropped, outcome = log_lines(capsys)
+    assert (dropped["level"], dropped["message"]) == ("ERROR", "exemption dropped")
+    assert outcome["outcome"] == "encrypted"
+
+
+def test_an_event_of_128_kb_ends_as_a_letter_or_an_outcome(deployed: Guard) -> None:
+    """The largest asynchronous event is processed like any other, and kept whole when it is bad."""
+    arn = deployed.tables.plant("orders")
+    padding = "x" * (128 * 1024 - len(creation_of(arn, padding="")))
+    good = creation_of(arn, padding=padding)
+    bad = b"{" + b"x" * (128 * 1024 - 1)
+
+    outcomes = [json.loads(index.handler(event, Context()))["outcome"] for event in (good, bad)]
+
+    assert outcomes == ["encrypted", "dead_lettered"]
+    assert [letter["event_encoding"] for letter in deployed.letters()] == ["gzip+base64"]
+
+
+HOSTILE = [
+    "acs:osstables:evil.com#:1234567890123456:bucket/orders",
+    "acs:osstables:cn-hangzhou.evil.com/:1234567890123456:bucket/orders",
+    "acs:osstables:cn-hangzhou:1234567890123456:bucket/../../etc",
+    "acs:osstables:cn-hangzhou:1234567890123456:bucket/a\r\nHost: evil.com",
+    "acs:osstables:cn-hangzhou:1234567890123456:bucket/orders\n",
+    "acs:osstables:cn-hangzhou:١٢٣٤٥٦٧٨٩٠:bucket/orders",
+    "acs:osstables:CN-HANGZHOU:1234567890123456:bucket/orders",
+    "acs:osstables:cn-hangzhou:1234567890123456:bucket/ORDERS",
+    "acs:osstables:cn-hangzhou@evil.com:1234567890123456:bucket/orders",
+    "acs:osstables:cn-" + "a" * 60 + ":1234567890123456:bucket/orders",
+]
+
+
+@pytest.mark.parametrize("arn", HOSTILE, ids=range(len(HOSTILE)))
+def test_an_arn_that_would_steer_the_host_is_a_letter(deployed: Guard, arn: str) -> None:
+    """A crafted ARN makes no request at all; the letter says what was wrong and keeps the event."""
+    event = creation_of(arn)
+
+    result = json.loads(index.handler(event, Context()))
+
+    assert (result["outcome"], result["reason"]) == ("dead_lettered", "invalid_event")
+    assert deployed.tables.requests == []
+    (letter,) = deployed.letters()
+    assert letter["event"].encode() == event
+    assert letter["detail"].startswith("In responseElements: ")
+    assert letter["detail"].isascii()
+
+
+def test_a_letter_can_be_handed_in_again(deployed: Guard) -> None:
+    """Once its cause is mended, a dead letter is as good as the event in it."""
+    arn = deployed.tables.plant("orders")
+    deployed.tables.faults.add(Fault(Refuse(403), operation="Put*", times=1))
+    index.handler(creation_of(arn), Context())
+    (letter,) = deployed.letters()
+
+    result = json.loads(index.handler(json.dumps(letter).encode(), Context()))
+
+    assert (result["outcome"], result["event_id"]) == ("encrypted", "event-1")
+    assert deployed.tables.encryption(arn) == "AES256"
+    assert len(deployed.queue.messages(QUEUE)) == 1
