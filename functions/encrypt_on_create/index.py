@@ -15,10 +15,10 @@ from encryption_guard.dead_letters import DeadLetters, open_destination
 from encryption_guard.enforcement import process_payload
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.telemetry import open_logger, report
-from encryption_guard.transport import Clock, Invocation, TimeBudget, open_client
+from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 
 # What lasts from one invocation to the next: connections and settings, never credentials.
-_client = functools.cache(open_client)
+_transport = functools.cache(Transport)
 
 
 @functools.cache
@@ -31,7 +31,7 @@ def _settings(account_id: str, region: str) -> Settings:
 
 def initialize(context: Any) -> None:  # noqa: ARG001  the platform's signature
     """Build what the first event would wait for; the handler works without it."""
-    _client()
+    _transport()
 
 
 def handler(event: object, context: Any) -> str:
@@ -45,7 +45,7 @@ def handler(event: object, context: Any) -> str:
     with logger.append_context_keys(request_id=context.request_id):
         settings = _settings(context.account_id, context.region)
         invocation = Invocation(
-            client=_client(),
+            transport=_transport(),
             settings=settings,
             read_credentials=functools.partial(Credentials.read, context),
             budget=budget,

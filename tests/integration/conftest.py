@@ -18,7 +18,7 @@ from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters, open_destination
 from encryption_guard.enforcement import Processed, process_payload
 from encryption_guard.oss_tables import OssTables as OssTablesClient
-from encryption_guard.transport import Clock, Invocation, TimeBudget, open_client
+from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
@@ -54,7 +54,7 @@ class Guard:
 
     tables: OssTables
     queue: Smq
-    client: httpx.Client
+    transport: httpx.BaseTransport
     clock: SkippingClock = field(default_factory=SkippingClock)
     environment: dict[str, str] = field(default_factory=dict)
     read_credentials: Callable[[], Credentials] = lambda: AS_ROLE
@@ -64,7 +64,7 @@ class Guard:
     def process(self, payload: object) -> Processed:
         clock = self.clock.as_clock()
         invocation = Invocation(
-            client=self.client,
+            transport=self.transport,
             settings=Settings.from_environment(
                 {
                     "FC_ACCOUNT_ID": ACCOUNT,
@@ -138,6 +138,6 @@ def guard(authority: Authority, trusted: Path) -> Iterator[Guard]:  # noqa: ARG0
     with (
         OssTables(OWNER, ROLE, region=REGION, authority=authority) as tables,
         Smq(OWNER, ROLE, queues=[QUEUE], authority=authority) as queue,
-        open_client() as client,
+        Transport() as transport,
     ):
-        yield Guard(tables, queue, client)
+        yield Guard(tables, queue, transport)

@@ -62,8 +62,8 @@ class ContextOfPython310(Context):
 def cold_instance() -> Iterator[None]:
     """Every test begins and ends as a fresh process would: nothing cached, no logger set up."""
     yield
-    index._client().close()
-    for cached in (index._client, index._settings, open_logger):
+    index._transport().close()
+    for cached in (index._transport, index._settings, open_logger):
         cached.cache_clear()
     logging.Logger.manager.loggerDict.pop(SERVICE, None)
 
@@ -165,14 +165,14 @@ def test_several_unfinished_items_are_counted(deployed: Guard) -> None:
 
 
 def test_initialize_opens_what_lasts_and_is_not_needed(deployed: Guard) -> None:
-    """After `initialize` the handler uses the client that it made."""
+    """After `initialize` the handler uses the transport that it made."""
     arn = deployed.tables.plant("orders")
     index.initialize(Context())
-    client = index._client()
+    transport = index._transport()
 
     index.handler(creation_of(arn), Context())
 
-    assert index._client() is client
+    assert index._transport() is transport
     assert deployed.tables.encryption(arn) == "AES256"
 
 

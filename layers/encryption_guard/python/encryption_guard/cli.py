@@ -19,7 +19,7 @@ from encryption_guard.enforcement import DeadLettered, Processed, process_payloa
 from encryption_guard.errors import GuardError
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.telemetry import open_logger, report
-from encryption_guard.transport import Clock, Invocation, TimeBudget, open_client
+from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 
 # Nobody stops an operator's command, but it should not seem to hang either.
 LONGEST_RUN_SECONDS = 120.0
@@ -71,7 +71,7 @@ def enforce(event_or_arn: str, account: str | None, output: str) -> None:
         _misuse(str(error))
     _print(processed, output)
     for letter in letters:
-        click.echo(letter)
+        click.echo(_plain_json(letter))
     for failure in processed.failures:
         click.echo(f"encryption-guard: {failure}", err=True)
     dead = any(isinstance(outcome, DeadLettered) for outcome in processed.outcomes)
@@ -97,13 +97,13 @@ def _payload(event_or_arn: str, account: str | None) -> tuple[bytes, str | None]
         _misuse(f"{event_or_arn} cannot be read: {error.strerror}.")
 
 
-def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[str]]:
+def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[object]]:
     clock = Clock()
     logger = open_logger(sys.stderr)
-    letters: list[str] = []
-    with open_client() as client:
+    letters: list[object] = []
+    with Transport() as transport:
         invocation = Invocation(
-            client=client,
+            transport=transport,
             settings=settings,
             read_credentials=Credentials.read,
             budget=TimeBudget(clock.monotonic() + LONGEST_RUN_SECONDS, clock),
@@ -118,7 +118,7 @@ def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[str]]:
             dead_letters=DeadLetters(
                 put=open_destination(invocation)
                 if settings.dead_letter_queue
-                else lambda letter: letters.append(letter.decode()),
+                else lambda letter: letters.append(json.loads(letter)),
                 log_error=logger.error,
                 function="encryption-guard enforce",
                 function_request_id=str(uuid.uuid4()),
@@ -129,20 +129,28 @@ def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[str]]:
     return processed, letters
 
 
+def _plain_json(value: object) -> str:
+    """JSON in printable ASCII: what an event or a service says must not steer the terminal."""
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
 def _print(processed: Processed, output: str) -> None:
     if output == "json":
         for outcome in processed.outcomes:
-            click.echo(json.dumps(outcome.as_dict()))
+            click.echo(_plain_json(outcome.as_dict()))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("bucket", "outcome", "reason", "status", "OSS request id", box=None)
+    table = Table(box=None)
+    for heading in ("bucket", "outcome", "reason", "status", "OSS request id"):
+        table.add_column(heading, overflow="fold")
     for outcome in processed.outcomes:
         answered = " ".join(str(part) for part in (outcome.status, outcome.code) if part)
         cells = (outcome.arn, outcome.outcome, outcome.reason, answered, outcome.oss_request_id)
-        # Escaped: what a service or an event says must not steer the terminal.
+        # Escaped, for the same reason.
         table.add_row(*(ascii(cell)[1:-1] if cell else "-" for cell in cells))
     if processed.outcomes:
-        console = Console(markup=False, highlight=False)
-        console.print(table, soft_wrap=not console.is_terminal)
+        # A file or a pipe has no width to fit in.
+        width = None if sys.stdout.isatty() else 240
+        Console(width=width, markup=False, highlight=False).print(table)

@@ -46,6 +46,13 @@ class Queue:
     name: str
 
 
+def _day(value: object) -> date:
+    # A typing error must not become another day than the one that was meant.
+    if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
+        raise ValueError("not a day in the form YYYY-MM-DD")
+    return date.fromisoformat(value)
+
+
 class Exemption(BaseModel):
     """A bucket, or a glob of buckets, that the guard leaves alone, and why."""
 
@@ -53,7 +60,7 @@ class Exemption(BaseModel):
 
     bucket: NonEmpty
     reason: NonEmpty
-    expires: date | None = None
+    expires: Annotated[date, BeforeValidator(_day)] | None = None
 
     def covers(self, bucket: str, *, on: date) -> bool:
         """Whether it names this bucket and still counts on this day (UTC), the last included."""
@@ -81,6 +88,15 @@ def _endpoint(text: str) -> str:
     if not match or int(match["port"] or 443) > 65535:
         raise ValueError
     return text.rstrip("/")
+
+
+def _in_the_form(pattern: str) -> BeforeValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError
+        return text
+
+    return BeforeValidator(check)
 
 
 class Settings(BaseModel):
@@ -118,14 +134,14 @@ class Settings(BaseModel):
         alias="GUARD_SMQ_ENDPOINT",
         description="http(s)://<host>[:<port>]",
     )
-    http_timeout_seconds: float = Field(
+    http_timeout_seconds: Annotated[float, _in_the_form(r"[0-9]+(?:\.[0-9]+)?")] = Field(
         default=5,
         alias="GUARD_HTTP_TIMEOUT_SECONDS",
         gt=0,
         le=60,
         description="a number of seconds above 0, at most 60",
     )
-    max_attempts: int = Field(
+    max_attempts: Annotated[int, _in_the_form(r"[0-9]+")] = Field(
         default=4,
         alias="GUARD_MAX_ATTEMPTS",
         ge=1,
@@ -139,8 +155,12 @@ class Settings(BaseModel):
     exemption_errors: tuple[str, ...] = ()
 
     # What Function Compute says of the function itself.
-    region: str | None = Field(default=None, alias="FC_REGION", description="a region id")
-    account_id: str | None = Field(default=None, alias="FC_ACCOUNT_ID", description="an account id")
+    region: Annotated[str | None, _in_the_form(REGION)] = Field(
+        default=None, alias="FC_REGION", description="a region id such as cn-hangzhou"
+    )
+    account_id: Annotated[str | None, _in_the_form(ACCOUNT_ID)] = Field(
+        default=None, alias="FC_ACCOUNT_ID", description="an account id of 5 to 20 digits"
+    )
     function_name: str | None = Field(
         default=None, alias="FC_FUNCTION_NAME", description="a function's name"
     )
@@ -241,7 +261,8 @@ class Credentials:
         """
         held = getattr(context, "credentials", None)
         if held and held.access_key_id:
-            found = cls(held.access_key_id, held.access_key_secret, held.security_token or None)
+            token = getattr(held, "security_token", None)
+            found = cls(held.access_key_id, held.access_key_secret, token or None)
         else:
             found = cls(
                 os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_ID", ""),

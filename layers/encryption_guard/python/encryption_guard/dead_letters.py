@@ -22,10 +22,9 @@ from encryption_guard.errors import (
     DeadEnd,
     LetterNotWritten,
     Reason,
-    Unavailable,
     shortened,
 )
-from encryption_guard.events import Delivery
+from encryption_guard.payloads import Delivery
 from encryption_guard.transport import Invocation
 
 # SMQ takes 64 KB and a base64 body is a third longer: this leaves room for the XML around it.
@@ -59,6 +58,10 @@ class DeadLetter(BaseModel):
     redrives: int = Field(ge=0)
     at: str
 
+    def body(self) -> bytes:
+        """The letter as it is written."""
+        return self.model_dump_json().encode()
+
 
 def letter_id(delivery: Delivery, reason: Reason) -> str:
     """The same for a repeat of the same event with the same result."""
@@ -74,7 +77,7 @@ def fit(letter: DeadLetter, raw: bytes) -> DeadLetter:
     """
     for encoding, text in _encodings(raw):
         filled = letter.model_copy(update={"event": text, "event_encoding": encoding})
-        if len(text) <= LARGEST_LETTER and len(filled.model_dump_json()) <= LARGEST_LETTER:
+        if len(text) <= LARGEST_LETTER and len(filled.body()) <= LARGEST_LETTER:
             return filled
     lost = f" The event is too large: {len(raw)} bytes, sha256 {sha256(raw).hexdigest()}."
     return letter.model_copy(update={"detail": letter.detail + lost})
@@ -91,8 +94,8 @@ def _encodings(raw: bytes) -> Iterator[tuple[Encoding, str]]:
 class DeadLetters:
     """Writes the letters of one invocation.
 
-    `put` takes a letter's bytes and raises Unavailable or OSError unless they are safe; `log_error`
-    is the last resort: a constant message and keys.
+    `put` takes a letter's bytes and raises unless they are safe; `log_error` is the last resort: a
+    constant message and keys.
     """
 
     put: Callable[[bytes], None]
@@ -135,8 +138,9 @@ class DeadLetters:
         if delivery.raw and not letter.event:
             self._log_in_chunks(letter, delivery.raw)
         try:
-            self.put(letter.model_dump_json().encode())
-        except (Unavailable, OSError) as error:
+            self.put(letter.body())
+        # Whatever kept the letter from being written, it has to be in the log.
+        except Exception as error:
             self.log_error("dead letter not written", dead_letter=letter.model_dump())
             raise LetterNotWritten(
                 f"The dead letter {letter.id} was not written: {error}"
@@ -167,7 +171,7 @@ def open_destination(invocation: Invocation) -> Callable[[bytes], None]:
                 SmqQueue(queue, invocation).send(letter)
             case Path() as path:
                 append_line(path, letter)
-            case None:
+            case _:
                 raise ConfigurationError(
                     "GUARD_DEAD_LETTER_QUEUE is not set; set it to"
                     " acs:mns:<region>:<account id>:/queues/<name> or file:<path>."

@@ -17,8 +17,9 @@ from encryption_guard.errors import (
     Unavailable,
     shortened,
 )
-from encryption_guard.events import Delivery, NamedBucket, open_payload
+from encryption_guard.events import NamedBucket
 from encryption_guard.oss_tables import OssTables, oss_request_id
+from encryption_guard.payloads import Delivery, open_payload
 from encryption_guard.policy import Cause, Deny, Encrypt, Skip, decide
 from encryption_guard.transport import Clock, Invocation
 
@@ -189,10 +190,10 @@ def _act(
             )
         case Skip(reason):
             return Skipped(reason=reason)
-        case Deny(bucket):
+        case _:
             raise ForeignAccount(
-                f"The bucket {bucket.arn} belongs to an account that is not the guard's own; if the"
-                " guard is to encrypt it, add the account to GUARD_ALLOWED_ACCOUNTS."
+                f"The bucket {decision.bucket.arn} belongs to an account that is not the guard's"
+                " own; if the guard is to encrypt it, add the account to GUARD_ALLOWED_ACCOUNTS."
             )
 
 

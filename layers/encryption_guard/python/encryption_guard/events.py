@@ -1,4 +1,4 @@
-"""From the bytes Function Compute hands over to the event in them, and to the bucket it names.
+"""An event of the audit trail, and the bucket that it names.
 
 No public sample of a CreateTableBucket event exists, and the record of OSS's own PutBucket carries
 neither requestParameters nor responseElements: so every place that may name the bucket is read
@@ -8,10 +8,7 @@ https://www.alibabacloud.com/help/doc-detail/293590.htm
 
 from __future__ import annotations
 
-import json
 import re
-import zlib
-from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -38,18 +35,13 @@ from encryption_guard.arn import (
 )
 from encryption_guard.errors import InvalidEvent, quoted
 
-# An array of FC records of dead letters of arrays is far more than anything that occurs.
-DEEPEST_WRAPPING = 8
-# Against a dead letter that was made to unpack without end.
-LARGEST_EVENT = 4 * 1024 * 1024
-
 _HOST = re.compile(
     rf"(?P<name>{BUCKET_NAME})-(?P<account_id>{ACCOUNT_ID})\.(?P<region>{REGION}?)(?:-internal)?"
     r"\.oss-tables\.aliyuncs\.com(?::[0-9]+)?",
     re.ASCII,
 )
 _SUBJECT = re.compile(rf".*:{ACCOUNT_ID}:([^:]*)", re.ASCII)
-_PATH_ARN = re.compile(r"/buckets/(acs:[^/]*/[^/]*)")
+_PATH_ARN = re.compile(r"/buckets/(acs:[^/]*/[^/]*)", re.IGNORECASE)
 
 
 def _text(value: object) -> str | None:
@@ -62,7 +54,7 @@ def _text(value: object) -> str | None:
 Text = Annotated[str | None, BeforeValidator(_text)]
 
 
-class _Foreign(BaseModel):
+class Foreign(BaseModel):
     """What others write: unknown keys are passed over, known ones count in any casing."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -76,7 +68,7 @@ class _Foreign(BaseModel):
         return {key.lower(): item for key, item in reversed(value.items())}
 
 
-class _Record(_Foreign):
+class Record(Foreign):
     """An ActionTrail management event: https://www.alibabacloud.com/help/doc-detail/28819.html ."""
 
     eventname: Annotated[str, StringConstraints(min_length=1)]
@@ -95,27 +87,6 @@ class _Record(_Foreign):
     requestparameterjson: Any = None
 
 
-class _Envelope(_Foreign):
-    """Whatever may be handed in, told apart by which keys are there."""
-
-    # A CloudEvent: https://alibabacloud.com/help/en/doc-detail/181428.html
-    id: Text = None
-    source: Text = None
-    subject: Text = None
-    aliyunregionid: Text = None
-    aliyunaccountid: Text = None
-    data: Any = None
-    # A bare ActionTrail record.
-    eventid: Text = None
-    # What FC sends to a destination: https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
-    requestpayload: Any = None
-    # A dead letter of ours.
-    version: Any = None
-    event: Any = None
-    event_encoding: Any = None
-    redrives: Any = None
-
-
 @dataclass(frozen=True, slots=True)
 class BucketEvent:
     """One event of the audit trail, not yet judged."""
@@ -123,25 +94,11 @@ class BucketEvent:
     name: str
     time: datetime | None
     failed: bool
-    record: _Record
+    record: Record
     subject: str | None
     # Where the record itself does not tell them.
     region: str | None
     account_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """The innermost event that was handed in: its bytes, and what could be read of them.
-
-    `source` and `event_id` identify it, so that a repeat is known as one.
-    """
-
-    raw: bytes
-    redrives: int
-    source: str | None
-    event_id: str | None
-    event: BucketEvent | InvalidEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,21 +109,43 @@ class NamedBucket:
     named_by: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What one invocation was handed: `is_array` if it was, at its innermost, a list of events."""
+def read_event(
+    record: object | bytes,
+    *,
+    subject: str | None,
+    region: str | None,
+    account_id: str | None,
+) -> BucketEvent:
+    """Read an ActionTrail record, as JSON or parsed; the rest is what its envelope tells.
 
-    deliveries: tuple[Delivery, ...]
-    is_array: bool
-
-
-def open_payload(event: object) -> Payload:
-    """Read what a handler may be given: bytes, or the same as text or as parsed JSON.
-
-    Wrappings (arrays, FC's destination records, our own dead letters) are taken off; what cannot be
-    read becomes a delivery whose event is the InvalidEvent that says why.
+    Raises InvalidEvent unless the record has an eventName.
     """
-    return _open(_as_bytes(event), redrives=0, depth=0)
+    try:
+        if isinstance(record, bytes):
+            read = Record.model_validate_json(record)
+        else:
+            read = Record.model_validate(mapping(record))
+    except ValidationError:
+        raise InvalidEvent("There is no record with an eventName (a text) in the event.") from None
+    own_account = read.recipientaccountid or next(strings(read.useridentity, "accountid"), None)
+    return BucketEvent(
+        name=read.eventname,
+        time=_time(read.eventtime),
+        failed=bool(read.errorcode or read.errormessage),
+        record=read,
+        subject=subject,
+        region=read.acsregion or region,
+        account_id=own_account or account_id,
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        # Python 3.10 does not know the Z.
+        at = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
 def find_bucket(
@@ -232,12 +211,12 @@ def _complete(
 
 
 def _in_response_elements(event: BucketEvent) -> Iterator[str]:
-    return _strings(event.record.responseelements, "arn", "tablebucketarn")
+    return strings(event.record.responseelements, "arn", "tablebucketarn")
 
 
 def _in_referenced_resources(event: BucketEvent) -> Iterator[str]:
     groups = []
-    for kind, names in _mapping(event.record.referencedresources).items():
+    for kind, names in mapping(event.record.referencedresources).items():
         listed = names if isinstance(names, list) else [names]
         groups.append((kind, [name for name in listed if isinstance(name, str)]))
     return _preferring_buckets(groups)
@@ -271,9 +250,9 @@ def _in_request_parameter_json(event: BucketEvent) -> Iterator[str]:
 
 
 def _request(parameters: object) -> Iterator[str]:
-    yield from _strings(parameters, "tablebucketarn", "name", "bucketname")
-    for url in _strings(parameters, "uri", "url"):
-        match = _PATH_ARN.search(unquote(url.partition("?")[0]))
+    yield from strings(parameters, "tablebucketarn", "name", "bucketname")
+    for url in strings(parameters, "uri", "url"):
+        match = _PATH_ARN.search(unquote(re.split(r"[?#]", url, maxsplit=1)[0]))
         if match:
             yield match[1]
 
@@ -287,10 +266,12 @@ def _in_event_source(event: BucketEvent) -> Iterator[str]:
 def _in_subject(event: BucketEvent) -> Iterator[str]:
     subject = event.subject or ""
     match = _SUBJECT.fullmatch(subject)
-    if claims_oss_tables(subject):
-        yield subject
-    elif match:
+    # `acs:osstables:<region>:<uid>:<bucket>` is what OSS's own subjects would be for a table
+    # bucket: the second form, and no ARN gone wrong.
+    if match and is_bucket_name(match[1]):
         yield match[1]
+    elif claims_oss_tables(subject):
+        yield subject
 
 
 PLACES: Final[tuple[tuple[str, Callable[[BucketEvent], Iterator[str]]], ...]] = (
@@ -304,7 +285,7 @@ PLACES: Final[tuple[tuple[str, Callable[[BucketEvent], Iterator[str]]], ...]] = 
 )
 
 
-def _mapping(value: object) -> dict[str, object]:
+def mapping(value: object) -> dict[str, object]:
     """An object, or the JSON text of one; anything else is as good as absent."""
     if isinstance(value, str):
         try:
@@ -314,163 +295,9 @@ def _mapping(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _strings(place: object, *keys: str) -> Iterator[str]:
-    """The strings under these keys (given in lower case), in whatever casing they stand."""
-    for key, value in _mapping(place).items():
-        if key.lower() in keys and isinstance(value, str):
-            yield value
-
-
-# Taking off the wrappings.
-
-
-def _as_bytes(event: object) -> bytes:
-    if isinstance(event, (bytes, bytearray, memoryview)):
-        return bytes(event)
-    if isinstance(event, str):
-        return event.encode("utf-8", "surrogatepass")
-    return json.dumps(event, default=str).encode()
-
-
-def _open(raw: bytes, *, redrives: int, depth: int) -> Payload:
-    envelope = None
-    try:
-        if depth > DEEPEST_WRAPPING:
-            raise InvalidEvent(f"The event is wrapped more than {DEEPEST_WRAPPING} times.")
-        if raw.lstrip(b" \t\r\n")[:1] == b"[":
-            return _open_array(raw, redrives=redrives, depth=depth)
-        envelope = _Envelope.model_validate_json(raw)
-        if envelope.requestpayload is not None:
-            inner = _requested(envelope.requestpayload)
-            return _open(inner, redrives=redrives, depth=depth + 1)
-        if envelope.event is not None and envelope.event_encoding is not None:
-            inner, counted = _lettered(envelope)
-            return _open(inner, redrives=max(redrives, counted), depth=depth + 1)
-        event: BucketEvent | InvalidEvent = _read(envelope, raw)
-    except InvalidEvent as error:
-        event = error
-    except ValidationError as error:
-        why = error.errors(include_url=False, include_input=False)[0]["msg"]
-        event = InvalidEvent(f"The event is not a JSON object: {why}.")
-    return Payload((_deliver(raw, redrives, envelope, event),), is_array=False)
-
-
-def _open_array(raw: bytes, *, redrives: int, depth: int) -> Payload:
-    try:
-        items = _slices(raw.decode())
-    except (ValueError, RecursionError) as error:
-        raise InvalidEvent(f"The event is not a JSON array: {error}.") from None
-    if not items:
-        event = InvalidEvent("The event is an empty array.")
-        return Payload((_deliver(raw, redrives, None, event),), is_array=True)
-    opened = (_open(item.encode(), redrives=redrives, depth=depth + 1) for item in items)
-    return Payload(tuple(d for payload in opened for d in payload.deliveries), is_array=True)
-
-
-def _slices(text: str) -> list[str]:
-    """The items of a JSON array, each as the exact piece of text that it is."""
-    decoder = json.JSONDecoder()
-    at = _skip_space(text, text.index("[") + 1)
-    items: list[str] = []
-    if text[at : at + 1] == "]":
-        end = at
-    else:
-        while True:
-            _, end = decoder.raw_decode(text, at)
-            items.append(text[at:end])
-            end = _skip_space(text, end)
-            if text[end : end + 1] != ",":
-                break
-            at = _skip_space(text, end + 1)
-    if text[end : end + 1] != "]" or text[end + 1 :].strip(" \t\r\n"):
-        raise ValueError(f"expected ',' or ']' at character {end}")
-    return items
-
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-
-def _skip_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
-
-
-def _requested(payload: object) -> bytes:
-    if not isinstance(payload, str) or not payload:
-        raise InvalidEvent("The destination record's requestPayload is not a text with an event.")
-    return payload.encode("utf-8", "surrogatepass")
-
-
-def _lettered(letter: _Envelope) -> tuple[bytes, int]:
-    """The event in a dead letter of ours, and how often it was sent again."""
-    if letter.version != 1:
-        raise InvalidEvent(
-            f"It looks like a dead letter of version {quoted(str(letter.version)[:9])}; this guard"
-            " reads version 1."
-        )
-    redrives = max(letter.redrives, 0) if isinstance(letter.redrives, int) else 0
-    if not isinstance(letter.event, str) or not letter.event:
-        raise InvalidEvent("The dead letter holds no event: it was too large, see the log.")
-    if letter.event_encoding == "utf-8":
-        return letter.event.encode(), redrives
-    try:
-        packed = b64decode(letter.event, validate=True)
-        if letter.event_encoding == "base64":
-            return packed, redrives
-        if letter.event_encoding == "gzip+base64":
-            return _unpack(packed), redrives
-    except (ValueError, zlib.error) as error:
-        raise InvalidEvent(f"The dead letter's event cannot be decoded: {error}.") from None
-    raise InvalidEvent(
-        f"The dead letter's encoding {quoted(str(letter.event_encoding))} is not known."
-    )
-
-
-def _unpack(packed: bytes) -> bytes:
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
-    event = unpacker.decompress(packed, LARGEST_EVENT)
-    if not unpacker.eof:
-        raise ValueError(f"cut short, or more than {LARGEST_EVENT} bytes")
-    return event
-
-
-def _read(envelope: _Envelope, raw: bytes) -> BucketEvent:
-    try:
-        if envelope.data is not None:
-            record = _Record.model_validate(_mapping(envelope.data))
-        else:
-            record = _Record.model_validate_json(raw)
-    except ValidationError:
-        where = "data" if envelope.data is not None else "the event"
-        raise InvalidEvent(f"There is no record with an eventName (a text) in {where}.") from None
-    account_ids = _strings(record.useridentity, "accountid")
-    return BucketEvent(
-        name=record.eventname,
-        time=_time(record.eventtime),
-        failed=bool(record.errorcode or record.errormessage),
-        record=record,
-        subject=envelope.subject,
-        region=record.acsregion or envelope.aliyunregionid,
-        account_id=record.recipientaccountid or next(account_ids, None) or envelope.aliyunaccountid,
-    )
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        # Python 3.10 does not know the Z.
-        at = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
-
-
-def _deliver(
-    raw: bytes,
-    redrives: int,
-    envelope: _Envelope | None,
-    event: BucketEvent | InvalidEvent,
-) -> Delivery:
-    if envelope is None:
-        return Delivery(raw, redrives, source=None, event_id=None, event=event)
-    record_id = next(_strings(envelope.data, "eventid"), envelope.eventid)
-    return Delivery(raw, redrives, envelope.source, envelope.id or record_id, event)
+def strings(place: object, *keys: str) -> Iterator[str]:
+    """The texts under these keys (given in lower case), in whatever casing they stand."""
+    for key, value in mapping(place).items():
+        text = _text(value)
+        if key.lower() in keys and text:
+            yield text

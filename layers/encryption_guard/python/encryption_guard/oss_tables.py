@@ -30,6 +30,7 @@ from encryption_guard.transport import (
     Invocation,
     exchange,
     http_date,
+    new_request,
     pause_before_next,
 )
 
@@ -253,7 +254,7 @@ class OssTables:
         self, method: str, arn: TableBucketArn, *, until: float, content: bytes = b""
     ) -> Answer:
         base_url = _base_url(arn, self._invocation.settings)
-        request = self._invocation.client.build_request(
+        request = new_request(
             method,
             f"{base_url}/buckets/{quote(str(arn), safe='')}/encryption",
             content=content,
@@ -272,7 +273,7 @@ class OssTables:
             now=self._now,
         )
         return exchange(
-            self._invocation.client,
+            self._invocation.transport,
             request,
             auth=auth,
             until=self._invocation.end_of_try(until),

@@ -19,7 +19,7 @@ import httpx
 
 from encryption_guard.config import Credentials, Queue, Settings
 from encryption_guard.errors import Unavailable, quoted
-from encryption_guard.transport import Answer, Invocation, exchange, pause_before_next
+from encryption_guard.transport import Answer, Invocation, exchange, new_request, pause_before_next
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -74,7 +74,7 @@ class SmqAuth(httpx.Auth):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as SMQ hands it out; its body as it lies there, base64 or not.
+    """A message as SMQ hands it out; its body as it is stored, base64 or not.
 
     `receipt_handle` is what deletes it: only a received message has one, a peeked one has none.
     """
@@ -130,9 +130,14 @@ class SmqQueue:
             return []
         if answer.status != 200:
             raise self._refusal(answer)
-        # From the queue's own service over verified TLS, and expat bounds entity expansion itself.
-        root = ElementTree.fromstring(answer.body)  # noqa: S314
-        return [_message(element) for element in root.iter(f"{{{NAMESPACE}}}Message")]
+        try:
+            # The queue's own service, over verified TLS; and expat bounds entity expansion itself.
+            root = ElementTree.fromstring(answer.body)  # noqa: S314
+            return [_message(element) for element in root.iter(f"{{{NAMESPACE}}}Message")]
+        except (ElementTree.ParseError, ValueError) as error:
+            raise Unavailable(
+                f"The queue {self._name} gave an unreadable answer: {error}."
+            ) from error
 
     def _request(
         self, method: str, query: str, *, content: bytes = b"", longest: int = 64 * 1024
@@ -169,10 +174,9 @@ class SmqQueue:
             # The base64 of the hex digits, not of the digest, as the vendor's client has it.
             hex_digits = md5(content, usedforsecurity=False).hexdigest()
             headers["content-md5"] = b64encode(hex_digits.encode()).decode()
-        client = self._invocation.client
         return exchange(
-            client,
-            client.build_request(method, self._url + query, content=content, headers=headers),
+            self._invocation.transport,
+            new_request(method, self._url + query, content=content, headers=headers),
             auth=SmqAuth(self._invocation.read_credentials(), now=self._invocation.clock.now),
             until=self._invocation.end_of_try(until),
             longest=longest,

@@ -21,6 +21,8 @@ from encryption_guard.config import Credentials, Settings
 
 CONNECT_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 60.0
+# What is read is raw: an answer that was compressed all the same would be unreadable.
+COMMON_HEADERS = {"user-agent": "oss-tables-encryption-guard", "accept-encoding": "identity"}
 LONGEST_ANSWER = 64 * 1024
 
 # One request, its repeats and pauses included, may take this much of the time that is left: there
@@ -61,9 +63,9 @@ class TimeBudget:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What every request of one invocation needs; only the client outlives it."""
+    """What every request of one invocation needs; only the transport outlives it."""
 
-    client: httpx.Client
+    transport: httpx.BaseTransport
     settings: Settings
     read_credentials: Callable[[], Credentials]
     budget: TimeBudget
@@ -85,14 +87,14 @@ class Answer:
 
 
 def exchange(
-    client: httpx.Client,
+    transport: httpx.BaseTransport,
     request: httpx.Request,
     *,
     auth: httpx.Auth,
     until: float,
     longest: int = LONGEST_ANSWER,
 ) -> Answer:
-    """Send a request once and read its answer, all before the instant `until`.
+    """Sign a request, send it once and read its answer, all before the instant `until`.
 
     Raises httpx.TransportError if that does not work out, for whatever reason.
     """
@@ -103,7 +105,7 @@ def exchange(
         "read": until,
         "pool": max(until - now, 0),
     }
-    response = client.send(request, auth=auth, stream=True)
+    response = transport.handle_request(next(auth.auth_flow(request)))
     try:
         body = bytearray()
         for chunk in response.iter_raw():
@@ -141,28 +143,28 @@ def http_date(text: str) -> datetime | None:
 
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):
         return None
     return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
-def open_client() -> httpx.Client:
-    """The one client of a process: verifies TLS, follows no redirect, asks no proxy.
+def new_request(
+    method: str, url: str, *, headers: dict[str, str], content: bytes = b""
+) -> httpx.Request:
+    """A request with the headers that all of ours have; nothing else is added on its way."""
+    return httpx.Request(method, url, headers=COMMON_HEADERS | headers, content=content)
 
+
+class Transport(httpx.HTTPTransport):
+    """The one transport of a process: its connections and its TLS context.
+
+    httpx's own, on a pool whose time-outs are instants. Without a client around it nothing follows
+    a redirect, asks a proxy or sends back the cookies of an earlier answer; and it costs less.
     Trust comes from certifi, or from `SSL_CERT_FILE` or `SSL_CERT_DIR` where they are set.
     """
-    return httpx.Client(
-        transport=_Transport(httpx.create_ssl_context()),
-        headers={"user-agent": "oss-tables-encryption-guard", "accept-encoding": "identity"},
-        follow_redirects=False,
-        trust_env=False,
-    )
 
-
-class _Transport(httpx.HTTPTransport):
-    """httpx's own transport on a pool whose time-outs are instants."""
-
-    def __init__(self, ssl_context: ssl.SSLContext) -> None:
+    def __init__(self) -> None:
+        ssl_context = httpx.create_ssl_context()
         super().__init__(verify=ssl_context)
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,

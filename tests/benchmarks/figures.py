@@ -1,0 +1,39 @@
+"""From seconds to figures: medians, least values and ratios within a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from tests.benchmarks.clients import Spent
+
+Kind = Literal["cpu", "wall"]
+# What each client spent on one request in one round, by its name.
+Round = dict[str, Spent]
+
+OVERHEAD = "(ours - limit) / (SDK - limit)"
+RATIOS: dict[str, Callable[[float, float, float], float]] = {
+    "ours / SDK": lambda ours, sdk, _: ours / sdk,
+    "ours / limit": lambda ours, _, limit: ours / limit,
+    "SDK / limit": lambda _, sdk, limit: sdk / limit,
+    OVERHEAD: lambda ours, sdk, limit: (ours - limit) / (sdk - limit),
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """The counted rounds of one way to send the request."""
+
+    title: str
+    rounds: Sequence[Round]
+
+    def milliseconds(self, client: str, kind: Kind) -> list[float]:
+        """One request's, of every round."""
+        return [1000 * getattr(spent[client], kind) for spent in self.rounds]
+
+    def ratio(self, name: str, kind: Kind) -> float:
+        """The median of the rounds' own ratios."""
+        columns = (self.milliseconds(c, kind) for c in ("ours", "official_sdk", "limit"))
+        return median(RATIOS[name](*row) for row in zip(*columns, strict=True))

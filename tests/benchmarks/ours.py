@@ -1,0 +1,30 @@
+"""The request as the function sends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.config import Credentials, Settings
+from encryption_guard.oss_tables import OssTables
+from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
+from tests.benchmarks.case import ARN
+
+
+def open_put(endpoint: str) -> Callable[[], object]:
+    """A client of this package; what the handler makes anew for an invocation is made anew."""
+    transport = Transport()
+    settings = Settings.from_environment({"GUARD_OSS_TABLES_ENDPOINT": endpoint})
+    clock = Clock()
+
+    def put() -> object:
+        invocation = Invocation(
+            transport=transport,
+            settings=settings,
+            read_credentials=Credentials.read,
+            budget=TimeBudget(clock.monotonic() + 60, clock),
+            clock=clock,
+        )
+        return OssTables(invocation).put_encryption(TableBucketArn.parse(ARN))
+
+    return put

@@ -1,0 +1,100 @@
+"""The emulated OSS Tables in a process of its own, so that a client's CPU is the client's alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import certifi
+
+from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, BUCKET
+from tests.benchmarks.case import SECURITY_TOKEN as TOKEN
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.emulated_service import RecordedRequest
+from tests.emulators.oss_tables import OssTables
+from tests.emulators.server import Authority
+
+# What may differ between two clients that do the same: when, and what nobody signs.
+_TIME = "x-oss-date"
+_SIGNED = ("content-md5", "content-type")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one of the two emulators has seen; a request it did not accept has another status."""
+
+    connections: int
+    requests: int
+    kinds: frozenset[str]
+    statuses: frozenset[int | None]
+
+
+@dataclass(frozen=True)
+class Service:
+    """The emulators' addresses, and the line on which to ask what they have seen."""
+
+    tls: str
+    plain: str
+    line: Connection
+
+    def seen(self) -> tuple[Seen, Seen]:
+        """Over TLS, and over plain HTTP."""
+        self.line.send(None)
+        over_tls, over_http = self.line.recv()
+        return over_tls, over_http
+
+
+@contextmanager
+def running_service(trust: Path) -> Iterator[Service]:
+    """Start the process, which writes to `trust` its own authority and those of the public."""
+    spawning = multiprocessing.get_context("spawn")
+    line, far_end = spawning.Pipe()
+    process = spawning.Process(target=_serve, args=(far_end, trust), daemon=True)
+    process.start()
+    far_end.close()
+    try:
+        over_tls, over_http = line.recv()
+        yield Service(over_tls, over_http, line)
+    finally:
+        line.close()
+        process.join()
+
+
+def _serve(line: Connection, trust: Path) -> None:
+    key = AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, TOKEN)
+    authority = Authority()
+    # Loading the public ones is part of what a client pays for opening in production.
+    trust.write_bytes(Path(certifi.where()).read_bytes() + authority.pem)
+    with OssTables(key, authority=authority) as over_tls, OssTables(key) as over_http:
+        over_tls.plant(BUCKET)
+        over_http.plant(BUCKET)
+        line.send((over_tls.url, over_http.url))
+        try:
+            while True:
+                line.recv()
+                line.send((_seen(over_tls), _seen(over_http)))
+        except EOFError:
+            return
+
+
+def _seen(emulator: OssTables) -> Seen:
+    recorded = emulator.requests
+    return Seen(
+        connections=emulator.connections_accepted,
+        requests=len(recorded),
+        kinds=frozenset(_kind(request) for request in recorded),
+        statuses=frozenset(request.status for request in recorded),
+    )
+
+
+def _kind(request: RecordedRequest) -> str:
+    signed = sorted(
+        f"{name}: {value}"
+        for name, value in request.headers.items()
+        if name in _SIGNED or (name.startswith("x-oss-") and name != _TIME)
+    )
+    return f"{request.method} {request.path} {signed} {request.body!r}"

@@ -1,0 +1,432 @@
+"""What the unit tests use instead of the world: time, the two services, a queue and a log.
+
+Each is constructed with data and then behaves. The services check signatures with the vendor's own
+signers, so that a request they take is one that the real ones would take.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from hashlib import md5
+from typing import Any
+from urllib.parse import unquote
+from xml.sax.saxutils import escape
+
+import httpx
+from mns.auth import Credentials as MnsCredentials
+from mns.mns_client import MNSClient
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.config import Credentials, Settings
+from encryption_guard.errors import Unavailable
+from encryption_guard.telemetry import SERVICE, open_logger
+from encryption_guard.transport import Clock, Invocation, TimeBudget
+from tests.vectors.make import Case, sign
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+ACCOUNT = "1234567890123456"
+REGION = "cn-hangzhou"
+ARN = TableBucketArn(REGION, ACCOUNT, "my-table-bucket")
+KEY = Credentials("AKID", "AKSECRET")
+LARGEST_SKEW = timedelta(minutes=15)
+
+
+@dataclass
+class FakeTime:
+    """Time passes only where something takes or waits; chance is always the same.
+
+    `slept` holds the pauses that were longer than nothing.
+    """
+
+    chance: float = 1.0
+    passed: float = 0.0
+    slept: list[float] = field(default_factory=list)
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.passed)
+
+    def monotonic(self) -> float:
+        return 1000.0 + self.passed
+
+    def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self.slept.append(seconds)
+            self.passed += seconds
+
+    def as_clock(self) -> Clock:
+        return Clock(self.now, self.monotonic, self.sleep, lambda: self.chance)
+
+
+class Chunks(httpx.SyncByteStream):
+    """A body that arrives piece by piece; it counts what was taken and knows when it was closed."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.taken = 0
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.taken += len(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, and the seconds until it is there."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    takes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Broken:
+    """No answer: what the client runs into instead, and after how many seconds."""
+
+    error: type[Exception]
+    takes: float = 0.0
+
+
+Troubles = Mapping[str, Iterable[Reply | Broken]]
+
+
+class FakeService:
+    """A service behind httpx.MockTransport that keeps to the time-outs of the real transport.
+
+    `troubles` holds, by `METHOD` or `METHOD bucket`, what comes before the true answers.
+    """
+
+    def __init__(self, *, time: FakeTime | None = None, troubles: Troubles | None = None) -> None:
+        self.time = time or FakeTime()
+        self.requests: list[httpx.Request] = []
+        self._troubles = {key: iter(answers) for key, answers in (troubles or {}).items()}
+
+    def transport(self) -> httpx.BaseTransport:
+        return httpx.MockTransport(self)
+
+    def methods(self) -> list[str]:
+        """The methods of all requests so far."""
+        return [request.method for request in self.requests]
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        reply = self._trouble(request) or self.answer(request)
+        # The guard's transport reads a time-out as the instant at which to stop.
+        left = max(request.extensions["timeout"]["read"] - self.time.monotonic(), 0.0)
+        if reply.takes > left:
+            self.time.passed += left
+            raise httpx.ReadTimeout("the answer took too long", request=request)
+        self.time.passed += reply.takes
+        if isinstance(reply, Broken):
+            raise reply.error("the connection broke")
+        pieces = [reply.body[at : at + 4096] for at in range(0, len(reply.body), 4096)]
+        return httpx.Response(reply.status, headers=reply.headers, stream=Chunks(pieces))
+
+    def _trouble(self, request: httpx.Request) -> Reply | Broken | None:
+        keys = (request.method, f"{request.method} {self.resource(request)}")
+        found = (next(self._troubles[key], None) for key in keys if key in self._troubles)
+        return next(found, None)
+
+    def resource(self, request: httpx.Request) -> str:
+        raise NotImplementedError
+
+    def answer(self, request: httpx.Request) -> Reply:
+        raise NotImplementedError
+
+
+class FakeOssTables(FakeService):
+    """Table buckets with an encryption, or without one, by their ARN.
+
+    `ahead` is how far its clock is ahead of the caller's; keys in `expired` are known, but too old.
+    """
+
+    def __init__(
+        self,
+        buckets: Mapping[str, str] | None = None,
+        *,
+        keys: Iterable[Credentials] = (KEY,),
+        expired: Iterable[str] = (),
+        ahead: timedelta = timedelta(),
+        takes: float = 0.0,
+        time: FakeTime | None = None,
+        troubles: Troubles | None = None,
+    ) -> None:
+        super().__init__(time=time, troubles=troubles)
+        self.buckets = {str(ARN): ""} if buckets is None else dict(buckets)
+        self._keys = {key.access_key_id: key for key in keys}
+        self._expired = frozenset(expired)
+        self._ahead = ahead
+        self._takes = takes
+
+    def now(self) -> datetime:
+        """The service's own time."""
+        return self.time.now() + self._ahead
+
+    def resource(self, request: httpx.Request) -> str:
+        return _arn(request).rpartition("/")[2]
+
+    def answer(self, request: httpx.Request) -> Reply:
+        refusal = self._refusal(request)
+        if refusal:
+            return self._reply(*refusal)
+        arn = _arn(request)
+        if arn not in self.buckets:
+            return self._reply(404, "NotFoundException", "The specified bucket does not exist.")
+        if request.method == "PUT":
+            self.buckets[arn] = json.loads(request.content)["encryptionConfiguration"][
+                "sseAlgorithm"
+            ]
+            return self._reply(200)
+        found = {"encryptionConfiguration": {"sseAlgorithm": self.buckets[arn], "kmsKeyArn": ""}}
+        return self._reply(200, body=found if self.buckets[arn] else {})
+
+    def _refusal(self, request: httpx.Request) -> tuple[int, str, str] | None:
+        authorization = request.headers["authorization"]
+        key = self._keys.get(authorization.partition("Credential=")[2].partition("/")[0])
+        if key is None:
+            return 403, "InvalidAccessKeyId", "The OSS Access Key Id you provided does not exist."
+        signed_at = _signing_time(request)
+        if abs(signed_at - self.now()) > LARGEST_SKEW:
+            said = "The difference between the request time and the current time is too large."
+            return 403, "RequestTimeTooSkewed", said
+        if request.headers.get("x-oss-security-token") != key.security_token:
+            return 403, "InvalidSecurityToken", "The security token you provided is invalid."
+        if key.access_key_id in self._expired:
+            return 403, "SecurityTokenExpired", "The security token you provided has expired."
+        if authorization != _vendors_authorization(request, key, signed_at):
+            return 403, "SignatureDoesNotMatch", "The request signature does not match."
+        digest = b64encode(md5(request.content, usedforsecurity=False).digest()).decode()
+        if request.headers["content-md5"] != digest:
+            return 400, "BadRequestException", "The Content-MD5 you specified is not valid."
+        return None
+
+    def _reply(self, status: int, code: str = "", message: str = "", body: object = None) -> Reply:
+        headers = {
+            "date": format_datetime(self.now(), usegmt=True),
+            "x-oss-request-id": f"OSS-{len(self.requests)}",
+        }
+        if code:
+            headers |= {"x-oss-error-type": code, "x-oss-ec": f"0000-{status:08}"}
+            body = {"message": message}
+        content = b"" if body is None else json.dumps(body).encode()
+        return Reply(status, content, headers, takes=self._takes)
+
+
+def _arn(request: httpx.Request) -> str:
+    return unquote(request.url.raw_path.decode().split("/")[2])
+
+
+def _signing_time(request: httpx.Request) -> datetime:
+    at = datetime.strptime(request.headers["x-oss-date"], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007
+    return at.replace(tzinfo=timezone.utc)
+
+
+def _vendors_authorization(request: httpx.Request, key: Credentials, at: datetime) -> str:
+    arn = _arn(request)
+    case = Case(
+        name="",
+        method=request.method,
+        url=str(request.url),
+        path=request.url.raw_path.decode().removeprefix("/"),
+        resource=arn,
+        region=arn.split(":")[2],
+        time=at.isoformat(),
+        security_token=key.security_token,
+        headers={name: request.headers[name] for name in ("content-md5", "content-type")},
+    )
+    stages = sign(case, access_key_id=key.access_key_id, access_key_secret=key.access_key_secret)
+    return stages.authorization
+
+
+@dataclass
+class QueuedMessage:
+    """A message in a FakeSmq; a receipt handle hides it from the next receiver."""
+
+    body: str
+    message_id: str
+    dequeue_count: int = 0
+    receipt_handle: str | None = None
+
+
+class FakeSmq(FakeService):
+    """One SMQ queue; a message that was received stays hidden."""
+
+    def __init__(
+        self,
+        bodies: Iterable[str] = (),
+        *,
+        key: Credentials = KEY,
+        name: str = "dlq",
+        time: FakeTime | None = None,
+        troubles: Troubles | None = None,
+    ) -> None:
+        super().__init__(time=time, troubles=troubles)
+        self.messages: list[QueuedMessage] = []
+        self._key = key
+        self._path = f"/queues/{name}/messages"
+        for body in bodies:
+            self._keep(body)
+
+    def resource(self, request: httpx.Request) -> str:
+        return request.url.path.split("/")[2]
+
+    def answer(self, request: httpx.Request) -> Reply:
+        if request.headers["authorization"] != self._vendors_authorization(request):
+            return _smq_error(403, "SignatureNotMatch")
+        if request.url.path != self._path:
+            return _smq_error(404, "QueueNotExist")
+        match request.method:
+            case "POST":
+                encoded = request.content.partition(b"<MessageBody>")[2]
+                kept = self._keep(encoded.partition(b"</MessageBody>")[0].decode())
+                return _smq_xml(201, f"<MessageId>{kept.message_id}</MessageId>", "Message")
+            case "DELETE":
+                handle = unquote(request.url.query.decode().partition("ReceiptHandle=")[2])
+                return self._delete(handle)
+            case _:
+                return self._hand_out(request)
+
+    def _vendors_authorization(self, request: httpx.Request) -> str:
+        official = MNSClient("http://127.0.0.1", self._key.access_key_id, "")
+        expected: str = official.get_signature(
+            request.method,
+            dict(request.headers),
+            request.url.raw_path.decode(),
+            MnsCredentials(self._key.access_key_id, self._key.access_key_secret),
+        )
+        return expected
+
+    def _keep(self, body: str) -> QueuedMessage:
+        message = QueuedMessage(body, f"ID-{len(self.messages) + 1}")
+        self.messages.append(message)
+        return message
+
+    def _delete(self, handle: str) -> Reply:
+        kept = [message for message in self.messages if message.receipt_handle != handle]
+        if len(kept) == len(self.messages):
+            return _smq_error(404, "MessageNotExist")
+        self.messages = kept
+        return Reply(204)
+
+    def _hand_out(self, request: httpx.Request) -> Reply:
+        number = int(request.url.params.get("numOfMessages", "1"))
+        visible = [message for message in self.messages if not message.receipt_handle][:number]
+        if not visible:
+            return _smq_error(404, "MessageNotExist")
+        if "peekonly" not in request.url.params:
+            for message in visible:
+                message.dequeue_count += 1
+                message.receipt_handle = f"1-{message.message_id}/+=="
+        texts = [f"<Message>{_message_parts(message)}</Message>" for message in visible]
+        return _smq_xml(200, "".join(texts), "Messages")
+
+
+def _message_parts(message: QueuedMessage) -> str:
+    parts = {
+        "MessageId": message.message_id,
+        "MessageBody": message.body,
+        "EnqueueTime": "1767323045000",
+        "DequeueCount": str(message.dequeue_count),
+        "Priority": "8",
+    }
+    if message.receipt_handle:
+        parts["ReceiptHandle"] = message.receipt_handle
+    return "".join(f"<{tag}>{escape(text)}</{tag}>" for tag, text in parts.items())
+
+
+def _smq_xml(status: int, inner: str, root: str) -> Reply:
+    text = f'<?xml version="1.0"?><{root} xmlns="http://mns.aliyuncs.com/doc/v1/">{inner}</{root}>'
+    return Reply(status, text.encode(), {"content-type": "text/xml;charset=utf-8"})
+
+
+def _smq_error(status: int, code: str) -> Reply:
+    return _smq_xml(status, f"<Code>{code}</Code><Message>No.</Message>", "Error")
+
+
+@dataclass
+class KeyRing:
+    """Credentials as an environment holds them: each reading finds the next, the last one stays."""
+
+    held: list[Credentials] = field(default_factory=lambda: [KEY])
+    readings: int = 0
+
+    def read(self) -> Credentials:
+        self.readings += 1
+        return self.held[min(self.readings, len(self.held)) - 1]
+
+
+@dataclass
+class LetterBox:
+    """Keeps dead letters as long as there is room for them."""
+
+    room: int = 1000
+    letters: list[bytes] = field(default_factory=list)
+
+    def put(self, letter: bytes) -> None:
+        if len(self.letters) >= self.room:
+            raise Unavailable("The letter box is full.")
+        self.letters.append(letter)
+
+    def read(self) -> list[dict[str, Any]]:
+        """The letters as they can be read, oldest first."""
+        return [json.loads(letter) for letter in self.letters]
+
+
+@dataclass
+class LogLines:
+    """What was logged as an error: the message and its keys."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def error(self, message: str, **keys: object) -> None:
+        self.lines.append({"message": message, **keys})
+
+
+def invocation_of(
+    service: FakeService,
+    *,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 60.0,
+    read_credentials: Callable[[], Credentials] | None = None,
+) -> Invocation:
+    """An invocation that has so many seconds left and meets this service."""
+    clock = service.time.as_clock()
+    return Invocation(
+        transport=service.transport(),
+        settings=Settings.from_environment(
+            {"FC_ACCOUNT_ID": ACCOUNT, "FC_REGION": REGION} | dict(environment or {})
+        ),
+        read_credentials=read_credentials or KeyRing().read,
+        budget=TimeBudget(clock.monotonic() + seconds, clock),
+        clock=clock,
+    )
+
+
+def creation_of(
+    arn: TableBucketArn | str, *, event_id: str | None = "event-1", **record: object
+) -> dict[str, Any]:
+    """The event of a bucket's creation one second ago, except for what `record` says."""
+    data: dict[str, object] = {
+        "eventName": "CreateTableBucket",
+        "eventTime": "2026-01-02T03:04:04Z",
+        "responseElements": {"arn": str(arn)},
+    }
+    event = {"source": "acs.oss", "type": "oss:ActionTrail:ApiCall", "data": data | record}
+    return event if event_id is None else event | {"id": event_id}
+
+
+def forget_logger() -> None:
+    """Let the next logger be made anew: a process keeps its first one, and the stream of that."""
+    open_logger.cache_clear()
+    logging.Logger.manager.loggerDict.pop(SERVICE, None)

@@ -1,0 +1,395 @@
+"""`encryption-guard enforce`, as an operator calls it, against a service on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from encryption_guard.cli import main
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.oss_tables import OssTables
+from tests.emulators.server import Server
+from tests.unit.fakes import ACCOUNT, ARN, REGION, creation_of, forget_logger
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+OWNER = AccessKey("LTAI-operator", "operator-secret", ACCOUNT)
+NOWHERE = "http://127.0.0.1:9"
+# The ellipsis is the table's own.
+PRINTABLE = {chr(code) for code in range(0x20, 0x7F)} | {"\n", "\u2026"}
+VARIABLES = (
+    "GUARD_MODE",
+    "GUARD_DEAD_LETTER_QUEUE",
+    "GUARD_ALLOWED_ACCOUNTS",
+    "GUARD_EXEMPTIONS",
+    "GUARD_OSS_TABLES_ADDRESSING",
+    "GUARD_OSS_TABLES_NETWORK",
+    "GUARD_SMQ_ENDPOINT",
+    "GUARD_HTTP_TIMEOUT_SECONDS",
+    "FC_ACCOUNT_ID",
+    "FC_FUNCTION_NAME",
+    "ALIBABA_CLOUD_SECURITY_TOKEN",
+    "LOG_LEVEL",
+    "POWERTOOLS_LOG_LEVEL",
+    "POWERTOOLS_DEV",
+    "FORCE_COLOR",
+    "TTY_COMPATIBLE",
+)
+
+
+@pytest.fixture(autouse=True)
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An operator's shell with credentials, whose requests lead nowhere unless a test says so."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", OWNER.id)
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OWNER.secret)
+    monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", NOWHERE)
+    monkeypatch.setenv("GUARD_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("FC_REGION", REGION)
+    forget_logger()
+    yield
+    forget_logger()
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[OssTables]:
+    """The emulated service, with one bucket that is not encrypted."""
+    with OssTables(OWNER, region=REGION) as service:
+        service.plant(ARN.name)
+        monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", service.url)
+        yield service
+
+
+def run(*arguments: str, stdin: bytes = b"", **environment: str) -> Result:
+    return CliRunner().invoke(main, ["enforce", *arguments], input=stdin, env=environment)
+
+
+def event_file(folder: Path, event: object) -> str:
+    """A file with an event: as JSON, or as the bytes that they are."""
+    file = folder / "event.json"
+    file.write_bytes(event if isinstance(event, bytes) else json.dumps(event).encode())
+    return str(file)
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    """What was printed, if each line is an object."""
+    found = [json.loads(line) for line in text.splitlines()]
+    assert all(isinstance(item, dict) for item in found)
+    return found
+
+
+def answering(status: str, body: bytes) -> WSGIApplication:
+    """A service that has one answer for everybody."""
+
+    def app(_: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response(status, [("Content-Type", "application/json")])
+        return [body]
+
+    return app
+
+
+# What may be given.
+
+
+def test_a_bucket_is_encrypted_by_its_arn(tables: OssTables) -> None:
+    """An ARN is enough, and allows its own account."""
+    result = run(str(ARN), "--output", "json")
+
+    assert result.exit_code == 0
+    assert tables.encryption(str(ARN)) == "AES256"
+    (outcome,) = objects(result.stdout)
+    assert (outcome["outcome"], outcome["arn"]) == ("encrypted", str(ARN))
+
+
+def test_an_arn_needs_no_account_of_the_function(tables: OssTables) -> None:
+    """FC_ACCOUNT_ID of somebody else does not make the ARN a foreign one."""
+    result = run(str(ARN), FC_ACCOUNT_ID="99999")
+
+    assert result.exit_code == 0
+    assert tables.encryption(str(ARN)) == "AES256"
+
+
+@pytest.mark.parametrize("spelling", ["acs:oss-tables", "acs:osstable"])
+def test_an_arn_may_be_spelt_in_three_ways(spelling: str, tables: OssTables) -> None:
+    """What the vendor's texts call an OSS Tables ARN is one here."""
+    result = run(str(ARN).replace("acs:osstables", spelling))
+
+    assert result.exit_code == 0
+    assert tables.encryption(str(ARN)) == "AES256"
+
+
+@pytest.mark.parametrize("how", ["--account", "FC_ACCOUNT_ID"])
+def test_a_file_holds_an_event(how: str, tables: OssTables, tmp_path: Path) -> None:
+    """With an account, by option or by variable, an event from a file is processed."""
+    file = event_file(tmp_path, creation_of(ARN))
+
+    if how == "--account":
+        result = run(file, "--account", ACCOUNT, "--output", "json")
+    else:
+        result = run(file, "--output", "json", FC_ACCOUNT_ID=ACCOUNT)
+
+    assert result.exit_code == 0
+    assert tables.encryption(str(ARN)) == "AES256"
+    (outcome,) = objects(result.stdout)
+    assert (outcome["outcome"], outcome["event_id"]) == ("encrypted", "event-1")
+
+
+def test_the_account_option_comes_before_the_variable(tables: OssTables, tmp_path: Path) -> None:
+    """What is said on the command line counts."""
+    file = event_file(tmp_path, creation_of(ARN))
+
+    result = run(file, "--account", ACCOUNT, FC_ACCOUNT_ID="99999")
+
+    assert result.exit_code == 0
+    assert tables.encryption(str(ARN)) == "AES256"
+
+
+def test_standard_input_holds_an_event(tables: OssTables) -> None:
+    """`-` reads the event from standard input."""
+    event = json.dumps(creation_of(ARN)).encode()
+
+    result = run("-", "--account", ACCOUNT, stdin=event)
+
+    assert result.exit_code == 0
+    assert tables.encryption(str(ARN)) == "AES256"
+
+
+# What is printed.
+
+
+def test_json_is_one_object_a_line(tables: OssTables, tmp_path: Path) -> None:
+    """Each outcome is a line on standard output; log lines are on standard error alone."""
+    tables.plant("encrypted-before", encryption="AES256")
+    events = [creation_of(ARN), creation_of(str(ARN).replace(ARN.name, "encrypted-before"))]
+
+    result = run(event_file(tmp_path, events), "--account", ACCOUNT, "--output", "json")
+
+    assert result.exit_code == 0
+    printed, logged = objects(result.stdout), objects(result.stderr)
+    assert [outcome["outcome"] for outcome in printed] == ["encrypted", "already_encrypted"]
+    assert [{key: line[key] for key in printed[0]} for line in logged] == printed
+    assert set(printed[0]) == {
+        "outcome",
+        "reason",
+        "arn",
+        "event_id",
+        "time_to_encrypt_ms",
+        "named_by",
+        "oss_request_id",
+        "status",
+        "code",
+    }
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_table_is_for_people() -> None:
+    """Without an option the outcome is shown with the whole ARN, the reason and the answer."""
+    result = run(str(ARN))
+
+    assert result.exit_code == 0
+    assert all(part in result.stdout for part in (str(ARN), "encrypted", "created", "200"))
+
+
+def test_a_dropped_exemption_is_told(tables: OssTables) -> None:
+    """A bad entry of GUARD_EXEMPTIONS is an error line, and stops nothing."""
+    result = run(str(ARN), GUARD_EXEMPTIONS='[{"bucket": "*"}]')
+
+    assert result.exit_code == 0
+    assert tables.encryption(str(ARN)) == "AES256"
+    error = objects(result.stderr)[0]
+    assert error["level"] == "ERROR"
+    assert "GUARD_EXEMPTIONS" in error["detail"]
+
+
+def test_detect_changes_nothing(tables: OssTables) -> None:
+    """The mode counts for an operator, too."""
+    result = run(str(ARN), "--output", "json", GUARD_MODE="detect")
+
+    assert result.exit_code == 0
+    assert [outcome["outcome"] for outcome in objects(result.stdout)] == ["detected"]
+    assert tables.encryption(str(ARN)) is None
+
+
+# What fails.
+
+
+def test_without_a_queue_the_letter_is_printed(tmp_path: Path) -> None:
+    """The letter comes after the outcome, and the command has failed."""
+    result = run(event_file(tmp_path, {}), "--account", ACCOUNT, "--output", "json")
+
+    assert result.exit_code == 1
+    outcome, letter = objects(result.stdout)
+    assert (outcome["outcome"], outcome["reason"]) == ("dead_lettered", "invalid_event")
+    assert (letter["version"], letter["reason"], letter["event"]) == (1, "invalid_event", "{}")
+
+
+def test_with_a_queue_the_letter_goes_there(tmp_path: Path) -> None:
+    """A letter that is kept is not printed; the command has failed all the same."""
+    letters = tmp_path / "letters.jsonl"
+
+    result = run(
+        event_file(tmp_path, b"not json"),
+        "--account",
+        ACCOUNT,
+        "--output",
+        "json",
+        GUARD_DEAD_LETTER_QUEUE=f"file:{letters}",
+    )
+
+    assert result.exit_code == 1
+    assert [outcome["outcome"] for outcome in objects(result.stdout)] == ["dead_lettered"]
+    assert [letter["event"] for letter in objects(letters.read_text())] == ["not json"]
+
+
+def test_a_foreign_bucket_in_a_file_is_not_touched(tables: OssTables, tmp_path: Path) -> None:
+    """A file's event does not bring its own account along."""
+    file = event_file(tmp_path, creation_of(ARN))
+
+    result = run(file, "--account", "99999", "--output", "json")
+
+    assert result.exit_code == 1
+    assert objects(result.stdout)[0]["reason"] == "foreign_account"
+    assert tables.requests == []
+
+
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_an_unavailable_service_is_a_failure(output: str) -> None:
+    """Nothing is printed as a result; one sentence says what is unfinished."""
+    result = run(str(ARN), "--output", output)
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    *logged, sentence = result.stderr.splitlines()
+    assert [line["error"] for line in objects("\n".join(logged))] == ["Unavailable"]
+    assert str(ARN) in sentence
+
+
+@pytest.mark.usefixtures("tables")
+def test_one_letter_of_three_events_is_a_failure(tmp_path: Path) -> None:
+    """What went well is printed, and the exit status tells of the rest."""
+    missing = str(ARN).replace(ARN.name, "missing-bucket")
+    drift = creation_of(missing, eventName="DeleteTableBucketEncryption")
+    events = [creation_of(ARN), drift, 5]
+
+    result = run(event_file(tmp_path, events), "--account", ACCOUNT, "--output", "json")
+
+    assert result.exit_code == 1
+    assert [line.get("outcome") for line in objects(result.stdout)][:3] == [
+        "encrypted",
+        "skipped",
+        "dead_lettered",
+    ]
+
+
+# Misuse.
+
+
+def assert_misuse(result: Result, *parts: str) -> None:
+    """Exit status 2, nothing on standard output, and one sentence that tells what is wrong."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (sentence,) = result.stderr.splitlines()
+    assert all(part in sentence for part in parts)
+    assert OWNER.secret not in sentence
+
+
+@pytest.mark.parametrize("name", ["ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"])
+def test_missing_credentials_are_misuse(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key nothing is tried."""
+    monkeypatch.delenv(name)
+
+    assert_misuse(run(str(ARN)), name)
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "acs:osstables:cn-hangzhou:1234567890123456:bucket/",
+        "acs:oss:cn-hangzhou:1234567890123456:bucket/my-table-bucket",
+        f"{ARN}/table/1",
+        f"{ARN}\n",
+        "acs:osstables:evil.example/:12345:bucket/abc",
+    ],
+    ids=["no name", "another service", "a table", "a line end", "another host"],
+)
+def test_an_invalid_arn_is_misuse(arn: str) -> None:
+    """What begins like an ARN has to be that of a table bucket."""
+    assert_misuse(run(arn), "acs:osstables:<region>:<account id>:bucket/<name>")
+
+
+def test_a_missing_file_is_misuse(tmp_path: Path) -> None:
+    """A file that is not there is named, with the reason."""
+    file = str(tmp_path / "no-such-event.json")
+
+    assert_misuse(run(file, "--account", ACCOUNT), file, "No such file")
+
+
+def test_a_folder_is_no_event(tmp_path: Path) -> None:
+    """What cannot be read as a file is named, with the reason."""
+    assert_misuse(run(str(tmp_path), "--account", ACCOUNT), str(tmp_path))
+
+
+def test_a_bad_setting_is_misuse() -> None:
+    """The sentence names the variable, its value and what is allowed."""
+    assert_misuse(run(str(ARN), GUARD_MODE="dry-run"), "GUARD_MODE", "dry-run", "enforce or detect")
+
+
+def test_a_file_needs_an_account(tmp_path: Path) -> None:
+    """Whose events are to be acted on has to be said."""
+    assert_misuse(run(event_file(tmp_path, creation_of(ARN))), "--account", "FC_ACCOUNT_ID")
+
+
+@pytest.mark.parametrize("account", ["1234", "12345x", "\u0661" * 5, ""])
+def test_an_account_is_digits(account: str, tmp_path: Path) -> None:
+    """An account id that is none is refused, and nothing is asked of the service."""
+    result = run(event_file(tmp_path, creation_of(ARN)), "--account", account)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+# What comes from outside.
+
+ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b1m\x7f\u202e\r"
+
+
+@pytest.mark.parametrize("output", ["json", "table"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        creation_of(ARN, event_id=ESCAPES, responseElements=None),
+        creation_of(ARN, event_id=ESCAPES, eventName="DeleteTable"),
+        creation_of(ARN, responseElements={"arn": "acs:osstables:" + ESCAPES}),
+        json.dumps(creation_of(ARN, responseElements=ESCAPES), ensure_ascii=False).encode(),
+        b"\x1b[31mnot json",
+        ESCAPES.encode(),
+        b"\x9b1m",
+    ],
+    ids=["id", "id of a skip", "ARN", "raw", "no JSON", "no JSON, all escapes", "no text"],
+)
+def test_an_event_does_not_steer_the_terminal(event: object, output: str, tmp_path: Path) -> None:
+    """Whatever an event holds, only what is printable reaches standard output."""
+    result = run(event_file(tmp_path, event), "--account", ACCOUNT, "--output", output)
+
+    assert result.exit_code in (0, 1)
+    assert set(result.stdout) <= PRINTABLE
+
+
+@pytest.mark.parametrize("output", ["json", "table"])
+@pytest.mark.parametrize("status", ["400 Bad Request", "500 Internal Server Error"])
+def test_a_service_does_not_steer_the_terminal(status: str, output: str) -> None:
+    """Neither do the code and the message of an error."""
+    body = json.dumps({"Error": {"Code": ESCAPES, "Message": ESCAPES, "EC": ESCAPES}}).encode()
+
+    with Server(answering(status, body)) as server:
+        result = run(str(ARN), "--output", output, GUARD_OSS_TABLES_ENDPOINT=server.url)
+
+    assert result.exit_code == 1
+    assert set(result.stdout) <= PRINTABLE

@@ -1,0 +1,574 @@
+"""Settings and credentials, from the environment that holds them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from encryption_guard.config import Credentials, Exemption, Queue, Settings
+from encryption_guard.errors import ConfigurationError
+
+QUEUE_ARN = "acs:mns:cn-hangzhou:1234567890123456:/queues/dead-letters"
+QUEUE = Queue("cn-hangzhou", "1234567890123456", "dead-letters")
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "SECURITY_TOKEN"):
+        monkeypatch.delenv(f"ALIBABA_CLOUD_{name}", raising=False)
+
+
+def refusal(**variables: str) -> str:
+    """The sentence with which an environment is refused."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment(variables)
+    return str(caught.value)
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("setting", "default"),
+    [
+        ("mode", "enforce"),
+        ("dead_letter_queue", None),
+        ("allowed_accounts", frozenset()),
+        ("exemptions", ()),
+        ("exemption_errors", ()),
+        ("addressing", "path"),
+        ("network", "public"),
+        ("oss_tables_endpoint", None),
+        ("smq_endpoint", None),
+        ("http_timeout_seconds", 5),
+        ("max_attempts", 4),
+        ("region", None),
+        ("account_id", None),
+        ("function_name", None),
+    ],
+)
+@pytest.mark.parametrize("value", [None, ""], ids=["not set", "empty"])
+def test_a_setting_has_a_default(setting: str, default: object, value: str | None) -> None:
+    """What is not set, or set to nothing, has the default of the contract."""
+    names = ["MODE", "DEAD_LETTER_QUEUE", "ALLOWED_ACCOUNTS", "EXEMPTIONS", "MAX_ATTEMPTS"]
+    names += ["OSS_TABLES_ADDRESSING", "OSS_TABLES_NETWORK", "OSS_TABLES_ENDPOINT"]
+    names += ["SMQ_ENDPOINT", "HTTP_TIMEOUT_SECONDS"]
+    environment = {} if value is None else {f"GUARD_{name}": value for name in names}
+
+    settings = Settings.from_environment(environment)
+
+    assert getattr(settings, setting) == default
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting", "expected"),
+    [
+        ("GUARD_MODE", "enforce", "mode", "enforce"),
+        ("GUARD_MODE", "detect", "mode", "detect"),
+        ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN, "dead_letter_queue", QUEUE),
+        ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN + "/messages", "dead_letter_queue", QUEUE),
+        ("GUARD_DEAD_LETTER_QUEUE", "file:/tmp/dead", "dead_letter_queue", Path("/tmp/dead")),  # noqa: S108
+        ("GUARD_DEAD_LETTER_QUEUE", "file:dead.jsonl", "dead_letter_queue", Path("dead.jsonl")),
+        ("GUARD_ALLOWED_ACCOUNTS", "12345", "allowed_accounts", frozenset({"12345"})),
+        (
+            "GUARD_ALLOWED_ACCOUNTS",
+            "12345, 9876543210987654,12345",
+            "allowed_accounts",
+            frozenset({"12345", "9876543210987654"}),
+        ),
+        ("GUARD_OSS_TABLES_ADDRESSING", "path", "addressing", "path"),
+        ("GUARD_OSS_TABLES_ADDRESSING", "virtual", "addressing", "virtual"),
+        ("GUARD_OSS_TABLES_NETWORK", "public", "network", "public"),
+        ("GUARD_OSS_TABLES_NETWORK", "internal", "network", "internal"),
+        (
+            "GUARD_OSS_TABLES_ENDPOINT",
+            "https://{region}.tables.example.com:8443",
+            "oss_tables_endpoint",
+            "https://{region}.tables.example.com:8443",
+        ),
+        (
+            "GUARD_OSS_TABLES_ENDPOINT",
+            "http://127.0.0.1:9000/",
+            "oss_tables_endpoint",
+            "http://127.0.0.1:9000",
+        ),
+        ("GUARD_SMQ_ENDPOINT", "http://[::1]:9000", "smq_endpoint", "http://[::1]:9000"),
+        (
+            "GUARD_SMQ_ENDPOINT",
+            "https://smq.example.com",
+            "smq_endpoint",
+            "https://smq.example.com",
+        ),
+        ("GUARD_HTTP_TIMEOUT_SECONDS", "0.5", "http_timeout_seconds", 0.5),
+        ("GUARD_HTTP_TIMEOUT_SECONDS", "10", "http_timeout_seconds", 10),
+        ("GUARD_MAX_ATTEMPTS", "1", "max_attempts", 1),
+        ("GUARD_MAX_ATTEMPTS", "20", "max_attempts", 20),
+        ("FC_REGION", "cn-hangzhou", "region", "cn-hangzhou"),
+        ("FC_ACCOUNT_ID", "1234567890123456", "account_id", "1234567890123456"),
+    ],
+)
+def test_a_setting_takes_what_is_allowed(
+    variable: str, value: str, setting: str, expected: object
+) -> None:
+    """Each variable, all of them strings, sets its setting."""
+    settings = Settings.from_environment({variable: value})
+
+    assert getattr(settings, setting) == expected
+
+
+QUEUE_FORM = "acs:mns:<region>:<account id>:/queues/<name>, or outside Function Compute file:<path>"
+ACCOUNTS_FORM = "account ids of 5 to 20 digits, separated by commas"
+TABLES_FORM = "http(s)://<host>[:<port>], in which {region} is filled in"
+SMQ_FORM = "http(s)://<host>[:<port>]"
+SECONDS_FORM = "a number of seconds above 0, at most 60"
+ATTEMPTS_FORM = "a whole number from 1 to 20"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("GUARD_MODE", "audit", "enforce or detect"),
+        ("GUARD_MODE", "Enforce", "enforce or detect"),
+        ("GUARD_DEAD_LETTER_QUEUE", "dead-letters", QUEUE_FORM),
+        ("GUARD_DEAD_LETTER_QUEUE", "file:", QUEUE_FORM),
+        ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN + "\n", QUEUE_FORM),
+        ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN + "/", QUEUE_FORM),
+        ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN + "/../other", QUEUE_FORM),
+        ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN.replace("queues", "topics"), QUEUE_FORM),
+        ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN.replace("cn-hangzhou", "evil.com#"), QUEUE_FORM),
+        ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN.replace("1234567890123456", "me"), QUEUE_FORM),
+        ("GUARD_ALLOWED_ACCOUNTS", "1234", ACCOUNTS_FORM),
+        ("GUARD_ALLOWED_ACCOUNTS", "12345,me", ACCOUNTS_FORM),
+        ("GUARD_ALLOWED_ACCOUNTS", "12345;67890", ACCOUNTS_FORM),
+        ("GUARD_ALLOWED_ACCOUNTS", "١٢٣٤٥", ACCOUNTS_FORM),
+        ("GUARD_ALLOWED_ACCOUNTS", "*", ACCOUNTS_FORM),
+        ("GUARD_OSS_TABLES_ADDRESSING", "host", "path or virtual"),
+        ("GUARD_OSS_TABLES_NETWORK", "vpc", "public or internal"),
+        ("GUARD_OSS_TABLES_ENDPOINT", "127.0.0.1:9000", TABLES_FORM),
+        ("GUARD_OSS_TABLES_ENDPOINT", "ftp://example.com", TABLES_FORM),
+        ("GUARD_OSS_TABLES_ENDPOINT", "https://example.com/path", TABLES_FORM),
+        ("GUARD_OSS_TABLES_ENDPOINT", "https://user@example.com", TABLES_FORM),
+        ("GUARD_OSS_TABLES_ENDPOINT", "https://example.com?a=b", TABLES_FORM),
+        ("GUARD_OSS_TABLES_ENDPOINT", "https://example.com#a", TABLES_FORM),
+        ("GUARD_OSS_TABLES_ENDPOINT", "https://example.com:65536", TABLES_FORM),
+        ("GUARD_OSS_TABLES_ENDPOINT", "https://{account}.example.com", TABLES_FORM),
+        ("GUARD_OSS_TABLES_ENDPOINT", "https://", TABLES_FORM),
+        ("GUARD_SMQ_ENDPOINT", "smq.example.com", SMQ_FORM),
+        ("GUARD_SMQ_ENDPOINT", "https://smq.example.com/queues", SMQ_FORM),
+        ("GUARD_HTTP_TIMEOUT_SECONDS", "0", SECONDS_FORM),
+        ("GUARD_HTTP_TIMEOUT_SECONDS", "-1", SECONDS_FORM),
+        ("GUARD_HTTP_TIMEOUT_SECONDS", "nan", SECONDS_FORM),
+        ("GUARD_HTTP_TIMEOUT_SECONDS", "inf", SECONDS_FORM),
+        ("GUARD_HTTP_TIMEOUT_SECONDS", "5s", SECONDS_FORM),
+        ("GUARD_MAX_ATTEMPTS", "0", ATTEMPTS_FORM),
+        ("GUARD_MAX_ATTEMPTS", "-1", ATTEMPTS_FORM),
+        ("GUARD_MAX_ATTEMPTS", "21", ATTEMPTS_FORM),
+        ("GUARD_MAX_ATTEMPTS", "2.5", ATTEMPTS_FORM),
+        ("GUARD_MAX_ATTEMPTS", "many", ATTEMPTS_FORM),
+    ],
+)
+def test_a_bad_setting_is_refused_in_one_sentence(variable: str, value: str, allowed: str) -> None:
+    """The sentence names the variable, its value and what is allowed."""
+    sentence = refusal(**{variable: value})
+
+    assert sentence == (
+        f"{variable} is {json.dumps(value)}, but has to be {allowed}; correct the variable."
+    )
+
+
+def test_a_refused_value_is_shortened() -> None:
+    """A value that fills the whole environment does not fill the log."""
+    sentence = refusal(GUARD_MODE="x" * 4000)
+
+    assert len(sentence) < 300
+    assert sentence.startswith('GUARD_MODE is "xxx')
+
+
+def test_one_bad_setting_of_several_is_named() -> None:
+    """Where several are wrong, the sentence is about one of them and its own value."""
+    sentence = refusal(GUARD_MAX_ATTEMPTS="many", GUARD_OSS_TABLES_NETWORK="vpc")
+
+    assert sentence == (
+        'GUARD_OSS_TABLES_NETWORK is "vpc", but has to be public or internal; correct the variable.'
+    )
+
+
+def test_on_function_compute_a_queue_is_taken() -> None:
+    """Where FC_FUNCTION_NAME is set, a queue is what the function needs."""
+    environment = {"FC_FUNCTION_NAME": "guard", "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN}
+
+    settings = Settings.from_environment(environment)
+
+    assert (settings.function_name, settings.dead_letter_queue) == ("guard", QUEUE)
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        pytest.param({}, "is not set", id="not set"),
+        pytest.param({"GUARD_DEAD_LETTER_QUEUE": ""}, "is not set", id="empty"),
+        pytest.param({"GUARD_DEAD_LETTER_QUEUE": "file:/d"}, 'is "file:/d"', id="a file"),
+    ],
+)
+def test_on_function_compute_nothing_but_a_queue_will_do(
+    variables: dict[str, str], found: str
+) -> None:
+    """There the queue is required, and a file, which would vanish with the disk, is refused."""
+    sentence = refusal(FC_FUNCTION_NAME="guard", **variables)
+
+    assert sentence == (
+        f"GUARD_DEAD_LETTER_QUEUE {found}, but on Function Compute, whose disk does not last, it"
+        " has to be acs:mns:<region>:<account id>:/queues/<name>; set the variable."
+    )
+
+
+def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument the process's environment counts, as it is at that moment."""
+    monkeypatch.delenv("FC_FUNCTION_NAME", raising=False)
+    monkeypatch.setenv("GUARD_MODE", "detect")
+    before = Settings.from_environment().mode
+    monkeypatch.setenv("GUARD_MODE", "enforce")
+
+    after = Settings.from_environment().mode
+
+    assert (before, after) == ("detect", "enforce")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        pytest.param({}, ("11111", "us-east-1"), id="not set"),
+        pytest.param({"FC_ACCOUNT_ID": "", "FC_REGION": ""}, ("11111", "us-east-1"), id="empty"),
+        pytest.param(
+            {"FC_ACCOUNT_ID": "22222", "FC_REGION": "cn-beijing"},
+            ("22222", "cn-beijing"),
+            id="set",
+        ),
+    ],
+)
+def test_the_context_stands_in_for_the_environment(
+    environment: dict[str, str], expected: tuple[str, str]
+) -> None:
+    """FC_ACCOUNT_ID and FC_REGION, else what the function's context says."""
+    settings = Settings.from_environment(environment, account_id="11111", region="us-east-1")
+
+    assert (settings.account_id, settings.region) == expected
+
+
+# Exemptions.
+
+
+def exempted(value: str, **variables: str) -> Settings:
+    return Settings.from_environment({"GUARD_EXEMPTIONS": value, **variables})
+
+
+SCRATCH = {"bucket": "scratch-*", "reason": "scratch data"}
+LEGACY = {"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"}
+EXEMPT_SCRATCH = Exemption(bucket="scratch-*", reason="scratch data")
+EXEMPT_LEGACY = Exemption.model_validate(
+    {"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"}
+)
+
+
+def test_exemptions_are_a_list_of_globs() -> None:
+    """Each entry is a bucket's glob, a reason and perhaps the day it expires."""
+    settings = exempted(json.dumps([SCRATCH, LEGACY]))
+
+    assert settings.exemptions == (EXEMPT_SCRATCH, EXEMPT_LEGACY)
+    assert settings.exemption_errors == ()
+
+
+@pytest.mark.parametrize(
+    ("glob", "bucket", "covered"),
+    [
+        ("scratch-*", "scratch-1", True),
+        ("scratch-*", "scratch-", True),
+        ("scratch-*", "scratch", False),
+        ("scratch-*", "my-scratch-1", False),
+        ("scratch-*", "SCRATCH-1", False),
+        ("legacy", "legacy", True),
+        ("legacy", "legacy-2", False),
+        ("legacy-?", "legacy-2", True),
+        ("legacy-[13]", "legacy-2", False),
+    ],
+)
+def test_a_glob_covers_the_whole_name(glob: str, bucket: str, covered: bool) -> None:
+    """The glob is held against the whole name, in its casing."""
+    exemption = Exemption(bucket=glob, reason="whatever")
+
+    assert exemption.covers(bucket, on=date(2026, 11, 22)) == covered
+
+
+@pytest.mark.parametrize(
+    ("day", "covered"),
+    [
+        (date(2026, 11, 22), True),
+        (date(2027, 1, 31), True),
+        (date(2027, 2, 1), False),
+    ],
+    ids=str,
+)
+def test_an_exemption_counts_through_its_last_day(day: date, covered: bool) -> None:
+    """The day it expires still counts."""
+    assert EXEMPT_LEGACY.covers("legacy", on=day) == covered
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param({"bucket": "legacy"}, id="no reason"),
+        pytest.param({"bucket": "legacy", "reason": ""}, id="an empty reason"),
+        pytest.param({"bucket": "legacy", "reason": "  "}, id="a blank reason"),
+        pytest.param({"bucket": "legacy", "reason": None}, id="a null reason"),
+        pytest.param({"reason": "migration"}, id="no bucket"),
+        pytest.param({"bucket": "", "reason": "migration"}, id="an empty bucket"),
+        pytest.param({"bucket": 17, "reason": "migration"}, id="a number for a bucket"),
+        pytest.param(LEGACY | {"expires": "31.01.2027"}, id="another form of a day"),
+        pytest.param(LEGACY | {"expires": "2027-02-30"}, id="no day of the calendar"),
+        pytest.param(LEGACY | {"expires": "soon"}, id="no day"),
+        pytest.param(LEGACY | {"expires": ""}, id="an empty day"),
+        pytest.param(LEGACY | {"expires": 1801353600}, id="a number for a day"),
+        pytest.param(LEGACY | {"expire": "2027-01-31"}, id="a misspelled key"),
+        pytest.param("legacy", id="a text"),
+        pytest.param(17, id="a number"),
+        pytest.param(None, id="null"),
+        pytest.param([], id="a list"),
+    ],
+)
+def test_a_bad_entry_is_dropped_alone(bad: object) -> None:
+    """The other entries count, and one sentence says which entry was dropped."""
+    settings = exempted(json.dumps([SCRATCH, bad, LEGACY]))
+
+    assert settings.exemptions == (EXEMPT_SCRATCH, EXEMPT_LEGACY)
+    assert [error.partition(":")[0] for error in settings.exemption_errors] == [
+        "GUARD_EXEMPTIONS, entry 2"
+    ]
+
+
+def test_each_bad_entry_has_a_line() -> None:
+    """There is one sentence for each entry that was dropped."""
+    settings = exempted(json.dumps([17, SCRATCH, {"bucket": "legacy"}]))
+
+    assert settings.exemptions == (EXEMPT_SCRATCH,)
+    assert [error.partition(":")[0] for error in settings.exemption_errors] == [
+        "GUARD_EXEMPTIONS, entry 1",
+        "GUARD_EXEMPTIONS, entry 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["scratch-*", "{}", "17", "null", '"x"', "[", '[{"bucket": "a"}', "[]]", "\udcff"],
+    ids=ascii,
+)
+def test_an_unreadable_list_is_dropped_as_a_whole(value: str) -> None:
+    """It does not stop the function, which would leave buckets open, but is told."""
+    settings = exempted(value)
+
+    assert settings.exemptions == ()
+    assert settings.exemption_errors == (
+        f"GUARD_EXEMPTIONS is {json.dumps(value)}, but cannot be read (it is not a JSON list);"
+        " nothing is exempt.",
+    )
+
+
+def test_exemptions_are_read_from_a_file(tmp_path: Path) -> None:
+    """file:<path> is relative to the function's code."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "exemptions.json").write_text(json.dumps([LEGACY]), "utf-8")
+
+    settings = exempted("file:config/exemptions.json", FC_FUNC_CODE_PATH=str(tmp_path))
+
+    assert (settings.exemptions, settings.exemption_errors) == ((EXEMPT_LEGACY,), ())
+
+
+def test_an_absolute_file_is_read_too(tmp_path: Path) -> None:
+    """An absolute path does not depend on where the code is."""
+    path = tmp_path / "exemptions.json"
+    path.write_text(json.dumps([SCRATCH, 17]), "utf-8")
+
+    settings = exempted(f"file:{path}", FC_FUNC_CODE_PATH="/code")
+
+    assert settings.exemptions == (EXEMPT_SCRATCH,)
+    assert len(settings.exemption_errors) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("absent.json", "No such file or directory"),
+        ("", "Is a directory"),
+        ("binary.json", "it is not a JSON list"),
+        ("text.json", "it is not a JSON list"),
+        ("\0", "it is not a JSON list"),
+    ],
+    ids=ascii,
+)
+def test_an_unreadable_file_is_dropped_as_a_whole(tmp_path: Path, path: str, why: str) -> None:
+    """A file that is not there, or no list, leaves nothing exempt and says so."""
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe[]")
+    (tmp_path / "text.json").write_text("scratch-*", "utf-8")
+
+    settings = exempted(f"file:{path}", FC_FUNC_CODE_PATH=str(tmp_path))
+
+    assert settings.exemptions == ()
+    assert settings.exemption_errors == (
+        f"GUARD_EXEMPTIONS is {json.dumps('file:' + path)}, but cannot be read ({why}); nothing is"
+        " exempt.",
+    )
+
+
+# Credentials.
+
+ID, SECRET, TOKEN = "LTAI5tExampleKeyId", "ExampleSecretOfTheKey", "ExampleSecurityToken"
+
+
+@dataclass
+class Context:
+    """Function Compute's context as far as credentials go."""
+
+    credentials: Any
+
+
+def held(access_key_id: str | None = ID, token: str | None = TOKEN) -> Context:
+    return Context(
+        SimpleNamespace(access_key_id=access_key_id, access_key_secret=SECRET, security_token=token)
+    )
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"ALIBABA_CLOUD_{name.upper()}", value)
+
+
+def test_the_contexts_credentials_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to python3.10 the context carries the credentials: they win over the environment."""
+    set_environment(monkeypatch, access_key_id="E", access_key_secret="e", security_token="t")
+
+    credentials = Credentials.read(held())
+
+    assert credentials == Credentials(ID, SECRET, TOKEN)
+
+
+@pytest.mark.parametrize("token", [None, ""], ids=["null", "empty"])
+def test_the_contexts_credentials_need_no_token(token: str | None) -> None:
+    """A key without a token is a permanent one."""
+    credentials = Credentials.read(held(token=token))
+
+    assert credentials == Credentials(ID, SECRET, None)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        pytest.param(None, id="no context"),
+        pytest.param(SimpleNamespace(request_id="r"), id="python3.12"),
+        pytest.param(Context(None), id="null credentials"),
+        pytest.param(held(access_key_id=""), id="empty credentials"),
+    ],
+)
+def test_else_the_environments_are_taken(monkeypatch: pytest.MonkeyPatch, context: object) -> None:
+    """On python3.12, and in an operator's shell, the variables hold them."""
+    set_environment(monkeypatch, access_key_id=ID, access_key_secret=SECRET, security_token=TOKEN)
+
+    credentials = Credentials.read(context)
+
+    assert credentials == Credentials(ID, SECRET, TOKEN)
+
+
+def test_the_environment_is_read_anew_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary credentials are renewed in a living instance: nothing is kept from before."""
+    set_environment(monkeypatch, access_key_id=ID, access_key_secret=SECRET, security_token="old")
+    before = Credentials.read()
+    set_environment(monkeypatch, security_token="new")
+
+    after = Credentials.read()
+
+    assert (before.security_token, after.security_token) == ("old", "new")
+
+
+@pytest.mark.parametrize("token", [None, ""], ids=["not set", "empty"])
+def test_the_environments_credentials_need_no_token(
+    monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    """An operator's permanent key has none."""
+    set_environment(monkeypatch, access_key_id=ID, access_key_secret=SECRET)
+    if token is not None:
+        set_environment(monkeypatch, security_token=token)
+
+    credentials = Credentials.read()
+
+    assert credentials == Credentials(ID, SECRET, None)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"access_key_id": ID}, id="no secret"),
+        pytest.param({"access_key_secret": SECRET}, id="no id"),
+        pytest.param({"access_key_id": ID, "access_key_secret": ""}, id="an empty secret"),
+        pytest.param({"security_token": TOKEN}, id="only a token"),
+    ],
+)
+def test_missing_credentials_are_named(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str]
+) -> None:
+    """The sentence names the variables and tells nothing that stands in them."""
+    set_environment(monkeypatch, **values)
+
+    with pytest.raises(ConfigurationError) as caught:
+        Credentials.read()
+
+    assert str(caught.value) == (
+        "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are not both set; give the"
+        " function a role, or set them in your shell."
+    )
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(repr, id="repr"),
+        pytest.param(str, id="str"),
+        pytest.param("{}".format, id="format"),
+        pytest.param(lambda credentials: repr([credentials])[1:-1], id="in a list"),
+    ],
+)
+def test_credentials_never_show_their_secrets(shown: Any) -> None:
+    """Whatever prints them shows the first four characters of the key id and nothing else."""
+    text = shown(Credentials(ID, SECRET, TOKEN))
+
+    assert text == "Credentials(LTAI...)"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FC_REGION", "evil.com#"),
+        ("FC_ACCOUNT_ID", "12x4567"),
+        ("GUARD_MAX_ATTEMPTS", "1_0"),
+        ("GUARD_MAX_ATTEMPTS", "4.0"),
+        ("GUARD_HTTP_TIMEOUT_SECONDS", "1_0"),
+        ("GUARD_HTTP_TIMEOUT_SECONDS", "nan"),
+    ],
+)
+def test_what_only_looks_like_a_value_is_refused(variable: str, value: str) -> None:
+    """Numbers are written as people write them, and ids are held to their alphabet."""
+    with pytest.raises(ConfigurationError, match=f"^{variable} is "):
+        Settings.from_environment({variable: value})
+
+
+def test_a_context_may_hold_credentials_without_a_token() -> None:
+    """Long-lived keys come without a security token."""
+    held = SimpleNamespace(access_key_id="AKID", access_key_secret="SECRET")
+
+    credentials = Credentials.read(SimpleNamespace(credentials=held))
+
+    assert credentials == Credentials("AKID", "SECRET", None)

@@ -1,0 +1,861 @@
+"""What each answer of OSS Tables leads to: the status table of the design, a row a test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import repeat
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.config import Credentials
+from encryption_guard.errors import Refused, Unavailable
+from encryption_guard.oss_tables import CurrentEncryption, OssTables, oss_request_id
+from encryption_guard.transport import Answer
+from tests.unit.fakes import (
+    ACCOUNT,
+    ARN,
+    KEY,
+    REGION,
+    Broken,
+    FakeOssTables,
+    FakeTime,
+    KeyRing,
+    Reply,
+    Troubles,
+    invocation_of,
+)
+
+MINUTES = timedelta(minutes=1)
+PATH = f"/buckets/acs%3Aosstables%3A{REGION}%3A{ACCOUNT}%3Abucket%2Fmy-table-bucket/encryption"
+TRANSPORT_ERRORS = [
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ReadError,
+    httpx.ReadTimeout,
+    httpx.RemoteProtocolError,
+    httpx.WriteError,
+    httpx.WriteTimeout,
+]
+
+Trouble = Reply | Broken
+
+
+def refusal(status: int, code: str = "", message: str = "", **headers: str) -> Reply:
+    """An error in the service's own form."""
+    known = {"x-oss-error-type": code, "content-type": "application/json"}
+    body = json.dumps({"message": message}).encode()
+    return Reply(status, body, known | {k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def put(
+    service: FakeOssTables, *, arn: TableBucketArn = ARN, **rest: Any
+) -> Answer | Refused | Unavailable:
+    """How PutTableBucketEncryption ends."""
+    try:
+        return OssTables(invocation_of(service, **rest)).put_encryption(arn)
+    except (Refused, Unavailable) as error:
+        return error
+
+
+def get(service: FakeOssTables, **rest: Any) -> CurrentEncryption | None:
+    """What GetTableBucketEncryption advises."""
+    return OssTables(invocation_of(service, **rest)).current_encryption(ARN)
+
+
+def ending(result: Answer | Refused | Unavailable) -> str:
+    match result:
+        case Answer():
+            return "done"
+        case Refused():
+            return result.reason
+        case Unavailable():
+            return "unavailable"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Answers to successive tries, how the request ends, and the pauses between its tries."""
+
+    answers: Iterable[Trouble]
+    ends: str
+    pauses: tuple[float, ...] = ()
+
+
+# Chance is 1, so that a jittered pause is as long as it can be.
+BACK_OFF = (0.2, 0.4, 0.8)
+VISIBLE_LATER = (0.5, 1.0, 1.5)
+
+ROWS = {
+    **{f"{status}": Row([Reply(status)], "done") for status in (200, 201, 202, 204, 299)},
+    "200 with garbage": Row([Reply(200, b"\xff{")], "done"),
+    **{
+        f"{status}": Row([Reply(status, headers={"location": "/elsewhere"})], "unexpected_redirect")
+        for status in (300, 301, 302, 303, 307, 308)
+    },
+    "304": Row([Reply(304)], "unexpected_redirect"),
+    **{
+        f"{status}": Row([refusal(status, "BadRequestException", "No.")], "rejected")
+        for status in (400, 402, 403, 405, 406, 410, 411, 412, 413, 415, 418, 422, 424, 451, 499)
+    },
+    "401": Row([refusal(401)], "unavailable"),
+    "404": Row(repeat(refusal(404)), "not_found", VISIBLE_LATER),
+    "409": Row(repeat(refusal(409)), "conflict", BACK_OFF),
+    **{
+        f"{status}": Row(repeat(refusal(status)), "unavailable", BACK_OFF)
+        for status in (408, 425, 429, 500, 501, 502, 503, 504, 599)
+    },
+    **{
+        error.__name__: Row(repeat(Broken(error)), "unavailable", BACK_OFF)
+        for error in TRANSPORT_ERRORS
+    },
+}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_each_answer_has_its_reaction(row: Row) -> None:
+    """The status decides what becomes of the request, how often it is tried and when."""
+    service = FakeOssTables(troubles={"PUT": row.answers})
+
+    result = put(service)
+
+    assert ending(result) == row.ends
+    assert service.time.slept == pytest.approx(row.pauses)
+    assert len(service.requests) == len(row.pauses) + 1
+
+
+AFTER_A_WHILE = {
+    "404": Row([refusal(404)], "done", (0.5,)),
+    "404 to the last": Row([refusal(404)] * 3, "done", VISIBLE_LATER),
+    "409": Row([refusal(409)], "done", (0.2,)),
+    "429 to the last": Row([refusal(429)] * 3, "done", BACK_OFF),
+    "503 that names seconds": Row([refusal(503, retry_after="7")], "done", (7.0,)),
+    "429 that names a time": Row(
+        [refusal(429, retry_after="Fri, 02 Jan 2026 03:04:15 GMT")], "done", (10.0,)
+    ),
+    "408 that names nothing readable": Row([refusal(408, retry_after="soon")], "done", (0.2,)),
+    "a reset, a time-out": Row(
+        [Broken(httpx.ReadError), Broken(httpx.ReadTimeout, takes=5.0)], "done", (0.2, 0.4)
+    ),
+    "not found and broken by turns": Row(
+        [refusal(500), refusal(404), refusal(500), refusal(404), refusal(500), refusal(404)],
+        "done",
+        (0.2, 0.5, 0.4, 1.0, 0.8, 1.5),
+    ),
+    "all that not being found allows, then the rest": Row(
+        [*[refusal(404)] * 3, refusal(409), refusal(429), Broken(httpx.ConnectError)],
+        "done",
+        (*VISIBLE_LATER, *BACK_OFF),
+    ),
+}
+
+
+@pytest.mark.parametrize("row", AFTER_A_WHILE.values(), ids=AFTER_A_WHILE)
+def test_what_passes_ends_in_an_encrypted_bucket(row: Row) -> None:
+    """A bucket that is not visible yet does not use up the tries that other troubles have."""
+    service = FakeOssTables(troubles={"PUT": row.answers})
+
+    result = put(service)
+
+    assert ending(result) == row.ends
+    assert service.time.slept == pytest.approx(row.pauses)
+    assert service.buckets[str(ARN)] == "AES256"
+
+
+LAST_WORDS = {
+    "broken at last": Row([refusal(409)] * 3 + [refusal(500)], "unavailable", BACK_OFF),
+    "a conflict at last": Row([refusal(500)] * 3 + [refusal(409)], "conflict", BACK_OFF),
+    "not found at last": Row(
+        [refusal(500), *[refusal(404)] * 4], "not_found", (0.2, *VISIBLE_LATER)
+    ),
+    "rejected at last": Row([refusal(429), refusal(400)], "rejected", (0.2,)),
+    "redirected at last": Row([refusal(503), Reply(307)], "unexpected_redirect", (0.2,)),
+    "no answer at last": Row(
+        [refusal(503)] * 3 + [Broken(httpx.ConnectError)], "unavailable", BACK_OFF
+    ),
+}
+
+
+@pytest.mark.parametrize("row", LAST_WORDS.values(), ids=LAST_WORDS)
+def test_the_last_answer_decides(row: Row) -> None:
+    """Whether an operator or the platform tries next depends on the answer to the last try."""
+    service = FakeOssTables(troubles={"PUT": row.answers})
+
+    result = put(service)
+
+    assert ending(result) == row.ends
+    assert service.time.slept == pytest.approx(row.pauses)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "pauses"), [("1", ()), ("2", (0.2,)), ("6", (0.2, 0.4, 0.8, 1.6, 3.2))]
+)
+def test_the_number_of_tries_is_a_setting(attempts: str, pauses: tuple[float, ...]) -> None:
+    """GUARD_MAX_ATTEMPTS counts all tries, the first included."""
+    service = FakeOssTables(troubles={"PUT": repeat(refusal(500))})
+
+    put(service, environment={"GUARD_MAX_ATTEMPTS": attempts})
+
+    assert service.time.slept == pytest.approx(pauses)
+
+
+def test_a_bucket_may_become_visible_whatever_the_number_of_tries() -> None:
+    """The three repeats of a 404 are beside GUARD_MAX_ATTEMPTS."""
+    service = FakeOssTables(troubles={"PUT": [refusal(404)] * 3})
+
+    result = put(service, environment={"GUARD_MAX_ATTEMPTS": "1"})
+
+    assert ending(result) == "done"
+
+
+def test_a_refusal_says_how_often_it_was_asked_for() -> None:
+    """`attempts` counts every request that was sent."""
+    service = FakeOssTables(troubles={"PUT": [refusal(500), Broken(httpx.ReadError)]}, buckets={})
+
+    result = put(service)
+
+    assert isinstance(result, Refused)
+    assert result.attempts == len(service.requests) == 6
+
+
+# The time there is.
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0, 5.0, 10.0, 60.0])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Broken(httpx.ReadError),
+        Broken(httpx.ReadError, takes=3.0),
+        Reply(503, takes=1e6),
+        refusal(404),
+        refusal(429, retry_after="2"),
+    ],
+    ids=["resets", "slow resets", "silence", "not found", "busy"],
+)
+def test_a_request_keeps_to_sixty_percent_of_the_time(seconds: float, trouble: Trouble) -> None:
+    """Tries, pauses and waiting for answers together leave 40 % for the dead letter."""
+    service = FakeOssTables(troubles={"PUT": repeat(trouble)})
+
+    put(service, seconds=seconds, environment={"GUARD_MAX_ATTEMPTS": "20"})
+
+    assert service.time.passed <= 0.6 * seconds + 1e-6
+
+
+def test_a_try_has_its_own_deadline() -> None:
+    """A service that does not answer costs GUARD_HTTP_TIMEOUT_SECONDS, and then comes the next."""
+    service = FakeOssTables(troubles={"PUT": [Reply(200, takes=100.0)]})
+
+    result = put(service, environment={"GUARD_HTTP_TIMEOUT_SECONDS": "3"})
+
+    assert ending(result) == "done"
+    assert service.time.passed == pytest.approx(3.0 + 0.2)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+def test_a_pause_beyond_the_time_is_not_waited_for(status: int) -> None:
+    """A Retry-After that the invocation will not live to see raises at once."""
+    service = FakeOssTables(troubles={"PUT": [refusal(status, retry_after="37")]})
+
+    result = put(service, seconds=60)
+
+    assert ending(result) == "unavailable"
+    assert service.time.slept == []
+
+
+def test_a_pause_within_the_time_is_waited_for() -> None:
+    """A Retry-After just below 60 % of the rest is honoured."""
+    service = FakeOssTables(troubles={"PUT": [refusal(429, retry_after="35")]})
+
+    result = put(service, seconds=60)
+
+    assert ending(result) == "done"
+    assert service.time.slept == [35.0]
+
+
+def test_each_request_takes_its_share_of_what_is_left_then() -> None:
+    """The second request of an invocation has 60 % of what the first one left."""
+    service = FakeOssTables(troubles={"PUT": repeat(Reply(503, takes=1e6))})
+    tables = OssTables(
+        invocation_of(service, seconds=10, environment={"GUARD_HTTP_TIMEOUT_SECONDS": "60"})
+    )
+
+    ends = []
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            tables.put_encryption(ARN)
+        ends.append(service.time.passed)
+
+    assert ends == pytest.approx([6.0, 8.4])
+
+
+ANY_TROUBLE = st.one_of(
+    st.builds(
+        Reply,
+        status=st.sampled_from([200, 307, 400, 401, 403, 404, 409, 429, 500, 503]),
+        headers=st.sampled_from([{}, {"retry-after": "0"}, {"retry-after": "3"}]),
+        takes=st.floats(0, 8),
+    ),
+    st.builds(Broken, error=st.sampled_from(TRANSPORT_ERRORS), takes=st.floats(0, 8)),
+)
+
+
+@settings(deadline=None)
+@given(
+    answers=st.lists(ANY_TROUBLE, max_size=12),
+    seconds=st.floats(0.5, 100),
+    chance=st.floats(0, 1, exclude_max=True),
+)
+def test_any_sequence_ends_in_time(answers: list[Trouble], seconds: float, chance: float) -> None:
+    """Whatever comes, the request ends in one of its three ways, in time and in few tries."""
+    service = FakeOssTables(time=FakeTime(chance=chance), troubles={"PUT": answers})
+
+    result = put(service, seconds=seconds)
+
+    assert isinstance(result, (Answer, Refused, Unavailable))
+    assert service.time.passed <= 0.6 * seconds + 1e-6
+    assert len(service.requests) <= 4 + 3 + 2
+    assert (ending(result) == "done") == (isinstance(result, Answer) and result.status < 300)
+
+
+# The clock and the credentials.
+
+
+@pytest.mark.parametrize("ahead", [60 * MINUTES, -60 * MINUTES], ids=["ahead", "behind"])
+def test_a_skewed_clock_is_corrected(ahead: timedelta) -> None:
+    """After a 403 for the clock the request is signed with the service's time, at once."""
+    service = FakeOssTables(ahead=ahead)
+
+    result = put(service)
+
+    assert ending(result) == "done"
+    assert service.time.slept == []
+    assert [request.headers["x-oss-date"] for request in service.requests] == [
+        "20260102T030405Z",
+        service.now().strftime("%Y%m%dT%H%M%SZ"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal(403, "RequestTimeTooSkewed", "No."),
+        refusal(403, "ForbiddenException", "The request time is too skewed."),
+        refusal(
+            403,
+            "ForbiddenException",
+            "The difference between the request time and the current time is too large.",
+        ),
+        Reply(403, b'{"Error":{"Code":"RequestTimeTooSkewed","Message":"No."}}'),
+        Reply(403, b"<Error><Code>RequestTimeTooSkewed</Code><Message>No.</Message></Error>"),
+    ],
+    ids=["code", "message", "classic message", "JSON", "XML"],
+)
+def test_a_403_may_say_in_many_ways_that_the_clock_is_skewed(error: Reply) -> None:
+    """Code and message both count, in every form that an error has."""
+    dated = Reply(403, error.body, {**error.headers, "date": "Fri, 02 Jan 2026 03:10:00 GMT"})
+    service = FakeOssTables(troubles={"PUT": [dated]})
+
+    result = put(service)
+
+    assert ending(result) == "done"
+    assert service.requests[-1].headers["x-oss-date"] == "20260102T031000Z"
+
+
+def test_the_clock_is_corrected_once() -> None:
+    """A service that stays with its complaint has rejected the request."""
+    skewed = refusal(403, "RequestTimeTooSkewed", date="Fri, 02 Jan 2026 03:10:00 GMT")
+    service = FakeOssTables(troubles={"PUT": [skewed] * 5})
+
+    result = put(service)
+
+    assert ending(result) == "rejected"
+    assert len(service.requests) == 2
+
+
+@pytest.mark.parametrize("date", ["", "some day"], ids=["none", "unreadable"])
+def test_a_clock_without_a_measure_is_not_corrected(date: str) -> None:
+    """Without the service's time there is nothing to correct by: the 403 is the last word."""
+    headers = {"date": date} if date else {}
+    service = FakeOssTables(troubles={"PUT": [refusal(403, "RequestTimeTooSkewed", **headers)]})
+
+    result = put(service)
+
+    assert ending(result) == "rejected"
+    assert len(service.requests) == 1
+
+
+OLD = Credentials("STS.old", "SECRET-OLD", "TOKEN-OLD")
+NEW = Credentials("STS.new", "SECRET-NEW", "TOKEN-NEW")
+
+
+@pytest.mark.parametrize(
+    "troubles",
+    [{}, {"PUT": [refusal(401)]}, {"PUT": [refusal(403, "Forbidden", "The STS token expired.")]}],
+    ids=["403 of an expired key", "401", "403 by its message"],
+)
+def test_credentials_are_read_again_when_they_expired(troubles: Troubles) -> None:
+    """New credentials are used at once, for one more try."""
+    service = FakeOssTables(keys=[OLD, NEW], expired=["STS.old"], troubles=troubles)
+    ring = KeyRing([OLD, NEW])
+
+    result = put(service, read_credentials=ring.read)
+
+    assert ending(result) == "done"
+    assert service.time.slept == []
+    assert [request.headers["x-oss-security-token"] for request in service.requests] == [
+        "TOKEN-OLD",
+        "TOKEN-NEW",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("held", "tries"), [([OLD], 1), ([OLD, NEW], 2)], ids=["the same", "new ones, expired too"]
+)
+def test_expired_credentials_are_left_to_the_next_invocation(
+    held: list[Credentials], tries: int
+) -> None:
+    """Where reading them again does not help, the platform has to try again."""
+    service = FakeOssTables(keys=[OLD, NEW], expired=["STS.old", "STS.new"])
+
+    result = put(service, read_credentials=KeyRing(held).read)
+
+    assert ending(result) == "unavailable"
+    assert len(service.requests) == tries
+    assert "TOKEN" not in str(result)
+    assert "SECRET" not in str(result)
+
+
+def test_everything_at_once_still_ends_encrypted() -> None:
+    """Skew, expiry, invisibility, conflict and failure each have their own remedy."""
+    service = FakeOssTables(
+        keys=[OLD, NEW],
+        expired=["STS.old"],
+        ahead=60 * MINUTES,
+        troubles={"PUT": [refusal(404), refusal(409), refusal(500)]},
+    )
+
+    result = put(service, read_credentials=KeyRing([OLD, NEW]).read)
+
+    assert ending(result) == "done"
+    assert service.time.slept == pytest.approx([0.5, 0.2, 0.4])
+    assert service.buckets[str(ARN)] == "AES256"
+
+
+# What the service said.
+
+
+@dataclass(frozen=True)
+class Said:
+    """An error as it comes, and what can be read of it."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    code: str | None
+    message: str | None
+    ec: str | None
+
+
+XML = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error>\n  <Code>AccessDenied</Code>\n'
+    b"  <Message>Not &lt;you&gt; &amp; not now.</Message>\n  <RequestId>1</RequestId>\n"
+    b"  <HostId>h</HostId>\n  <EC>0003-00000001</EC>\n</Error>"
+)
+SIGNATURE = (
+    b"<Error><Code>SignatureDoesNotMatch</Code><Message>No.</Message>"
+    b"<SignatureProvided>cafe</SignatureProvided><StringToSign>OSS4</StringToSign></Error>"
+)
+TYPED = {"x-oss-error-type": "ForbiddenException", "x-oss-ec": "0002-00000040"}
+ERRORS = {
+    "typed": Said(b'{"message": "No."}', TYPED, "ForbiddenException", "No.", "0002-00000040"),
+    "JSON": Said(
+        b'{"Error": {"Code": "AccessDenied", "Message": "No.", "EC": "0003-1", "RequestId": "1"}}',
+        {},
+        "AccessDenied",
+        "No.",
+        "0003-1",
+    ),
+    "XML": Said(XML, {}, "AccessDenied", "Not <you> & not now.", "0003-00000001"),
+    "XML that repeats the signature": Said(SIGNATURE, {}, "SignatureDoesNotMatch", "No.", None),
+    "XML with EC as a header": Said(
+        b"<Error><Code>A</Code></Error>", {"x-oss-ec": "0003-2"}, "A", None, "0003-2"
+    ),
+    "empty": Said(b"", {}, None, None, None),
+    "typed and empty": Said(b"", TYPED, "ForbiddenException", None, "0002-00000040"),
+    "HTML": Said(b"<html><h1>403</h1></html>", {}, None, None, None),
+    "binary": Said(b"\xff\xfe\x00", {}, None, None, None),
+    "another JSON": Said(b'["message"]', {}, None, None, None),
+    "JSON of other types": Said(b'{"message": 5, "Error": null}', {}, None, None, None),
+    "parts of other types": Said(
+        b'{"Error": {"Code": ["a"], "Message": {}, "EC": 1}}', {}, None, None, None
+    ),
+    "an error that is a word": Said(b'{"Error": "no"}', {}, None, None, None),
+    "deep arrays": Said(b"[" * 60_000, {}, None, None, None),
+    "deep objects": Said(
+        b'{"message":' * 5_000, TYPED, "ForbiddenException", None, "0002-00000040"
+    ),
+    "cut short": Said(b'{"message": "N', TYPED, "ForbiddenException", None, "0002-00000040"),
+}
+
+
+@pytest.mark.parametrize("said", ERRORS.values(), ids=ERRORS)
+def test_an_error_is_understood_in_all_its_forms(said: Said) -> None:
+    """Code, message and EC are read where they are, and are nothing where they are not."""
+    headers = {**said.headers, "x-oss-request-id": "OSS-1"}
+    service = FakeOssTables(troubles={"PUT": [Reply(403, said.body, headers)]})
+
+    result = put(service)
+
+    assert isinstance(result, Refused)
+    assert (result.code, result.message, result.ec) == (said.code, said.message, said.ec)
+    assert (result.status, result.oss_request_id, result.attempts) == (403, "OSS-1", 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"message": "\\ud800"}',
+        b'{"Error": {"Code": "\\udfff", "Message": "a\\ud800b"}}',
+        b"<Error><Code>&#xD800;</Code><Message>&#xDFFF;</Message></Error>",
+        b"<Error><Message>\xed\xa0\x80</Message></Error>",
+    ],
+    ids=["JSON", "nested", "XML entities", "bytes"],
+)
+def test_half_a_character_does_no_harm(body: bytes) -> None:
+    """Whatever a lone surrogate becomes, it can be written down."""
+    service = FakeOssTables(troubles={"PUT": [Reply(403, body)]})
+
+    result = put(service)
+
+    assert isinstance(result, Refused)
+    for part in (result.code, result.message, result.ec, str(result)):
+        (part or "").encode()
+
+
+@settings(deadline=None)
+@given(
+    body=st.one_of(
+        st.binary(max_size=200),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["message", "Error", "Code", "Message", "EC", "x"]),
+                    inner,
+                    max_size=4,
+                )
+            ),
+        ).map(lambda value: json.dumps(value).encode()),
+    )
+)
+def test_no_error_is_too_strange_to_be_told(body: bytes) -> None:
+    """A 400 is rejected whatever stands in it, and what is told of it can be written down."""
+    service = FakeOssTables(troubles={"PUT": [Reply(400, body)]})
+
+    result = put(service)
+
+    assert isinstance(result, Refused)
+    for part in (result.code, result.message, result.ec, str(result)):
+        (part or "").encode()
+
+
+def test_what_is_told_of_an_error_has_an_end() -> None:
+    """However much a service says, a dead letter can hold it."""
+    body = json.dumps({"message": "\u20ac" * 20_000}, ensure_ascii=False).encode()
+    names = ("x-oss-error-type", "x-oss-ec", "x-oss-request-id")
+    service = FakeOssTables(
+        troubles={"PUT": [Reply(400, body, dict.fromkeys(names, "long" * 5000))]}
+    )
+
+    result = put(service)
+
+    assert isinstance(result, Refused)
+    for part in (result.code, result.message, result.ec, result.oss_request_id, str(result)):
+        assert part
+        assert len(part) <= 1000
+
+
+def test_a_foreign_message_is_quoted() -> None:
+    """In the sentence of an error a service's message is escaped and at most 200 characters."""
+    said = 'a"b\n\x1b[31m\u202e' + "c" * 500
+    service = FakeOssTables(troubles={"PUT": [refusal(400, "BadRequestException", said)]})
+
+    result = put(service)
+
+    assert str(result).isascii()
+    assert str(result).isprintable()
+    assert len(str(result)) < 500
+
+
+def test_an_unavailable_service_is_named_with_its_answer() -> None:
+    """The exception that the platform stores tells the status, the bucket and the tries."""
+    service = FakeOssTables(troubles={"PUT": repeat(refusal(503, "ServiceUnavailable"))})
+
+    result = put(service)
+
+    assert isinstance(result, Unavailable)
+    assert all(part in str(result) for part in ("503", "ServiceUnavailable", str(ARN), "4 tries"))
+
+
+def test_the_answer_of_a_put_has_a_request_id() -> None:
+    """The id to ask the vendor with comes from the answer's header."""
+    result = put(FakeOssTables())
+
+    assert isinstance(result, Answer)
+    assert (result.status, oss_request_id(result)) == (200, "OSS-1")
+
+
+# The advice.
+
+
+def encryption(algorithm: object, **more: object) -> bytes:
+    return json.dumps({"encryptionConfiguration": {"sseAlgorithm": algorithm, **more}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("said", "understood"),
+    [
+        ("AES256", "AES256"),
+        ("aes256", "AES256"),
+        ("Aes256", "AES256"),
+        ("KMS", "KMS"),
+        ("SM4",) * 2,
+    ],
+)
+def test_a_clear_answer_is_taken(said: str, understood: str) -> None:
+    """A 200 with an algorithm that is known says how the bucket is encrypted."""
+    reply = Reply(200, encryption(said, kmsKeyArn="", more=1), {"x-oss-request-id": "OSS-7"})
+    service = FakeOssTables(troubles={"GET": [reply]})
+
+    advice = get(service)
+
+    assert advice == CurrentEncryption(understood, 200, "OSS-7")
+    assert service.methods() == ["GET"]
+
+
+UNCLEAR = {
+    "empty": Reply(200),
+    "empty object": Reply(200, b"{}"),
+    "no algorithm": Reply(200, b'{"encryptionConfiguration":{}}'),
+    "empty algorithm": Reply(200, encryption("")),
+    "null": Reply(200, encryption(None)),
+    "a number": Reply(200, encryption(256)),
+    "an unknown word": Reply(200, encryption("ROT13")),
+    "a null configuration": Reply(200, b'{"encryptionConfiguration":null}'),
+    "a list": Reply(200, b"[]"),
+    "garbage": Reply(200, b"\xff\x00<html>"),
+    "deep": Reply(200, b"[" * 60_000),
+    "cut short": Reply(200, encryption("AES256")[:-1]),
+    "204": Reply(204, encryption("AES256")),
+    "a redirect": Reply(302, encryption("AES256"), {"location": "/elsewhere"}),
+    "400": refusal(400),
+    "401": refusal(401),
+    "403": refusal(403),
+    "404": refusal(404),
+    "409": refusal(409),
+    "429": refusal(429, retry_after="1"),
+    "skewed": refusal(403, "RequestTimeTooSkewed", date="Fri, 02 Jan 2026 03:10:00 GMT"),
+    "time-out": Broken(httpx.ReadTimeout, takes=1.0),
+}
+
+
+@pytest.mark.parametrize("reply", UNCLEAR.values(), ids=UNCLEAR)
+def test_an_unclear_answer_is_no_advice(reply: Trouble) -> None:
+    """Anything but a clear answer says nothing, and is not asked for twice."""
+    service = FakeOssTables({str(ARN): "AES256"}, troubles={"GET": [reply]})
+
+    advice = get(service)
+
+    assert advice is None
+    assert service.methods() == ["GET"]
+    assert service.time.slept == []
+
+
+PASSING = {
+    "500": refusal(500),
+    "503": refusal(503, retry_after="30"),
+    "reset": Broken(httpx.ReadError),
+    "disconnected": Broken(httpx.RemoteProtocolError),
+}
+
+
+@pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING)
+def test_advice_is_asked_for_again_after_a_failure(trouble: Trouble) -> None:
+    """One repeat follows a 5xx or a reset, without a pause."""
+    service = FakeOssTables({str(ARN): "KMS"}, troubles={"GET": [trouble]})
+
+    advice = get(service)
+
+    assert advice
+    assert advice.algorithm == "KMS"
+    assert service.methods() == ["GET", "GET"]
+    assert service.time.slept == []
+
+
+@pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING)
+def test_advice_is_asked_for_twice_at_most(trouble: Trouble) -> None:
+    """A second failure is as good as no advice."""
+    service = FakeOssTables(troubles={"GET": repeat(trouble)})
+
+    advice = get(service)
+
+    assert advice is None
+    assert service.methods() == ["GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds", "longest"),
+    [
+        ([Reply(200, takes=100.0)], 60, 2.0),
+        ([Reply(500, takes=1.5), Reply(200, takes=100.0)], 60, 2.0),
+        ([Reply(200, takes=100.0)], 2, 1.2),
+        ([Reply(500, takes=0.5), Reply(200, takes=100.0)], 2, 1.2),
+    ],
+    ids=["silence", "failure, then silence", "little time", "little time and a failure"],
+)
+def test_advice_takes_two_seconds_at_most(
+    answers: list[Reply], seconds: float, longest: float
+) -> None:
+    """Both tries together take 2 s, or 60 % of what is left where that is less."""
+    service = FakeOssTables(troubles={"GET": answers})
+
+    advice = get(service, seconds=seconds)
+
+    assert advice is None
+    assert service.time.passed == pytest.approx(longest)
+
+
+# The request.
+
+
+def test_the_put_asks_for_aes256_and_nothing_else() -> None:
+    """The body is the one documented, in JSON, its digest is a header, and it is signed."""
+    service = FakeOssTables()
+
+    put(service)
+
+    (request,) = service.requests
+    assert request.method == "PUT"
+    assert json.loads(request.content) == {"encryptionConfiguration": {"sseAlgorithm": "AES256"}}
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["content-md5"] == "8brxxND+ziGAM1VKSOGH2A=="
+    assert request.headers["x-oss-date"] == "20260102T030405Z"
+    assert request.headers["authorization"].startswith(
+        "OSS4-HMAC-SHA256 Credential=AKID/20260102/cn-hangzhou/osstables/aliyun_v4_request,"
+    )
+    assert "x-oss-security-token" not in request.headers
+
+
+def test_the_get_has_no_body() -> None:
+    """It is signed like the PUT, the digest of nothing included."""
+    service = FakeOssTables({str(ARN): "AES256"})
+
+    advice = get(service)
+
+    (request,) = service.requests
+    assert advice
+    assert request.content == b""
+    assert request.headers["content-md5"] == "1B2M2Y8AsgTpgAmY7PhCfg=="
+
+
+def test_temporary_credentials_send_their_token() -> None:
+    """The token of an STS key goes along and is signed."""
+    service = FakeOssTables(keys=[NEW])
+
+    result = put(service, read_credentials=KeyRing([NEW]).read)
+
+    assert ending(result) == "done"
+    assert service.requests[0].headers["x-oss-security-token"] == "TOKEN-NEW"
+
+
+def arn_of(name: str, *, region: str = REGION) -> TableBucketArn:
+    return TableBucketArn(region, ACCOUNT, name)
+
+
+FITTING = "b" * (63 - 1 - len(ACCOUNT))
+VIRTUAL = {"GUARD_OSS_TABLES_ADDRESSING": "virtual"}
+INTERNAL = {"GUARD_OSS_TABLES_NETWORK": "internal"}
+LOOPBACK = {"GUARD_OSS_TABLES_ENDPOINT": "http://127.0.0.1:8080"}
+URLS = [
+    ("path", {}, ARN, "https://cn-hangzhou.oss-tables.aliyuncs.com"),
+    (
+        "virtual",
+        VIRTUAL,
+        ARN,
+        f"https://my-table-bucket-{ACCOUNT}.cn-hangzhou.oss-tables.aliyuncs.com",
+    ),
+    (
+        "virtual, a label of 63",
+        VIRTUAL,
+        arn_of(FITTING),
+        f"https://{FITTING}-{ACCOUNT}.cn-hangzhou.oss-tables.aliyuncs.com",
+    ),
+    (
+        "virtual, a label of 64",
+        VIRTUAL,
+        arn_of(FITTING + "b"),
+        "https://cn-hangzhou.oss-tables.aliyuncs.com",
+    ),
+    ("internal", INTERNAL, ARN, "https://cn-hangzhou-internal.oss-tables.aliyuncs.com"),
+    (
+        "internal, another region",
+        INTERNAL,
+        arn_of("bucket", region="eu-central-1"),
+        "https://eu-central-1.oss-tables.aliyuncs.com",
+    ),
+    (
+        "internal, no region known",
+        INTERNAL | {"FC_REGION": ""},
+        ARN,
+        "https://cn-hangzhou.oss-tables.aliyuncs.com",
+    ),
+    (
+        "internal and virtual",
+        INTERNAL | VIRTUAL,
+        ARN,
+        f"https://my-table-bucket-{ACCOUNT}.cn-hangzhou-internal.oss-tables.aliyuncs.com",
+    ),
+    ("endpoint", LOOPBACK, ARN, "http://127.0.0.1:8080"),
+    ("endpoint wins", LOOPBACK | VIRTUAL | INTERNAL, ARN, "http://127.0.0.1:8080"),
+    (
+        "endpoint with a region",
+        {"GUARD_OSS_TABLES_ENDPOINT": "https://{region}.example.com:8443"},
+        arn_of("bucket", region="eu-central-1"),
+        "https://eu-central-1.example.com:8443",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("environment", "arn", "base"), [row[1:] for row in URLS], ids=[row[0] for row in URLS]
+)
+def test_where_a_request_goes(environment: dict[str, str], arn: TableBucketArn, base: str) -> None:
+    """Settings decide on scheme, host and port; the path holds the ARN, its slash encoded."""
+    service = FakeOssTables({str(arn): ""})
+
+    result = put(service, arn=arn, environment=environment)
+
+    assert ending(result) == "done"
+    path = PATH.replace(REGION, arn.region).replace("my-table-bucket", arn.name)
+    assert str(service.requests[0].url) == base + path
+
+
+def test_a_refused_key_is_rejected_at_once() -> None:
+    """A key that the service does not know is an operator's business, and stays a secret."""
+    service = FakeOssTables(keys=[])
+
+    result = put(service)
+
+    assert ending(result) == "rejected"
+    assert len(service.requests) == 1
+    assert KEY.access_key_secret not in str(result)
+    assert "Signature=" not in str(result)

@@ -1,0 +1,565 @@
+"""From what Function Compute hands over to the events in it, byte for byte."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.errors import InvalidEvent
+from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
+from encryption_guard.payloads import DEEPEST_WRAPPING, LARGEST_EVENT, Delivery, open_payload
+
+Json = dict[str, Any]
+
+REGION = "cn-hangzhou"
+ACCOUNT = "1234567890123456"
+ARN = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/analytics"
+BUCKET = TableBucketArn(REGION, ACCOUNT, "analytics")
+CREATION: Json = {"eventName": "CreateTableBucket"}
+# What completes a bare name to ARN.
+OWNED: Json = CREATION | {"acsRegion": REGION, "recipientAccountId": ACCOUNT}
+
+
+def to_bytes(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def only(payload: object) -> Delivery:
+    """The one event of a payload."""
+    (delivery,) = open_payload(payload).deliveries
+    return delivery
+
+
+def event_of(payload: object) -> BucketEvent:
+    """The one event of a payload, which has to be readable."""
+    event = only(payload).event
+    assert isinstance(event, BucketEvent)
+    return event
+
+
+def bucket_of(record: Json, **envelope: Any) -> NamedBucket:
+    """The bucket that the CloudEvent of a record names, nothing being known of the function."""
+    return find_bucket(event_of(to_bytes({**envelope, "data": record})))
+
+
+# What may be handed in.
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_are_kept_as_they_came(kind: Callable[[bytes], object]) -> None:
+    """Function Compute hands over bytes; they are read and kept byte for byte."""
+    raw = b' {"id" : "7", "data": {"eventName": "CreateTableBucket"}}\n'
+
+    delivery = only(kind(raw))
+
+    assert isinstance(delivery.event, BucketEvent)
+    assert (delivery.raw, delivery.event.name) == (raw, "CreateTableBucket")
+
+
+def test_text_is_taken_for_its_bytes() -> None:
+    """A string is the same as its UTF-8 bytes."""
+    text = '{"id": "ü", "data": {"eventName": "CreateTableBucket"}}'
+
+    from_text = open_payload(text)
+
+    assert from_text == open_payload(text.encode())
+
+
+def test_a_parsed_object_is_taken_for_its_json() -> None:
+    """A parsed dict is read like the JSON that it came from."""
+    event = {"id": "ü", "source": "acs.oss", "data": CREATION | {"responseElements": {"arn": ARN}}}
+
+    delivery = only(event)
+
+    assert json.loads(delivery.raw) == event
+    assert delivery.event == event_of(to_bytes(event))
+    assert (delivery.source, delivery.event_id) == ("acs.oss", "ü")
+
+
+def test_a_parsed_array_is_taken_for_its_json() -> None:
+    """A parsed list of events is an array of them."""
+    opened = open_payload([{"data": CREATION}, {"data": {"eventName": "PutBucket"}}])
+
+    assert opened.is_array
+    assert [d.event.name for d in opened.deliveries if isinstance(d.event, BucketEvent)] == [
+        "CreateTableBucket",
+        "PutBucket",
+    ]
+
+
+@settings(deadline=None)
+@given(st.binary())
+@example(b"")
+@example(b"\xff\xfe")
+@example(b"[\xff]")
+@example(b"[" * 100_000)
+@example(b'{"a":' * 100_000)
+@example(b'{"data":' + b"[" * 1000)
+@example(b"9" * 5000)
+@example(b"[" + b"9" * 5000 + b"]")
+@example(b'{"version": ' + b"9" * 4200 + b', "event": "x", "event_encoding": "utf-8"}')
+@example(b'{"version": ' + b"9" * 5000 + b', "event": "x", "event_encoding": "utf-8"}')
+@example(b'{"id": "\\ud800"}')
+@example(b"null")
+def test_no_bytes_raise(raw: bytes) -> None:
+    """Whatever comes in is a payload, and what cannot be read is an InvalidEvent in it."""
+    opened = open_payload(raw)
+
+    assert opened.deliveries
+    assert all(isinstance(d.event, (BucketEvent, InvalidEvent)) for d in opened.deliveries)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(codec=None, categories=None)))
+@example("\ud800")
+def test_no_text_raises(text: str) -> None:
+    """Text with halves of characters, which has no UTF-8, is no exception."""
+    opened = open_payload(text)
+
+    assert opened.deliveries
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(
+        json_values,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.builds(lambda value: {"requestPayload": json.dumps(value)}, inner),
+            st.builds(lambda value: {"data": value}, inner),
+            st.builds(
+                lambda value, **rest: {"event": json.dumps(value), **rest},
+                inner,
+                version=st.just(1) | json_values,
+                event_encoding=st.sampled_from(["utf-8", "base64", "gzip+base64"]) | json_values,
+                redrives=json_values,
+            ),
+        ),
+        max_leaves=8,
+    )
+)
+def test_no_wrapping_raises(value: object) -> None:
+    """No JSON, however it is wrapped, is more than an InvalidEvent."""
+    opened = open_payload(to_bytes(value))
+
+    assert all(isinstance(d.event, (BucketEvent, InvalidEvent)) for d in opened.deliveries)
+    assert all(delivery.redrives >= 0 for delivery in opened.deliveries)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"CreateTableBucket", id="not JSON"),
+        pytest.param(b'{"data": {"eventName": "CreateTableBucket"}', id="cut short"),
+        pytest.param(b'{"data": {"eventName": "CreateTableBucket"}} x', id="more behind it"),
+        pytest.param(b'{"data": {"eventName": "\xff"}}', id="not UTF-8"),
+        pytest.param(b'"CreateTableBucket"', id="a string"),
+        pytest.param(b"17", id="a number"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"{}", id="an empty object"),
+        pytest.param(b'{"data": {}}', id="an empty record"),
+        pytest.param(b'{"data": []}', id="a list for a record"),
+        pytest.param(b'{"data": 17}', id="a number for a record"),
+        pytest.param(b'{"data": "CreateTableBucket"}', id="a text for a record"),
+        pytest.param(b'{"data": "[]"}', id="the JSON text of a list for a record"),
+        pytest.param(b'{"data": {"eventname1": "CreateTableBucket"}}', id="no eventName"),
+        pytest.param(b'{"data": {"eventName": null}}', id="a null eventName"),
+        pytest.param(b'{"data": {"eventName": 17}}', id="a number for an eventName"),
+        pytest.param(b'{"data": {"eventName": ["CreateTableBucket"]}}', id="a list, eventName"),
+        pytest.param(b'{"eventName": {"a": 1}, "eventId": "7"}', id="an object, eventName"),
+        pytest.param(b'{"triggerName": "t", "triggerTime": "now", "payload": ""}', id="a timer"),
+    ],
+)
+def test_what_holds_no_event_is_invalid_and_kept(raw: bytes) -> None:
+    """Not JSON, no record or no eventName: an invalid event, kept as it came."""
+    opened = open_payload(raw)
+
+    (delivery,) = opened.deliveries
+    assert isinstance(delivery.event, InvalidEvent)
+    assert delivery.event.reason == "invalid_event"
+    assert (delivery.raw, delivery.redrives, opened.is_array) == (raw, 0, False)
+
+
+def test_a_bare_record_is_an_event() -> None:
+    """An ActionTrail record needs no CloudEvent around it."""
+    raw = to_bytes(OWNED | {"eventId": "E7", "responseElements": {"arn": ARN}})
+
+    delivery = only(raw)
+
+    assert isinstance(delivery.event, BucketEvent)
+    assert find_bucket(delivery.event) == NamedBucket(BUCKET, "responseElements")
+    assert (delivery.raw, delivery.event_id, delivery.source) == (raw, "E7", None)
+
+
+def test_a_record_may_be_a_json_text() -> None:
+    """A CloudEvent may carry its record as the JSON text of an object."""
+    event = {"data": json.dumps(CREATION | {"responseElements": {"arn": ARN}})}
+
+    bucket = find_bucket(event_of(to_bytes(event)))
+
+    assert bucket == NamedBucket(BUCKET, "responseElements")
+
+
+@pytest.mark.parametrize(
+    ("event", "event_id"),
+    [
+        pytest.param({"id": "C", "data": CREATION | {"eventId": "E"}}, "C", id="both"),
+        pytest.param({"data": CREATION | {"eventId": "E"}}, "E", id="the record's"),
+        pytest.param({"id": "", "data": CREATION | {"eventId": "E"}}, "E", id="an empty one"),
+        pytest.param({"ID": "C", "data": CREATION}, "C", id="in another casing"),
+        pytest.param({"data": CREATION | {"EventID": "E"}}, "E", id="the record's, other casing"),
+        pytest.param(CREATION | {"eventId": "E"}, "E", id="a bare record's"),
+        pytest.param({"data": CREATION}, None, id="none"),
+        pytest.param({"id": "C", "data": {}}, "C", id="an invalid event's"),
+    ],
+)
+def test_an_event_is_known_by_its_id(event: Json, event_id: str | None) -> None:
+    """The id is the CloudEvent's `id`, else the record's `eventId`."""
+    delivery = only(to_bytes(event))
+
+    assert delivery.event_id == event_id
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-11-22T12:00:00Z", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
+        ("2026-11-22T20:00:00+08:00", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
+        ("2026-11-22T12:00:00", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
+        ("2026-11-22T20:00:00.412PRC", None),
+        ("yesterday", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_an_event_tells_its_time(text: str | None, time: datetime | None) -> None:
+    """eventTime is UTC; one that cannot be read costs the measurement, not the event."""
+    event = event_of({"data": CREATION | {"eventTime": text}})
+
+    assert event.time == time
+
+
+# Arrays.
+
+
+def test_an_arrays_items_are_kept_byte_for_byte() -> None:
+    """Each item is its exact slice of the input, whitespace, escapes and all."""
+    items = [
+        b'{ "data" :\t{"eventName":"CreateTableBucket"} , "id":"1"}',
+        '{"data": {"eventName": "größer ] , [ \\u00fc \\" \\\\"}}'.encode(),
+        b'{"data":\r\n{"eventName": "PutBucket", "n": 1.50, "n": 1e2}}',
+    ]
+    raw = b" \r\n[ " + items[0] + b" ,\n" + items[1] + b"," + items[2] + b"\t]\n "
+
+    opened = open_payload(raw)
+
+    assert opened.is_array
+    assert [delivery.raw for delivery in opened.deliveries] == items
+
+
+space = st.text(" \t\r\n", max_size=3).map(str.encode)
+item = st.builds(
+    lambda value, ascii_only, indent: json.dumps(
+        {"data": value}, ensure_ascii=ascii_only, indent=indent
+    ).encode(),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.just("k"), inner),
+        max_leaves=6,
+    ),
+    st.booleans(),
+    st.none() | st.integers(0, 3),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(space, item, space), min_size=1, max_size=4), space, space)
+def test_any_arrays_items_are_kept_byte_for_byte(
+    parts: list[tuple[bytes, bytes, bytes]], before: bytes, after: bytes
+) -> None:
+    """However an array is laid out, its slices are its items."""
+    raw = before + b"[" + b",".join(b"".join(part) for part in parts) + b"]" + after
+
+    opened = open_payload(raw)
+
+    assert [delivery.raw for delivery in opened.deliveries] == [item for _, item, _ in parts]
+
+
+def test_each_item_is_an_event_of_its_own() -> None:
+    """An invalid item does not touch the others."""
+    raw = to_bytes([{"id": "1", "data": CREATION}, 17, None, {"id": "2", "data": CREATION}])
+
+    opened = open_payload(raw)
+
+    found = [(d.raw, d.event_id, type(d.event)) for d in opened.deliveries]
+    first, last = (to_bytes({"id": number, "data": CREATION}) for number in "12")
+    assert found == [
+        (first, "1", BucketEvent),
+        (b"17", None, InvalidEvent),
+        (b"null", None, InvalidEvent),
+        (last, "2", BucketEvent),
+    ]
+
+
+def test_an_array_of_one_is_an_array() -> None:
+    """The form of the answer follows the form of the input."""
+    opened = open_payload(to_bytes([{"data": CREATION}]))
+
+    assert (opened.is_array, len(opened.deliveries)) == (True, 1)
+
+
+@pytest.mark.parametrize("raw", [b"[]", b" [ \n] "])
+def test_an_empty_array_is_an_invalid_event(raw: bytes) -> None:
+    """Nothing is not silence: an empty array is one invalid event."""
+    opened = open_payload(raw)
+
+    (delivery,) = opened.deliveries
+    assert isinstance(delivery.event, InvalidEvent)
+    assert (delivery.raw, opened.is_array) == (raw, True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[",
+        b"[{}",
+        b"[{},",
+        b"[{},]",
+        b"[,]",
+        b"[{} {}]",
+        b"[{}}",
+        b"[{}] x",
+        b"[{}]]",
+        b"[{]",
+        b'["\xff"]',
+    ],
+    ids=ascii,
+)
+def test_a_broken_array_is_one_invalid_event(raw: bytes) -> None:
+    """What is not a JSON array as a whole is kept as a whole."""
+    delivery = only(raw)
+
+    assert isinstance(delivery.event, InvalidEvent)
+    assert delivery.raw == raw
+
+
+# Wrappings.
+
+
+def fc_record(event: bytes) -> bytes:
+    """What FC sends to a destination."""
+    return to_bytes(
+        {
+            "timestamp": 1660120276975,
+            "requestContext": {"requestId": "r", "condition": "UnhandledInvocationError"},
+            "requestPayload": event.decode(),
+            "responseContext": {"statusCode": 200, "functionError": "UnhandledInvocationError"},
+            "responsePayload": "",
+        }
+    )
+
+
+def encoded(event: bytes, encoding: str) -> str:
+    """An event as it stands in a dead letter."""
+    if encoding == "utf-8":
+        return event.decode()
+    return b64encode(gzip.compress(event, mtime=0) if encoding == "gzip+base64" else event).decode()
+
+
+def dead_letter(inner: bytes, encoding: str = "utf-8", **fields: Any) -> bytes:
+    """A dead letter of ours, as section 5 of the design shows it."""
+    return to_bytes(
+        {
+            "version": 1,
+            "id": "0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11",
+            "reason": "rejected",
+            "detail": "The service said 403.",
+            "event": encoded(inner, encoding),
+            "event_encoding": encoding,
+            "event_id": "letter",
+            "arn": ARN,
+            "status": 403,
+            "code": "ForbiddenException",
+            "message": "no",
+            "ec": None,
+            "oss_request_id": "6A1F0B2E4C0043",
+            "function": "encrypt_on_create",
+            "function_request_id": "r",
+            "attempts": 1,
+            "redrives": 0,
+            "at": "2026-11-22T12:00:00.000Z",
+        }
+        | fields
+    )
+
+
+EVENT = '{"id":  "7", "data": {"eventName": "CreateTableBucket", "x": "ü\\u00fc"}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("payload", "redrives"),
+    [
+        pytest.param(fc_record(EVENT), 0, id="FC record"),
+        pytest.param(dead_letter(EVENT), 0, id="dead letter"),
+        pytest.param(dead_letter(EVENT, "base64", redrives=1), 1, id="base64"),
+        pytest.param(dead_letter(EVENT, "gzip+base64", redrives=2), 2, id="gzip"),
+        pytest.param(fc_record(dead_letter(EVENT, redrives=3)), 3, id="letter in FC record"),
+        pytest.param(dead_letter(fc_record(EVENT), redrives=4), 4, id="FC record in letter"),
+        pytest.param(
+            dead_letter(dead_letter(EVENT, "base64"), redrives=5), 5, id="letter in letter"
+        ),
+        pytest.param(
+            fc_record(dead_letter(fc_record(EVENT), "gzip+base64", redrives=6)), 6, id="three deep"
+        ),
+    ],
+)
+def test_the_innermost_event_is_kept(payload: bytes, redrives: int) -> None:
+    """Wrappings come off; the event is what it was byte for byte, and its redrives are known."""
+    delivery = only(payload)
+
+    assert isinstance(delivery.event, BucketEvent)
+    assert (delivery.raw, delivery.redrives, delivery.event_id) == (EVENT, redrives, "7")
+
+
+@pytest.mark.parametrize("encoding", ["base64", "gzip+base64"])
+def test_a_letters_bytes_need_not_be_text(encoding: str) -> None:
+    """What was not UTF-8 when it came in comes out of the letter as it was."""
+    raw = b"\xff\x00 not an event"
+
+    delivery = only(dead_letter(raw, encoding, redrives=1))
+
+    assert isinstance(delivery.event, InvalidEvent)
+    assert (delivery.raw, delivery.redrives) == (raw, 1)
+
+
+def test_arrays_of_wrappings_are_flattened() -> None:
+    """An array may mix all forms, and what holds an array yields its items; each keeps its own."""
+    first, second, third = (to_bytes({"id": n, "data": CREATION}) for n in "123")
+    two = b"[" + second + b", " + third + b"]"
+    raw = b"[%s, %s, %s, %s]" % (
+        first,
+        dead_letter(two, "gzip+base64", redrives=2),
+        fc_record(two),
+        to_bytes(CREATION),
+    )
+
+    opened = open_payload(raw)
+
+    assert opened.is_array
+    assert [(d.raw, d.redrives) for d in opened.deliveries] == [
+        (first, 0),
+        (second, 2),
+        (third, 2),
+        (second, 0),
+        (third, 0),
+        (to_bytes(CREATION), 0),
+    ]
+
+
+@pytest.mark.parametrize("wrap", [fc_record, dead_letter], ids=["FC record", "dead letter"])
+def test_an_innermost_array_makes_an_array(wrap: Callable[[bytes], bytes]) -> None:
+    """A wrapped array is answered like an array."""
+    opened = open_payload(wrap(b"[" + EVENT + b"]"))
+
+    assert (opened.is_array, [d.raw for d in opened.deliveries]) == (True, [EVENT])
+
+
+@pytest.mark.parametrize("redrives", [None, "2", -3, 1.5, []], ids=repr)
+def test_a_letter_that_does_not_count_its_redrives_has_none(redrives: object) -> None:
+    """A count that is none is taken for 0, and the event is read all the same."""
+    delivery = only(dead_letter(EVENT, redrives=redrives))
+
+    assert (delivery.raw, delivery.redrives) == (EVENT, 0)
+
+
+BOMB = b64encode(gzip.compress(b" " * (LARGEST_EVENT + 1))).decode()
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        pytest.param(fc_record(b""), id="FC record, empty"),
+        pytest.param(b'{"requestPayload": {"a": 1}}', id="FC record, no text"),
+        pytest.param(b'{"requestPayload": 17, "requestContext": {}}', id="FC record, a number"),
+        pytest.param(dead_letter(EVENT, version=2), id="another version"),
+        pytest.param(dead_letter(EVENT, version="1" * 400), id="a long version"),
+        pytest.param(dead_letter(EVENT, version=None), id="no version"),
+        pytest.param(dead_letter(EVENT, event=""), id="no event"),
+        pytest.param(dead_letter(EVENT, event=17), id="event is no text"),
+        pytest.param(dead_letter(EVENT, event_encoding="rot13"), id="unknown encoding"),
+        pytest.param(
+            dead_letter(EVENT, "base64", event_encoding="rot13"), id="unknown encoding of base64"
+        ),
+        pytest.param(dead_letter(EVENT, event_encoding=["utf-8"]), id="encoding is no text"),
+        pytest.param(dead_letter(EVENT, "base64", event="a"), id="broken base64"),
+        pytest.param(dead_letter(EVENT, "base64", event="ü==="), id="base64 beyond ASCII"),
+        pytest.param(
+            dead_letter(EVENT, "base64", event="!" + encoded(EVENT, "base64")),
+            id="base64 with more in it",
+        ),
+        pytest.param(dead_letter(EVENT, "gzip+base64", event="YWJj"), id="not gzip"),
+        pytest.param(
+            dead_letter(EVENT, "gzip+base64", event=b64encode(gzip.compress(EVENT)[:-12]).decode()),
+            id="gzip, cut short",
+        ),
+        pytest.param(dead_letter(EVENT, "gzip+base64", event=BOMB), id="gzip bomb"),
+    ],
+)
+def test_a_wrapping_that_cannot_be_opened_is_kept(wrapped: bytes) -> None:
+    """What holds no readable event is an invalid event itself, and nothing of it is lost."""
+    delivery = only(wrapped)
+
+    assert isinstance(delivery.event, InvalidEvent)
+    assert delivery.raw == wrapped
+
+
+def wrapped_times(times: int) -> bytes:
+    """EVENT in that many letters."""
+    payload = EVENT
+    for _ in range(times):
+        payload = dead_letter(payload, "gzip+base64")
+    return payload
+
+
+def test_as_deep_as_allowed_is_opened() -> None:
+    """The limit itself still counts."""
+    delivery = only(wrapped_times(DEEPEST_WRAPPING))
+
+    assert isinstance(delivery.event, BucketEvent)
+    assert delivery.raw == EVENT
+
+
+@pytest.mark.parametrize("times", [1, 50])
+def test_deeper_than_allowed_is_invalid(times: int) -> None:
+    """Whoever wraps without end gets an invalid event, not a loop; what is left is kept."""
+    delivery = only(wrapped_times(DEEPEST_WRAPPING + times))
+
+    assert isinstance(delivery.event, InvalidEvent)
+    assert delivery.raw == wrapped_times(times - 1)
+
+
+def test_arrays_in_arrays_are_wrappings_too() -> None:
+    """Nested arrays are flattened as far as wrappings go, and invalid beyond."""
+    shallow, deep = (b"[" * n + EVENT + b"]" * n for n in (2, DEEPEST_WRAPPING + 1))
+
+    opened = [only(shallow), only(deep)]
+
+    assert [type(delivery.event) for delivery in opened] == [BucketEvent, InvalidEvent]
+    assert [delivery.raw for delivery in opened] == [EVENT, EVENT]

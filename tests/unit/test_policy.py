@@ -1,0 +1,386 @@
+"""Which events act, in the order of the contract."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.config import Settings
+from encryption_guard.errors import InvalidEvent
+from encryption_guard.events import NamedBucket
+from encryption_guard.payloads import open_payload
+from encryption_guard.policy import Deny, Encrypt, Skip, decide, reason_to_leave
+
+OWN = "1234567890123456"
+OTHER = "9876543210987654"
+TODAY = date(2026, 11, 22)
+
+
+def arn_of(name: str, account_id: str = OWN) -> str:
+    return f"acs:osstables:cn-hangzhou:{account_id}:bucket/{name}"
+
+
+def bucket_of(name: str, account_id: str = OWN) -> NamedBucket:
+    return NamedBucket(TableBucketArn("cn-hangzhou", account_id, name), "responseElements")
+
+
+def settings_with(**variables: str) -> Settings:
+    """The settings of a function in the account OWN, but for what is given."""
+    return Settings.from_environment({"FC_ACCOUNT_ID": OWN, "FC_REGION": "cn-hangzhou"} | variables)
+
+
+def exempting(*entries: dict[str, str]) -> Settings:
+    return settings_with(GUARD_EXEMPTIONS=json.dumps(entries))
+
+
+def record(name: str = "analytics", account_id: str = OWN, **fields: Any) -> dict[str, Any]:
+    """A record of a bucket's creation, but for what is given; None takes a field out."""
+    fields = {
+        "eventName": "CreateTableBucket",
+        "responseElements": {"arn": arn_of(name, account_id)},
+    } | fields
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def decided(data: object, settings: Settings, *, today: date = TODAY) -> Encrypt | Skip | Deny:
+    """What is decided about the CloudEvent of a record; raises what makes it invalid."""
+    (delivery,) = open_payload(json.dumps({"id": "1", "data": data}).encode()).deliveries
+    if isinstance(delivery.event, InvalidEvent):
+        raise delivery.event
+    return decide(delivery.event, settings, today=today)
+
+
+@pytest.mark.parametrize(
+    ("event_name", "cause"),
+    [("CreateTableBucket", "created"), ("DeleteTableBucketEncryption", "drift")],
+)
+def test_a_creation_and_a_drift_are_encrypted(event_name: str, cause: Any) -> None:
+    """A created bucket, and one whose encryption was taken off, has to be encrypted."""
+    decision = decided(record(eventName=event_name), settings_with())
+
+    assert decision == Encrypt(bucket_of("analytics"), cause)
+
+
+@pytest.mark.parametrize(
+    "event_name",
+    [
+        "PutTableBucketEncryption",
+        "DeleteTableBucket",
+        "PutBucket",
+        "createtablebucket",
+        "CreateTableBucket ",
+        "CreateTableBuckets",
+    ],
+)
+def test_any_other_event_is_not_relevant(event_name: str) -> None:
+    """Only the two names act, spelled exactly as the service spells them."""
+    decision = decided(record(eventName=event_name), settings_with())
+
+    assert decision == Skip("not_relevant")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param({"errorCode": "ForbiddenException"}, id="code"),
+        pytest.param({"errorMessage": "You have no right."}, id="message"),
+        pytest.param({"errorCode": "E", "errorMessage": "m"}, id="both"),
+        pytest.param({"errorCode": "", "errorMessage": "m"}, id="empty code"),
+        pytest.param({"errorCode": "E", "errorMessage": ""}, id="empty message"),
+        pytest.param({"ErrorCode": "E"}, id="code in another casing"),
+        pytest.param({"ERRORMESSAGE": "m"}, id="message in another casing"),
+    ],
+)
+@pytest.mark.parametrize("event_name", ["CreateTableBucket", "DeleteTableBucketEncryption"])
+def test_a_failed_call_is_skipped(event_name: str, failure: dict[str, str]) -> None:
+    """An error code or message that is not empty tells that nothing was created."""
+    decision = decided(record(eventName=event_name, **failure), settings_with())
+
+    assert decision == Skip("call_failed")
+
+
+@pytest.mark.parametrize("empty", ["", None], ids=["empty", "null"])
+def test_an_empty_error_is_none(empty: str | None) -> None:
+    """A record that writes its error fields out without content tells of a call that succeeded."""
+    data = record() | {"errorCode": empty, "errorMessage": empty}
+
+    decision = decided(data, settings_with())
+
+    assert decision == Encrypt(bucket_of("analytics"), "created")
+
+
+def test_relevance_comes_before_failure() -> None:
+    """A failed call of another kind is not relevant."""
+    decision = decided(record(eventName="DeleteTable", errorCode="E"), settings_with())
+
+    assert decision == Skip("not_relevant")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pytest.param(None, id="names nothing"),
+        pytest.param({"arn": arn_of("evil.com#")}, id="names no valid ARN"),
+        pytest.param({"arn": arn_of("analytics", OTHER)}, id="names a foreign account's"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        pytest.param({"eventName": "DeleteTable"}, "not_relevant", id="not relevant"),
+        pytest.param({"errorCode": "E"}, "call_failed", id="failed"),
+    ],
+)
+def test_what_does_not_matter_need_not_name_a_bucket(
+    fields: dict[str, str], reason: str, response: object
+) -> None:
+    """Relevance and failure are judged before anybody looks for a bucket."""
+    decision = decided(record(responseElements=response, **fields), settings_with())
+
+    assert decision == Skip(reason)
+
+
+@pytest.mark.parametrize("event_name", ["CreateTableBucket", "DeleteTableBucketEncryption"])
+def test_what_matters_has_to_name_a_bucket(event_name: str) -> None:
+    """An event that would act, but names nothing, is invalid."""
+    with pytest.raises(InvalidEvent):
+        decided(record(eventName=event_name, responseElements=None), settings_with())
+
+
+def test_a_foreign_account_is_denied() -> None:
+    """A bucket of an account that is neither the function's own nor allowed is not touched."""
+    decision = decided(record(account_id=OTHER), settings_with())
+
+    assert decision == Deny(bucket_of("analytics", OTHER))
+
+
+@pytest.mark.parametrize("account_id", [OWN, OTHER, "55555"])
+def test_an_allowed_account_counts_like_the_own(account_id: str) -> None:
+    """GUARD_ALLOWED_ACCOUNTS stand beside the function's own account."""
+    settings = settings_with(GUARD_ALLOWED_ACCOUNTS=f"{OTHER},55555")
+
+    decision = decided(record(account_id=account_id), settings)
+
+    assert decision == Encrypt(bucket_of("analytics", account_id), "created")
+
+
+def test_the_contexts_account_is_the_own_where_the_environment_has_none() -> None:
+    """Without FC_ACCOUNT_ID the account of the function's context is the own one."""
+    settings = Settings.from_environment({}, account_id=OTHER)
+
+    decisions = [decided(record(account_id=account), settings) for account in (OTHER, OWN)]
+
+    assert decisions == [
+        Encrypt(bucket_of("analytics", OTHER), "created"),
+        Deny(bucket_of("analytics", OWN)),
+    ]
+
+
+def test_an_account_with_the_environments_prefix_is_foreign() -> None:
+    """Accounts are compared whole."""
+    decision = decided(record(account_id=OWN + "0"), settings_with())
+
+    assert decision == Deny(bucket_of("analytics", OWN + "0"))
+
+
+def test_nobody_is_trusted_where_the_own_account_is_unknown() -> None:
+    """Without an own account every bucket is a foreign one."""
+    decision = decided(record(), Settings.from_environment({}))
+
+    assert decision == Deny(bucket_of("analytics"))
+
+
+def test_the_function_completes_a_bare_name() -> None:
+    """FC_REGION and FC_ACCOUNT_ID stand in where the event tells neither region nor account."""
+    data = {"eventName": "CreateTableBucket", "requestParameters": {"name": "analytics"}}
+
+    decision = decided(data, settings_with(FC_REGION="us-east-1"))
+
+    arn = TableBucketArn("us-east-1", OWN, "analytics")
+    assert decision == Encrypt(NamedBucket(arn, "requestParameters"), "created")
+
+
+@pytest.mark.parametrize("event_name", ["CreateTableBucket", "DeleteTableBucketEncryption"])
+def test_the_bucket_that_oss_manages_is_left_alone(event_name: str) -> None:
+    """OSS creates oss-managed-table-bucket and keeps it for itself."""
+    data = record("oss-managed-table-bucket", eventName=event_name)
+
+    decision = decided(data, settings_with())
+
+    assert decision == Skip("managed_by_oss", bucket_of("oss-managed-table-bucket"))
+
+
+def test_an_exempted_name_is_left_alone() -> None:
+    """The exemption's reason is the reason."""
+    settings = exempting({"bucket": "scratch-*", "reason": "scratch data"})
+
+    decision = decided(record("scratch-1"), settings)
+
+    assert decision == Skip("exempt: scratch data", bucket_of("scratch-1"))
+
+
+def test_an_exemption_covers_no_other_name() -> None:
+    """A bucket that no exemption names is encrypted."""
+    settings = exempting({"bucket": "scratch-*", "reason": "scratch data"})
+
+    decision = decided(record("my-scratch-1"), settings)
+
+    assert decision == Encrypt(bucket_of("my-scratch-1"), "created")
+
+
+@pytest.mark.parametrize(
+    ("today", "reason"),
+    [
+        pytest.param(date(2027, 1, 30), "exempt: migration", id="the day before"),
+        pytest.param(date(2027, 1, 31), "exempt: migration", id="the day it expires"),
+        pytest.param(date(2027, 2, 1), None, id="the day after"),
+    ],
+)
+def test_an_exemption_counts_through_the_day_it_expires(today: date, reason: str | None) -> None:
+    """The last day belongs to the exemption, the next one does not."""
+    settings = exempting({"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"})
+
+    decision = decided(record("legacy"), settings, today=today)
+
+    bucket = bucket_of("legacy")
+    assert decision == (Skip(reason, bucket) if reason else Encrypt(bucket, "created"))
+
+
+def test_an_expired_exemption_does_not_hide_another() -> None:
+    """Of several exemptions of one bucket, the first that still counts gives the reason."""
+    settings = exempting(
+        {"bucket": "legacy", "reason": "over", "expires": "2020-01-01"},
+        {"bucket": "leg*", "reason": "still on"},
+        {"bucket": "*", "reason": "everything"},
+    )
+
+    decision = decided(record("legacy"), settings)
+
+    assert decision == Skip("exempt: still on", bucket_of("legacy"))
+
+
+def test_the_account_comes_before_the_managed_bucket_and_exemptions() -> None:
+    """A foreign account's bucket is denied, whatever its name."""
+    settings = exempting({"bucket": "*", "reason": "everything"})
+    names = ["oss-managed-table-bucket", "analytics"]
+
+    decisions = [decided(record(name, OTHER), settings) for name in names]
+
+    assert decisions == [Deny(bucket_of(name, OTHER)) for name in names]
+
+
+def test_the_managed_bucket_comes_before_exemptions() -> None:
+    """The managed bucket keeps its own reason, also where an exemption would cover it."""
+    settings = exempting({"bucket": "*", "reason": "everything"})
+
+    decision = decided(record("oss-managed-table-bucket"), settings)
+
+    assert decision == Skip("managed_by_oss", bucket_of("oss-managed-table-bucket"))
+
+
+def test_a_drift_respects_exemptions() -> None:
+    """What is exempted is left alone, whichever event names it."""
+    settings = exempting({"bucket": "scratch-*", "reason": "scratch data"})
+
+    decision = decided(record("scratch-1", eventName="DeleteTableBucketEncryption"), settings)
+
+    assert decision == Skip("exempt: scratch data", bucket_of("scratch-1"))
+
+
+def test_the_mode_changes_no_decision() -> None:
+    """Mode detect decides as enforce does: what is not done is the business of who would do it."""
+    decision = decided(record(), settings_with(GUARD_MODE="detect"))
+
+    assert decision == Encrypt(bucket_of("analytics"), "created")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("oss-managed-table-bucket", "managed_by_oss"),
+        ("scratch-1", "exempt: scratch data"),
+        ("analytics", None),
+    ],
+)
+def test_a_name_alone_tells_why_it_is_left(name: str, reason: str | None) -> None:
+    """The same rule serves who has a bucket and no event."""
+    settings = exempting({"bucket": "scratch-*", "reason": "scratch data"})
+
+    found = reason_to_leave(name, settings, today=TODAY)
+
+    assert found == reason
+
+
+# Whatever stands in the places.
+
+telling_texts = st.sampled_from(
+    [
+        "analytics",
+        "a,b;c,,;",
+        arn_of("analytics"),
+        arn_of("evil.com#"),
+        "acs:oss-tables:",
+        f"https://host/buckets/{arn_of('analytics')}?x",
+        "/buckets/acs:%ff/%",
+        f"analytics-{OWN}.cn-hangzhou.oss-tables.aliyuncs.com",
+        f"x:{OWN}:analytics",
+        '{"arn": ["analytics"], "name": "analytics"}',
+        "[" * 300,
+    ]
+)
+keys = st.text(max_size=5) | st.sampled_from(
+    ["arn", "tableBucketARN", "name", "bucketName", "uri", "url", "accountId", "X::Bucket"]
+)
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | telling_texts
+anything = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=12,
+)
+PLACES = [
+    "responseElements",
+    "referencedResources",
+    "resourceName",
+    "resourceType",
+    "requestParameters",
+    "requestParameterJson",
+    "eventSource",
+    "acsRegion",
+    "recipientAccountId",
+    "userIdentity",
+    "eventTime",
+]
+ENVELOPE = ["id", "source", "subject", "aliyunregionid", "aliyunaccountid", "requestId", "version"]
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(PLACES), anything),
+    st.dictionaries(st.sampled_from(ENVELOPE), anything),
+)
+@example({"responseElements": {"arn": "acs:osstables:" + "\u202e" * 300}}, {})
+@example(
+    {"userIdentity": {"accountId": "\u0660" * 5}, "requestParameters": {"name": "analytics"}}, {}
+)
+def test_whatever_stands_in_the_places_is_decided_or_invalid(
+    data: dict[str, Any], envelope: dict[str, Any]
+) -> None:
+    """No content of any place raises anything but InvalidEvent."""
+    event = {**envelope, "data": {"eventName": "CreateTableBucket", **data}}
+    (delivery,) = open_payload(json.dumps(event).encode()).deliveries
+
+    result: object = delivery.event
+    if not isinstance(delivery.event, InvalidEvent):
+        try:
+            result = decide(delivery.event, settings_with(), today=TODAY)
+        except InvalidEvent as error:
+            result = error
+
+    assert isinstance(result, (Encrypt, Deny, InvalidEvent))
+    assert str(result).isascii()

@@ -1,0 +1,408 @@
+"""The SMQ client: its signature and form against the vendor's, its answers and its patience."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mns.auth import Credentials as MnsCredentials
+from mns.mns_client import MNSClient
+from mns.mns_http import RequestInternal
+from mns.mns_request import SendMessageRequest
+from mns.mns_xml_handler import MessageEncoder
+
+from encryption_guard.config import Credentials, Queue
+from encryption_guard.errors import Unavailable
+from encryption_guard.smq import Message, SmqQueue, signature, string_to_sign
+from tests.unit.fakes import ACCOUNT, KEY, REGION, Broken, FakeSmq, KeyRing, Reply, invocation_of
+
+QUEUE = Queue(REGION, ACCOUNT, "dlq")
+VERSIONED = {"date": "Fri, 02 Jan 2026 03:04:05 GMT", "x-mns-version": "2015-06-06"}
+
+
+def queue_of(service: FakeSmq, *, queue: Queue = QUEUE, **rest: Any) -> SmqQueue:
+    return SmqQueue(queue, invocation_of(service, **rest))
+
+
+# The signature.
+
+GOLDEN = {
+    "send": (
+        "POST",
+        "",
+        {
+            "content-md5": "OGUyYjFkYmVmZDFhMTExZGUyNGNjZTIzOWM5Y2E2ZjA=",
+            "content-type": "text/xml;charset=UTF-8",
+        },
+        "J6gzCz21OYHAz3p0ddRHU+G7XYI=",
+    ),
+    "receive": ("GET", "?waitseconds=3", {}, "3juvPwFufW0Y5ZNHSepp/gLIK/U="),
+    "peek": ("GET", "?peekonly=true&numOfMessages=16", {}, "oSSpfHP2XFmpj443SRDdiZCIxsM="),
+    "delete": ("DELETE", "?ReceiptHandle=1-ODU4/OTkz+==", {}, "tavF2DH2xKQHdaJecy0EQ9F8n84="),
+}
+
+
+@pytest.mark.parametrize(("method", "query", "headers", "expected"), GOLDEN.values(), ids=GOLDEN)
+def test_signatures_are_those_the_vendors_client_made(
+    method: str, query: str, headers: dict[str, str], expected: str
+) -> None:
+    """For the recorded requests the recorded signatures come out."""
+    to_sign = string_to_sign(
+        method=method, headers=VERSIONED | headers, resource=f"/queues/dlq/messages{query}"
+    )
+
+    signed = signature(access_key_secret="AKSECRET", string_to_sign=to_sign)
+
+    assert signed == expected
+
+
+def authorization(request: httpx.Request) -> str:
+    header: str = request.headers["authorization"]
+    return header
+
+
+def test_requests_go_out_with_the_recorded_signatures() -> None:
+    """Sending, peeking and deleting are signed on the wire as the vendor's client signs them."""
+    service = FakeSmq()
+    queue = queue_of(service)
+
+    queue.send(b'{"a":1}')
+    queue.peek()
+    with pytest.raises(Unavailable):
+        queue.delete("1-ODU4/OTkz+==")
+
+    assert [authorization(request) for request in service.requests] == [
+        f"MNS AKID:{GOLDEN[name][3]}" for name in ("send", "peek", "delete")
+    ]
+
+
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
+    headers=st.dictionaries(
+        st.sampled_from(
+            ["content-md5", "content-type", "date", "host", "x-mns-version", "x-mns-a", "x-mns-z"]
+        ),
+        st.text(),
+    ),
+    resource=st.text(),
+    secret=st.text(min_size=1),
+)
+def test_the_signature_is_the_vendors(
+    method: str, headers: dict[str, str], resource: str, secret: str
+) -> None:
+    """Whatever is signed, the vendor's client signs it in the same way."""
+    official = MNSClient("http://127.0.0.1", "AKID", "AKSECRET").get_signature(
+        method, headers, resource, MnsCredentials("AKID", secret)
+    )
+
+    to_sign = string_to_sign(method=method, headers=headers, resource=resource)
+    ours = signature(access_key_secret=secret, string_to_sign=to_sign)
+
+    assert f"MNS AKID:{ours}" == official
+
+
+def test_a_token_goes_along_unsigned() -> None:
+    """Temporary credentials add a header and change nothing else."""
+    temporary = Credentials("AKID", "AKSECRET", "STS-TOKEN")
+    service = FakeSmq(key=temporary)
+
+    queue_of(service, read_credentials=KeyRing([temporary]).read).send(b'{"a":1}')
+    queue_of(service).send(b'{"a":1}')
+
+    with_token, without = service.requests
+    assert with_token.headers["security-token"] == "STS-TOKEN"
+    assert "security-token" not in without.headers
+    assert authorization(with_token) == authorization(without)
+
+
+def test_credentials_are_read_for_every_request() -> None:
+    """A key that was renewed meanwhile signs the next request."""
+    renewed = Credentials("AKID2", "AKSECRET2", "T")
+    service = FakeSmq(key=renewed)
+    queue = queue_of(service, read_credentials=KeyRing([KEY, renewed]).read)
+
+    with pytest.raises(Unavailable, match="403"):
+        queue.send(b"first")
+    queue.send(b"second")
+
+    assert [b64decode(message.body) for message in service.messages] == [b"second"]
+
+
+# The form.
+
+
+@settings(deadline=None)
+@given(body=st.text(min_size=1))
+def test_a_message_has_the_vendors_form(body: str) -> None:
+    """Body and digest are, byte for byte, what the vendor's client sends."""
+    service = FakeSmq()
+    official = MessageEncoder.encode(SendMessageRequest("dlq", body))
+
+    queue_of(service).send(body.encode())
+
+    (request,) = service.requests
+    assert request.content == official
+    assert b64decode(service.messages[0].body).decode() == body
+
+
+def test_headers_are_the_vendors() -> None:
+    """Digest, type and version are those that the vendor's client builds."""
+    service = FakeSmq()
+    asked = SendMessageRequest("dlq", '{"a":1}')
+    sent = RequestInternal("POST", "/queues/dlq/messages", data=MessageEncoder.encode(asked))
+    MNSClient("http://127.0.0.1", "AKID", "AKSECRET").build_header(asked, sent)
+
+    queue_of(service).send(b'{"a":1}')
+
+    names = ("content-md5", "content-type", "x-mns-version")
+    (request,) = service.requests
+    assert {name: request.headers[name] for name in names} == {
+        name: sent.header[name] for name in names
+    }
+    assert request.headers["date"] == "Fri, 02 Jan 2026 03:04:05 GMT"
+
+
+@pytest.mark.parametrize(
+    ("environment", "base"),
+    [
+        ({}, f"https://{ACCOUNT}.mns.cn-hangzhou.aliyuncs.com"),
+        ({"GUARD_SMQ_ENDPOINT": "http://127.0.0.1:8080"}, "http://127.0.0.1:8080"),
+    ],
+    ids=["the queue's own host", "GUARD_SMQ_ENDPOINT"],
+)
+def test_where_a_message_goes(environment: dict[str, str], base: str) -> None:
+    """The queue's ARN gives host and path; a setting replaces scheme, host and port."""
+    service = FakeSmq()
+
+    queue_of(service, environment=environment).send(b"letter")
+
+    (request,) = service.requests
+    assert (request.method, str(request.url)) == ("POST", f"{base}/queues/dlq/messages")
+
+
+# What the answers lead to.
+
+PASSING = {
+    "408": Reply(408),
+    "425": Reply(425),
+    "429": Reply(429),
+    "500": Reply(500),
+    "503": Reply(503, b"<html>"),
+    "refused": Broken(httpx.ConnectError),
+    "reset": Broken(httpx.ReadError),
+    "disconnected": Broken(httpx.RemoteProtocolError),
+    "time-out": Broken(httpx.ReadTimeout),
+}
+
+
+@pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING)
+def test_what_passes_is_tried_again(trouble: Reply | Broken) -> None:
+    """A message is in the queue after two failures, with a growing pause after each."""
+    service = FakeSmq(troubles={"POST": [trouble] * 2})
+
+    queue_of(service).send(b"letter")
+
+    assert len(service.messages) == 1
+    assert service.time.slept == pytest.approx([0.2, 0.4])
+
+
+@pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING)
+def test_what_does_not_pass_is_unavailable(trouble: Reply | Broken) -> None:
+    """After GUARD_MAX_ATTEMPTS tries the platform has to try again."""
+    service = FakeSmq(troubles={"POST": repeat(trouble)})
+
+    with pytest.raises(Unavailable, match="dlq"):
+        queue_of(service).send(b"letter")
+
+    assert len(service.requests) == 4
+    assert service.time.slept == pytest.approx([0.2, 0.4, 0.8])
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 404, 405, 409, 413, 499])
+def test_a_refusal_is_not_repeated(status: int) -> None:
+    """Any other answer than a success is final, and the letter is nowhere."""
+    service = FakeSmq(troubles={"POST": [Reply(status, headers={"location": "/elsewhere"})]})
+
+    with pytest.raises(Unavailable, match=str(status)):
+        queue_of(service).send(b"letter")
+
+    assert len(service.requests) == 1
+    assert service.time.slept == []
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_only_a_201_confirms_a_message(status: int) -> None:
+    """Another success than the documented one does not say that the message is kept."""
+    service = FakeSmq(troubles={"POST": [Reply(status)]})
+
+    with pytest.raises(Unavailable, match=str(status)):
+        queue_of(service).send(b"letter")
+
+
+def test_a_refusal_names_queue_status_and_code() -> None:
+    """The exception tells an operator where to look, and nothing secret."""
+    service = FakeSmq(name="another")
+
+    with pytest.raises(Unavailable) as caught:
+        queue_of(service).send(b"letter")
+
+    assert all(part in str(caught.value) for part in ("dlq", "404", "QueueNotExist"))
+    assert "AKSECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "slept"), [("7", [7.0]), ("soon", [0.2])], ids=["seconds", "unreadable"]
+)
+def test_the_queue_may_name_the_pause(retry_after: str, slept: list[float]) -> None:
+    """Retry-After is honoured where it can be read."""
+    service = FakeSmq(troubles={"POST": [Reply(503, headers={"retry-after": retry_after})]})
+
+    queue_of(service).send(b"letter")
+
+    assert service.time.slept == pytest.approx(slept)
+
+
+def test_a_pause_beyond_the_time_is_not_waited_for() -> None:
+    """A Retry-After that the invocation will not live to see raises at once."""
+    service = FakeSmq(troubles={"POST": [Reply(429, headers={"retry-after": "37"})]})
+
+    with pytest.raises(Unavailable):
+        queue_of(service, seconds=60).send(b"letter")
+
+    assert service.time.slept == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize(
+    "trouble",
+    [Broken(httpx.ReadError, takes=1.0), Reply(201, takes=1e6), Reply(503)],
+    ids=["slow resets", "silence", "failures"],
+)
+def test_a_request_keeps_to_sixty_percent_of_the_time(
+    seconds: float, trouble: Reply | Broken
+) -> None:
+    """What holds for OSS Tables holds for the queue, however often it may be tried."""
+    service = FakeSmq(troubles={"POST": repeat(trouble)})
+    queue = queue_of(service, seconds=seconds, environment={"GUARD_MAX_ATTEMPTS": "20"})
+
+    with pytest.raises(Unavailable):
+        queue.send(b"letter")
+
+    assert service.time.passed <= 0.6 * seconds + 1e-6
+
+
+# Reading the queue.
+
+BODIES = ["eyJhIjoxfQ==", '{"not": "base64"}', "", "a & <b>"]
+
+
+def test_a_peek_shows_messages_and_takes_nothing() -> None:
+    """Bodies come as they lie there, in order, and nobody's receipt is touched."""
+    service = FakeSmq(BODIES)
+    queue = queue_of(service)
+
+    first, second = queue.peek(), queue.peek()
+
+    assert [message.body for message in first] == BODIES
+    assert first == second
+    assert {message.receipt_handle for message in first} == {None}
+    assert service.requests[0].url.query == b"peekonly=true&numOfMessages=16"
+
+
+def test_a_received_message_can_be_deleted() -> None:
+    """What was received is hidden from the next one, and what was deleted is gone."""
+    service = FakeSmq(["one", "two", "three"])
+    queue = queue_of(service)
+
+    (first,) = queue.receive(1, wait_seconds=3)
+    second, third = queue.receive()
+    queue.delete(first.receipt_handle or "")
+
+    assert first == Message("ID-1", "one", 1, 1767323045000, "1-ID-1/+==")
+    assert [second.body, third.body] == ["two", "three"]
+    assert [message.body for message in service.messages] == ["two", "three"]
+    assert service.requests[0].url.query == b"numOfMessages=1&waitseconds=3"
+
+
+def test_an_empty_queue_is_an_empty_list() -> None:
+    """MessageNotExist is what an empty queue answers, and no failure."""
+    service = FakeSmq()
+    queue = queue_of(service)
+
+    found = [queue.peek(), queue.receive()]
+
+    assert found == [[], []]
+    assert service.time.slept == []
+
+
+def test_a_full_batch_of_the_largest_messages_is_read_whole() -> None:
+    """Sixteen messages of 64 KB come back as they were."""
+    bodies = [b64encode(bytes([number]) * 48 * 1024).decode() for number in range(16)]
+    service = FakeSmq(bodies)
+
+    found = queue_of(service).receive()
+
+    assert [message.body for message in found] == bodies
+
+
+def read_calls(queue: SmqQueue) -> Iterable[Any]:
+    return (queue.peek, queue.receive, lambda: queue.delete("1-handle"))
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
+def test_a_queue_that_cannot_be_read_is_unavailable(status: int) -> None:
+    """Peeking, receiving and deleting raise for whatever is not a success."""
+    error = Reply(status, b"<Error><Code>QueueNotExist</Code></Error>")
+    service = FakeSmq(troubles={"GET": repeat(error), "DELETE": repeat(error)})
+
+    for call in read_calls(queue_of(service)):
+        with pytest.raises(Unavailable, match=str(status)):
+            call()
+
+
+def test_an_error_code_is_quoted() -> None:
+    """What is not a code by its alphabet is not repeated."""
+    body = b"<Error><Code>\x1b[31mred</Code></Error>"
+    service = FakeSmq(troubles={"POST": [Reply(403, body)]})
+
+    with pytest.raises(Unavailable) as caught:
+        queue_of(service).send(b"letter")
+
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"garbage",
+        b'<?xml version="1.0"?><Messages><Message>',
+        b'<Message xmlns="http://mns.aliyuncs.com/doc/v1/"><DequeueCount>x</DequeueCount></Message>',
+    ],
+    ids=["empty", "no XML", "cut short", "a count that is none"],
+)
+def test_an_unreadable_answer_is_no_bug_of_ours(body: bytes) -> None:
+    """A success that cannot be read is the service's trouble: Unavailable, like any other."""
+    service = FakeSmq(troubles={"GET": repeat(Reply(200, body))})
+
+    with pytest.raises(Unavailable):
+        queue_of(service).receive()
+
+
+def test_a_letter_survives_the_queue() -> None:
+    """What was sent comes back as the same bytes once its base64 is taken off."""
+    service = FakeSmq()
+    queue = queue_of(service)
+    letter = json.dumps({"event": "\u20ac\x00<&>"}).encode()
+
+    queue.send(letter)
+    (received,) = queue.receive()
+
+    assert b64decode(received.body) == letter

@@ -1,0 +1,77 @@
+"""Who may import whom: arrows only point down, and the layer brings three libraries."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.emulators.cloud import REPOSITORY
+
+PACKAGE = REPOSITORY / "layers" / "encryption_guard" / "python" / "encryption_guard"
+
+# From the bottom up; a module may import from the lines above its own.
+FLOORS = [
+    {"errors", "signing"},
+    {"arn"},
+    {"config", "events"},
+    {"payloads", "policy", "transport"},
+    {"oss_tables", "smq"},
+    {"dead_letters"},
+    {"enforcement"},
+    {"telemetry"},
+    {"cli"},
+]
+SHIPPED = {"aws_lambda_powertools", "httpcore", "httpx", "pydantic", "pydantic_core"}
+OPERATORS_ONLY = {"click", "rich"}
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, wherever in the file it does."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def ours(file: Path) -> set[str]:
+    prefix = "encryption_guard."
+    return {name.removeprefix(prefix) for name in imports(file) if name.startswith(prefix)}
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.stem)
+def test_arrows_point_down(file: Path) -> None:
+    """A module imports only what stands below it."""
+    if file.stem == "__init__":
+        assert imports(file) == set()
+        return
+    (floor,) = [number for number, names in enumerate(FLOORS) if file.stem in names]
+    below = set().union(*FLOORS[:floor])
+
+    assert ours(file) <= below
+
+
+def test_signing_can_be_lifted_out() -> None:
+    """The signer knows nothing of ours."""
+    assert ours(PACKAGE / "signing.py") == set()
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.stem)
+def test_the_layer_needs_only_what_it_ships(file: Path) -> None:
+    """Third parties are those of the layer; what operators need besides is the CLI's alone."""
+    third_parties = {name.partition(".")[0] for name in imports(file)}
+    third_parties -= {"encryption_guard", *sys.stdlib_module_names}
+
+    assert third_parties <= SHIPPED | (OPERATORS_ONLY if file.stem == "cli" else set())
+
+
+def test_nothing_imports_a_function() -> None:
+    """The doors open inwards."""
+    assert not any(
+        name.startswith("functions") for file in PACKAGE.glob("*.py") for name in imports(file)
+    )

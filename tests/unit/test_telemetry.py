@@ -1,0 +1,208 @@
+"""One outcome, one log line."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from aws_lambda_powertools import Logger
+
+from encryption_guard.enforcement import (
+    AlreadyEncrypted,
+    DeadLettered,
+    Detected,
+    Encrypted,
+    KeptStronger,
+    Outcome,
+    Skipped,
+)
+from encryption_guard.errors import LetterNotWritten, Unavailable
+from encryption_guard.telemetry import open_logger, report
+from tests.unit.fakes import ARN, FakeOssTables, forget_logger
+
+# What a line has besides: where and when it was written.
+FRAME = {"level", "location", "message", "timestamp", "service"}
+FULL: dict[str, Any] = {
+    "arn": str(ARN),
+    "event_id": "event-1",
+    "time_to_encrypt_ms": 1234,
+    "named_by": "responseElements",
+    "oss_request_id": "OSS-1",
+    "status": 200,
+    "code": "ForbiddenException",
+}
+OUTCOMES: dict[str, Outcome] = {
+    "encrypted": Encrypted(reason="created", **FULL),
+    "already_encrypted": AlreadyEncrypted(reason="AES256"),
+    "kept_stronger": KeptStronger(reason="KMS", arn=str(ARN)),
+    "skipped": Skipped(reason="not_relevant"),
+    "detected": Detected(reason="would_encrypt", status=0, time_to_encrypt_ms=0),
+    "dead_lettered": DeadLettered(reason="rejected", status=403, code=""),
+}
+each_outcome = pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """Where a logger of this test alone writes."""
+    for name in ("POWERTOOLS_LOG_LEVEL", "LOG_LEVEL", "POWERTOOLS_DEV"):
+        monkeypatch.delenv(name, raising=False)
+    forget_logger()
+    yield io.StringIO()
+    forget_logger()
+
+
+@pytest.fixture
+def logger(stream: io.StringIO) -> Logger:
+    return open_logger(stream)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    """What was written so far, each line an object."""
+    text = stream.getvalue()
+    assert text == "" or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@each_outcome
+def test_an_outcome_is_one_line_with_its_fields(
+    outcome: Outcome, logger: Logger, stream: io.StringIO
+) -> None:
+    """The line has what the handler returns, the empty fields included, and no other."""
+    report(outcome, logger=logger)
+
+    (line,) = lines(stream)
+    assert {key: value for key, value in line.items() if key not in FRAME} == outcome.as_dict()
+    assert set(line) >= FRAME
+
+
+@pytest.mark.parametrize(
+    ("result", "level"),
+    [
+        *[(outcome, "INFO") for name, outcome in OUTCOMES.items() if name != "dead_lettered"],
+        (OUTCOMES["dead_lettered"], "WARNING"),
+        (Unavailable("No answer."), "WARNING"),
+        (LetterNotWritten("No letter."), "WARNING"),
+        (ZeroDivisionError("a bug"), "ERROR"),
+    ],
+    ids=[
+        *[name for name in OUTCOMES if name != "dead_lettered"],
+        "dead_lettered",
+        "unavailable",
+        "letter not written",
+        "bug",
+    ],
+)
+def test_the_level_says_who_has_to_look(
+    result: Outcome | Exception, level: str, logger: Logger, stream: io.StringIO
+) -> None:
+    """Ordinary outcomes are information, what is unfinished or kept a warning, a bug an error."""
+    report(result, logger=logger)
+
+    (line,) = lines(stream)
+    assert line["level"] == level
+
+
+def test_what_is_unfinished_is_named(logger: Logger, stream: io.StringIO) -> None:
+    """An event that has to come again is a line with the kind of failure and its sentence."""
+    report(Unavailable("OSS Tables answered 503."), logger=logger)
+
+    (line,) = lines(stream)
+    assert (line["error"], line["detail"]) == ("Unavailable", "OSS Tables answered 503.")
+    assert "outcome" not in line
+
+
+def test_a_bug_is_told_with_its_place(logger: Logger, stream: io.StringIO) -> None:
+    """What nobody thought of is one line with its traceback."""
+    try:
+        _ = 1 // 0
+    except ZeroDivisionError as error:
+        report(error, logger=logger)
+
+    (line,) = lines(stream)
+    assert "ZeroDivisionError" in line["exception"]
+    assert "test_telemetry" in line["exception"]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    ["\u4e2d\u6587", "a\nb\r\u2028c", "\x1b[31m\x9b1m\x7f", '"}{"', "\U0001f600"],
+    ids=["Chinese", "line ends", "escapes", "quotes", "emoji"],
+)
+def test_a_line_is_ascii(foreign: str, logger: Logger, stream: io.StringIO) -> None:
+    """What comes from outside is escaped, and can neither end the line nor steer a terminal."""
+    report(Skipped(reason=foreign, event_id=foreign, code=foreign), logger=logger)
+    report(Unavailable(foreign), logger=logger)
+
+    assert stream.getvalue().isascii()
+    assert "\x1b" not in stream.getvalue()
+    first, second = lines(stream)
+    assert (first["reason"], first["event_id"], first["code"]) == (foreign,) * 3
+    assert second["detail"] == foreign
+
+
+def test_a_line_can_be_found_by_the_platforms_request(logger: Logger, stream: io.StringIO) -> None:
+    """Inside an invocation every line has its request id, and afterwards none has."""
+    with logger.append_context_keys(request_id="request-1"):
+        report(OUTCOMES["encrypted"], logger=logger)
+        report(Unavailable("No."), logger=logger)
+    with logger.append_context_keys(request_id="request-2"):
+        report(OUTCOMES["skipped"], logger=logger)
+    report(OUTCOMES["skipped"], logger=logger)
+
+    assert [line.get("request_id") for line in lines(stream)] == [
+        "request-1",
+        "request-1",
+        "request-2",
+        None,
+    ]
+
+
+def test_nothing_of_a_line_is_left_in_the_next(logger: Logger, stream: io.StringIO) -> None:
+    """A warm instance does not tell one bucket's fields about another."""
+    report(OUTCOMES["encrypted"], logger=logger)
+    report(OUTCOMES["skipped"], logger=logger)
+    logger.info("something else")
+
+    _, second, third = lines(stream)
+    assert {second[key] for key in FULL} == {None}
+    assert set(third) == FRAME
+
+
+def test_the_time_of_a_line_is_utc(logger: Logger, stream: io.StringIO) -> None:
+    """Lines of all regions sort by their time, to the millisecond."""
+    report(OUTCOMES["skipped"], logger=logger)
+
+    (line,) = lines(stream)
+    assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}\.[0-9]{3}(Z|\+00:00)", line["timestamp"])
+
+
+@pytest.mark.usefixtures("logger")
+def test_clients_keep_quiet(stream: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
+    """A request is not a line: httpx and httpcore say nothing below a warning."""
+    caplog.set_level(logging.INFO)
+
+    with httpx.Client(transport=FakeOssTables().transport()) as client:
+        client.get("http://service/a/acs:b", headers={"authorization": "MNS AKID:SIGNED"})
+
+    assert caplog.records == []
+    assert stream.getvalue() == ""
+    assert not logging.getLogger("httpcore").isEnabledFor(logging.INFO)
+    assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)
+
+
+def test_there_is_one_logger(stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is made once, and without a stream of its own writes to standard output."""
+    logger = open_logger()
+
+    report(OUTCOMES["skipped"], logger=logger)
+
+    assert open_logger() is logger
+    assert json.loads(capsys.readouterr().out)["outcome"] == "skipped"
+    assert stream.getvalue() == ""

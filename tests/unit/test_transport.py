@@ -1,0 +1,364 @@
+"""Time budgets, pauses, one exchange, and the client of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encryption_guard.transport import (
+    Answer,
+    Clock,
+    TimeBudget,
+    Transport,
+    exchange,
+    http_date,
+    new_request,
+    pause_before_next,
+)
+from tests.emulators.server import Authority, Server
+from tests.unit.fakes import START, Chunks, FakeOssTables, FakeTime, invocation_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+UNSIGNED = httpx.Auth()
+FAR = 1e12  # an instant that no test reaches
+
+
+def answer(**headers: str) -> Answer:
+    return Answer(503, httpx.Headers({k.replace("_", "-"): v for k, v in headers.items()}), b"")
+
+
+def test_the_clock_is_the_worlds_unless_given() -> None:
+    """Without arguments it tells UTC, a time that only grows, and chance below one."""
+    clock = Clock()
+
+    before = clock.monotonic()
+    now = clock.now()
+    clock.sleep(0)
+
+    assert now.utcoffset() == timedelta()
+    assert abs(now - datetime.now(timezone.utc)) < timedelta(minutes=1)
+    assert clock.monotonic() >= before
+    assert 0 <= clock.chance() < 1
+
+
+def test_a_budget_shrinks_and_never_gets_below_zero() -> None:
+    """What remains is what the clock leaves of it, and nothing once that is used up."""
+    time = FakeTime()
+    budget = TimeBudget(time.monotonic() + 10, time.as_clock())
+
+    remaining = []
+    for _ in range(3):
+        remaining.append(budget.remaining())
+        time.passed += 6
+
+    assert remaining == [10, 4, 0]
+
+
+@given(left=st.floats(0, 1000), passed=st.floats(0, 2000))
+def test_a_request_may_use_sixty_percent_of_the_rest(left: float, passed: float) -> None:
+    """The share is taken of what is left at that moment, and is never negative."""
+    time = FakeTime()
+    budget = TimeBudget(time.monotonic() + left, time.as_clock())
+    time.passed += passed
+
+    until = budget.for_one_request()
+
+    share = until - time.monotonic()
+    assert share == pytest.approx(0.6 * max(left - passed, 0), abs=1e-6)
+    assert share >= 0
+
+
+@pytest.mark.parametrize(
+    ("end_of_request", "seconds"),
+    [(3.0, 3.0), (5.0, 5.0), (30.0, 5.0)],
+    ids=["the request ends first", "both", "the try ends first"],
+)
+def test_a_try_ends_after_its_time_out_or_with_its_request(
+    end_of_request: float, seconds: float
+) -> None:
+    """GUARD_HTTP_TIMEOUT_SECONDS bounds a try, and the request's own end does so too."""
+    service = FakeOssTables()
+    invocation = invocation_of(service, environment={"GUARD_HTTP_TIMEOUT_SECONDS": "5"})
+    now = service.time.monotonic()
+
+    end = invocation.end_of_try(now + end_of_request)
+
+    assert end == now + seconds
+
+
+@given(chance=st.floats(0, 1, exclude_max=True), tries=st.integers(1, 20))
+def test_the_back_off_has_full_jitter_and_doubles(chance: float, tries: int) -> None:
+    """A pause is anything between nothing and 0.2 s, 0.4 s, 0.8 s and so on."""
+    pause = pause_before_next(None, tries=tries, clock=FakeTime(chance=chance).as_clock())
+
+    assert pause == pytest.approx(chance * 0.2 * 2 ** (tries - 1))
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("0", 0.0),
+        ("7", 7.0),
+        ("86400", 86400.0),
+        ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0),
+        ("Friday, 02-Jan-26 03:04:15 GMT", 10.0),
+        ("Fri Jan  2 03:04:15 2026", 10.0),
+        ("Fri, 02 Jan 2026 11:04:15 +0800", 10.0),
+        ("Fri, 02 Jan 2026 03:04:00 GMT", 0.0),
+    ],
+    ids=[
+        "at once",
+        "seconds",
+        "a day",
+        "date",
+        "RFC 850 date",
+        "asctime date",
+        "date with an offset",
+        "a date that has passed",
+    ],
+)
+def test_the_service_may_name_the_pause(retry_after: str, seconds: float) -> None:
+    """Retry-After counts, in seconds or as a date, and is never negative."""
+    pause = pause_before_next(answer(retry_after=retry_after), tries=1, clock=FakeTime().as_clock())
+
+    assert pause == seconds
+
+
+UNREADABLE = {
+    "nothing": "",
+    "a word": "soon",
+    "negative": "-1",
+    "a fraction": "1.5",
+    "other digits": "\u0663",
+    "no such day": "Fri, 99 Jan 2026 03:04:05 GMT",
+    "half a date": "Fri, 02 Jan",
+    "no such year": "Fri, 02 Jan 99999999999999999999 03:04:05 GMT",
+    "no such offset": "Fri, 02 Jan 2026 03:04:05 +99999999999999999999",
+    "two values": "1, 2",
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_unreadable_retry_after_counts_for_nothing(text: str) -> None:
+    """What is neither seconds nor a date leaves the back-off as it is."""
+    named = Answer(503, httpx.Headers([(b"retry-after", text.encode())]), b"")
+
+    pause = pause_before_next(named, tries=2, clock=FakeTime(chance=0.5).as_clock())
+
+    assert pause == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_is_no_date_is_none(text: str) -> None:
+    """An unreadable date is the absence of one, not an error."""
+    assert http_date(text) is None
+
+
+@given(st.one_of(st.text(), st.from_regex(r"Fri, [0-9]+ Jan [0-9]+ [0-9:]+ [+-]?[0-9]*")))
+def test_no_date_header_is_an_error(text: str) -> None:
+    """Whatever a service sends as its date, it is a time with a zone or None."""
+    at = http_date(text)
+
+    assert at is None or at.tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Fri, 02 Jan 2026 03:04:05 GMT",
+        "Fri, 02 Jan 2026 03:04:05 -0000",
+        "Fri, 02 Jan 2026 04:04:05 +0100",
+    ],
+    ids=["GMT", "unknown zone", "offset"],
+)
+def test_a_date_header_is_a_time_in_utc(text: str) -> None:
+    """A date without a zone is one in UTC."""
+    assert http_date(text) == START
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536], ids=["empty", "a byte", "64 KB"])
+def test_an_answer_is_read_whole_up_to_64_kb(size: int) -> None:
+    """Status, headers and body come back as they were sent."""
+    body = Chunks([b"x" * size])
+    transport = httpx.MockTransport(
+        lambda _: httpx.Response(207, headers={"x-a": "b"}, stream=body)
+    )
+    request = new_request("GET", "http://service/", headers={})
+
+    read = exchange(transport, request, auth=UNSIGNED, until=FAR)
+
+    assert (read.status, read.headers["x-a"], read.body) == (207, "b", b"x" * size)
+    assert body.closed
+
+
+def test_of_a_huge_answer_64_kb_are_read() -> None:
+    """The rest is not asked for, and the connection is given up."""
+    body = Chunks(repeat(b"x" * 1000, 10_000))
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=body))
+    request = new_request("GET", "http://service/", headers={})
+
+    read = exchange(transport, request, auth=UNSIGNED, until=FAR)
+
+    assert read.body == b"x" * 65536
+    assert body.taken <= 65536 + 1000
+    assert body.closed
+
+
+def test_more_is_read_for_who_asks_for_it() -> None:
+    """The bound is the caller's where it names one."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Chunks([b"x" * 100])))
+    request = new_request("GET", "http://service/", headers={})
+
+    read = exchange(transport, request, auth=UNSIGNED, until=FAR, longest=10)
+
+    assert read.body == b"x" * 10
+
+
+def breaking_off() -> Iterator[bytes]:
+    yield b"half"
+    raise httpx.ReadError("reset")
+
+
+def test_an_answer_that_breaks_off_is_no_answer() -> None:
+    """A connection that is lost in the middle of a body raises, and is closed."""
+    body = Chunks(breaking_off())
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=body))
+    request = new_request("GET", "http://service/", headers={})
+
+    with pytest.raises(httpx.TransportError, match="reset"):
+        exchange(transport, request, auth=UNSIGNED, until=FAR)
+
+    assert body.closed
+
+
+def application(status: str, **headers: str) -> WSGIApplication:
+    """Answers everything with this status and the headers it was sent, a line each."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response(status, list(headers.items()))
+        sent = sorted(key for key in environ if key.startswith("HTTP_"))
+        return ["".join(f"{key}={environ[key]}\n" for key in sent).encode()]
+
+    return app
+
+
+def fetch(url: str) -> Answer:
+    """One GET with a transport of its own."""
+    with Transport() as transport:
+        return exchange(
+            transport,
+            new_request("GET", url, headers={}),
+            auth=UNSIGNED,
+            until=Clock().monotonic() + 10,
+        )
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["/elsewhere", "https://example.com/", "http://a:b:c", "\x01", "x" * 70000, ""],
+    ids=["path", "URL", "bad port", "control character", "too long", "empty"],
+)
+def test_a_redirect_is_an_answer_wherever_it_points(location: str) -> None:
+    """A 3xx comes back as what it is, even where its Location is not an address."""
+    with Server(application("307 Temporary Redirect", Location=location)) as server:
+        read = fetch(server.url)
+
+    assert read.status == 307
+    assert server.connections_accepted == 1
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"])
+def test_no_proxy_is_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxy variables of the environment do not lead a signed request elsewhere."""
+    with Server(application("502 Bad Gateway")) as proxy, Server(application("200 OK")) as server:
+        monkeypatch.setenv(name, proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+
+        read = fetch(server.url)
+
+    assert read.status == 200
+    assert proxy.connections_accepted == 0
+
+
+def test_a_request_names_us_and_wants_bytes_as_they_are() -> None:
+    """An answer must not be compressed: it is read as it comes, up to a bound."""
+    with Server(application("200 OK")) as server:
+        read = fetch(server.url)
+
+    lines = read.body.decode().splitlines()
+    assert "HTTP_ACCEPT_ENCODING=identity" in lines
+    assert "HTTP_USER_AGENT=oss-tables-encryption-guard" in lines
+
+
+def trust_by_file(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+
+
+def trust_nobody(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+
+
+def test_ssl_cert_file_says_whom_to_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service whose authority SSL_CERT_FILE holds is trusted."""
+    authority = Authority()
+    trust_by_file(authority.write(tmp_path / "ca.pem"), monkeypatch)
+
+    with Server(application("200 OK"), tls=authority.server_context()) as server:
+        read = fetch(server.url)
+
+    assert read.status == 200
+
+
+@pytest.mark.parametrize("trust", [trust_nobody, trust_by_file], ids=["unset", "another authority"])
+def test_tls_is_always_verified(
+    trust: Callable[[Path, pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A service that cannot prove itself is not spoken to."""
+    trust(Authority().write(tmp_path / "another.pem"), monkeypatch)
+
+    with (
+        Server(application("200 OK"), tls=Authority().server_context()) as server,
+        pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        fetch(server.url)
+
+
+def test_a_connection_is_used_again() -> None:
+    """Two requests to one host go over one connection."""
+    with Server(application("200 OK")) as server, Transport() as transport:
+        for _ in range(2):
+            exchange(
+                transport,
+                new_request("PUT", server.url, headers={}, content=b"body"),
+                auth=UNSIGNED,
+                until=Clock().monotonic() + 10,
+            )
+
+    assert server.connections_accepted == 1
+
+
+def test_no_cookie_is_sent_back() -> None:
+    """A request carries what we put in, and nothing that an earlier answer left behind."""
+    with (
+        Server(application("200 OK", **{"Set-Cookie": "a=b"})) as server,
+        Transport() as transport,
+    ):
+        for _ in range(2):
+            request = new_request("GET", server.url, headers={})
+            read = exchange(transport, request, auth=UNSIGNED, until=Clock().monotonic() + 10)
+
+    assert b"HTTP_COOKIE" not in read.body
