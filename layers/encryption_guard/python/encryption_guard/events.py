@@ -35,6 +35,7 @@ from encryption_guard.arn import (
 )
 from encryption_guard.errors import InvalidEvent, quoted
 
+# The region as short as it can be (`?`): `-internal` is no part of it.
 _HOST = re.compile(
     rf"(?P<name>{BUCKET_NAME})-(?P<account_id>{ACCOUNT_ID})\.(?P<region>{REGION}?)(?:-internal)?"
     r"\.oss-tables\.aliyuncs\.com(?::[0-9]+)?",

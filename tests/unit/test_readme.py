@@ -1,0 +1,86 @@
+"""The README against what it describes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import get_args
+
+from click.testing import CliRunner
+
+from encryption_guard.cli import main
+from encryption_guard.config import Settings
+from encryption_guard.enforcement import Outcome
+from encryption_guard.errors import Reason
+from tests.emulators.cloud import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text("utf-8")
+MAKEFILE = (REPOSITORY / "Makefile").read_text("utf-8")
+
+
+def section(heading: str) -> str:
+    return README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def first_cells(text: str) -> list[str]:
+    """What stands in code in the first column of the section's tables."""
+    return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """The lines of every block of commands."""
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_the_settings_are_those_that_are_read() -> None:
+    """The settings table has a row for each variable that an operator may set, and no other."""
+    aliases = {field.alias or "" for field in Settings.model_fields.values()}
+    read = {alias for alias in aliases if alias.startswith("GUARD_")} | {"GUARD_EXEMPTIONS"}
+
+    assert set(first_cells(section("Settings"))) == read
+
+
+def test_the_reasons_are_those_a_letter_may_have() -> None:
+    """The table of dead letters has a row for each reason."""
+    assert set(first_cells(section("Operate"))) == set(get_args(Reason))
+
+
+def test_the_outcomes_are_those_there_are() -> None:
+    """The row of `outcome` names each kind."""
+    (row,) = re.findall(r"^\| `outcome` \| (.*) \|$", README, re.MULTILINE)
+
+    kinds = {kind.outcome for kind in Outcome.__subclasses__()}
+
+    assert set(re.findall(r"`([a-z_]+)`", row)) == kinds
+
+
+def test_every_make_command_is_a_target() -> None:
+    """Whatever the README has one type behind `make` can be made."""
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    made = {shlex.split(line, comments=True)[1] for line in commands() if line.startswith("make ")}
+
+    assert made
+    assert made <= targets
+
+
+def test_every_guard_command_is_understood() -> None:
+    """The command line takes each line of the README as far as it can without a cloud."""
+    lines = [shlex.split(line.partition(" < ")[0]) for line in commands() if "-guard" in line]
+    lines = [line for line in lines if line[0].endswith("bin/encryption-guard")]
+
+    for line in lines:
+        result = CliRunner().invoke(main, [*line[1:], "--help"])
+
+        assert result.exit_code == 0
+        for word in line[2:]:
+            if word.startswith("events/"):
+                assert (REPOSITORY / word).is_file()
+
+
+def test_every_file_it_links_to_is_there() -> None:
+    """No link within the repository leads nowhere."""
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    local = [link for link in links if "://" not in link]
+
+    assert [link for link in local if not (REPOSITORY / link).exists()] == []
