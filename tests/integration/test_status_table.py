@@ -107,6 +107,16 @@ def test_a_role_without_the_right_is_named_in_the_letter(guard: Guard) -> None:
     assert letter["detail"].startswith("OSS Tables answered 403 ForbiddenException to Put")
 
 
+def test_a_code_that_is_no_code_is_quoted(guard: Guard) -> None:
+    """Whatever a service calls its error, the sentence about it stays readable ASCII."""
+    guard.tables.faults.add(always(Refuse(400, "Bad \xe9 code: 'x'")))
+
+    process_creation(guard)
+
+    (letter,) = guard.letters()
+    assert letter["detail"].startswith(r"""OSS Tables answered 400 "Bad \u00e9 code: 'x'" to Put""")
+
+
 def test_404_waits_for_the_bucket_to_become_visible(guard: Guard) -> None:
     """404 NotFoundException of a bucket that is not visible yet is tried again, and then works."""
     guard.tables.faults.add(
@@ -224,6 +234,16 @@ def test_retry_after_beyond_the_budget_raises_at_once(guard: Guard) -> None:
 
     assert isinstance(result, Unavailable)
     assert (guard.puts(), guard.clock.slept) == (1, [])
+
+
+def test_a_conflict_that_asks_for_more_time_is_no_conflict_yet(guard: Guard) -> None:
+    """409 with a Retry-After beyond the budget is raised, not written off as a letter."""
+    guard.tables.faults.add(always(Refuse(409, headers={"Retry-After": "60"})))
+
+    result = process_creation(guard)
+
+    assert isinstance(result, Unavailable)
+    assert (guard.puts(), guard.clock.slept, guard.letters()) == (1, [], [])
 
 
 def test_attempts_end_with_the_time_budget(guard: Guard) -> None:

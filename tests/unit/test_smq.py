@@ -331,6 +331,15 @@ def test_a_received_message_can_be_deleted() -> None:
     assert service.requests[0].url.query == b"numOfMessages=1&waitseconds=3"
 
 
+@pytest.mark.parametrize("status", [200, 202, 302])
+def test_only_a_204_confirms_that_a_message_is_gone(status: int) -> None:
+    """Another answer than the documented one leaves it open whether the message is still there."""
+    service = FakeSmq(troubles={"DELETE": [Reply(status)]})
+
+    with pytest.raises(Unavailable, match=str(status)):
+        queue_of(service).delete("1-handle")
+
+
 def test_an_empty_queue_is_an_empty_list() -> None:
     """MessageNotExist is what an empty queue answers, and no failure."""
     service = FakeSmq()

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encryption_guard.errors import ConfigurationError
 from encryption_guard.transport import (
     Answer,
     Clock,
@@ -362,3 +363,17 @@ def test_no_cookie_is_sent_back() -> None:
             read = exchange(transport, request, auth=UNSIGNED, until=Clock().monotonic() + 10)
 
     assert b"HTTP_COOKIE" not in read.body
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "unreadable"])
+def test_a_trust_file_that_is_none_is_named(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence names the variable; nothing is trusted instead."""
+    file = tmp_path / "ca.pem"
+    if content:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+
+    with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+        Transport()

@@ -95,6 +95,11 @@ class ServiceError:
             _cut(answer.headers.get("x-oss-ec") or parts.get("ec"), 100),
         )
 
+    def readable_code(self) -> str:
+        """The code as it may stand in a sentence."""
+        code = self.code or ""
+        return code if re.fullmatch(r"[\w.-]*", code, re.ASCII) else quoted(code)
+
 
 _XML_PART = re.compile(r"<(Code|Message|EC)>([^<]*)</")
 
@@ -214,7 +219,8 @@ class OssTables:
                 return answer
             pause = self._pause(answer, tries)
             if pause is None or self._clock.monotonic() + pause >= until:
-                raise _last_word(arn, answer or lost, tries.sent) from lost
+                final = pause is None
+                raise _last_word(arn, answer or lost, tries.sent, final=final) from lost
             self._clock.sleep(pause)
 
     def _pause(self, answer: Answer | None, tries: _Tries) -> float | None:
@@ -310,17 +316,23 @@ def oss_request_id(answer: Answer) -> str | None:
 
 
 def _last_word(
-    arn: TableBucketArn, answer: Answer | httpx.TransportError | None, sent: int
+    arn: TableBucketArn,
+    answer: Answer | httpx.TransportError | None,
+    sent: int,
+    *,
+    final: bool,
 ) -> Refused | Unavailable:
+    """What is to be raised; `final` unless it is only the time that ran out."""
     if not isinstance(answer, Answer):
         return Unavailable(
             f"OSS Tables gave no answer for {arn} in {sent} tries ({type(answer).__name__}); the"
             " next invocation tries again."
         )
     error = ServiceError.read(answer)
-    said = f"{answer.status} {error.code or ''}".rstrip()
+    said = f"{answer.status} {error.readable_code()}".rstrip()
     reason = DEAD_ENDS.get(meaning(answer))
-    if reason is None:
+    asked_to_wait = not final and "retry-after" in answer.headers
+    if reason is None or asked_to_wait:
         return Unavailable(
             f"OSS Tables answered {said} for {arn} in {sent} tries; the next invocation tries"
             " again."

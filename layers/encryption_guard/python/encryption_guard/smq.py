@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from encryption_guard.config import Credentials, Queue, Settings
-from encryption_guard.errors import Unavailable, quoted
+from encryption_guard.errors import Unavailable
 from encryption_guard.transport import Answer, Invocation, exchange, new_request, pause_before_next
 
 if TYPE_CHECKING:
@@ -183,10 +183,10 @@ class SmqQueue:
         )
 
     def _refusal(self, answer: Answer) -> Unavailable:
-        return Unavailable(
-            f"The queue {self._name} answered {answer.status} {quoted(_code(answer) or '')}; check"
-            " that it exists and that the role may use it."
-        )
+        said = f"The queue {self._name} answered {answer.status} {_code(answer) or ''}".rstrip()
+        if answer.status >= 500:
+            return Unavailable(f"{said}; the next invocation tries again.")
+        return Unavailable(f"{said}; check that it exists and that the role may use it.")
 
 
 def _base_url(queue: Queue, settings: Settings) -> str:

@@ -18,6 +18,7 @@ import httpcore
 import httpx
 
 from encryption_guard.config import Credentials, Settings
+from encryption_guard.errors import ConfigurationError
 
 CONNECT_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 60.0
@@ -164,7 +165,13 @@ class Transport(httpx.HTTPTransport):
     """
 
     def __init__(self) -> None:
-        ssl_context = httpx.create_ssl_context()
+        try:
+            ssl_context = httpx.create_ssl_context()
+        except OSError as error:
+            raise ConfigurationError(
+                f"SSL_CERT_FILE or SSL_CERT_DIR does not lead to certificates ({error.strerror});"
+                " correct or unset it."
+            ) from error
         super().__init__(verify=ssl_context)
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
