@@ -73,7 +73,7 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
         ("GUARD_MODE", "detect", "mode", "detect"),
         ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN, "dead_letter_queue", QUEUE),
         ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN + "/messages", "dead_letter_queue", QUEUE),
-        ("GUARD_DEAD_LETTER_QUEUE", "file:/tmp/dead", "dead_letter_queue", Path("/tmp/dead")),  # noqa: S108
+        ("GUARD_DEAD_LETTER_QUEUE", "file:/var/dead", "dead_letter_queue", Path("/var/dead")),
         ("GUARD_DEAD_LETTER_QUEUE", "file:dead.jsonl", "dead_letter_queue", Path("dead.jsonl")),
         ("GUARD_ALLOWED_ACCOUNTS", "12345", "allowed_accounts", frozenset({"12345"})),
         (

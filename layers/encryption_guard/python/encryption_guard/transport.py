@@ -189,7 +189,8 @@ class _InstantBackend(httpcore.SyncBackend):
     """Reads a time-out as the instant at which to stop, not as a duration.
 
     httpx's read time-out starts again with every byte: a peer that drips its answer would hold a
-    try, and the invocation, for as long as it likes.
+    try, and the invocation, for as long as it likes. Only looking a host up is beyond this: that
+    is the system's resolver, which has time-outs of its own.
     """
 
     def connect_tcp(
