@@ -115,6 +115,7 @@ def test_what_is_unfinished_is_named(logger: Logger, stream: io.StringIO) -> Non
 
     (line,) = lines(stream)
     assert (line["error"], line["detail"]) == ("Unavailable", "OSS Tables answered 503.")
+    assert (line["fault"], line["retryable"]) == ("service", True)
     assert "outcome" not in line
 
 

@@ -46,6 +46,12 @@ def report(result: Outcome | Exception, *, logger: Logger) -> None:
         case Outcome():
             logger.info("event processed", extra=result.as_dict())
         case GuardError():
-            logger.warning("event unfinished", error=type(result).__name__, detail=str(result))
+            logger.warning(
+                "event unfinished",
+                error=type(result).__name__,
+                fault=result.fault,
+                retryable=result.retryable,
+                detail=str(result),
+            )
         case _:
             logger.error("event failed", exc_info=result)
