@@ -216,7 +216,8 @@ class OssTables(EmulatedService):
             request_body=call.request.body,
         )
         if refusal is not None:
-            event = replace(event, error_code=refusal.code, error_message=refusal.message)
+            code = refusal.code or DEFAULT_CODES.get(refusal.status)
+            event = replace(event, error_code=code, error_message=refusal.message)
         self.on_event(event)
 
 

@@ -116,14 +116,21 @@ def process_payload(
     dead_letters: DeadLetters,
     report: Callable[[Outcome | Exception], None],
 ) -> Processed:
-    """Process every event handed in, each on its own, and report each result at once."""
+    """Process every event handed in, each on its own, and report each result at once.
+
+    Events whose turn the time does not allow are unavailable, and reported together.
+    """
     opened = open_payload(payload)
     results: list[Outcome | Exception] = []
-    for delivery in opened.deliveries:
+    for number, delivery in enumerate(opened.deliveries):
+        if invocation.budget.remaining() < SHORTEST_TURN_SECONDS:
+            left = len(opened.deliveries) - number
+            late = Unavailable(f"The invocation's time was over before the turn of {left} events.")
+            report(late)
+            results += [late] * left
+            break
         result: Outcome | Exception
         try:
-            if invocation.budget.remaining() < SHORTEST_TURN_SECONDS:
-                raise Unavailable("The invocation's time was over before this event's turn.")
             result = process_event(
                 delivery, invocation=invocation, tables=tables, dead_letters=dead_letters
             )
