@@ -10,43 +10,23 @@ import pytest
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent
-from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
-from encryption_guard.payloads import Delivery, open_payload
+from encryption_guard.events import NamedBucket, find_bucket
+from tests.unit.opened import (
+    ACCOUNT,
+    ARN,
+    BUCKET,
+    CREATION,
+    OWNED,
+    REGION,
+    Json,
+    bucket_of,
+    event_of,
+    to_bytes,
+)
 
-Json = dict[str, Any]
-
-REGION = "cn-hangzhou"
-ACCOUNT = "1234567890123456"
-ARN = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/analytics"
-BUCKET = TableBucketArn(REGION, ACCOUNT, "analytics")
 ENCODED_ARN = ARN.replace(":", "%3A").replace("/", "%2F")
 HOST = f"analytics-{ACCOUNT}.{REGION}.oss-tables.aliyuncs.com"
 BUCKET_TYPE = "ACS::OSS::TableBucket"
-CREATION: Json = {"eventName": "CreateTableBucket"}
-# What completes a bare name to ARN.
-OWNED: Json = CREATION | {"acsRegion": REGION, "recipientAccountId": ACCOUNT}
-
-
-def to_bytes(value: object) -> bytes:
-    return json.dumps(value).encode()
-
-
-def only(payload: object) -> Delivery:
-    """The one event of a payload."""
-    (delivery,) = open_payload(payload).deliveries
-    return delivery
-
-
-def event_of(payload: object) -> BucketEvent:
-    """The one event of a payload, which has to be readable."""
-    event = only(payload).event
-    assert isinstance(event, BucketEvent)
-    return event
-
-
-def bucket_of(record: Json, **envelope: Any) -> NamedBucket:
-    """The bucket that the CloudEvent of a record names, nothing being known of the function."""
-    return find_bucket(event_of(to_bytes({**envelope, "data": record})))
 
 
 def refusal(record: Json, **envelope: Any) -> str:

@@ -13,43 +13,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
-from encryption_guard.payloads import DEEPEST_WRAPPING, LARGEST_EVENT, Delivery, open_payload
-
-Json = dict[str, Any]
-
-REGION = "cn-hangzhou"
-ACCOUNT = "1234567890123456"
-ARN = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/analytics"
-BUCKET = TableBucketArn(REGION, ACCOUNT, "analytics")
-CREATION: Json = {"eventName": "CreateTableBucket"}
-# What completes a bare name to ARN.
-OWNED: Json = CREATION | {"acsRegion": REGION, "recipientAccountId": ACCOUNT}
-
-
-def to_bytes(value: object) -> bytes:
-    return json.dumps(value).encode()
-
-
-def only(payload: object) -> Delivery:
-    """The one event of a payload."""
-    (delivery,) = open_payload(payload).deliveries
-    return delivery
-
-
-def event_of(payload: object) -> BucketEvent:
-    """The one event of a payload, which has to be readable."""
-    event = only(payload).event
-    assert isinstance(event, BucketEvent)
-    return event
-
-
-def bucket_of(record: Json, **envelope: Any) -> NamedBucket:
-    """The bucket that the CloudEvent of a record names, nothing being known of the function."""
-    return find_bucket(event_of(to_bytes({**envelope, "data": record})))
-
+from encryption_guard.payloads import DEEPEST_WRAPPING, LARGEST_EVENT, open_payload
+from tests.unit.opened import (
+    ARN,
+    BUCKET,
+    CREATION,
+    OWNED,
+    Json,
+    event_of,
+    only,
+    to_bytes,
+)
 
 # What may be handed in.
 

@@ -12,7 +12,6 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
-from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,6 +64,8 @@ class DeadLetter(BaseModel):
 
 def letter_id(delivery: Delivery, reason: Reason) -> str:
     """The same for a repeat of the same event with the same result."""
+    from uuid import NAMESPACE_URL, uuid5  # only a failure needs it
+
     if delivery.event_id:
         return str(uuid5(NAMESPACE_URL, f"{delivery.source or ''}/{delivery.event_id}/{reason}"))
     return str(uuid5(NAMESPACE_URL, sha256(delivery.raw).hexdigest()))

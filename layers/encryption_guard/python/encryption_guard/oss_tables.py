@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import md5
-from html import unescape
 from typing import Final
 from urllib.parse import quote
 
@@ -85,6 +84,8 @@ class ServiceError:
         try:
             parsed = from_json(answer.body)
         except ValueError:
+            from html import unescape  # only XML needs it
+
             body = answer.body.decode("utf-8", "replace")
             parsed = {part: unescape(text) for part, text in _XML_PART.findall(body)}
         nested = parsed.get("Error", parsed) if isinstance(parsed, dict) else {}
