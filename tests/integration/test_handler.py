@@ -16,6 +16,7 @@ from functions.encrypt_on_create import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
 from tests.emulators.faults import Fault, Refuse
 from tests.integration.conftest import Guard, creation_of
+from tests.unit.fakes import OUTCOME_FIELDS
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,6 @@ def log_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-FIELDS = {
-    "outcome",
-    "reason",
-    "arn",
-    "event_id",
-    "time_to_encrypt_ms",
-    "named_by",
-    "oss_request_id",
-    "status",
-    "code",
-}
 FORMS: dict[str, Callable[[bytes], object]] = {
     "bytes": lambda event: event,
     "text": lambda event: event.decode(),
@@ -119,12 +109,12 @@ def test_a_creation_event_encrypts_the_bucket(
     result = json.loads(index.handler(form(creation_of(arn)), Context()))
 
     assert deployed.tables.encryption(arn) == "AES256"
-    assert set(result) == FIELDS
+    assert set(result) == OUTCOME_FIELDS
     assert (result["outcome"], result["reason"], result["arn"]) == ("encrypted", "created", arn)
     assert (result["event_id"], result["named_by"]) == ("event-1", "responseElements")
     assert result["time_to_encrypt_ms"] >= 0
     (line,) = log_lines(capsys)
-    assert {key: line[key] for key in FIELDS} == result
+    assert {key: line[key] for key in OUTCOME_FIELDS} == result
 
 
 def test_an_array_gives_a_list_and_one_line_each(

@@ -36,6 +36,19 @@ ARN = TableBucketArn(REGION, ACCOUNT, "my-table-bucket")
 KEY = Credentials("AKID", "AKSECRET")
 LARGEST_SKEW = timedelta(minutes=15)
 
+# The keys of an outcome, in its log line as in the function's result.
+OUTCOME_FIELDS = {
+    "outcome",
+    "reason",
+    "arn",
+    "event_id",
+    "time_to_encrypt_ms",
+    "named_by",
+    "oss_request_id",
+    "status",
+    "code",
+}
+
 
 @dataclass
 class FakeTime:

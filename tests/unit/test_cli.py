@@ -14,7 +14,7 @@ from encryption_guard.cli import main
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Server
-from tests.unit.fakes import ACCOUNT, ARN, REGION, creation_of, forget_logger
+from tests.unit.fakes import ACCOUNT, ARN, OUTCOME_FIELDS, REGION, creation_of, forget_logger
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -175,17 +175,7 @@ def test_json_is_one_object_a_line(tables: OssTables, tmp_path: Path) -> None:
     printed, logged = objects(result.stdout), objects(result.stderr)
     assert [outcome["outcome"] for outcome in printed] == ["encrypted", "already_encrypted"]
     assert [{key: line[key] for key in printed[0]} for line in logged] == printed
-    assert set(printed[0]) == {
-        "outcome",
-        "reason",
-        "arn",
-        "event_id",
-        "time_to_encrypt_ms",
-        "named_by",
-        "oss_request_id",
-        "status",
-        "code",
-    }
+    assert set(printed[0]) == OUTCOME_FIELDS
 
 
 @pytest.mark.usefixtures("tables")

@@ -34,6 +34,7 @@ from encryption_guard.policy import Cause
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
+    OUTCOME_FIELDS,
     REGION,
     START,
     Broken,
@@ -45,17 +46,6 @@ from tests.unit.fakes import (
     invocation_of,
 )
 
-FIELDS = {
-    "outcome",
-    "reason",
-    "arn",
-    "event_id",
-    "time_to_encrypt_ms",
-    "named_by",
-    "oss_request_id",
-    "status",
-    "code",
-}
 EXEMPTIONS = json.dumps(
     [{"bucket": "scratch-*", "reason": "Nothing lasts there.", "expires": "2026-01-02"}]
 )
@@ -105,7 +95,7 @@ class Guard:
 
 def expected(outcome: str, **rest: object) -> dict[str, object]:
     """The outcome of the event of `creation_of(ARN)`, all fields, except for what `rest` says."""
-    known = dict.fromkeys(FIELDS) | {
+    known = dict.fromkeys(OUTCOME_FIELDS) | {
         "outcome": outcome,
         "arn": str(ARN),
         "event_id": "event-1",
@@ -714,4 +704,4 @@ def test_an_outcome_is_told_with_all_its_fields() -> None:
 
     outcome = Skipped(reason=f"exempt: {now}")
 
-    assert set(outcome.as_dict()) == FIELDS
+    assert set(outcome.as_dict()) == OUTCOME_FIELDS

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta, timezone
 from itertools import repeat
 from pathlib import Path
@@ -377,3 +381,97 @@ def test_a_trust_file_that_is_none_is_named(
 
     with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
         Transport()
+
+
+needs_two_addresses = pytest.mark.skipif(
+    sys.platform != "linux", reason="there is one loopback address only"
+)
+
+
+@contextmanager
+def silence(port: int) -> Iterator[str]:
+    """An address where nobody ever answers: the queue of its listener is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", port))
+        yield "127.0.0.2"
+
+
+def resolving_to(*addresses: str) -> Callable[..., list[tuple[object, ...]]]:
+    """A resolver that knows one host by these addresses, and every address by itself."""
+
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        found = addresses if host == "service.test" else (host,)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (name, port)) for name in found]
+
+    return resolve
+
+
+def put_once(url: str, *, seconds: float) -> int:
+    """The status of one request, if it is answered in time."""
+    with Transport() as transport:
+        request = new_request("PUT", url, headers={})
+        return exchange(
+            transport, request, auth=UNSIGNED, until=Clock().monotonic() + seconds
+        ).status
+
+
+@needs_two_addresses
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+def test_a_silent_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The addresses of a host share the time of a try, so that one of them cannot use it up."""
+    answer = application("200 OK")
+
+    def thinking(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        time.sleep(0.1)
+        return answer(environ, start_response)
+
+    with Server(thinking) as server, silence(server.port) as silent:
+        monkeypatch.setattr(socket, "getaddrinfo", resolving_to(silent, "127.0.0.1"))
+
+        status = put_once(f"http://service.test:{server.port}/", seconds=1)
+
+    assert status == 200
+
+
+@needs_two_addresses
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+def test_an_address_that_refuses_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one address is closed and another is open, the request arrives."""
+    with Server(application("200 OK")) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.2", "127.0.0.1"))
+
+        status = put_once(f"http://service.test:{server.port}/", seconds=1)
+
+    assert status == 200
+
+
+@needs_two_addresses
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+def test_a_host_without_an_open_address_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last address's failure is what is told."""
+    with Server(application("200 OK")) as server, silence(server.port) as silent:
+        monkeypatch.setattr(socket, "getaddrinfo", resolving_to(silent))
+
+        with pytest.raises(httpx.ConnectTimeout):
+            put_once(f"http://service.test:{server.port}/", seconds=0.2)
+
+
+@pytest.mark.parametrize("error", [socket.gaierror("unknown"), UnicodeError("label too long")])
+def test_a_host_that_is_not_found_is_no_answer(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that cannot be looked up is trouble like any other, and tried again like it."""
+
+    def resolve(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    with pytest.raises(httpx.ConnectError, match=str(error)):
+        put_once("http://service.test/", seconds=1)

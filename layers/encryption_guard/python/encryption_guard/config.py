@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -17,9 +17,9 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
 )
+from pydantic_core import from_json
 
 from encryption_guard.arn import ACCOUNT_ID, REGION
 from encryption_guard.errors import ConfigurationError, quoted
@@ -218,8 +218,10 @@ def _exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[
         if value.startswith("file:"):
             folder = Path(given.get("FC_FUNC_CODE_PATH", ""))
             text = (folder / value.removeprefix("file:")).read_text("utf-8")
-        entries = TypeAdapter(list[Any]).validate_json(text)
-    except (OSError, ValueError) as error:
+        entries = from_json(text)
+        if not isinstance(entries, list):
+            raise TypeError
+    except (OSError, TypeError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a JSON list"
         return (), (
             f"GUARD_EXEMPTIONS is {quoted(value)}, but cannot be read ({why}); nothing is exempt.",

@@ -107,7 +107,7 @@ class NamedBucket:
     """A bucket, and the place that named it first."""
 
     arn: TableBucketArn
-    named_by: str | None
+    named_by: str
 
 
 def read_event(

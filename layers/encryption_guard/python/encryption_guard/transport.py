@@ -7,6 +7,7 @@ arithmetic of trying again. What an answer means is each service's own affair.
 from __future__ import annotations
 
 import random
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -201,10 +202,27 @@ class _InstantBackend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        seconds = _seconds_until(timeout)
-        return _InstantStream(
-            super().connect_tcp(host, port, seconds, local_address, socket_options)
-        )
+        """Connect to the first address of the host that answers, each having its share of the time.
+
+        A socket's own time-out would count anew for every address.
+        """
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # A host that is none at all fails while it is encoded.
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(str(error)) from error
+        addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        while True:
+            left = _seconds_until(timeout)
+            share = None if left is None else left / len(addresses)
+            address = addresses.pop(0)
+            try:
+                return _InstantStream(
+                    super().connect_tcp(address, port, share, local_address, socket_options)
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if not addresses:
+                    raise
 
 
 class _InstantStream(httpcore.NetworkStream):
