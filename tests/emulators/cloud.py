@@ -14,8 +14,10 @@ import yaml
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.action_trail import Kind, Shape, cloud_event
+from tests.emulators.emulated_service import Clock, utc_now
 from tests.emulators.event_bridge import EventBridge
 from tests.emulators.function_compute import Chaos, Credentials, FunctionCompute, Invocation
+from tests.emulators.function_compute_api import FunctionComputeApi
 from tests.emulators.function_instance import Function
 from tests.emulators.oss_tables import ApiCall, OssTables
 from tests.emulators.server import Authority
@@ -47,7 +49,7 @@ def filter_pattern() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class EmulatedCloud:
-    """Everything that runs; `invocations` holds every try of the function.
+    """Everything that runs; `invocations` holds every try of the function for the bus and the API.
 
     `certificate` is what a client of the services has to trust.
     """
@@ -57,6 +59,7 @@ class EmulatedCloud:
     queue: Smq
     bus: EventBridge
     function: FunctionCompute
+    api: FunctionComputeApi
     invocations: list[Invocation]
 
     def outcomes(self) -> list[dict[str, Any]]:
@@ -69,6 +72,7 @@ class EmulatedCloud:
 @contextmanager
 def emulated_cloud(
     *,
+    role: AccessKey = ROLE,
     environment: Mapping[str, str] | None = None,
     shape_of: Callable[[ApiCall], Shape] = lambda _call: "responseElements",
     kind_of: Callable[[ApiCall], Kind] = lambda _call: "ApiCall",
@@ -77,6 +81,8 @@ def emulated_cloud(
     timeout_seconds: float = 30,
     chaos: Chaos | None = None,
     instances: int = 1,
+    queue_clock: Clock = utc_now,
+    queue_nodes: int = 1,
 ) -> Iterator[EmulatedCloud]:
     """Start the cloud over TLS; leaving it waits until every event is delivered."""
     authority = Authority()
@@ -85,11 +91,20 @@ def emulated_cloud(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         certificate = authority.write(folder / "ca.pem")
         bus = stack.enter_context(EventBridge(seed=seed, twice=twice, workers=instances))
-        queue = stack.enter_context(Smq(OWNER, ROLE, queues=[QUEUE], authority=authority))
+        queue = stack.enter_context(
+            Smq(
+                OWNER,
+                role,
+                queues=[QUEUE],
+                authority=authority,
+                clock=queue_clock,
+                nodes=queue_nodes,
+            )
+        )
         tables = stack.enter_context(
             OssTables(
                 OWNER,
-                ROLE,
+                role,
                 region=REGION,
                 bucket_quota=None,
                 authority=authority,
@@ -112,12 +127,26 @@ def emulated_cloud(
                         **(environment or {}),
                     },
                 ),
-                credentials=lambda: Credentials(ROLE.id, ROLE.secret, ROLE.security_token or ""),
+                credentials=lambda: Credentials(role.id, role.secret, role.security_token or ""),
                 chaos=chaos,
                 instances=instances,
                 on_failure=lambda record: queue.put(QUEUE, record),
             )
         )
-        bus.add_rule(filter_pattern(), lambda event: invocations.extend(function.deliver(event)))
-        yield EmulatedCloud(certificate, tables, queue, bus, function, invocations)
+
+        def deliver(event: bytes) -> None:
+            invocations.extend(function.deliver(event))
+
+        bus.add_rule(filter_pattern(), deliver)
+        api = stack.enter_context(
+            FunctionComputeApi(
+                OWNER,
+                role,
+                functions={function.function.name: deliver},
+                workers=instances,
+                authority=authority,
+            )
+        )
+        yield EmulatedCloud(certificate, tables, queue, bus, function, api, invocations)
         bus.join(timeout=60)
+        api.join(timeout=60)

@@ -21,7 +21,7 @@ from tests.emulators.smq_documents import (
     received,
     sent,
 )
-from tests.emulators.smq_state import DEFAULT_PRIORITY, QueuedMessage, Queues, refuse
+from tests.emulators.smq_state import DEFAULT_PRIORITY, QueuedMessage, Queues, no_message, refuse
 from tests.emulators.wire import LOOPBACK_HOSTS, Answer, Request
 
 LARGEST_BODY = 64 * 1024
@@ -52,7 +52,7 @@ class _Asked:
 
 
 class Smq(EmulatedService):
-    """The service; the queues belong to the account of its first key."""
+    """The service; the queues belong to the account of its first key and lie on so many nodes."""
 
     server_name = "AliyunMNS"
     request_id_header = "x-mns-request-id"
@@ -61,6 +61,7 @@ class Smq(EmulatedService):
         self,
         *access_keys: AccessKey,
         queues: Sequence[str] = (),
+        nodes: int = 1,
         visibility_seconds: float = 30,
         authority: Authority | None = None,
         host_names: Sequence[str] = (),
@@ -71,7 +72,7 @@ class Smq(EmulatedService):
         self._keys = {key.id: key for key in access_keys}
         self._owner = access_keys[0].account_id
         self._visibility_seconds = visibility_seconds
-        self._queues = Queues(clock)
+        self._queues = Queues(clock, nodes)
         for queue in queues:
             self.create_queue(queue)
 
@@ -211,7 +212,7 @@ def _access_denied() -> Exception:
 
 def _messages(asked: _Asked, found: list[Mapping[str, str]]) -> Answer:
     if not found:
-        raise refuse(404, "MessageNotExist", "Message not exist.")
+        raise no_message()
     if "numOfMessages" in asked.parameters:
         return answer_list(200, "Messages", "Message", found)
     return answer(200, "Message", found[0])

@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from tests.emulators.emulated_service import Clock, RefusedError
@@ -17,9 +17,10 @@ DEFAULT_PRIORITY = 8
 
 @dataclass(frozen=True)
 class QueuedMessage:
-    """A message. `body` is as it was sent: SMQ knows nothing of base64."""
+    """A message on a node. `body` is as it was sent: SMQ knows nothing of base64."""
 
     id: str
+    node: int
     body: str
     priority: int
     enqueued_at: datetime
@@ -33,22 +34,42 @@ class QueuedMessage:
         return hashlib.md5(self.body.encode(), usedforsecurity=False).hexdigest().upper()
 
 
+@dataclass
+class _Queue:
+    """`handles` are all that were ever given out, `sent` and `asked` the turns of the nodes."""
+
+    messages: dict[str, QueuedMessage] = field(default_factory=dict)
+    handles: set[str] = field(default_factory=set)
+    sent: int = 0
+    asked: int = 0
+
+
 def refuse(status: int, code: str, message: str) -> RefusedError:
     return RefusedError(Refuse(status, code, message))
 
 
-class Queues:
-    """All queues, behind one lock that those who wait for a message sleep on."""
+def no_message() -> RefusedError:
+    return refuse(404, "MessageNotExist", "Message not exist.")
 
-    def __init__(self, clock: Clock) -> None:
+
+class Queues:
+    """All queues, behind one lock that those who wait for a message sleep on.
+
+    Each is spread over the nodes, and whoever asks is served by one of them: by the next in turn
+    that has anything in sight. So fewer messages come than are there.
+    https://www.alibabacloud.com/help/en/mns/support/why-is-the-number-of-messages-returned-by-batchsendmessage-less-than-the-number-of-visible-messages-in-the-queue
+    """
+
+    def __init__(self, clock: Clock, nodes: int) -> None:
         self._clock = clock
+        self._nodes = nodes
         self._changed = threading.Condition()
-        self._queues: dict[str, dict[str, QueuedMessage]] = {}
+        self._queues: dict[str, _Queue] = {}
         self._closed = False
 
     def create(self, queue: str) -> None:
         with self._changed:
-            self._queues.setdefault(queue, {})
+            self._queues.setdefault(queue, _Queue())
 
     def close(self) -> None:
         """Let nobody wait any longer."""
@@ -59,23 +80,25 @@ class Queues:
     def messages(self, queue: str) -> list[QueuedMessage]:
         """All messages, hidden ones too, in the order they came."""
         with self._changed:
-            return list(self._queue(queue).values())
+            return list(self._queue(queue).messages.values())
 
     def send(
         self, queue: str, body: str, *, delay_seconds: int = 0, priority: int = DEFAULT_PRIORITY
     ) -> QueuedMessage:
         now = self._clock()
-        message = QueuedMessage(
-            uuid.uuid4().hex.upper(), body, priority, now, now + timedelta(seconds=delay_seconds)
-        )
+        visible_at = now + timedelta(seconds=delay_seconds)
         with self._changed:
-            self._queue(queue)[message.id] = message
+            kept = self._queue(queue)
+            node = kept.sent % self._nodes
+            message = QueuedMessage(uuid.uuid4().hex.upper(), node, body, priority, now, visible_at)
+            kept.messages[message.id] = message
+            kept.sent += 1
             self._changed.notify_all()
         return message
 
     def peek(self, queue: str, count: int) -> list[QueuedMessage]:
         with self._changed:
-            return self._visible(queue)[:count]
+            return self._served(self._queue(queue))[:count]
 
     def receive(
         self, queue: str, count: int, *, wait_seconds: float, hidden_seconds: float
@@ -83,25 +106,28 @@ class Queues:
         """Take messages out of sight; waits until there is at least one."""
         deadline = time.monotonic() + wait_seconds
         with self._changed:
-            while not (found := self._visible(queue)) and not self._closed:
+            kept = self._queue(queue)
+            while not (found := self._served(kept)) and not self._closed:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 # Short, because a hidden message comes into sight without a notice.
                 self._changed.wait(min(left, 0.05))
-            return [self._hide(queue, each, hidden_seconds) for each in found[:count]]
+            return [self._hide(kept, each, hidden_seconds) for each in found[:count]]
 
     def hide(self, queue: str, receipt_handle: str, hidden_seconds: float) -> QueuedMessage:
         with self._changed:
-            message = self._held(queue, receipt_handle)
+            kept = self._queue(queue)
+            message = self._held(kept, receipt_handle)
             message = replace(message, dequeue_count=message.dequeue_count - 1)
-            return self._hide(queue, message, hidden_seconds)
+            return self._hide(kept, message, hidden_seconds)
 
     def delete(self, queue: str, receipt_handle: str) -> None:
         with self._changed:
-            del self._queue(queue)[self._held(queue, receipt_handle).id]
+            kept = self._queue(queue)
+            del kept.messages[self._held(kept, receipt_handle).id]
 
-    def _queue(self, queue: str) -> dict[str, QueuedMessage]:
+    def _queue(self, queue: str) -> _Queue:
         try:
             return self._queues[queue]
         except KeyError:
@@ -109,30 +135,42 @@ class Queues:
                 404, "QueueNotExist", "The queue name you provided is not exist."
             ) from None
 
-    def _visible(self, queue: str) -> list[QueuedMessage]:
+    def _served(self, queue: _Queue) -> list[QueuedMessage]:
+        """What is in sight on the one node that answers, the most urgent first."""
         now = self._clock()
-        visible = [each for each in self._queue(queue).values() if each.visible_at <= now]
-        return sorted(visible, key=lambda each: each.priority)
+        visible = [each for each in queue.messages.values() if each.visible_at <= now]
+        turn = queue.asked
+        queue.asked += 1
+        nodes = {each.node for each in visible}
+        node = min(nodes, key=lambda node: (node - turn) % self._nodes, default=None)
+        on_it = [each for each in visible if each.node == node]
+        return sorted(on_it, key=lambda each: each.priority)
 
-    def _hide(self, queue: str, message: QueuedMessage, seconds: float) -> QueuedMessage:
+    def _hide(self, queue: _Queue, message: QueuedMessage, seconds: float) -> QueuedMessage:
         now = self._clock()
+        handle = _new_handle()
         hidden = replace(
             message,
             visible_at=now + timedelta(seconds=seconds),
             first_dequeued_at=message.first_dequeued_at or now,
             dequeue_count=message.dequeue_count + 1,
-            receipt_handle=_new_handle(),
+            receipt_handle=handle,
         )
-        self._queue(queue)[message.id] = hidden
+        queue.messages[message.id] = hidden
+        queue.handles.add(handle)
         return hidden
 
-    def _held(self, queue: str, receipt_handle: str) -> QueuedMessage:
+    def _held(self, queue: _Queue, receipt_handle: str) -> QueuedMessage:
         """The message of a handle: only the latest one, only while the message is hidden."""
         now = self._clock()
-        for message in self._queue(queue).values():
+        for message in queue.messages.values():
             if message.receipt_handle == receipt_handle and message.visible_at > now:
                 return message
-        raise refuse(400, "ReceiptHandleError", "The receipt handle you provide is not valid.")
+        if receipt_handle not in queue.handles:
+            raise refuse(400, "ReceiptHandleError", "The receipt handle you provide is not valid.")
+        # A handle that was good once: its message is deleted, in sight, or in other hands.
+        # https://alibabacloud.com/help/en/mns/message-not-exist-appears-when-you-delete-a-message-in-mns
+        raise no_message()
 
 
 def _new_handle() -> str:

@@ -121,6 +121,34 @@ def test_a_batch_is_received_by_priority(service: Smq, connect: Connect) -> None
     assert (len(first), len(second)) == (16, 4)
 
 
+@pytest.mark.parametrize("call", ["batch_receive_message", "batch_peek_message"])
+def test_one_node_answers_with_what_it_has(connect: Connect, call: str) -> None:
+    """Of eleven messages on five nodes only two or three come at once, in turn from each node."""
+    with Smq(KEY, queues=["dlq"], nodes=5) as service:
+        for number in range(11):
+            service.put("dlq", str(number))
+        queue = connect(service)
+        queue.set_encoding(False)
+        answers = [getattr(queue, call)(16) for _ in range(5)]
+
+    found = [[message.message_body for message in answer] for answer in answers]
+    assert found == [["0", "5", "10"], ["1", "6"], ["2", "7"], ["3", "8"], ["4", "9"]]
+
+
+def test_an_empty_node_passes_its_turn_on(connect: Connect) -> None:
+    """As long as any node has a message nobody is told that there is none."""
+    with Smq(KEY, queues=["dlq"], nodes=5) as service:
+        for number in range(3):
+            service.put("dlq", str(number))
+        queue = connect(service)
+        queue.set_encoding(False)
+        found = [queue.receive_message().message_body for _ in range(3)]
+        error = refusal(queue.receive_message)
+
+    assert sorted(found) == ["0", "1", "2"]
+    assert error.type == "MessageNotExist"
+
+
 def test_an_undeleted_message_comes_again(connect: Connect) -> None:
     """A message that was received and not deleted returns, and its first handle is void."""
     with Smq(KEY, queues=["dlq"], visibility_seconds=0.5) as service:
@@ -131,7 +159,7 @@ def test_an_undeleted_message_comes_again(connect: Connect) -> None:
         second = queue.receive_message(5)
         void = refusal(queue.delete_message, first.receipt_handle)
 
-    assert (hidden.type, void.type) == ("MessageNotExist", "ReceiptHandleError")
+    assert (hidden.type, void.type) == ("MessageNotExist", "MessageNotExist")
     assert second.message_id == first.message_id
     assert second.dequeue_count == 2
 
@@ -143,11 +171,42 @@ def test_a_message_can_be_hidden_longer(service: Smq, connect: Connect) -> None:
     old = queue.receive_message().receipt_handle
 
     new = queue.change_message_visibility(old, 60).receipt_handle
-    void = refusal(queue.delete_message, old)
+    void = [
+        refusal(queue.delete_message, old),
+        refusal(queue.change_message_visibility, old, 60),
+    ]
     queue.delete_message(new)
 
-    assert void.type == "ReceiptHandleError"
+    assert new != old
+    assert [error.type for error in void] == ["MessageNotExist"] * 2
     assert service.messages("dlq") == []
+
+
+def test_a_handle_works_once(service: Smq, connect: Connect) -> None:
+    """The message of a handle that has deleted it does not exist; a made-up handle is not valid."""
+    queue = connect(service)
+    queue.send_message(Message("a"))
+    handle = queue.receive_message().receipt_handle
+    queue.delete_message(handle)
+
+    again = refusal(queue.delete_message, handle)
+    assert (again.type, service.requests[-1].status) == ("MessageNotExist", 404)
+    made_up = refusal(queue.delete_message, "1-none")
+    assert (made_up.type, service.requests[-1].status) == ("ReceiptHandleError", 400)
+
+
+def test_a_handle_dies_when_its_message_is_in_sight_again(connect: Connect) -> None:
+    """After NextVisibleTime the handle is void, even if nobody has received the message since."""
+    seconds = 0.0
+    with Smq(KEY, queues=["dlq"], clock=lambda: utc_now() + timedelta(seconds=seconds)) as service:
+        queue = connect(service)
+        queue.send_message(Message("a"))
+        handle = queue.receive_message().receipt_handle
+        seconds = 31.0
+        error = refusal(queue.delete_message, handle)
+
+    assert error.type == "MessageNotExist"
+    assert len(service.messages("dlq")) == 1
 
 
 def test_receiving_waits_for_a_message(service: Smq, connect: Connect) -> None:
