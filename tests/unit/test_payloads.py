@@ -457,12 +457,98 @@ def test_an_innermost_array_makes_an_array(wrap: Callable[[bytes], bytes]) -> No
     assert (opened.is_array, [d.raw for d in opened.deliveries]) == (True, [EVENT])
 
 
-@pytest.mark.parametrize("redrives", [None, "2", -3, 1.5, []], ids=repr)
+@pytest.mark.parametrize("redrives", [None, "2", -3, 1.5, [], True, False], ids=repr)
 def test_a_letter_that_does_not_count_its_redrives_has_none(redrives: object) -> None:
     """A count that is none is taken for 0, and the event is read all the same."""
     delivery = only(dead_letter(EVENT, redrives=redrives))
 
     assert (delivery.raw, delivery.redrives) == (EVENT, 0)
+
+
+COUNTED = '{"id": "7", "guardredrives": 3, "data": {"eventName": "CreateTableBucket"}}'
+
+
+@pytest.mark.parametrize(
+    ("payload", "redrives"),
+    [
+        pytest.param('{"guardredrives": 3, "data": {"eventName": "x"}}', 3, id="first"),
+        pytest.param(COUNTED, 3, id="in the middle"),
+        pytest.param('{"data": {"eventName": "x"},"guardredrives":3}', 3, id="last"),
+        pytest.param('{"data": {"eventName": "x"}, "GuardRedrives": 3}', 3, id="other casing"),
+        pytest.param(
+            '{"guardredrives": 9, "data": {"eventName": "x"}, "guardredrives": 3}', 3, id="twice"
+        ),
+        pytest.param('{"eventName": "x", "eventId": "7", "guardredrives": 3}', 3, id="bare record"),
+        pytest.param('{"id": "7", "data": 17, "guardredrives": 3}', 3, id="unreadable event"),
+        pytest.param('{"guardredrives": 3}', 3, id="nothing else"),
+        pytest.param(fc_record(COUNTED.encode()), 3, id="in an FC record"),
+        pytest.param(dead_letter(COUNTED.encode()), 3, id="in a letter"),
+        pytest.param(dead_letter(COUNTED.encode(), redrives=2), 3, id="in a letter with less"),
+        pytest.param(dead_letter(COUNTED.encode(), redrives=4), 4, id="in a letter with more"),
+        pytest.param(dead_letter(COUNTED.encode(), redrives=-4), 3, id="in a letter below 0"),
+        pytest.param(
+            '{"data": {"eventName": "x", "guardredrives": 3}}', 0, id="in the record: none of ours"
+        ),
+        pytest.param('["guardredrives", 3]', 0, id="in an array: none of ours"),
+    ],
+)
+def test_the_count_of_a_redriven_event_is_read(payload: object, redrives: int) -> None:
+    """Wherever `guardredrives` stands in an event; a wrapping's own count does not lower it."""
+    opened = open_payload(payload)
+
+    assert {delivery.redrives for delivery in opened.deliveries} == {redrives}
+
+
+def test_each_event_of_an_array_has_its_own_count() -> None:
+    """What is counted is the event, not the array."""
+    opened = open_payload(f"[{COUNTED}, {EVENT.decode()}]")
+
+    assert [delivery.redrives for delivery in opened.deliveries] == [3, 0]
+
+
+@pytest.mark.parametrize("count", ["null", '"2"', "-3", "1.5", "3.0", "[]", "{}", "true", "false"])
+def test_an_event_that_does_not_count_its_redrives_has_none(count: str) -> None:
+    """A count that is none is taken for 0, and the event is read all the same."""
+    delivery = only(f'{{"data": {{"eventName": "CreateTableBucket"}}, "guardredrives": {count}}}')
+
+    assert isinstance(delivery.event, BucketEvent)
+    assert delivery.redrives == 0
+    assert type(delivery.redrives) is int
+
+
+def test_a_count_may_be_huge() -> None:
+    """Whoever forges the count only makes sure that nobody sends the event again."""
+    delivery = only({"data": CREATION, "guardredrives": 10**400})
+
+    assert isinstance(delivery.event, BucketEvent)
+    assert delivery.redrives == 10**400
+
+
+def test_a_count_that_python_does_not_read_is_no_json() -> None:
+    """More digits than Python reads are an invalid event, kept as it came."""
+    raw = b'{"data": {"eventName": "x"}, "guardredrives": ' + b"9" * 5000 + b"}"
+
+    delivery = only(raw)
+
+    assert isinstance(delivery.event, InvalidEvent)
+    assert (delivery.raw, delivery.redrives) == (raw, 0)
+
+
+@pytest.mark.parametrize(
+    "wrapping",
+    [
+        pytest.param(fc_record(b""), id="FC record without an event"),
+        pytest.param(dead_letter(EVENT, version=2), id="letter of another version"),
+        pytest.param(dead_letter(EVENT, event=""), id="letter without an event"),
+        pytest.param(dead_letter(EVENT, "base64", event="!"), id="broken letter"),
+    ],
+)
+def test_the_count_of_a_wrapping_that_cannot_be_opened_is_read(wrapping: bytes) -> None:
+    """It is the event then, and must not be sent again without end."""
+    delivery = only(wrapping[:-1] + b',"guardredrives":3}')
+
+    assert isinstance(delivery.event, InvalidEvent)
+    assert delivery.redrives == 3
 
 
 BOMB = b64encode(gzip.compress(b" " * (LARGEST_EVENT + 1))).decode()
@@ -476,6 +562,7 @@ BOMB = b64encode(gzip.compress(b" " * (LARGEST_EVENT + 1))).decode()
         pytest.param(b'{"requestPayload": 17, "requestContext": {}}', id="FC record, a number"),
         pytest.param(dead_letter(EVENT, version=2), id="another version"),
         pytest.param(dead_letter(EVENT, version="1" * 400), id="a long version"),
+        pytest.param(dead_letter(EVENT, version=True), id="version true"),
         pytest.param(dead_letter(EVENT, version=None), id="no version"),
         pytest.param(dead_letter(EVENT, event=""), id="no event"),
         pytest.param(dead_letter(EVENT, event=17), id="event is no text"),

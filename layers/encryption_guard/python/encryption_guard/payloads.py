@@ -43,6 +43,8 @@ class _Envelope(Foreign):
     event: Any = None
     event_encoding: Any = None
     redrives: Any = None
+    # The CloudEvents extension in which a redrive counts itself.
+    guardredrives: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,13 @@ def _open(raw: bytes, *, redrives: int, depth: int) -> Payload:
         if raw.lstrip(b" \t\r\n")[:1] == b"[":
             return _open_array(raw, redrives=redrives, depth=depth)
         envelope = _Envelope.model_validate_json(raw)
+        redrives = max(redrives, _count(envelope.guardredrives))
         if envelope.requestpayload is not None:
             inner = _requested(envelope.requestpayload)
             return _open(inner, redrives=redrives, depth=depth + 1)
         if envelope.event is not None and envelope.event_encoding is not None:
-            inner, counted = _lettered(envelope)
-            return _open(inner, redrives=max(redrives, counted), depth=depth + 1)
+            redrives = max(redrives, _count(envelope.redrives))
+            return _open(_lettered(envelope), redrives=redrives, depth=depth + 1)
         event: BucketEvent | InvalidEvent = read_event(
             raw if envelope.data is None else envelope.data,
             subject=envelope.subject,
@@ -158,14 +161,18 @@ def _requested(payload: object) -> bytes:
     return payload.encode("utf-8", "surrogatepass")
 
 
-def _lettered(letter: _Envelope) -> tuple[bytes, int]:
-    """The event in a dead letter of ours, and how often it was sent again."""
-    if letter.version != 1:
+def _count(redrives: object) -> int:
+    if isinstance(redrives, bool) or not isinstance(redrives, int):
+        return 0
+    return max(redrives, 0)
+
+
+def _lettered(letter: _Envelope) -> bytes:
+    if letter.version is True or letter.version != 1:
         raise InvalidEvent(
             f"It looks like a dead letter of version {quoted(str(letter.version)[:9])}; this guard"
             " reads version 1."
         )
-    redrives = max(letter.redrives, 0) if isinstance(letter.redrives, int) else 0
     if not isinstance(letter.event, str) or not letter.event:
         raise InvalidEvent(
             "The dead letter holds no event: it was empty, or too large (see its log)."
@@ -175,10 +182,10 @@ def _lettered(letter: _Envelope) -> tuple[bytes, int]:
             f"The dead letter's encoding {quoted(str(letter.event_encoding))} is not known."
         )
     if letter.event_encoding == "utf-8":
-        return letter.event.encode(), redrives
+        return letter.event.encode()
     try:
         packed = b64decode(letter.event, validate=True)
-        return (packed if letter.event_encoding == "base64" else _unpack(packed)), redrives
+        return packed if letter.event_encoding == "base64" else _unpack(packed)
     except (ValueError, zlib.error) as error:
         raise InvalidEvent(f"The dead letter's event cannot be decoded: {error}.") from None
 
