@@ -12,21 +12,21 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
 import alibabacloud_oss_v2 as oss
 from alibabacloud_oss_v2 import tables as oss_tables
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from tests.emulators.action_trail import Shape
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse, Reset, throttle
+from tests.emulators.operators_shell import run
 from tests.emulators.oss_tables import ApiCall
 
 PUT = "PutTableBucketEncryption"
@@ -355,29 +355,6 @@ def results_table(scenes: list[Scene], ended: list[Ending], *, width: int) -> Ta
     return table
 
 
-def letters_list(letters: list[dict[str, Any]]) -> Group:
-    """What lies in the dead-letter queue, as an operator reads it."""
-    return Group(*(Padding(letter_text(letter), (0, 0, 0, 2)) for letter in letters))
-
-
-def letter_text(letter: dict[str, Any]) -> Text:
-    """A dead letter of ours, or a record of the platform's, in two lines."""
-    if "requestContext" in letter:
-        context = letter["requestContext"]
-        head = [context["condition"], f"after {context['approximateInvokeCount']} invocations"]
-        detail = "Function Compute gave up and kept the event."
-    else:
-        said = " ".join(str(part) for part in (letter["status"], letter["code"]) if part)
-        tries = f"{letter['attempts']} tries" if letter["attempts"] != 1 else "1 try"
-        head = [letter["reason"], said, tries]
-        detail = letter["detail"]
-    text = Text(overflow="fold")
-    text.append(head[0], "yellow")
-    text.append(" · ".join(["", *(part for part in head[1:] if part)]) + "\n", "dim")
-    text.append(f"{detail}\n")
-    return text
-
-
 @contextmanager
 def owners_client(cloud: EmulatedCloud) -> Iterator[Any]:
     """The vendor's client for OSS Tables."""
@@ -392,9 +369,13 @@ def owners_client(cloud: EmulatedCloud) -> Iterator[Any]:
 
 
 def play(
-    scenes: list[Scene], *, mode: str, console: Console
-) -> tuple[list[Ending], list[dict[str, Any]]]:
-    """Play the scenes in one cloud, showing each ending as it comes."""
+    scenes: list[Scene],
+    *,
+    mode: str,
+    console: Console,
+    afterwards: Callable[[EmulatedCloud], None] = lambda _: None,
+) -> list[Ending]:
+    """Play the scenes in one cloud, showing each ending as it comes; then what follows them."""
 
     def shape_of(call: ApiCall) -> Shape:
         return SHAPES.get(call.bucket or "", "responseElements")
@@ -403,21 +384,28 @@ def play(
     with (
         emulated_cloud(environment=environment, shape_of=shape_of, instances=3) as cloud,
         owners_client(cloud) as owner,
-        Live(console=console, refresh_per_second=8, transient=True) as live,
     ):
         stage = Stage(cloud, owner)
         for scene in scenes:
             cloud.tables.faults.add(*scene.faults)
             scene.act(stage, scene)
-        until = time.monotonic() + SECONDS_ALLOWED
+        watch(cloud, scenes, console)
+        cloud.bus.join(timeout=SECONDS_ALLOWED)
+        ended = list(endings(cloud, scenes))
+        afterwards(cloud)
+        return ended
+
+
+def watch(cloud: EmulatedCloud, scenes: list[Scene], console: Console) -> None:
+    """Show the endings as they come, until there is one for each scene."""
+    until = time.monotonic() + SECONDS_ALLOWED
+    with Live(console=console, refresh_per_second=8, transient=True) as live:
         while True:
             ended = list(endings(cloud, scenes))
             live.update(results_table(scenes, ended, width=console.width))
             if all(ending.outcome for ending in ended) or time.monotonic() > until:
-                break
+                return
             time.sleep(0.1)
-        cloud.bus.join(timeout=SECONDS_ALLOWED)
-        return list(endings(cloud, scenes)), letters_of(cloud)
 
 
 INTRODUCTION = """\
@@ -429,32 +417,72 @@ the vendor's own signer checks each of its signatures.
 """
 
 
+@dataclass
+class Operator:
+    """Somebody who reads the dead letters, mends what can be mended, and redrives them."""
+
+    console: Console
+    said: list[tuple[str, str]] = field(default_factory=list)
+    still_open: list[str] = field(default_factory=list)
+    came_back: list[int] = field(default_factory=list)
+
+    def __call__(self, cloud: EmulatedCloud) -> None:
+        self._type(cloud, "dead-letters", "list")
+        cloud.tables.faults.clear()
+        self._type(cloud, "dead-letters", "redrive", "--apply")
+        cloud.api.join(timeout=SECONDS_ALLOWED)
+        self._type(cloud, "dead-letters", "list")
+        self.came_back = [letter.get("redrives", 0) for letter in letters_of(cloud)]
+        encrypted = {bucket.arn.name for bucket in cloud.tables.buckets() if bucket.encryption}
+        self.still_open = [name for name in MENDED if name not in encrypted]
+
+    def _type(self, cloud: EmulatedCloud, *arguments: str) -> None:
+        done = run(cloud, *arguments, columns=self.console.width)
+        self.said.append((" ".join(arguments), done.stdout + done.stderr))
+
+    def show(self) -> None:
+        """Print what was typed, and what came."""
+        for typed, came in self.said:
+            self.console.print(f"[bold]$ encryption-guard {typed}[/bold]")
+            self.console.print(Text(came))
+
+    @property
+    def succeeded(self) -> bool:
+        """What could be mended is encrypted; what could not is back, and counted."""
+        return not self.still_open and self.came_back == [1] * 4
+
+
+# What an operator can do something about; the other letters are no bucket's, or nobody's.
+MENDED = ("forbidden", "contested", "moved", "outage")
+
+
 def main() -> int:
     """Play everything; 0 if each bucket ended as it should."""
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     console.print(INTRODUCTION)
     began = time.monotonic()
-    detected, _ = play(DETECTED, mode="detect", console=console)
-    enforced, letters = play(ENFORCED, mode="enforce", console=console)
+    operator = Operator(console)
+    detected = play(DETECTED, mode="detect", console=console)
+    enforced = play(ENFORCED, mode="enforce", console=console, afterwards=operator)
     scenes, ended = ENFORCED + DETECTED, enforced + detected
 
-    console.print(
-        Group(
-            results_table(scenes, ended, width=console.width),
-            Text(f"\nIn the dead-letter queue: {len(letters)}\n", "bold"),
-            letters_list(letters),
-        )
-    )
+    console.print(results_table(scenes, ended, width=console.width))
+    console.print("\n[bold]The dead letters; their causes are mended; they are redriven.[/bold]\n")
+    operator.show()
     wrong = [
         scene.bucket
         for scene, end in zip(scenes, ended, strict=True)
         if not end.is_as_it_should_be(scene)
     ]
     seconds = time.monotonic() - began
-    if wrong:
-        console.print(f"\n[red]Not as it should be: {', '.join(wrong)}.[/red]")
+    if wrong or not operator.succeeded:
+        told = ", ".join(wrong + operator.still_open) or "the letters that came back"
+        console.print(f"\n[red]Not as it should be: {told}.[/red]")
         return 1
-    console.print(f"\n[green]All {len(scenes)} ended as they should[/green], in {seconds:.0f} s.")
+    console.print(
+        f"[green]All {len(scenes)} ended as they should, and {len(MENDED)} more are encrypted"
+        f"[/green], in {seconds:.0f} s."
+    )
     return 0
 
 

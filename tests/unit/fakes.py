@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,11 @@ from mns.mns_client import MNSClient
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Credentials, Settings
+from encryption_guard.dead_letters import letter_id
 from encryption_guard.errors import Unavailable
+from encryption_guard.letter_queues import Waiting
+from encryption_guard.letters import open_letter
+from encryption_guard.payloads import open_payload
 from encryption_guard.telemetry import SERVICE, open_logger
 from encryption_guard.transport import Clock, Invocation, TimeBudget
 from tests.vectors.make import Case, sign
@@ -394,6 +399,110 @@ class LetterBox:
     def read(self) -> list[dict[str, Any]]:
         """The letters as they can be read, oldest first."""
         return [json.loads(letter) for letter in self.letters]
+
+
+@dataclass
+class FakeLetterQueue:
+    """Letters that are under a lease from when they are read until they are removed or released.
+
+    Letters in `taken` turn out to be somebody else's when they are to be kept; the time of those in
+    `late` has run out when they are to be removed; for those in `silent` nobody answers then. `log`
+    is what happened, in order; `most_leased` says how far it was read ahead of being removed.
+    """
+
+    letters: Iterable[Waiting]
+    taken: frozenset[str] = frozenset()
+    late: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+    log: list[tuple[str, str]] = field(default_factory=list)
+    leased: set[str] = field(default_factory=set)
+    most_leased: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def waiting(self) -> Iterator[Waiting]:
+        for letter in self.letters:
+            with self._lock:
+                self.leased.add(letter.key)
+                self.most_leased = max(self.most_leased, len(self.leased))
+            yield letter
+
+    def keep(self, key: str) -> bool:
+        self.note("kept", key)
+        return key not in self.taken
+
+    def remove(self, key: str) -> bool:
+        if key in self.silent:
+            raise Unavailable("The queue gave no answer.")
+        if key in self.late:
+            return False
+        self.note("removed", key)
+        with self._lock:
+            self.leased.remove(key)
+        return True
+
+    def release(self) -> None:
+        for key in sorted(self.leased):
+            self.note("released", key)
+        self.leased.clear()
+
+    def note(self, what: str, key: str) -> None:
+        """Write down what happens to a letter under its lease; nothing else may happen to it."""
+        with self._lock:
+            assert key in self.leased, f"{key} is {what} without a lease"
+            self.log.append((what, key))
+
+    def told(self, what: str) -> list[str]:
+        """The letters to which this happened, in order."""
+        return [key for happened, key in self.log if happened == what]
+
+
+def dead_letter_of(event: object, /, **told: object) -> bytes:
+    """A letter of ours about an event that was refused for want of a right, or as `told` says."""
+    (first, *_) = open_payload(event).deliveries
+    letter = {
+        "version": 1,
+        "id": letter_id(first, "rejected"),
+        "reason": "rejected",
+        "detail": "OSS Tables answered 403.",
+        "event": json.dumps(event),
+        "event_encoding": "utf-8",
+        "event_id": first.event_id,
+        "arn": str(ARN),
+        "status": 403,
+        "code": "ForbiddenException",
+        "message": "You have no right to perform oss:PutTableBucketEncryption.",
+        "ec": "0003-00000001",
+        "oss_request_id": "OSS-1",
+        "function": f"acs:fc:{REGION}:{ACCOUNT}:functions/encrypt-on-create",
+        "function_request_id": "FC-1",
+        "attempts": 1,
+        "redrives": 0,
+        "at": "2026-01-02T03:04:05.000Z",
+    }
+    return json.dumps(letter | told).encode()
+
+
+def destination_record_of(event: object, **context: object) -> bytes:
+    """What Function Compute keeps of an event that failed at every try."""
+    known = {
+        "requestId": "FC-1",
+        "functionArn": f"acs:fc:{REGION}:{ACCOUNT}:functions/encrypt-on-create",
+        "condition": "UnhandledInvocationError",
+        "approximateInvokeCount": 4,
+    }
+    record = {
+        "timestamp": 1767323045000,
+        "requestContext": known | context,
+        "requestPayload": json.dumps(event),
+        "responseContext": {"statusCode": 200, "functionError": "UnhandledInvocationError"},
+        "responsePayload": {"errorType": "Unavailable", "errorMessage": "No answer in 4 tries."},
+    }
+    return json.dumps(record).encode()
+
+
+def waiting_of(body: bytes, *, key: str = "message-1") -> Waiting:
+    """A message that was put into a queue at START."""
+    return Waiting(key, body, open_letter(body, region=REGION, account_id=ACCOUNT), since=START)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.config import Credentials, Exemption, Queue, Settings
+from encryption_guard.config import Credentials, Exemption, Function, Queue, Settings
 from encryption_guard.errors import ConfigurationError
 
 QUEUE_ARN = "acs:mns:cn-hangzhou:1234567890123456:/queues/dead-letters"
@@ -45,6 +45,8 @@ def refusal(**variables: str) -> str:
         ("addressing", "path"),
         ("network", "public"),
         ("oss_tables_endpoint", None),
+        ("function", None),
+        ("fc_endpoint", None),
         ("smq_endpoint", None),
         ("http_timeout_seconds", 5),
         ("max_attempts", 4),
@@ -58,7 +60,7 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
     """What is not set, or set to nothing, has the default of the contract."""
     names = ["MODE", "DEAD_LETTER_QUEUE", "ALLOWED_ACCOUNTS", "EXEMPTIONS", "MAX_ATTEMPTS"]
     names += ["OSS_TABLES_ADDRESSING", "OSS_TABLES_NETWORK", "OSS_TABLES_ENDPOINT"]
-    names += ["SMQ_ENDPOINT", "HTTP_TIMEOUT_SECONDS"]
+    names += ["FUNCTION", "FC_ENDPOINT", "SMQ_ENDPOINT", "HTTP_TIMEOUT_SECONDS"]
     environment = {} if value is None else {f"GUARD_{name}": value for name in names}
 
     settings = Settings.from_environment(environment)
@@ -98,6 +100,16 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
             "oss_tables_endpoint",
             "http://127.0.0.1:9000",
         ),
+        ("GUARD_FUNCTION", "guard", "function", Function("guard")),
+        ("GUARD_FUNCTION", "svc$fn", "function", Function("fn", service="svc")),
+        (
+            "GUARD_FUNCTION",
+            "acs:fc:cn-hangzhou:1234567890123456:functions/guard",
+            "function",
+            Function("guard", "cn-hangzhou", "1234567890123456"),
+        ),
+        ("GUARD_FC_ENDPOINT", "http://127.0.0.1:9000/", "fc_endpoint", "http://127.0.0.1:9000"),
+        ("GUARD_FC_ENDPOINT", "https://fc.example.com", "fc_endpoint", "https://fc.example.com"),
         ("GUARD_SMQ_ENDPOINT", "http://[::1]:9000", "smq_endpoint", "http://[::1]:9000"),
         (
             "GUARD_SMQ_ENDPOINT",
@@ -125,7 +137,11 @@ def test_a_setting_takes_what_is_allowed(
 QUEUE_FORM = "acs:mns:<region>:<account id>:/queues/<name>, or outside Function Compute file:<path>"
 ACCOUNTS_FORM = "account ids of 5 to 20 digits, separated by commas"
 TABLES_FORM = "http(s)://<host>[:<port>], in which {region} is filled in"
-SMQ_FORM = "http(s)://<host>[:<port>]"
+HOST_FORM = "http(s)://<host>[:<port>]"
+FUNCTION_FORM = (
+    "a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>; of FC 2.0:"
+    " <service>$<name> or ...:services/<service>/functions/<name>"
+)
 SECONDS_FORM = "a number of seconds above 0, at most 60"
 ATTEMPTS_FORM = "a whole number from 1 to 20"
 
@@ -159,8 +175,16 @@ ATTEMPTS_FORM = "a whole number from 1 to 20"
         ("GUARD_OSS_TABLES_ENDPOINT", "https://example.com:65536", TABLES_FORM),
         ("GUARD_OSS_TABLES_ENDPOINT", "https://{account}.example.com", TABLES_FORM),
         ("GUARD_OSS_TABLES_ENDPOINT", "https://", TABLES_FORM),
-        ("GUARD_SMQ_ENDPOINT", "smq.example.com", SMQ_FORM),
-        ("GUARD_SMQ_ENDPOINT", "https://smq.example.com/queues", SMQ_FORM),
+        ("GUARD_FUNCTION", "my function", FUNCTION_FORM),
+        ("GUARD_FUNCTION", "guard\n", FUNCTION_FORM),
+        ("GUARD_FUNCTION", QUEUE_ARN, FUNCTION_FORM),
+        ("GUARD_FC_ENDPOINT", "fc.example.com", HOST_FORM),
+        ("GUARD_FC_ENDPOINT", "https://fc.example.com/2023-03-30", HOST_FORM),
+        ("GUARD_FC_ENDPOINT", "https://fc.example.com:65536", HOST_FORM),
+        ("GUARD_FC_ENDPOINT", "https://{region}.fc.example.com", HOST_FORM),
+        ("GUARD_SMQ_ENDPOINT", "smq.example.com", HOST_FORM),
+        ("GUARD_SMQ_ENDPOINT", "https://smq.example.com/queues", HOST_FORM),
+        ("GUARD_SMQ_ENDPOINT", "https://{region}.smq.example.com", HOST_FORM),
         ("GUARD_HTTP_TIMEOUT_SECONDS", "0", SECONDS_FORM),
         ("GUARD_HTTP_TIMEOUT_SECONDS", "-1", SECONDS_FORM),
         ("GUARD_HTTP_TIMEOUT_SECONDS", "nan", SECONDS_FORM),
@@ -259,6 +283,144 @@ def test_the_context_stands_in_for_the_environment(
     settings = Settings.from_environment(environment, account_id="11111", region="us-east-1")
 
     assert (settings.account_id, settings.region) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        pytest.param("detect", "detect", id="another value"),
+        pytest.param(None, "enforce", id="none"),
+        pytest.param("", "enforce", id="empty, which is the default"),
+    ],
+)
+def test_an_override_counts_before_the_environment(override: str | None, expected: str) -> None:
+    """What a command's option says wins; an option that was not given changes nothing."""
+    settings = Settings.from_environment(
+        {"GUARD_MODE": "enforce", "GUARD_MAX_ATTEMPTS": "7"}, overrides={"GUARD_MODE": override}
+    )
+
+    assert (settings.mode, settings.max_attempts) == (expected, 7)
+
+
+def test_an_override_counts_before_the_processs_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An override is laid over the process's environment, and does not get into it."""
+    monkeypatch.delenv("FC_FUNCTION_NAME", raising=False)
+    monkeypatch.setenv("GUARD_FUNCTION", "guard")
+
+    settings = Settings.from_environment(overrides={"GUARD_FUNCTION": "svc$fn"})
+
+    assert settings.function == Function("fn", service="svc")
+    assert Settings.from_environment().function == Function("guard")
+
+
+def test_a_bad_override_is_refused_like_a_bad_setting() -> None:
+    """The sentence names the variable and the value that was given for it."""
+    with pytest.raises(ConfigurationError, match=r'^GUARD_MODE is "audit", but has'):
+        Settings.from_environment({"GUARD_MODE": "enforce"}, overrides={"GUARD_MODE": "audit"})
+
+
+# A function.
+
+REGION, ACCOUNT = "cn-hangzhou", "1234567890123456"
+PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
+FUNCTIONS = {
+    "a name": ("guard", Function("guard"), "functions/guard"),
+    "every character of a name": ("_A-z_9", Function("_A-z_9"), "functions/_A-z_9"),
+    "128 characters": ("g" * 128, Function("g" * 128), "functions/" + "g" * 128),
+    "an ARN without its place": ("functions/guard", Function("guard"), "functions/guard"),
+    "an ARN": (
+        f"{PLACE}functions/guard",
+        Function("guard", REGION, ACCOUNT),
+        f"{PLACE}functions/guard",
+    ),
+    "2.0, a name": ("svc$fn", Function("fn", service="svc"), "services/svc/functions/fn"),
+    "2.0, an ARN without its place": (
+        "services/svc/functions/fn",
+        Function("fn", service="svc"),
+        "services/svc/functions/fn",
+    ),
+    "2.0, LATEST": (
+        "services/svc.LATEST/functions/fn",
+        Function("fn", service="svc", qualifier="LATEST"),
+        "services/svc.LATEST/functions/fn",
+    ),
+    "2.0, a version": (
+        "services/svc.7/functions/fn",
+        Function("fn", service="svc", qualifier="7"),
+        "services/svc.7/functions/fn",
+    ),
+    "2.0, an ARN": (
+        f"{PLACE}services/svc/functions/fn",
+        Function("fn", REGION, ACCOUNT, "svc"),
+        f"{PLACE}services/svc/functions/fn",
+    ),
+    "2.0, an ARN with an alias": (
+        f"{PLACE}services/svc.prod-1/functions/fn",
+        Function("fn", REGION, ACCOUNT, "svc", "prod-1"),
+        f"{PLACE}services/svc.prod-1/functions/fn",
+    ),
+    "from 2.0 to 3.0, an ARN": (
+        f"{PLACE}functions/svc$fn",
+        Function("fn", REGION, ACCOUNT, "svc"),
+        f"{PLACE}services/svc/functions/fn",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "function", "shown"), FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_function_is_read_and_shown(text: str, function: Function, shown: str) -> None:
+    """A name or an ARN of either version says which function; it is shown as an ARN."""
+    parsed = Function.parse(text)
+
+    assert parsed == function
+    assert str(parsed) == shown
+    assert Function.parse(shown) == function
+
+
+NO_FUNCTIONS = {
+    "nothing": "",
+    "a space": "my guard",
+    "a space before": " guard",
+    "a newline at the end": "guard\n",
+    "a newline at the end of an ARN": f"{PLACE}functions/guard\n",
+    "200 characters": "g" * 200,
+    "129 characters": "g" * 129,
+    "a service of 129 characters": "s" * 129 + "$fn",
+    "a digit first": "9guard",
+    "letters of another script": "größe",
+    "digits of another script": f"acs:fc:{REGION}:١٢٣٤٥٦٧٨٩٠:functions/guard",
+    "digits of another script in a name": "guard٢",
+    "a path": "functions/guard/../other",
+    "a slash at the end": "functions/guard/",
+    "a query": "guard?qualifier=LATEST",
+    "a fragment": "guard#1",
+    "percent": "guard%2f",
+    "no name": "functions/",
+    "no name in an ARN": f"{PLACE}functions/",
+    "no service": "$fn",
+    "no function of a service": "svc$",
+    "no service in an ARN": "services//functions/fn",
+    "no function in an ARN": "services/svc/functions/",
+    "an empty qualifier": "services/svc./functions/fn",
+    "a service alone": f"{PLACE}services/svc",
+    "a bare name in a place": f"{PLACE}guard",
+    "a layer": f"{PLACE}layers/guard/versions/1",
+    "a region that is a host": f"acs:fc:evil.com#:{ACCOUNT}:functions/guard",
+    "no account": f"acs:fc:{REGION}::functions/guard",
+    "no region": f"acs:fc::{ACCOUNT}:functions/guard",
+    "a queue": QUEUE_ARN,
+    "a table bucket": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/guard",
+    "a function of AWS": "arn:aws:lambda:us-east-1:123456789012:function:guard",
+}
+
+
+@pytest.mark.parametrize("text", NO_FUNCTIONS.values(), ids=NO_FUNCTIONS)
+def test_anything_else_is_no_function(text: str) -> None:
+    """What a function names becomes a host and a path: only its own alphabet will do."""
+    with pytest.raises(ValueError, match=r"^$"):
+        Function.parse(text)
 
 
 # Exemptions.

@@ -8,6 +8,7 @@ from typing import get_args
 
 from click.testing import CliRunner
 
+from encryption_guard.advice import CAUSES
 from encryption_guard.cli import main
 from encryption_guard.config import Settings
 from encryption_guard.enforcement import Outcome
@@ -41,9 +42,22 @@ def test_the_settings_are_those_that_are_read() -> None:
     assert set(first_cells(section("Settings"))) == read
 
 
-def test_the_reasons_are_those_a_letter_may_have() -> None:
-    """The table of dead letters has a row for each reason."""
-    assert set(first_cells(section("Operate"))) == set(get_args(Reason))
+def test_every_cause_has_its_row() -> None:
+    """The table of dead letters says of each cause what the commands say, and of no other."""
+    chapter = section("When something is in the dead-letter queue")
+    table = chapter.partition("| reason | cause |")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+
+    said = [
+        [f"`{a.reason}`" if a.reason else "any", a.cause, a.meaning, a.what_to_do] for a in CAUSES
+    ]
+
+    assert rows == said
+
+
+def test_every_reason_of_a_letter_has_a_cause() -> None:
+    """Whatever reason the guard gives, the table has it."""
+    assert set(get_args(Reason)) <= {advice.reason for advice in CAUSES}
 
 
 def test_the_outcomes_are_those_there_are() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
@@ -24,6 +25,14 @@ from encryption_guard.smq import Message, SmqQueue, signature, string_to_sign
 from tests.unit.fakes import ACCOUNT, KEY, REGION, Broken, FakeSmq, KeyRing, Reply, invocation_of
 
 QUEUE = Queue(REGION, ACCOUNT, "dlq")
+NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
+# A handle has every character that is awkward in a query, and goes there as it is.
+HIDDEN = Reply(
+    200,
+    f'<?xml version="1.0"?><ChangeVisibility xmlns="{NAMESPACE}">'
+    "<ReceiptHandle>2-new/+==</ReceiptHandle><NextVisibleTime>1767323075000</NextVisibleTime>"
+    "</ChangeVisibility>".encode(),
+)
 VERSIONED = {"date": "Fri, 02 Jan 2026 03:04:05 GMT", "x-mns-version": "2015-06-06"}
 
 
@@ -46,6 +55,12 @@ GOLDEN = {
     "receive": ("GET", "?waitseconds=3", {}, "3juvPwFufW0Y5ZNHSepp/gLIK/U="),
     "peek": ("GET", "?peekonly=true&numOfMessages=16", {}, "oSSpfHP2XFmpj443SRDdiZCIxsM="),
     "delete": ("DELETE", "?ReceiptHandle=1-ODU4/OTkz+==", {}, "tavF2DH2xKQHdaJecy0EQ9F8n84="),
+    "hide": (
+        "PUT",
+        "?ReceiptHandle=1-ODU4/OTkz+==&VisibilityTimeout=30",
+        {},
+        "S9jO5hj97uZ9YgKV9V+8Y1S6Rig=",
+    ),
 }
 
 
@@ -69,17 +84,17 @@ def authorization(request: httpx.Request) -> str:
 
 
 def test_requests_go_out_with_the_recorded_signatures() -> None:
-    """Sending, peeking and deleting are signed on the wire as the vendor's client signs them."""
-    service = FakeSmq()
+    """Whatever is asked of the queue is signed on the wire as the vendor's client signs it."""
+    service = FakeSmq(troubles={"PUT": [HIDDEN]})
     queue = queue_of(service)
 
     queue.send(b'{"a":1}')
     queue.peek()
-    with pytest.raises(Unavailable):
-        queue.delete("1-ODU4/OTkz+==")
+    queue.delete("1-ODU4/OTkz+==")
+    queue.hide("1-ODU4/OTkz+==", seconds=30)
 
     assert [authorization(request) for request in service.requests] == [
-        f"MNS AKID:{GOLDEN[name][3]}" for name in ("send", "peek", "delete")
+        f"MNS AKID:{GOLDEN[name][3]}" for name in ("send", "peek", "delete", "hide")
     ]
 
 
@@ -323,8 +338,9 @@ def test_a_received_message_can_be_deleted() -> None:
 
     (first,) = queue.receive(1, wait_seconds=3)
     second, third = queue.receive()
-    queue.delete(first.receipt_handle or "")
+    deleted = queue.delete(first.receipt_handle or "")
 
+    assert deleted is True
     assert first == Message("ID-1", "one", 1, 1767323045000, "1-ID-1/+==")
     assert [second.body, third.body] == ["two", "three"]
     assert [message.body for message in service.messages] == ["two", "three"]
@@ -338,6 +354,88 @@ def test_only_a_204_confirms_that_a_message_is_gone(status: int) -> None:
 
     with pytest.raises(Unavailable, match=str(status)):
         queue_of(service).delete("1-handle")
+
+
+@pytest.mark.parametrize("seconds", [1, 120, 43200])
+def test_a_received_message_can_be_hidden_anew(seconds: int) -> None:
+    """The old handle and the seconds are asked with, as they are; the new handle comes back."""
+    service = FakeSmq(troubles={"PUT": [HIDDEN]})
+
+    handle = queue_of(service).hide("1-old/+==", seconds=seconds)
+
+    assert handle == "2-new/+=="
+    (request,) = service.requests
+    assert request.method == "PUT"
+    assert request.url.raw_path.decode() == (
+        f"/queues/dlq/messages?ReceiptHandle=1-old/+==&VisibilityTimeout={seconds}"
+    )
+    assert request.content == b""
+
+
+@pytest.mark.parametrize("status", [201, 202, 204, 302])
+def test_only_a_200_confirms_that_a_message_is_hidden(status: int) -> None:
+    """Another answer than the documented one does not say for how long the message is hidden."""
+    service = FakeSmq(troubles={"PUT": [replace(HIDDEN, status=status)]})
+
+    with pytest.raises(Unavailable, match=str(status)):
+        queue_of(service).hide("1-handle", seconds=30)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"<ChangeVisibility><NextVisibleTime>1767323075000</NextVisibleTime></ChangeVisibility>",
+        b"<ChangeVisibility><ReceiptHandle></ReceiptHandle></ChangeVisibility>",
+        b"<ChangeVisibility><ReceiptHandle>2-new",
+    ],
+    ids=["empty", "garbage", "no handle", "an empty handle", "cut short"],
+)
+def test_hidden_without_a_handle_is_unavailable(body: bytes) -> None:
+    """Without the new handle the message is out of reach, but that is nobody else's doing."""
+    service = FakeSmq(troubles={"PUT": [Reply(200, body)]})
+
+    with pytest.raises(Unavailable, match="200"):
+        queue_of(service).hide("1-handle", seconds=30)
+
+
+NOT_EXIST = Reply(404, b"<Error><Code>MessageNotExist</Code><Message>No.</Message></Error>")
+
+
+def test_a_spent_handle_is_told_apart() -> None:
+    """Where the handle no longer holds the message, deleting says False and hiding None."""
+    service = FakeSmq(troubles={"DELETE": [NOT_EXIST], "PUT": [NOT_EXIST]})
+    queue = queue_of(service)
+
+    deleted = queue.delete("1-handle")
+    hidden = queue.hide("1-handle", seconds=30)
+
+    assert (deleted, hidden) == (False, None)
+    assert service.time.slept == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Reply(400, b"<Error><Code>ReceiptHandleError</Code></Error>"),
+        Reply(400, b"<Error><Code>MessageNotExist</Code></Error>"),
+        Reply(403, b"<Error><Code>AccessDenied</Code></Error>"),
+        Reply(404, b"<Error><Code>QueueNotExist</Code></Error>"),
+        Reply(404, b"<html>"),
+        Reply(500, b"<Error><Code>MessageNotExist</Code></Error>"),
+    ],
+    ids=["no handle", "another status", "no right", "no queue", "no code", "a failure"],
+)
+def test_nothing_else_says_that_a_handle_is_spent(answer: Reply) -> None:
+    """Only 404 MessageNotExist does; after anything else the message may still be ours."""
+    service = FakeSmq(troubles={"DELETE": repeat(answer), "PUT": repeat(answer)})
+    queue = queue_of(service)
+
+    with pytest.raises(Unavailable, match=str(answer.status)):
+        queue.delete("1-handle")
+    with pytest.raises(Unavailable, match=str(answer.status)):
+        queue.hide("1-handle", seconds=30)
 
 
 def test_an_empty_queue_is_an_empty_list() -> None:
@@ -362,18 +460,66 @@ def test_a_full_batch_of_the_largest_messages_is_read_whole() -> None:
 
 
 def read_calls(queue: SmqQueue) -> Iterable[Any]:
-    return (queue.peek, queue.receive, lambda: queue.delete("1-handle"))
+    return (
+        queue.peek,
+        queue.receive,
+        lambda: queue.delete("1-handle"),
+        lambda: queue.hide("1-handle", seconds=30),
+    )
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 500])
 def test_a_queue_that_cannot_be_read_is_unavailable(status: int) -> None:
-    """Peeking, receiving and deleting raise for whatever is not a success."""
+    """Peeking, receiving, deleting and hiding raise for whatever is not a success."""
     error = Reply(status, b"<Error><Code>QueueNotExist</Code></Error>")
-    service = FakeSmq(troubles={"GET": repeat(error), "DELETE": repeat(error)})
+    troubles = {"GET": repeat(error), "DELETE": repeat(error), "PUT": repeat(error)}
+    service = FakeSmq(troubles=troubles)
 
     for call in read_calls(queue_of(service)):
         with pytest.raises(Unavailable, match=str(status)):
             call()
+
+
+TOLD = {
+    "no queue": (
+        Reply(404, b"<Error><Code>QueueNotExist</Code></Error>"),
+        "The queue dlq answered 404 QueueNotExist; there is no such queue in cn-hangzhou of account"
+        " 1234567890123456: correct GUARD_DEAD_LETTER_QUEUE.",
+    ),
+    "no right": (
+        Reply(403, b"<Error><Code>AccessDenied</Code></Error>"),
+        "The queue dlq answered 403 AccessDenied; check the credentials, and that they may use the"
+        " queue.",
+    ),
+    "a refusal without a code": (
+        Reply(403, b"<html>"),
+        "The queue dlq answered 403; check the credentials, and that they may use the queue.",
+    ),
+    "throttled": (
+        Reply(429, b"<Error><Code>QpsLimitExceeded</Code></Error>"),
+        "The queue dlq answered 429 QpsLimitExceeded; a later try may succeed.",
+    ),
+    "a failure": (
+        Reply(503, b"<html>"),
+        "The queue dlq answered 503; a later try may succeed.",
+    ),
+    "nobody there": (
+        Broken(httpx.ConnectError),
+        "The queue dlq gave no answer in 4 tries (ConnectError): check the region cn-hangzhou and"
+        " the network.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("trouble", "sentence"), TOLD.values(), ids=TOLD)
+def test_the_sentence_says_where_to_look(trouble: Reply | Broken, sentence: str) -> None:
+    """Each failure tells what was answered and what can be done about it."""
+    service = FakeSmq(troubles={"GET": repeat(trouble)})
+
+    with pytest.raises(Unavailable) as caught:
+        queue_of(service).receive()
+
+    assert str(caught.value) == sentence
 
 
 def test_an_error_code_is_quoted() -> None:
@@ -403,6 +549,96 @@ def test_an_unreadable_answer_is_no_bug_of_ours(body: bytes) -> None:
 
     with pytest.raises(Unavailable):
         queue_of(service).receive()
+
+
+def answer_with(body: bytes) -> Reply:
+    """Two messages, of which the first one's body is as it stands here."""
+    head = f'<?xml version="1.0" encoding="utf-8"?><Messages xmlns="{NAMESPACE}">'.encode()
+    both = (b"<Message><MessageBody>" + each + b"</MessageBody></Message>" for each in (body, b"2"))
+    return Reply(200, head + b"".join(both) + b"</Messages>")
+
+
+def bodies_of(answer: Reply) -> list[str]:
+    service = FakeSmq(troubles={"GET": [answer]})
+    return [message.body for message in queue_of(service).receive()]
+
+
+SMUGGLED = {
+    "NUL": (b"a\x00b", "a?b"),
+    "escape": (b"\x1b[31mred", "?[31mred"),
+    "backspace": (b"a\x08\x08", "a??"),
+    "vertical tab and form feed": (b"\x0b\x0c", "??"),
+    "the last control character": (b"\x1f", "?"),
+    "escape, a number": (b"&#27;[31m", "?[31m"),
+    "escape, a hexadecimal number": (b"&#x1b;[31m", "?[31m"),
+    "in capitals": (b"&#x1B;&#xB;&#xF;", "???"),
+    "with leading zeros": (b"&#00027;&#x0001b;&#000;", "???"),
+    "NUL, a number": (b"&#0;&#x0;", "??"),
+    "the first ones": (b"&#1;&#8;&#11;&#12;&#14;&#19;&#x1;&#x8;&#xb;&#xc;&#xe;&#xf;", "?" * 12),
+    "the last ones": (b"&#20;&#29;&#30;&#31;&#x10;&#x19;&#x1f;", "?" * 7),
+}
+
+
+@pytest.mark.parametrize(("body", "read"), SMUGGLED.values(), ids=SMUGGLED)
+def test_a_control_character_hides_no_other_message(body: bytes, read: str) -> None:
+    """What XML does not allow, as it stands or by its number, is read as a question mark."""
+    assert bodies_of(answer_with(body)) == [read, "2"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a\ufffeb".encode(),
+        "a\uffffb".encode(),
+        b"a&#xFFFE;b",
+        b"a&#65535;b",
+        b"a&#xD800;b",
+        b"a&#55296;b",
+        b"a&#x110000;b",
+        b"a&#" + b"9" * 5000 + b";b",
+        b"a\xed\xa0\x80b",
+        b"a\xffb",
+    ],
+    ids=[
+        "U+FFFE",
+        "U+FFFF",
+        "U+FFFE, a hexadecimal number",
+        "U+FFFF, a number",
+        "half a pair, a hexadecimal number",
+        "half a pair, a number",
+        "beyond Unicode",
+        "far beyond Unicode",
+        "half a pair",
+        "no UTF-8",
+    ],
+)
+def test_no_other_character_hides_another_message(body: bytes) -> None:
+    """The same holds for everything else that is no character of XML."""
+    first, second = bodies_of(answer_with(body))
+
+    assert (first[0], first[-1], second) == ("a", "b", "2")
+
+
+ORDINARY = {
+    "markup": (b"a &amp; &lt;b&gt; &quot;&apos;", "a & <b> \"'"),
+    "what looks like a number once it is read": (b"&amp;#27;&amp;#x1b;", "&#27;&#x1b;"),
+    "tab and newline": (b"\ta\nb", "\ta\nb"),
+    "tab, newline and return, numbers": (b"&#9;&#10;&#13;", "\t\n\r"),
+    "the same, hexadecimal": (b"&#x9;&#xA;&#xa;&#x0D;&#xd;", "\t\n\n\r\r"),
+    "letters, numbers": (b"&#65;&#065;&#x41;&#100;&#119;", "AAAdw"),
+    "the first after the control characters": (b"[&#32;&#x20;]", "[  ]"),
+    "numbers that begin like one": (b"&#270;&#x1b0;&#311;&#x10d;", "\u010e\u01b0\u0137\u010d"),
+    "other scripts": ("größe 表 😀".encode(), "größe 表 😀"),
+    "beyond 16 bits, a number": (b"&#128512;&#x1F600;", "😀😀"),
+    "delete": (b"\x7f&#127;", "\x7f\x7f"),
+    "a number without its end": (b"#27; 27;", "#27; 27;"),
+}
+
+
+@pytest.mark.parametrize(("body", "read"), ORDINARY.values(), ids=ORDINARY)
+def test_ordinary_text_is_left_alone(body: bytes, read: str) -> None:
+    """Everything that XML allows comes as it was sent."""
+    assert bodies_of(answer_with(body)) == [read, "2"]
 
 
 def test_a_letter_survives_the_queue() -> None:

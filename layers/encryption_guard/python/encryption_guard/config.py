@@ -31,6 +31,17 @@ _QUEUE_ARN = re.compile(
     r":/queues/(?P<name>[A-Za-z0-9_-]{1,120})(?:/messages)?",
     re.ASCII,
 )
+_FC_NAME = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
+_FUNCTION = re.compile(
+    rf"(?:(?P<name>{_FC_NAME})|(?:acs:fc:(?P<region>{REGION}):(?P<account_id>{ACCOUNT_ID}):)?"
+    rf"(?:functions/(?P<of_fc3>{_FC_NAME})"
+    rf"|services/(?P<service>{_FC_NAME})(?:\.(?P<qualifier>[A-Za-z0-9_-]{{1,128}}))?"
+    rf"/functions/(?P<of_service>{_FC_NAME})"
+    rf"|(?:functions/)?(?P<migrated_service>{_FC_NAME})\$(?P<migrated>{_FC_NAME})))",
+    re.ASCII,
+)
+# What a key may consist of, since it has to fit into a header.
+_SENDABLE = re.compile("[!-~]*", re.ASCII)
 _ENDPOINT = re.compile(
     r"https?://(?:(?:[A-Za-z0-9.-]|\{region\})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?",
     re.ASCII,
@@ -51,6 +62,43 @@ def _day(value: object) -> date:
     if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
         raise ValueError("not a day in the form YYYY-MM-DD")
     return date.fromisoformat(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of FC 3.0, or with `service` one of FC 2.0; a bare name tells no region."""
+
+    name: str
+    region: str | None = None
+    account_id: str | None = None
+    service: str | None = None
+    qualifier: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Function:
+        """Read a name, `service$name`, or an ARN with or without `acs:fc:<region>:<uid>:`.
+
+        Raises ValueError for anything else. Both forms of the ARN:
+        https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
+        """
+        match = _FUNCTION.fullmatch(text)
+        if not match:
+            raise ValueError
+        return cls(
+            name=match["name"] or match["of_fc3"] or match["of_service"] or match["migrated"],
+            region=match["region"],
+            account_id=match["account_id"],
+            service=match["service"] or match["migrated_service"],
+            qualifier=match["qualifier"],
+        )
+
+    def __str__(self) -> str:
+        """The ARN, as far as it is known."""
+        place = f"acs:fc:{self.region}:{self.account_id}:" if self.region else ""
+        if not self.service:
+            return f"{place}functions/{self.name}"
+        version = f".{self.qualifier}" if self.qualifier else ""
+        return f"{place}services/{self.service}{version}/functions/{self.name}"
 
 
 class Exemption(BaseModel):
@@ -81,6 +129,12 @@ def _account_ids(text: str) -> frozenset[str]:
     if not all(re.fullmatch(ACCOUNT_ID, account, re.ASCII) for account in accounts):
         raise ValueError
     return frozenset(accounts)
+
+
+def _one_endpoint(text: str) -> str:
+    if "{" in text:
+        raise ValueError
+    return _endpoint(text)
 
 
 def _endpoint(text: str) -> str:
@@ -129,7 +183,18 @@ class Settings(BaseModel):
         alias="GUARD_OSS_TABLES_ENDPOINT",
         description="http(s)://<host>[:<port>], in which {region} is filled in",
     )
-    smq_endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = Field(
+    function: Annotated[Function | None, BeforeValidator(Function.parse)] = Field(
+        default=None,
+        alias="GUARD_FUNCTION",
+        description="a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>;"
+        " of FC 2.0: <service>$<name> or ...:services/<service>/functions/<name>",
+    )
+    fc_endpoint: Annotated[str | None, BeforeValidator(_one_endpoint)] = Field(
+        default=None,
+        alias="GUARD_FC_ENDPOINT",
+        description="http(s)://<host>[:<port>]",
+    )
+    smq_endpoint: Annotated[str | None, BeforeValidator(_one_endpoint)] = Field(
         default=None,
         alias="GUARD_SMQ_ENDPOINT",
         description="http(s)://<host>[:<port>]",
@@ -172,14 +237,17 @@ class Settings(BaseModel):
         *,
         account_id: str | None = None,
         region: str | None = None,
+        overrides: Mapping[str, str | None] | None = None,
     ) -> Settings:
         """Read the environment (or the given one); an empty variable counts as not set.
 
-        `account_id` and `region` stand in for FC_ACCOUNT_ID and FC_REGION where those are not set.
+        `account_id` and `region` stand in for FC_ACCOUNT_ID and FC_REGION where those are not set;
+        `overrides` count before the environment where they are not None.
         Raises ConfigurationError, one sentence that names the variable, its value and what is
         allowed.
         """
-        source = os.environ if environment is None else environment
+        source = dict(os.environ if environment is None else environment)
+        source |= {k: v for k, v in (overrides or {}).items() if v is not None}
         known = {"FC_ACCOUNT_ID": account_id, "FC_REGION": region}
         given = {k: v for k, v in known.items() if v} | {k: v for k, v in source.items() if v}
         exemptions, errors = _exemptions(given)
@@ -247,6 +315,16 @@ class Credentials:
     access_key_id: str
     access_key_secret: str = field(repr=False)
     security_token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        told = (self.access_key_id, self.access_key_secret, self.security_token or "")
+        if not all(_SENDABLE.fullmatch(text) for text in told):
+            # Whichever it is: a library that cannot send it would tell all of it to its log.
+            raise ConfigurationError(
+                "ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET or"
+                " ALIBABA_CLOUD_SECURITY_TOKEN holds what no key does, such as a space or the end"
+                " of a line; set them anew."
+            )
 
     def __repr__(self) -> str:
         return f"Credentials({self.access_key_id[:4]}...)"

@@ -23,7 +23,7 @@ from encryption_guard.errors import (
     Reason,
     shortened,
 )
-from encryption_guard.payloads import Delivery
+from encryption_guard.payloads import LARGEST_EVENT, Delivery
 from encryption_guard.transport import Invocation
 
 # SMQ takes 64 KB and a base64 body is a third longer: this leaves room for the XML around it.
@@ -62,7 +62,7 @@ class DeadLetter(BaseModel):
         return self.model_dump_json().encode()
 
 
-def letter_id(delivery: Delivery, reason: Reason) -> str:
+def letter_id(delivery: Delivery, reason: str) -> str:
     """The same for a repeat of the same event with the same result."""
     from uuid import NAMESPACE_URL, uuid5  # only a failure needs it
 
@@ -76,7 +76,7 @@ def fit(letter: DeadLetter, raw: bytes) -> DeadLetter:
 
     An event that fits in none is left out; its size and hash go to `detail`.
     """
-    for encoding, text in _encodings(raw):
+    for encoding, text in encodings(raw):
         filled = letter.model_copy(update={"event": text, "event_encoding": encoding})
         if len(text) <= LARGEST_LETTER and len(filled.body()) <= LARGEST_LETTER:
             return filled
@@ -84,11 +84,12 @@ def fit(letter: DeadLetter, raw: bytes) -> DeadLetter:
     return letter.model_copy(update={"detail": letter.detail + lost})
 
 
-def _encodings(raw: bytes) -> Iterator[tuple[Encoding, str]]:
+def encodings(raw: bytes) -> Iterator[tuple[Encoding, str]]:
     with suppress(UnicodeDecodeError):
         yield "utf-8", raw.decode()
     yield "base64", b64encode(raw).decode()
-    yield "gzip+base64", b64encode(gzip.compress(raw, mtime=0)).decode()
+    if len(raw) <= LARGEST_EVENT:  # else nobody would unpack it
+        yield "gzip+base64", b64encode(gzip.compress(raw, mtime=0)).decode()
 
 
 @dataclass(frozen=True, slots=True)

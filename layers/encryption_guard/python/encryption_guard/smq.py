@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hmac
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import md5
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import httpx
 
@@ -28,6 +29,9 @@ NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
 API_VERSION = "2015-06-06"
 # A message is at most 64 KB and a peek or a receive brings at most 16 of them.
 LONGEST_BATCH = 16 * 70 * 1024
+# What XML cannot hold, as it stands or by number: https://www.w3.org/TR/xml/#charsets
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NUMBERED = re.compile(r"&#(?:x0*([0-9A-Fa-f]*)|0*([0-9]*));")
 WORTH_A_RETRY = frozenset({408, 425, 429})
 
 
@@ -91,7 +95,7 @@ class SmqQueue:
 
     def __init__(self, queue: Queue, invocation: Invocation) -> None:
         self._url = _base_url(queue, invocation.settings) + f"/queues/{queue.name}/messages"
-        self._name = queue.name
+        self._queue = queue
         self._invocation = invocation
 
     def send(self, body: bytes) -> None:
@@ -109,18 +113,48 @@ class SmqQueue:
             raise self._refusal(answer)
 
     def peek(self, number: int = 16) -> list[Message]:
-        """Up to 16 messages, without hiding them from anybody."""
+        """Up to 16 messages, without hiding them from anybody; the same ones the next time."""
         return self._messages(f"?peekonly=true&numOfMessages={number}")
 
     def receive(self, number: int = 16, *, wait_seconds: int = 0) -> list[Message]:
-        """Up to 16 messages, hidden for the queue's visibility time-out."""
+        """Up to 16 messages, hidden for the queue's visibility time-out.
+
+        Fewer do not mean that there are no more: one node of the service answers with what it has.
+        https://www.alibabacloud.com/help/en/mns/support/why-is-the-number-of-messages-returned-by-batchsendmessage-less-than-the-number-of-visible-messages-in-the-queue
+        """
         return self._messages(f"?numOfMessages={number}&waitseconds={wait_seconds}")
 
-    def delete(self, receipt_handle: str) -> None:
-        """Remove a message that was received; raises Unavailable unless the service confirms it."""
+    def delete(self, receipt_handle: str) -> bool:
+        """Remove a message that was received; False if the handle no longer holds it.
+
+        Raises Unavailable unless the service says either.
+        """
         answer = self._request("DELETE", f"?ReceiptHandle={receipt_handle}")
-        if answer.status != 204:
-            raise self._refusal(answer)
+        if answer.status == 204:
+            return True
+        return self._no_longer_held(answer)
+
+    def hide(self, receipt_handle: str, *, seconds: int) -> str | None:
+        """Keep a message that was received from others for so long, from 1 s to 12 hours.
+
+        Returns the new handle, or None if the old one no longer holds the message. Raises
+        Unavailable unless the service says either.
+        """
+        query = f"?ReceiptHandle={receipt_handle}&VisibilityTimeout={seconds}"
+        answer = self._request("PUT", query)
+        if answer.status == 200:
+            match = re.search(rb"<ReceiptHandle>([^<]+)</ReceiptHandle>", answer.body)
+            if match:
+                return match[1].decode("ascii", "replace")
+        self._no_longer_held(answer)
+        return None
+
+    def _no_longer_held(self, answer: Answer) -> Literal[False]:
+        # A handle is spent when its message becomes visible again, or is hidden anew:
+        # https://alibabacloud.com/help/en/mns/developer-reference/queuemessage
+        if answer.status == 404 and _code(answer) == "MessageNotExist":
+            return False
+        raise self._refusal(answer)
 
     def _messages(self, query: str) -> list[Message]:
         from xml.etree import ElementTree  # only who reads a queue needs it: sending does not
@@ -132,11 +166,11 @@ class SmqQueue:
             raise self._refusal(answer)
         try:
             # The queue's own service, over verified TLS; and expat bounds entity expansion itself.
-            root = ElementTree.fromstring(answer.body)  # noqa: S314
+            root = ElementTree.fromstring(_readable(answer.body))  # noqa: S314
             return [_message(element) for element in root.iter(f"{{{NAMESPACE}}}Message")]
         except (ElementTree.ParseError, ValueError) as error:
             raise Unavailable(
-                f"The queue {self._name} gave an unreadable answer: {error}."
+                f"The queue {self._queue.name} gave an unreadable answer: {error}."
             ) from error
 
     def _request(
@@ -164,7 +198,8 @@ class SmqQueue:
         if answer:
             return answer
         raise Unavailable(
-            f"The queue {self._name} gave no answer in {tries} tries ({type(lost).__name__})."
+            f"The queue {self._queue.name} gave no answer in {tries} tries ({type(lost).__name__}):"
+            f" check the region {self._queue.region} and the network."
         ) from lost
 
     def _send(self, method: str, query: str, content: bytes, until: float, longest: int) -> Answer:
@@ -183,10 +218,20 @@ class SmqQueue:
         )
 
     def _refusal(self, answer: Answer) -> Unavailable:
-        said = f"The queue {self._name} answered {answer.status} {_code(answer) or ''}".rstrip()
-        if answer.status >= 500:
-            return Unavailable(f"{said}; the next invocation tries again.")
-        return Unavailable(f"{said}; check that it exists and that the role may use it.")
+        code = _code(answer) or ""
+        said = f"The queue {self._queue.name} answered {answer.status} {code}".rstrip()
+        if code == "QueueNotExist":
+            advice = (
+                f"there is no such queue in {self._queue.region} of account"
+                f" {self._queue.account_id}: correct GUARD_DEAD_LETTER_QUEUE"
+            )
+        elif answer.status >= 500 or answer.status in WORTH_A_RETRY:
+            advice = "a later try may succeed"
+        elif answer.status < 400:
+            advice = "which is none of its answers: check GUARD_SMQ_ENDPOINT"
+        else:
+            advice = "check the credentials, and that they may use the queue"
+        return Unavailable(f"{said}; {advice}.")
 
 
 def _base_url(queue: Queue, settings: Settings) -> str:
@@ -196,6 +241,19 @@ def _base_url(queue: Queue, settings: Settings) -> str:
 def _code(answer: Answer) -> str | None:
     match = re.search(rb"<Code>([A-Za-z0-9.]{1,100})</Code>", answer.body)
     return match[1].decode() if match else None
+
+
+def _readable(document: bytes) -> str:
+    """The document without what one sender may have smuggled in to hide the other messages."""
+    text = _NUMBERED.sub(_numbered, document.decode("utf-8", "replace"))
+    return _NOT_XML.sub("?", text)
+
+
+def _numbered(reference: re.Match[str]) -> str:
+    digits = reference[1] or reference[2] or "0"
+    # No character has a number of more than 7 digits.
+    code = int(digits, 16 if reference[1] else 10) if len(digits) <= 7 else -1
+    return reference[0] if 0 <= code <= sys.maxunicode and not _NOT_XML.match(chr(code)) else "?"
 
 
 def _message(element: Element) -> Message:

@@ -1,0 +1,404 @@
+"""`encryption-guard dead-letters`: what waits in the queue, and what an operator does about it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Lock
+from typing import Literal, NoReturn
+
+import click
+
+from encryption_guard.config import Queue, Settings
+from encryption_guard.enforcement import Outcome, process_event
+from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.letter_queues import FileLetters, LetterQueue, SmqLetters, Waiting, leased
+from encryption_guard.letter_views import (
+    HEADINGS,
+    STATES,
+    Grouping,
+    Listed,
+    contents,
+    grouped,
+    result_as_dict,
+    result_line,
+    story,
+)
+from encryption_guard.oss_tables import OssTables
+from encryption_guard.payloads import Delivery
+from encryption_guard.redrive import (
+    SHORTEST_PREFIX,
+    Act,
+    Discard,
+    Leave,
+    Process,
+    Result,
+    Selection,
+    Send,
+    Target,
+    go,
+    names,
+    plan_sending,
+    preview,
+    process_here,
+    why_not,
+)
+from encryption_guard.shell import (
+    ALL_WELL,
+    FAILED,
+    LONGEST_RUN_SECONDS,
+    asked_to_stop,
+    misuse,
+    open_invocation,
+    plain_json,
+    print_table,
+    progress,
+    say,
+)
+from encryption_guard.shell import dead_letters as dead_letters_of
+from encryption_guard.telemetry import open_logger, report
+from encryption_guard.transport import Invocation, TimeBudget
+
+Command = Callable[..., None]
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    return lambda command: functools.reduce(lambda made, add: add(made), reversed(options), command)
+
+
+queue_option = click.option(
+    "--queue",
+    metavar="QUEUE",
+    help="acs:mns:<region>:<account>:/queues/<name> or file:<path>; GUARD_DEAD_LETTER_QUEUE"
+    " otherwise.",
+)
+output_option = click.option(
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="json: one object a line.",
+)
+reason_option = click.option("--reason", help="Only letters with this reason.")
+bucket_option = click.option("--bucket", metavar="GLOB", help="Only letters about these buckets.")
+apply_option = click.option("--apply", is_flag=True, help="Do it; without it, show what would be.")
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Read the dead-letter queue, send its events again, or give them up.
+
+    The queue is read by receiving its messages, which hides them from others for as long as the
+    command runs; they are released at its end, also on Ctrl-C, which takes a second.
+    """
+
+
+@dead_letters.command("list")
+@_options(queue_option, reason_option, bucket_option, output_option)
+@click.option("--by", type=click.Choice(["reason", "bucket", "code"]), help="Count them by this.")
+@click.option("--peek", is_flag=True, help="Hide nothing; shows 16 letters at most.")
+def list_letters(
+    queue: str | None,
+    reason: str | None,
+    bucket: str | None,
+    output: str,
+    by: Grouping | None,
+    peek: bool,
+) -> None:
+    """Every letter: how old, why, which bucket, and what to do about it. Nothing is changed."""
+    with _opened(queue) as (letters, invocation), asked_to_stop() as stopping:
+        now = invocation.clock.now()
+        waiting = _glanced(letters) if peek else _read(letters, stopping)
+        listed, complete = _listed(waiting, Selection(reason=reason, bucket=bucket))
+    listed.sort(key=lambda one: one.since or now)
+    if output == "json":
+        for one in grouped(listed, by) if by else listed:
+            click.echo(plain_json(one.as_dict()))
+    elif by:
+        headings = (by, "letters", "oldest", "what to do")
+        print_table(headings, [group.row(now) for group in grouped(listed, by)])
+    else:
+        print_table(HEADINGS, [one.row(now) for one in listed])
+    complete = complete and not stopping()
+    if not complete and listed:
+        say("this is not all of it.")
+    elif complete and not listed:
+        say("no letters; those that another command holds at the moment do not show.")
+    sys.exit(ALL_WELL if complete else FAILED)
+
+
+def _listed(letters: Iterator[Waiting], selection: Selection) -> tuple[list[Listed], bool]:
+    """What is selected, and whether that is all: what was read before a failure still counts."""
+    listed: list[Listed] = []
+    with progress("letters read") as one_more:
+        try:
+            for waiting in letters:
+                one_more()
+                if selection.covers(waiting):
+                    listed.append(Listed.of(waiting))
+        except Unavailable as error:
+            say(str(error))
+            return listed, False
+    return listed, True
+
+
+def _read(queue: LetterQueue, stopping: Callable[[], bool]) -> Iterator[Waiting]:
+    with leased(queue) as letters:
+        for waiting in letters:
+            yield waiting
+            if stopping():
+                return
+
+
+def _glanced(queue: LetterQueue) -> Iterator[Waiting]:
+    return iter(queue.glance()) if isinstance(queue, SmqLetters) else queue.waiting()
+
+
+@contextmanager
+def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[LetterQueue, Invocation]]:
+    """The queue and the means to ask for it; what goes wrong with either ends the command."""
+    try:
+        settings = Settings.from_environment(
+            overrides={"GUARD_DEAD_LETTER_QUEUE": queue, **overrides}
+        )
+        place = settings.dead_letter_queue
+        if place is None:
+            misuse("Which queue? Give it with --queue, or set GUARD_DEAD_LETTER_QUEUE.")
+        if isinstance(place, Queue):
+            home = {"account_id": place.account_id, "region": place.region}
+            settings = settings.model_copy(update=home)
+        with open_invocation(settings) as invocation:
+            letters = (
+                SmqLetters(place, invocation) if isinstance(place, Queue) else FileLetters(place)
+            )
+            yield letters, invocation
+    except ConfigurationError as error:
+        misuse(str(error))
+    except Unavailable as error:
+        say(str(error))
+        sys.exit(FAILED)
+
+
+@dead_letters.command("show")
+@click.argument("letter_id", metavar="ID")
+@_options(queue_option, output_option)
+def show(letter_id: str, queue: str | None, output: str) -> None:
+    """The whole story of one letter: what happened, what it means, what to do, and its event.
+
+    ID is the letter's as `list` shows it, in full or its first 8 characters; or the id of its event
+    or of its message.
+    """
+    found = 0
+    with _opened(queue) as (letters, invocation), asked_to_stop() as stopping:
+        for waiting in _read(letters, stopping):
+            if names(letter_id, waiting):
+                found += 1
+                if output == "json":
+                    click.echo(plain_json(Listed.of(waiting).as_dict() | contents(waiting)))
+                else:
+                    click.echo(story(waiting, invocation.clock.now(), queue=queue))
+    if not found:
+        _not_found(letter_id)
+    sys.exit(ALL_WELL if found else FAILED)
+
+
+def _not_found(letter_id: str) -> None:
+    say(
+        f"No letter in the queue has the ID {letter_id}. It may be hidden because another command"
+        f" is at work on it; an ID is given in full, or by {SHORTEST_PREFIX} characters or more."
+    )
+
+
+@dead_letters.command("redrive")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@_options(queue_option, reason_option, bucket_option, output_option, apply_option)
+@click.option("--function", help="Send to this function, by name or ARN; GUARD_FUNCTION otherwise.")
+@click.option(
+    "--max-redrives",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Leave letters alone that were redriven as often.",
+)
+@click.option("--local", is_flag=True, help="Process the events here, with your credentials.")
+@click.option(
+    "--account",
+    metavar="ID",
+    help="Whose letters a file's are; FC_ACCOUNT_ID otherwise. A queue tells it.",
+)
+def redrive(
+    ids: tuple[str, ...],
+    queue: str | None,
+    reason: str | None,
+    bucket: str | None,
+    output: str,
+    apply: bool,
+    function: str | None,
+    max_redrives: int,
+    local: bool,
+    account: str | None,
+) -> None:
+    """Send the events of letters to the function again: all letters, or those selected.
+
+    A letter is removed when its event was accepted. A letter that comes back tells how often it was
+    redriven.
+    """
+    selection = Selection(ids, reason, bucket)
+    overrides = {"GUARD_FUNCTION": function, "FC_ACCOUNT_ID": account}
+    with _opened(queue, **overrides) as (letters, invocation):
+        settings = invocation.settings
+        if apply and local and not settings.account_id:
+            misuse("Whose account is yours? Give it with --account, or set FC_ACCOUNT_ID.")
+        if apply:
+            invocation.read_credentials()  # none are misuse, not the failure of every letter
+        target = Target(settings.function, settings.region, settings.account_id)
+
+        def to_process(waiting: Waiting) -> Process | Leave:
+            return why_not(waiting, max_redrives=max_redrives) or Process()
+
+        def to_send(waiting: Waiting) -> Send | Leave:
+            why = why_not(waiting, max_redrives=max_redrives)
+            return why or plan_sending(waiting, target=target)
+
+        if local:
+            _carry_out(
+                letters, selection, to_process, apply and _processing_here(invocation), output
+            )
+        else:
+            _carry_out(letters, selection, to_send, apply and _sending(invocation), output)
+
+
+def _sending(invocation: Invocation) -> Callable[[Waiting, Send], str]:
+    # Only who sends needs the vendor's client, whose import is slow.
+    from encryption_guard.function_compute import FunctionCompute
+
+    functions = FunctionCompute(invocation)
+
+    def send(_: Waiting, step: Send) -> str:
+        request_id = functions.invoke(step.function, step.payload)
+        return f"accepted by {step.function.name}, request {request_id}"
+
+    return send
+
+
+def _processing_here(invocation: Invocation) -> Callable[[Waiting, Process], str]:
+    logger = open_logger(sys.stderr)
+    clock = invocation.clock
+
+    def process(delivery: Delivery) -> Outcome:
+        budget = TimeBudget(clock.monotonic() + LONGEST_RUN_SECONDS, clock)
+        own = replace(invocation, budget=budget)
+        outcome = process_event(
+            delivery,
+            invocation=own,
+            tables=OssTables(own),
+            # What fails again stays where it is.
+            dead_letters=dead_letters_of(lambda _: None, command="dead-letters redrive"),
+        )
+        report(outcome, logger=logger)
+        return outcome
+
+    return lambda waiting, _: process_here(waiting, process=process)
+
+
+@dead_letters.command("discard")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@_options(queue_option, reason_option, bucket_option, output_option, apply_option)
+@click.option("--all", "everything", is_flag=True, help="All letters.")
+@click.option("--because", metavar="TEXT", help="Why; it is logged. Required with --apply.")
+def discard(
+    ids: tuple[str, ...],
+    queue: str | None,
+    reason: str | None,
+    bucket: str | None,
+    output: str,
+    apply: bool,
+    everything: bool,
+    because: str | None,
+) -> None:
+    """Remove letters whose events nobody needs.
+
+    Each is logged on standard error in full, with your reason, before it is removed.
+    """
+    if not (ids or reason or bucket or everything):
+        misuse("Which letters? Give their IDs, --reason, --bucket or --all.")
+    if apply and not (because or "").strip():
+        misuse('Why? Say it with --because "..."; it is logged.')
+
+    with _opened(queue) as (letters, invocation):
+        one_line = Lock()
+
+        def log(waiting: Waiting, _: Discard) -> str:
+            # Not through the logger, whose level somebody may have set.
+            line = {
+                "message": "dead letter discarded",
+                "timestamp": invocation.clock.now(),
+                "because": because,
+                "dead_letter": Listed.of(waiting).as_dict() | contents(waiting),
+            }
+            with one_line:
+                click.echo(plain_json(line), err=True)
+            return f"discarded: {because}"
+
+        selection = Selection(ids, reason, bucket)
+        _carry_out(letters, selection, lambda _: Discard(), apply and log, output)
+
+
+def _carry_out(
+    queue: LetterQueue,
+    selection: Selection,
+    plan: Callable[[Waiting], Act | Leave],
+    act: Callable[[Waiting, Act], str] | Literal[False],
+    output: str,
+) -> NoReturn:
+    """Carry a plan out, or show it; print every result as it comes, and end the command."""
+    named: set[str] = set()
+    counts: Counter[str] = Counter()
+
+    def covers(waiting: Waiting) -> bool:
+        named.update(word for word in selection.ids if names(word, waiting))
+        return selection.covers(waiting)
+
+    with (
+        asked_to_stop() as stopping,
+        # On a terminal of its own every result is a sign of progress.
+        progress("letters", silent=sys.stdout.isatty()) as one_more,
+    ):
+
+        def tell(result: Result) -> None:
+            one_more()
+            counts[result.state] += 1
+            as_json = output == "json"
+            click.echo(plain_json(result_as_dict(result)) if as_json else result_line(result))
+
+        try:
+            if act:
+                go(queue, covers, plan, act, report=tell, stopping=stopping)
+            else:
+                preview(queue, covers, plan, report=tell, stopping=stopping)
+        finally:
+            if counts or stopping():
+                say(_summary(counts, stopped=stopping()))
+    missing = [] if stopping() else [word for word in selection.ids if word not in named]
+    for word in missing:
+        _not_found(word)
+    if not counts and not missing and not stopping():
+        say("no letter was selected.")
+    if not act:
+        say("nothing was done; the same command with --apply does it.")
+    done = set(counts) <= {"done"} and bool(counts or not selection.ids)
+    well = not missing and not stopping() and (done or not act)
+    sys.exit(ALL_WELL if well else FAILED)
+
+
+def _summary(counts: Counter[str], *, stopped: bool) -> str:
+    told = ", ".join(f"{number} {STATES[state]}" for state, number in counts.items())
+    return (
+        f"stopped: {told or 'nothing was done'}; the rest is still in the queue."
+        if stopped
+        else f"{told}."
+    )

@@ -1,0 +1,51 @@
+"""An operator of the emulated cloud at a shell of their own: the real command, in a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.emulators.cloud import OWNER, QUEUE_ARN, REPOSITORY, EmulatedCloud
+
+PROGRAM = "from encryption_guard.cli import main; main()"
+
+
+def environment(cloud: EmulatedCloud, *, columns: int | None = None) -> dict[str, str]:
+    """What such a shell has set: the owner's keys, where everything is, and its width."""
+    return {
+        **({"COLUMNS": str(columns)} if columns else {}),
+        "PATH": os.environ.get("PATH", ""),  # noqa: TID251  (no setting: a process needs it)
+        "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": OWNER.id,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": OWNER.secret,
+        "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
+        "GUARD_FUNCTION": cloud.function.function.name,
+        "GUARD_OSS_TABLES_ENDPOINT": cloud.tables.url,
+        "GUARD_SMQ_ENDPOINT": cloud.queue.url,
+        "GUARD_FC_ENDPOINT": cloud.api.url,
+        "SSL_CERT_FILE": str(cloud.certificate),
+    }
+
+
+def start(
+    cloud: EmulatedCloud, *arguments: str, program: str = PROGRAM, columns: int | None = None
+) -> subprocess.Popen[str]:
+    """Begin `encryption-guard` with these arguments."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        env=environment(cloud, columns=columns),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(
+    cloud: EmulatedCloud, *arguments: str, columns: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `encryption-guard` with these arguments to its end."""
+    with start(cloud, *arguments, columns=columns) as process:
+        output, errors = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)

@@ -1,0 +1,722 @@
+"""`encryption-guard dead-letters` against the emulated queue, functions and buckets, over TLS."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fc2
+import pytest
+from click.testing import CliRunner, Result
+
+from encryption_guard.cli import main
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.cloud import ACCOUNT, QUEUE, QUEUE_ARN, REGION, REPOSITORY
+from tests.emulators.emulated_service import utc_now
+from tests.emulators.faults import Delay, Fault, Refuse, throttle
+from tests.emulators.function_compute_api import FunctionComputeApi
+from tests.emulators.operators_shell import PROGRAM
+from tests.emulators.oss_tables import OssTables
+from tests.emulators.server import Authority
+from tests.emulators.smq import Smq
+from tests.unit.fakes import (
+    creation_of,
+    dead_letter_of,
+    destination_record_of,
+    forget_logger,
+)
+
+OPERATOR = AccessKey("STS.operator", "operator-secret", ACCOUNT, security_token="operator-token")
+NOWHERE = "https://127.0.0.1:9"
+PRINTABLE = {chr(code) for code in range(0x20, 0x7F)} | {"\n"}
+PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
+VARIABLES = (
+    "GUARD_MODE",
+    "GUARD_ALLOWED_ACCOUNTS",
+    "GUARD_EXEMPTIONS",
+    "GUARD_FUNCTION",
+    "GUARD_OSS_TABLES_ADDRESSING",
+    "GUARD_OSS_TABLES_NETWORK",
+    "GUARD_HTTP_TIMEOUT_SECONDS",
+    "FC_ACCOUNT_ID",
+    "FC_REGION",
+    "FC_FUNCTION_NAME",
+    "LOG_LEVEL",
+    "POWERTOOLS_LOG_LEVEL",
+    "POWERTOOLS_DEV",
+    "FORCE_COLOR",
+    "TTY_COMPATIBLE",
+    "COLUMNS",
+    "CURL_CA_BUNDLE",
+)
+
+
+def arn_of(bucket: str) -> str:
+    return f"acs:osstables:{REGION}:{ACCOUNT}:bucket/{bucket}"
+
+
+def creation(bucket: str) -> dict[str, Any]:
+    """The creation of a bucket, as an event of its own."""
+    return creation_of(arn_of(bucket), event_id=f"event-{bucket}")
+
+
+def letter(bucket: str, **told: object) -> bytes:
+    return dead_letter_of(creation(bucket), **{"arn": arn_of(bucket)} | told)
+
+
+def record(bucket: str, **context: object) -> bytes:
+    return destination_record_of(creation(bucket), **context)
+
+
+def rule(bucket: str) -> bytes:
+    return json.dumps(creation(bucket)).encode()
+
+
+# One of each kind: the first in base64, as the vendor's client and the guard put it there.
+OURS, RECORD, RULE, UNKNOWN = (
+    b64encode(letter("orders")),
+    record("payments"),
+    rule("returns"),
+    "\x9b31mhello".encode(),
+)
+KINDS = (OURS, RECORD, RULE, UNKNOWN)
+
+
+@dataclass
+class Shell:
+    """An operator's shell, and the services that its commands reach."""
+
+    queue: Smq
+    functions: FunctionComputeApi
+    tables: OssTables
+    environment: dict[str, str]
+    ids: dict[bytes, str] = field(default_factory=dict)
+    when_called: Callable[[], None] = lambda: None
+
+    def put(self, *bodies: bytes) -> None:
+        """Put messages into the queue as they are."""
+        for body in bodies:
+            self.ids[body] = self.queue.put(QUEUE, body)
+
+    def run(self, *arguments: str, **environment: str | None) -> Result:
+        """One command about the queue."""
+        given = ["dead-letters", *arguments]
+        return CliRunner().invoke(main, given, env={**self.environment, **environment})
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """The same as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, "dead-letters", *arguments],
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def waiting(self) -> list[bytes]:
+        """The messages in the queue, each of which everybody can see."""
+        messages = self.queue.messages(QUEUE)
+        now = utc_now()
+        assert [message.id for message in messages if message.visible_at > now] == []
+        return [message.body.encode() for message in messages]
+
+    def accepted(self) -> list[str]:
+        """The functions that were handed an event."""
+        return [name for name, _ in self.functions.accepted]
+
+    def operations(self) -> set[str | None]:
+        """What the queue was asked to do."""
+        return {request.operation for request in self.queue.requests}
+
+
+@pytest.fixture
+def shell(authority: Authority, trusted: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    """A shell with an operator's credentials, whose one function takes every event."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(trusted))
+    names = ("encrypt-on-create", "guard$encrypt")
+    operators: Shell
+    functions = dict.fromkeys(names, lambda _event: operators.when_called())
+    with (
+        Smq(OPERATOR, queues=[QUEUE], nodes=2, authority=authority) as queue,
+        FunctionComputeApi(OPERATOR, functions=functions, authority=authority) as api,
+        OssTables(OPERATOR, region=REGION, authority=authority) as tables,
+    ):
+        environment = {
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": OPERATOR.id,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": OPERATOR.secret,
+            "ALIBABA_CLOUD_SECURITY_TOKEN": "operator-token",
+            "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
+            "GUARD_SMQ_ENDPOINT": queue.url,
+            "GUARD_FC_ENDPOINT": api.url,
+            "GUARD_OSS_TABLES_ENDPOINT": tables.url,
+            "GUARD_MAX_ATTEMPTS": "1",
+            "SSL_CERT_FILE": str(trusted),
+            "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),
+        }
+        operators = Shell(queue, api, tables, environment)
+        yield operators
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """A logger for each test, and what the vendor's client is silenced by taken back."""
+    forget_logger()
+    root, urllib3 = logging.getLogger(), logging.getLogger("urllib3")
+    before = root.level, root.handlers[:], root.filters[:], urllib3.level, fc2.client.retries
+    yield
+    root.level, root.handlers, root.filters, urllib3.level, fc2.client.retries = before
+    forget_logger()
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    """What was printed, if each line is an object."""
+    found = [json.loads(line) for line in text.splitlines()]
+    assert all(isinstance(item, dict) for item in found)
+    return found
+
+
+def states(result: Result) -> dict[str | None, str]:
+    """What became of the letter of each bucket."""
+    return {told["bucket"]: told["state"] for told in objects(result.stdout)}
+
+
+def sentences(errors: str) -> list[str]:
+    """What was said to the operator on standard error."""
+    said = "encryption-guard: "
+    return [line.removeprefix(said) for line in errors.splitlines() if line.startswith(said)]
+
+
+def assert_harmless(output: str) -> None:
+    """Nothing that was printed steers a terminal, tells a secret, or is meant for programmers."""
+    assert set(output) <= PRINTABLE
+    assert "Traceback" not in output
+    assert OPERATOR.secret not in output
+    assert "operator-token" not in output
+    assert "authorization" not in output.lower()
+
+
+# The list.
+
+
+def test_a_list_consumes_nothing(shell: Shell) -> None:
+    """Every message of every kind is shown, and is as visible afterwards as it was before."""
+    shell.put(*KINDS)
+
+    result = shell.run("list", "--output", "json")
+
+    assert result.exit_code == 0
+    told = {one["message_id"]: one for one in objects(result.stdout)}
+    assert {body: told[shell.ids[body]]["kind"] for body in KINDS} == {
+        OURS: "dead_letter",
+        RECORD: "destination_record",
+        RULE: "cloud_event",
+        UNKNOWN: "unknown",
+    }
+    assert all(one["since"] for one in told.values())
+    assert shell.waiting() == list(KINDS)
+    assert "DeleteMessage" not in shell.operations()
+    assert_harmless(result.output)
+
+
+@pytest.mark.parametrize("by", [(), ("--by", "reason"), ("--by", "bucket"), ("--by", "code")])
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_a_peek_hides_nothing(by: tuple[str, ...], output: str, shell: Shell) -> None:
+    """What one node shows is listed, while others may receive it."""
+    shell.put(letter("orders"))
+
+    result = shell.run("list", "--peek", "--output", output, *by)
+
+    assert result.exit_code == 0
+    assert "Grant oss:PutTableBucketEncryption" in result.stdout
+    assert shell.operations() == {"BatchPeekMessage"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--reason", "rejected"), ["orders"]),
+        (("--bucket", "[op]*"), ["orders", "payments"]),
+        (("--bucket", "nothing"), []),
+    ],
+    ids=" ".join,
+)
+def test_a_list_can_be_of_some(options: tuple[str, ...], expected: list[str], shell: Shell) -> None:
+    """Only letters that meet every condition are shown."""
+    # Every second message lies on the node that is not asked.
+    shell.put(OURS, UNKNOWN, RECORD)
+
+    result = shell.run("list", "--peek", "--output", "json", *options)
+
+    assert result.exit_code == 0
+    assert sorted(one["bucket"] for one in objects(result.stdout)) == expected
+
+
+def test_an_empty_queue_is_told(shell: Shell) -> None:
+    """There is no result, and a sentence says so."""
+    result = shell.run("list")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert sentences(result.stderr)[0].startswith("no letters")
+
+
+def test_a_long_queue_is_listed_and_left_as_it_was(shell: Shell) -> None:
+    """500 messages are shown, each once, and all of them are visible again."""
+    bodies = [rule(f"bucket-{number}") for number in range(500)]
+    shell.put(*bodies)
+
+    result = shell.run("list", "--output", "json")
+
+    assert result.exit_code == 0
+    told = [one["bucket"] for one in objects(result.stdout)]
+    assert sorted(told) == sorted(f"bucket-{number}" for number in range(500))
+    assert shell.waiting() == bodies
+
+
+# One letter.
+
+
+def test_the_letters_of_one_event_are_shown(shell: Shell) -> None:
+    """The whole story is told of both, and they stay in the queue."""
+    shell.put(OURS, record("orders"), RULE, UNKNOWN)
+
+    result = shell.run("show", "event-orders")
+
+    assert result.exit_code == 0
+    kinds = [line for line in result.stdout.splitlines() if line.startswith("letter  ")]
+    assert len(kinds) == 2
+    assert result.stdout.count(json.dumps(creation("orders"))) == 2
+    assert len(shell.waiting()) == 4
+    assert_harmless(result.output)
+
+
+def test_a_message_can_be_shown_by_its_id(shell: Shell) -> None:
+    """What is of no known kind has only that name at hand."""
+    shell.put(*KINDS)
+
+    result = shell.run("show", shell.ids[UNKNOWN])
+
+    assert result.exit_code == 0
+    assert "a message of no known kind" in result.stdout.splitlines()[0]
+    assert "\\x9b31mhello" in result.stdout
+    assert shell.waiting() == list(KINDS)
+
+
+def test_a_letter_that_is_not_there_is_a_failure(shell: Shell) -> None:
+    """The sentence names it, and nothing is consumed in the search."""
+    shell.put(OURS)
+
+    result = shell.run("show", "no-such-letter")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no-such-letter" in sentences(result.stderr)[0]
+    assert shell.waiting() == [OURS]
+
+
+# Redriving.
+
+
+def test_a_plan_sends_nothing(shell: Shell) -> None:
+    """The functions are not even asked, and every message stays visible."""
+    shell.put(*KINDS)
+
+    result = shell.run("redrive", "--output", "json")
+
+    assert result.exit_code == 0
+    assert states(result) == {
+        "orders": "planned",
+        "payments": "planned",
+        "returns": "left",
+        None: "left",
+    }
+    assert shell.functions.requests == []
+    assert shell.waiting() == list(KINDS)
+
+
+def test_what_is_accepted_is_removed(shell: Shell) -> None:
+    """Each event is sent once, counted, and its letter is gone; the others are left alone."""
+    shell.put(*KINDS)
+
+    result = shell.run("redrive", "--apply", "--output", "json")
+
+    assert result.exit_code == 1
+    assert states(result) == {
+        "orders": "done",
+        "payments": "done",
+        "returns": "left",
+        None: "left",
+    }
+    sent = [json.loads(event) for _, event in shell.functions.accepted]
+    expected = [creation(bucket) | {"guardredrives": 1} for bucket in ("orders", "payments")]
+    assert sorted(sent, key=json.dumps) == sorted(expected, key=json.dumps)
+    assert shell.accepted() == ["encrypt-on-create"] * 2
+    assert shell.waiting() == [RULE, UNKNOWN]
+    assert_harmless(result.output)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("encrypt-on-create", "encrypt-on-create"),
+        (f"{PLACE}functions/encrypt-on-create", "encrypt-on-create"),
+        ("guard$encrypt", "guard$encrypt"),
+        ("services/guard/functions/encrypt", "guard$encrypt"),
+        (f"{PLACE}services/guard.LATEST/functions/encrypt", "guard$encrypt"),
+    ],
+    ids=["name", "ARN", "2.0, migrated", "2.0", "2.0, ARN with a version"],
+)
+@pytest.mark.parametrize("how", ["--function", "GUARD_FUNCTION", "letter"])
+def test_events_go_to_the_function_that_is_named(
+    function: str, expected: str, how: str, shell: Shell
+) -> None:
+    """By an option, a variable or the letter; of FC 3.0 or 2.0."""
+    shell.put(record("orders", functionArn=function) if how == "letter" else RULE)
+
+    if how == "--function":
+        result = shell.run("redrive", "--apply", "--function", function)
+    elif how == "GUARD_FUNCTION":
+        result = shell.run("redrive", "--apply", GUARD_FUNCTION=function)
+    else:
+        result = shell.run("redrive", "--apply")
+
+    assert result.exit_code == 0
+    assert shell.accepted() == [expected]
+    assert shell.waiting() == []
+    assert sentences(result.stderr) == ["1 done."]
+
+
+def test_some_letters_can_be_redriven(shell: Shell) -> None:
+    """What meets no condition is not touched, and an ID that is not there makes it a failure."""
+    shell.put(OURS, RECORD, letter("invoices"))
+
+    result = shell.run(
+        *("redrive", "event-orders", "no-such-id", "--bucket", "[io]*", "--reason", "rejected"),
+        *("--apply", "--output", "json"),
+    )
+
+    assert result.exit_code == 1
+    assert states(result) == {"orders": "done"}
+    assert "no-such-id" in sentences(result.stderr)[-1]
+    assert shell.waiting() == [RECORD, letter("invoices")]
+
+
+def test_a_function_that_does_not_exist_keeps_the_letters(shell: Shell) -> None:
+    """The sentence names it and says how to name another one; the vendor's client is silent."""
+    shell.put(OURS, RULE)
+
+    result = shell.run("redrive", "--apply", "--function", "not-there")
+
+    assert result.exit_code == 1
+    assert result.stdout.count("functions/not-there was answered 404 FunctionNotFound") == 2
+    assert result.stdout.count("--function") == 2
+    assert shell.waiting() == [OURS, RULE]
+    assert_harmless(result.output)
+
+
+def test_functions_out_of_reach_keep_the_letters(shell: Shell, tmp_path: Path) -> None:
+    """A wrong region looks like this: the sentence says what to check."""
+    file = tmp_path / "letters.jsonl"
+    file.write_bytes(RECORD + b"\n")
+    options = ("--queue", f"file:{file}", "--function", f"{PLACE}functions/encrypt-on-create")
+
+    result = shell.run("redrive", "--apply", *options, GUARD_FC_ENDPOINT=NOWHERE)
+
+    assert result.exit_code == 1
+    assert "check its region and the network" in result.stdout
+    assert file.read_bytes() == RECORD + b"\n"
+    assert_harmless(result.output)
+
+
+def test_what_was_sent_but_not_removed_is_told(shell: Shell) -> None:
+    """When the queue fails after the event was accepted, the operator learns both."""
+    shell.queue.faults.add(Fault(throttle(503), operation="DeleteMessage"))
+    shell.put(OURS)
+
+    result = shell.run("redrive", "--apply", "--output", "json")
+
+    assert result.exit_code == 1
+    (told,) = objects(result.stdout)
+    assert told["state"] == "done_not_removed"
+    assert "but it may still be in the queue: " in told["result"]
+    assert sentences(result.stderr) == ["1 done, not removed."]
+    assert shell.accepted() == ["encrypt-on-create"]
+    assert shell.waiting() == [OURS]
+
+
+# Redriving on the spot.
+
+
+def test_letters_can_be_processed_here(shell: Shell) -> None:
+    """Every bucket is encrypted with the operator's credentials, and the queue is empty."""
+    arns = [shell.tables.plant(bucket) for bucket in ("orders", "payments", "returns")]
+    shell.put(OURS, RECORD, RULE)
+
+    result = shell.run("redrive", "--local", "--apply", "--output", "json")
+
+    assert result.exit_code == 0
+    assert set(states(result).values()) == {"done"}
+    assert [shell.tables.encryption(arn) for arn in arns] == ["AES256"] * 3
+    assert shell.waiting() == []
+    assert shell.functions.requests == []
+    assert_harmless(result.output)
+
+
+def test_what_is_refused_here_stays(shell: Shell) -> None:
+    """The letter is there as before, and no second one beside it."""
+    shell.tables.faults.add(Fault(Refuse(403), operation="PutTableBucketEncryption"))
+    arn = shell.tables.plant("orders")
+    shell.put(OURS)
+
+    result = shell.run("redrive", "--local", "--apply", "--output", "json")
+
+    assert result.exit_code == 1
+    (told,) = objects(result.stdout)
+    assert told["state"] == "failed"
+    assert told["result"] == "dead_lettered (rejected); the letter stays"
+    assert shell.tables.encryption(arn) is None
+    assert shell.waiting() == [OURS]
+    assert "SendMessage" not in shell.operations()
+
+
+# Discarding.
+
+
+def test_what_is_discarded_is_logged_in_full(shell: Shell) -> None:
+    """Every message can be put back from its log line, which says why it was removed."""
+    shell.put(*KINDS)
+
+    result = shell.run("discard", "--all", "--apply", "--because", "a test of mine")
+
+    assert result.exit_code == 0
+    assert shell.waiting() == []
+    lines = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    assert {line["because"] for line in lines} == {"a test of mine"}
+    bodies = {line["dead_letter"]["message_id"]: line["dead_letter"]["body"] for line in lines}
+    assert bodies == {
+        shell.ids[OURS]: letter("orders").decode(),
+        **{shell.ids[body]: body.decode() for body in (RECORD, RULE, UNKNOWN)},
+    }
+    assert_harmless(result.output)
+
+
+def test_a_letter_is_logged_before_it_is_removed(shell: Shell) -> None:
+    """When the removal fails, its line is there all the same, and so is the letter."""
+    shell.queue.faults.add(Fault(Refuse(403), operation="DeleteMessage"))
+    shell.put(OURS, RULE)
+
+    result = shell.run("discard", "event-orders", "--apply", "--because", "a test")
+
+    assert result.exit_code == 1
+    (line,) = (json.loads(line) for line in result.stderr.splitlines() if line.startswith("{"))
+    assert line["dead_letter"]["body"] == letter("orders").decode()
+    assert "done, not removed" in result.stdout
+    assert shell.waiting() == [OURS, RULE]
+
+
+# Bad input.
+
+BAD = {
+    "no base64": b"hello!",
+    "truncated": letter("orders")[:-20],
+    "truncated, in base64": b64encode(letter("orders")[:-20]),
+    "cut base64": b64encode(letter("orders"))[:-3],
+    "another version": letter("orders", version=2),
+    "escapes": b"\x1b]0;title\x07\x9b".decode("latin-1").encode() + b"\x7f",
+    "a number": b"5",
+}
+
+
+def test_messages_that_are_none_of_ours_are_left_alone(shell: Shell) -> None:
+    """Among them a good letter is redriven, and each of the others is told and stays."""
+    shell.put(*BAD.values(), OURS)
+
+    result = shell.run("redrive", "--apply", "--output", "json")
+    local = shell.run("redrive", "--apply", "--local")
+
+    assert (result.exit_code, local.exit_code) == (1, 1)
+    told = {one["message_id"]: one for one in objects(result.stdout)}
+    assert told.pop(shell.ids[OURS])["state"] == "done"
+    assert {one["state"] for one in told.values()} == {"left"}
+    assert all(one["result"].startswith("there is no event in it: ") for one in told.values())
+    assert shell.waiting() == list(BAD.values())
+    assert sentences(local.stderr) == [f"{len(BAD)} left alone."]
+    assert_harmless(result.output + local.output)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("show", "event-orders"),
+        ("redrive", "--apply"),
+        ("discard", "--all", "--apply", "--because", "a test"),
+    ],
+    ids=lambda arguments: str(arguments[0]),
+)
+@pytest.mark.parametrize(
+    ("environment", "exit_code", "expected"),
+    [
+        ({"ALIBABA_CLOUD_ACCESS_KEY_ID": None}, 2, "ALIBABA_CLOUD_ACCESS_KEY_ID and "),
+        ({"GUARD_DEAD_LETTER_QUEUE": None}, 2, "--queue"),
+        ({"GUARD_DEAD_LETTER_QUEUE": "dead-letters"}, 2, "acs:mns:<region>:"),
+        ({"GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN + "-2"}, 1, "there is no such queue"),
+        ({"GUARD_SMQ_ENDPOINT": NOWHERE}, 1, f"check the region {REGION}"),
+        ({"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 1, "check the credentials"),
+        ({"ALIBABA_CLOUD_SECURITY_TOKEN": None}, 1, "check the credentials"),
+        ({"SSL_CERT_FILE": "/nowhere/ca.pem"}, 2, "SSL_CERT_FILE"),
+    ],
+    ids=[
+        "no credentials",
+        "no queue",
+        "no queue's name",
+        "unknown queue",
+        "wrong region",
+        "wrong secret",
+        "no token",
+        "no certificates",
+    ],
+)
+def test_what_keeps_a_command_from_the_queue_is_said(
+    arguments: tuple[str, ...],
+    environment: dict[str, str | None],
+    exit_code: int,
+    expected: str,
+    shell: Shell,
+) -> None:
+    """The last sentence says what to do; nothing is printed as a result, and nothing is lost."""
+    shell.put(*KINDS)
+
+    result = shell.run(*arguments, **environment)
+
+    assert result.exit_code == exit_code
+    assert result.stdout == ""
+    assert expected in sentences(result.stderr)[-1]
+    assert shell.waiting() == list(KINDS)
+    assert shell.functions.requests == []
+    assert_harmless(result.output)
+
+
+def test_a_queue_that_fails_on_the_way_is_released(shell: Shell) -> None:
+    """What was sent by then is removed and told; everything else is visible, and it is said why."""
+    bodies = [record(f"bucket-{number}") for number in range(100)]
+    shell.put(*bodies)
+    shell.when_called = lambda: shell.queue.faults.add(
+        Fault(throttle(503), operation="BatchReceiveMessage")
+    )
+
+    result = shell.run("redrive", "--apply", "--output", "json")
+
+    sent = {json.loads(event)["id"] for _, event in shell.functions.accepted}
+    assert result.exit_code == 1
+    assert {f"event-{bucket}" for bucket in states(result)} == sent
+    assert set(states(result).values()) == {"done"}
+    assert 0 < len(sent) < len(bodies)
+    assert len(shell.waiting()) == len(bodies) - len(sent)
+    assert "503" in sentences(result.stderr)[-1]
+
+
+# Leaving early.
+
+
+def test_who_asks_twice_does_not_wait(shell: Shell, tmp_path: Path) -> None:
+    """A second Ctrl-C ends the command although nobody answers it; nothing is lost by that."""
+    shell.functions.faults.add(Fault(Delay(60)))
+    file = tmp_path / "letters.jsonl"
+    file.write_bytes(b"".join(record(f"bucket-{number}") + b"\n" for number in range(20)))
+    before = file.read_bytes()
+
+    process = shell.start(
+        *("redrive", "--apply", "--queue", f"file:{file}"),
+        *("--function", f"{PLACE}functions/encrypt-on-create"),
+        GUARD_HTTP_TIMEOUT_SECONDS="60",
+    )
+    with process:
+        while not shell.functions.requests:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        assert "once more to leave at once" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        try:
+            # Long enough for anybody who does not wait for an answer.
+            process.wait(timeout=10)
+        finally:
+            process.kill()
+        errors = process.stderr.read()
+
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    assert file.read_bytes() == before
+
+
+# Nobody who reads on.
+
+
+def heard_once(process: subprocess.Popen[str]) -> tuple[str, str, int]:
+    """The first line of a command's output, as `| head -1` reads it, its errors and its end."""
+    assert process.stdout
+    assert process.stderr
+    with process:
+        line = process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    return line, errors, process.returncode
+
+
+def test_a_list_that_nobody_reads_on_ends_quietly(shell: Shell, tmp_path: Path) -> None:
+    """More than a pipe holds, of which one line is read: no traceback, and nothing is lost."""
+    file = tmp_path / "letters.jsonl"
+    file.write_bytes(b"".join(rule(f"bucket-{number}") + b"\n" for number in range(300)))
+    before = file.read_bytes()
+
+    process = shell.start("list", "--output", "json", "--queue", f"file:{file}")
+    line, errors, exit_code = heard_once(process)
+
+    assert json.loads(line)["kind"] == "cloud_event"
+    assert (errors, exit_code) == ("", 1)
+    assert file.read_bytes() == before
+
+
+def test_a_plan_that_nobody_reads_on_releases_the_queue(shell: Shell) -> None:
+    """What was received for it is visible again."""
+    bodies = [rule(f"bucket-{number}") for number in range(300)]
+    shell.put(*bodies)
+
+    process = shell.start("redrive", "--output", "json", "--function", "encrypt-on-create")
+    line, errors, exit_code = heard_once(process)
+
+    assert json.loads(line)["state"] == "planned"
+    assert exit_code == 1
+    assert_harmless(errors)
+    assert shell.waiting() == bodies
+
+
+def test_a_redrive_that_nobody_reads_on_says_what_it_did(shell: Shell, tmp_path: Path) -> None:
+    """Every event that was sent is counted and its letter removed; the rest stay."""
+    file = tmp_path / "letters.jsonl"
+    bodies = [rule(f"bucket-{number}") for number in range(300)]
+    file.write_bytes(b"".join(body + b"\n" for body in bodies))
+
+    process = shell.start(
+        *("redrive", "--apply", "--output", "json", "--queue", f"file:{file}"),
+        *("--function", f"{PLACE}functions/encrypt-on-create"),
+    )
+    _, errors, exit_code = heard_once(process)
+
+    left = [line for line in file.read_bytes().splitlines() if line.strip()]
+    sent = len(shell.functions.accepted)
+    assert exit_code == 1
+    assert_harmless(errors)
+    assert 0 < sent < len(bodies)
+    assert len(left) == len(bodies) - sent
+    assert sentences(errors)[0].startswith(f"{sent} done")

@@ -1,0 +1,262 @@
+"""From a missing right to an empty queue: letters of all three kinds, read, mended and redriven."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from tests.emulators.cloud import QUEUE, ROLE, EmulatedCloud, emulated_cloud
+from tests.emulators.faults import Delay, Fault, throttle
+from tests.emulators.operators_shell import run, start
+
+LIST = ("dead-letters", "list", "--output", "json")
+REDRIVE = ("dead-letters", "redrive", "--output", "json", "--apply", "--max-redrives", "50")
+# The command, and as the last word on standard error the most memory that it ever had, in KB. (Not
+# by getrusage: there a process inherits the size of the one that started it.)
+MEASURED = """
+import atexit, pathlib, re, sys
+from encryption_guard.cli import main
+def tell():
+    status = pathlib.Path("/proc/self/status").read_text()
+    print(re.search(r"VmHWM:\\s+(\\d+)", status)[1], file=sys.stderr)
+atexit.register(tell)
+main()
+"""
+# Longer than any letter stays hidden from others.
+LEASE = timedelta(seconds=121)
+
+
+@dataclass
+class ShiftedClock:
+    """Real time, and as much as a test adds to it."""
+
+    ahead: timedelta = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(timezone.utc) + self.ahead
+
+
+def creation(arn: str, event_id: str) -> dict[str, Any]:
+    return {
+        "id": event_id,
+        "source": "acs.oss",
+        "specversion": "1.0",
+        "type": "oss:ActionTrail:ApiCall",
+        "data": {
+            "eventName": "CreateTableBucket",
+            "eventTime": "2026-11-22T12:00:00Z",
+            "responseElements": {"arn": arn},
+        },
+    }
+
+
+def grant(cloud: EmulatedCloud, *denied: str) -> None:
+    """From now on the function's role has every right of template.yaml but these."""
+    role = replace(ROLE, denied=frozenset(denied))
+    cloud.tables.admit(role)
+    cloud.queue.admit(role)
+
+
+def create(cloud: EmulatedCloud, *names: str) -> list[str]:
+    """Create buckets whose events come to the function; returns when it has dealt with them."""
+    arns = [cloud.tables.plant(name) for name in names]
+    for name, arn in zip(names, arns, strict=True):
+        cloud.bus.publish(creation(arn, f"event-{name}"))
+    cloud.bus.join(timeout=60)
+    return arns
+
+
+def create_out_of_reach(cloud: EmulatedCloud, *names: str) -> list[str]:
+    """Create buckets whose events EventBridge may not hand over, and keeps in the queue."""
+    arns = [cloud.tables.plant(name) for name in names]
+    for name, arn in zip(names, arns, strict=True):
+        cloud.queue.put(QUEUE, json.dumps(creation(arn, f"event-{name}")))
+    return arns
+
+
+def letters(cloud: EmulatedCloud) -> list[dict[str, Any]]:
+    listed = run(cloud, *LIST)
+    assert listed.returncode == 0, listed.stderr
+    return [json.loads(line) for line in listed.stdout.splitlines()]
+
+
+def unencrypted(cloud: EmulatedCloud, arns: list[str]) -> list[str]:
+    return [arn for arn in arns if not cloud.tables.encryption(arn)]
+
+
+def from_three_paths(cloud: EmulatedCloud, number: int) -> list[str]:
+    """Rights are missing, and so events end in the queue on every path there is."""
+    grant(cloud, "PutTableBucketEncryption")
+    ours = create(cloud, *(f"ours-{n}" for n in range(number)))
+    grant(cloud, "PutTableBucketEncryption", "SendMessage")
+    platform = create(cloud, *(f"platform-{n}" for n in range(number)))
+    rule = create_out_of_reach(cloud, *(f"rule-{n}" for n in range(number)))
+    return ours + platform + rule
+
+
+@pytest.fixture
+def clock() -> ShiftedClock:
+    return ShiftedClock()
+
+
+@pytest.fixture
+def cloud(clock: ShiftedClock) -> Iterator[EmulatedCloud]:
+    with emulated_cloud(queue_clock=clock, queue_nodes=3, instances=3) as cloud:
+        yield cloud
+
+
+def test_rights_are_granted_and_everything_is_redriven(cloud: EmulatedCloud) -> None:
+    """Letters of all three kinds are told apart; once mended, one command encrypts every bucket."""
+    arns = from_three_paths(cloud, 2)
+
+    listed = letters(cloud)
+    kinds = {letter["bucket"]: (letter["kind"], letter["cause"]) for letter in listed}
+    assert kinds == {
+        "ours-0": ("dead_letter", "no permission"),
+        "ours-1": ("dead_letter", "no permission"),
+        "platform-0": ("destination_record", "letter not written"),
+        "platform-1": ("destination_record", "letter not written"),
+        "rule-0": ("cloud_event", "not delivered"),
+        "rule-1": ("cloud_event", "not delivered"),
+    }
+    assert unencrypted(cloud, arns) == arns
+
+    grant(cloud)
+    redriven = run(cloud, *REDRIVE)
+    cloud.api.join(timeout=60)
+
+    assert redriven.returncode == 0, redriven.stderr
+    assert unencrypted(cloud, arns) == []
+    assert cloud.queue.bodies(QUEUE) == []
+    assert letters(cloud) == []
+
+
+def test_what_is_not_mended_comes_back_counted(cloud: EmulatedCloud) -> None:
+    """A letter that fails again tells how often it was redriven, until redriving stops."""
+    grant(cloud, "PutTableBucketEncryption")
+    create(cloud, "orders")
+    redrive = ("dead-letters", "redrive", "--apply", "--max-redrives", "2")
+
+    counts = []
+    for _ in range(3):
+        counts += [letter["redrives"] for letter in letters(cloud)]
+        last = run(cloud, *redrive)
+        cloud.api.join(timeout=60)
+
+    assert counts == [0, 1, 2]
+    assert last.returncode == 1
+    assert "redriven 2 times already" in last.stdout
+    (sent_again,) = {json.loads(event)["guardredrives"] for _, event in cloud.api.accepted[1:]}
+    assert sent_again == 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_redrive_that_is_killed_loses_nothing(
+    cloud: EmulatedCloud, clock: ShiftedClock, seed: int
+) -> None:
+    """Killed again and again at random points, and run again, it ends with every bucket encrypted.
+
+    After each kill every bucket is encrypted, or its event is in the queue.
+    """
+    chance = random.Random(seed)
+    arns = from_three_paths(cloud, 6)
+    grant(cloud)
+    cloud.api.faults.add(Fault(Delay(0.02)), Fault(throttle(429), probability=0.2))
+    cloud.queue.faults.add(Fault(Delay(0.02), operation="DeleteMessage"))
+
+    kills = 0
+    while cloud.queue.messages(QUEUE):
+        process = start(cloud, *REDRIVE)
+        if kills < 3:
+            kills += 1
+            kill_when_it_has_sent(process, cloud, more=chance.randrange(6))
+        process.communicate(timeout=120)
+        cloud.api.join(timeout=60)
+        waiting = "".join(letter["arn"] for letter in shown(cloud, clock))
+        assert [arn for arn in unencrypted(cloud, arns) if arn not in waiting] == []
+
+    assert kills == 3
+    assert unencrypted(cloud, arns) == []
+
+
+def shown(cloud: EmulatedCloud, clock: ShiftedClock) -> list[dict[str, Any]]:
+    """What lies in the queue, when nothing is hidden any more."""
+    clock.ahead += LEASE
+    return letters(cloud)
+
+
+def kill_when_it_has_sent(
+    process: subprocess.Popen[str], cloud: EmulatedCloud, *, more: int
+) -> None:
+    """SIGKILL, at whatever point it has come to by then."""
+    enough = len(cloud.api.accepted) + more
+    while process.poll() is None and len(cloud.api.accepted) < enough:
+        pass
+    process.kill()
+
+
+def test_a_stopped_redrive_says_what_it_sent(cloud: EmulatedCloud) -> None:
+    """Ctrl-C lets what is under way come to its end, says so, and leaves the rest in the queue."""
+    arns = create_out_of_reach(cloud, *(f"rule-{n}" for n in range(40)))
+    cloud.api.faults.add(Fault(Delay(0.1)))
+
+    process = start(cloud, *REDRIVE)
+    while len(cloud.api.accepted) < 3:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    cloud.api.join(timeout=60)
+
+    results = [json.loads(line) for line in output.splitlines()]
+    assert process.returncode == 1
+    assert {result["state"] for result in results} == {"done"}
+    assert len(results) == len(cloud.api.accepted) < len(arns)
+    assert f"stopped: {len(results)} done; the rest is still in the queue" in errors
+    assert len(letters(cloud)) == len(arns) - len(results)
+
+
+def test_the_vendor_client_is_not_heard(cloud: EmulatedCloud) -> None:
+    """What aliyun-fc2 would log on a refusal, token and all, reaches nobody."""
+    create_out_of_reach(cloud, "orders")
+
+    refused = run(cloud, *REDRIVE, "--function", "not-there")
+
+    assert refused.returncode == 1
+    assert "404 FunctionNotFound" in refused.stdout
+    assert "authorization" not in (refused.stdout + refused.stderr).lower()
+
+
+def test_five_hundred_letters_in_bounded_memory(cloud: EmulatedCloud) -> None:
+    """500 letters of 40 KB are listed and redriven without ever being in memory together."""
+    commands = (LIST, ("dead-letters", "redrive", "--output", "json"), REDRIVE)
+    without = [peak_kilobytes(cloud, command, letters=0) for command in commands]
+    padding = "x" * 40_000
+    arns = [cloud.tables.plant(f"bucket-{number}") for number in range(500)]
+    for number, arn in enumerate(arns):
+        event = creation(arn, f"event-{number}") | {"padding": padding}
+        cloud.queue.put(QUEUE, json.dumps(event))
+
+    with_them = [peak_kilobytes(cloud, command, letters=500) for command in commands]
+    cloud.api.join(timeout=120)
+
+    assert unencrypted(cloud, arns) == []
+    assert cloud.queue.messages(QUEUE) == []
+    half = 500 * len(padding) // 1024 // 2
+    assert max(more - less for more, less in zip(with_them, without, strict=True)) < half
+
+
+def peak_kilobytes(cloud: EmulatedCloud, command: tuple[str, ...], *, letters: int) -> int:
+    """The most memory that a command had, which has to be about so many letters."""
+    with start(cloud, *command, program=MEASURED) as process:
+        output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert len(output.splitlines()) == letters
+    return int(errors.split()[-1])

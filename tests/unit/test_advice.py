@@ -1,0 +1,349 @@
+"""What a dead letter means and what to do about it: one case at least for each cause."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encryption_guard.advice import CAUSES, Advice, advise, missing_right
+from encryption_guard.errors import Reason
+from encryption_guard.letters import Letter, open_letter
+from tests.unit.opened import ARN, CREATION, to_bytes
+
+REASONS = [*get_args(Reason), "function_failed", "not_delivered", "unknown"]
+
+
+def letter_of(reason: str = "rejected", **fields: Any) -> Letter:
+    """A letter about one event, of which this is known."""
+    known: dict[str, Any] = {
+        "id": "0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11",
+        "kind": "dead_letter",
+        "detail": "No.",
+        "arn": ARN,
+        "events": 1,
+    }
+    return Letter(reason=reason, **(known | fields))
+
+
+def refused(status: int, code: str | None = None, message: str | None = None) -> Letter:
+    """A letter about a request that OSS Tables has refused."""
+    return letter_of(status=status, code=code, message=message)
+
+
+def failed(code: str | None, message: str | None = None) -> Letter:
+    """A record of a function that failed at every try."""
+    return letter_of("function_failed", kind="destination_record", code=code, message=message)
+
+
+# The causes in their order, each with the letters that have it.
+CASES = {
+    "unknown": [letter_of("unknown", kind="unknown", events=0, arn=None)],
+    "no event": [
+        letter_of("invalid_event", events=0, arn=None),
+        letter_of(status=403, code="AccessDenied", events=0),
+        letter_of("function_failed", code="Unavailable", events=0),
+    ],
+    "wrong key": [
+        refused(403, "SignatureDoesNotMatch"),
+        refused(403, "InvalidAccessKeyId"),
+        refused(403, "InvalidSecurityToken"),
+        refused(403, "AccessKeyIdAndSecurityTokenNotMatch"),
+        refused(403, "RequestTimeTooSkewed"),
+        refused(401, "InvalidAccessKeyId"),
+        refused(
+            403,
+            "ForbiddenException",
+            "The OSS Access Key Id you provided does not exist in our records.",
+        ),
+        refused(
+            403,
+            "AccessDenied",
+            "The request signature we calculated does not match the signature you provided.",
+        ),
+        refused(403, None, "The security token you provided is invalid."),
+        refused(
+            403,
+            "ForbiddenException",
+            "The difference between the request time and the current time is too large.",
+        ),
+    ],
+    "locked": [
+        refused(403, "UserDisable"),
+        refused(403, "InDebt"),
+        refused(403, "InDebtOverdue"),
+        refused(403, "AbnormalBucketOwnerStatus"),
+        refused(403, "BucketDisable", "The bucket is disabled."),
+    ],
+    "no permission": [
+        refused(403, "AccessDenied"),
+        refused(403, "ForbiddenException", "No."),
+        refused(403, "AccessDenied", "Anonymous user has no right to access this bucket."),
+        refused(403),
+        refused(401),
+    ],
+    "bad request": [
+        refused(400, "BadRequestException"),
+        refused(400, "BadRequestException", "The signature of the table is not valid."),
+        refused(405),
+        refused(418),
+        letter_of(status=None),
+    ],
+    "gone": [letter_of("not_found", status=404)],
+    "conflict": [letter_of("conflict", status=409)],
+    "unreadable event": [letter_of("invalid_event", arn=None)],
+    "foreign account": [letter_of("foreign_account")],
+    "redirect": [letter_of("unexpected_redirect", status=307)],
+    "wrong setting": [failed("ConfigurationError")],
+    "letter not written": [failed("LetterNotWritten")],
+    "service down": [failed("Unavailable")],
+    "no capacity": [
+        failed("FunctionResourceExhausted"),
+        failed("ResourceExhausted"),
+        failed("ResourceThrottled"),
+        failed("Throttling.Api.Concurrency"),
+        failed("TooManyRequests"),
+    ],
+    "time-out": [
+        failed("FunctionTimedOut"),
+        failed("FunctionTimeout"),
+        failed("InvocationTimeout"),
+    ],
+    "function crashed": [
+        failed("UnhandledInvocationError"),
+        failed("ModuleNotFoundError"),
+        failed("KeyError", "'requestTime'"),
+        failed("RuntimeError"),
+        failed("FunctionRuntimeError"),
+        failed(None),
+    ],
+    "not delivered": [
+        letter_of("not_delivered", kind="cloud_event"),
+        letter_of("not_delivered", kind="cloud_event", arn=None),
+    ],
+}
+
+
+def told(letter: Letter) -> str:
+    """What a case is called by."""
+    parts = (letter.reason, letter.status, letter.code, letter.message)
+    return " ".join(str(part) for part in parts if part)
+
+
+@pytest.mark.parametrize(
+    ("cause", "letter"),
+    [
+        pytest.param(cause, letter, id=f"{cause}: {told(letter)}")
+        for cause, letters in CASES.items()
+        for letter in letters
+    ],
+)
+def test_a_letter_has_its_cause(cause: str, letter: Letter) -> None:
+    """What is known of a letter decides what to do about it."""
+    advice = advise(letter)
+
+    assert advice.cause == cause
+
+
+def test_every_cause_has_its_cases() -> None:
+    """No row stands behind others that take all its letters."""
+    assert set(CASES) == {advice.cause for advice in CAUSES}
+
+
+@pytest.mark.parametrize("advice", CAUSES, ids=lambda advice: advice.cause)
+def test_a_cause_says_what_it_means_and_what_to_do(advice: Advice) -> None:
+    """Each in sentences, and none means the same as another."""
+    meanings = [other.meaning for other in CAUSES]
+
+    assert (advice.meaning[-1], advice.what_to_do[-1]) == (".", ".")
+    assert meanings.count(advice.meaning) == 1
+
+
+# The order of the rows.
+
+
+@pytest.mark.parametrize(
+    ("letter", "cause"),
+    [
+        pytest.param(refused(403, "AccessDenied", "Denied."), "no permission", id="a right"),
+        pytest.param(refused(403, "SignatureDoesNotMatch", "Denied."), "wrong key", id="a key"),
+        pytest.param(
+            refused(
+                403,
+                "AccessDenied",
+                "The OSS Access Key Id you provided does not exist in our records.",
+            ),
+            "wrong key",
+            id="words tell more than AccessDenied",
+        ),
+        pytest.param(refused(403, "UserDisable", "UserDisable"), "locked", id="no right helps"),
+        pytest.param(
+            letter_of(status=403, code="SignatureDoesNotMatch", events=0),
+            "no event",
+            id="nothing to send comes before why",
+        ),
+        pytest.param(
+            letter_of("unknown", kind="unknown", status=403, code="AccessDenied"),
+            "unknown",
+            id="what is not known comes before all",
+        ),
+        pytest.param(
+            letter_of("not_found", status=404, message="signature"), "gone", id="words of a 404"
+        ),
+        pytest.param(failed("SignatureDoesNotMatch"), "function crashed", id="a function's words"),
+    ],
+)
+def test_the_first_cause_that_fits_counts(letter: Letter, cause: str) -> None:
+    """The rows stand in the order in which they are to be looked at."""
+    assert advise(letter).cause == cause
+
+
+# Whatever a letter says.
+
+
+@given(
+    st.builds(
+        Letter,
+        id=st.just("0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11"),
+        kind=st.sampled_from(["dead_letter", "destination_record", "cloud_event", "unknown"]),
+        reason=st.sampled_from(REASONS),
+        detail=st.text(max_size=5),
+        arn=st.none() | st.text() | st.just(ARN),
+        events=st.integers(0, 2),
+        status=st.none() | st.integers() | st.sampled_from([401, 403, 404]),
+        code=st.none()
+        | st.text()
+        | st.sampled_from([letter.code for letters in CASES.values() for letter in letters]),
+        message=st.none()
+        | st.text()
+        | st.sampled_from([letter.message for letters in CASES.values() for letter in letters]),
+    )
+)
+def test_every_letter_has_an_advice(letter: Letter) -> None:
+    """No reason, status, code or message leaves an operator alone."""
+    advice = advise(letter)
+
+    assert advice in CAUSES
+    assert (missing_right(letter) is None) == (advice.cause != "no permission" or letter.arn != ARN)
+
+
+def fc_record(**fields: Any) -> bytes:
+    """What FC sends to a destination."""
+    event = json.dumps({"id": "7", "source": "acs.oss", "data": CREATION})
+    context = {"requestId": "r", "condition": "UnhandledInvocationError"}
+    return to_bytes({"requestContext": context, "requestPayload": event} | fields)
+
+
+def dead_letter(**fields: Any) -> bytes:
+    """A dead letter of ours, as section 5 of the design shows it."""
+    return to_bytes(
+        {
+            "version": 1,
+            "id": "0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11",
+            "reason": "rejected",
+            "detail": "The service said 403.",
+            "event": "{}",
+            "event_encoding": "utf-8",
+            "event_id": "7",
+            "arn": ARN,
+            "status": 403,
+            "code": "ForbiddenException",
+            "message": "No.",
+            "ec": None,
+            "oss_request_id": "6A1F0B2E4C0043",
+            "function": "encrypt-on-create",
+            "function_request_id": "r",
+            "attempts": 1,
+            "redrives": 0,
+            "at": "2026-11-22T12:00:00.000Z",
+        }
+        | fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        pytest.param(b"garbage", "unknown", id="garbage"),
+        pytest.param(dead_letter(event=""), "no event", id="a letter without an event"),
+        pytest.param(fc_record(requestPayload=""), "no event", id="a record without an event"),
+        pytest.param(dead_letter(), "no permission", id="403"),
+        pytest.param(dead_letter(status=400), "bad request", id="400"),
+        pytest.param(dead_letter(reason="not_found"), "gone", id="404"),
+        pytest.param(dead_letter(reason="conflict"), "conflict", id="409"),
+        pytest.param(dead_letter(reason="invalid_event"), "unreadable event", id="no bucket"),
+        pytest.param(dead_letter(reason="foreign_account"), "foreign account", id="not ours"),
+        pytest.param(dead_letter(reason="unexpected_redirect"), "redirect", id="307"),
+        pytest.param(fc_record(), "function crashed", id="a condition"),
+        pytest.param(
+            fc_record(responsePayload='{"errorType": "ConfigurationError"}'),
+            "wrong setting",
+            id="an error of ours",
+        ),
+        pytest.param(
+            fc_record(requestContext={"condition": "FunctionResourceExhausted"}),
+            "no capacity",
+            id="another condition",
+        ),
+        pytest.param(fc_record(requestContext={}), "function crashed", id="no condition"),
+        pytest.param(
+            to_bytes({"id": "7", "source": "acs.oss", "data": CREATION}),
+            "not delivered",
+            id="an event",
+        ),
+    ],
+)
+def test_a_message_has_its_cause(body: bytes, cause: str) -> None:
+    """From the bytes in the queue to what they mean."""
+    letter = open_letter(body).letter
+
+    assert advise(letter).cause == cause
+
+
+# The missing right.
+
+
+@pytest.mark.parametrize("letter", CASES["no permission"], ids=told)
+def test_the_missing_right_is_a_statement_of_a_ram_policy(letter: Letter) -> None:
+    """It allows both requests on this one bucket, and nothing else."""
+    assert missing_right(letter) == {
+        "Effect": "Allow",
+        "Action": ["oss:GetTableBucketEncryption", "oss:PutTableBucketEncryption"],
+        "Resource": [ARN],
+    }
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        pytest.param(letter, id=f"{cause}: {told(letter)}")
+        for cause, letters in CASES.items()
+        for letter in letters
+        if cause != "no permission"
+    ],
+)
+def test_no_right_helps_against_other_causes(letter: Letter) -> None:
+    """Where a permission is not what is missing, none is suggested."""
+    assert missing_right(letter) is None
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        None,
+        "",
+        "*",
+        "acs:osstables:*:*:bucket/*",
+        "acs:oss:*:1234567890123456:*",
+        f"{ARN}/*",
+        f"{ARN[:-3]}...",
+    ],
+)
+def test_a_forged_arn_gets_no_right(arn: str | None) -> None:
+    """What an operator is told to grant is never more than one table bucket."""
+    letter = letter_of(status=403, arn=arn)
+
+    assert missing_right(letter) is None

@@ -1,0 +1,1049 @@
+"""`encryption-guard dead-letters`, as an operator calls it, on letters in a file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from encryption_guard.cli import main
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.faults import Fault, Refuse
+from tests.emulators.oss_tables import OssTables
+from tests.unit.fakes import (
+    ACCOUNT,
+    ARN,
+    REGION,
+    creation_of,
+    dead_letter_of,
+    destination_record_of,
+    forget_logger,
+)
+
+OWNER = AccessKey("LTAI-operator", "operator-secret", ACCOUNT, security_token="operator-token")
+QUEUE_ARN = f"acs:mns:{REGION}:{ACCOUNT}:/queues/dead-letters"
+NOWHERE = "http://127.0.0.1:9"
+PRINTABLE = {chr(code) for code in range(0x20, 0x7F)} | {"\n"}
+ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b1m\x7f\u202e\r"
+VARIABLES = (
+    "GUARD_MODE",
+    "GUARD_DEAD_LETTER_QUEUE",
+    "GUARD_ALLOWED_ACCOUNTS",
+    "GUARD_EXEMPTIONS",
+    "GUARD_FUNCTION",
+    "GUARD_FC_ENDPOINT",
+    "GUARD_SMQ_ENDPOINT",
+    "GUARD_OSS_TABLES_ADDRESSING",
+    "GUARD_OSS_TABLES_NETWORK",
+    "GUARD_HTTP_TIMEOUT_SECONDS",
+    "FC_ACCOUNT_ID",
+    "FC_REGION",
+    "FC_FUNCTION_NAME",
+    "LOG_LEVEL",
+    "POWERTOOLS_LOG_LEVEL",
+    "POWERTOOLS_DEV",
+    "FORCE_COLOR",
+    "TTY_COMPATIBLE",
+    "COLUMNS",
+)
+
+
+@pytest.fixture(autouse=True)
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An operator's shell with credentials, whose requests lead nowhere unless a test says so."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", OWNER.id)
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OWNER.secret)
+    monkeypatch.setenv("ALIBABA_CLOUD_SECURITY_TOKEN", "operator-token")
+    monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", NOWHERE)
+    monkeypatch.setenv("GUARD_SMQ_ENDPOINT", NOWHERE)
+    monkeypatch.setenv("GUARD_MAX_ATTEMPTS", "1")
+    forget_logger()
+    yield
+    forget_logger()
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[OssTables]:
+    """The emulated service, with one bucket that is not encrypted."""
+    with OssTables(OWNER, region=REGION) as service:
+        service.plant(ARN.name)
+        monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", service.url)
+        yield service
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "letters.jsonl"
+
+
+def creation(bucket: str) -> dict[str, Any]:
+    """The creation of a bucket, as an event of its own."""
+    return creation_of(str(ARN).replace(ARN.name, bucket), event_id=f"event-{bucket}")
+
+
+def letter(bucket: str, **told: object) -> bytes:
+    event = creation(bucket)
+    arn = event["data"]["responseElements"]["arn"]
+    return dead_letter_of(event, **{"arn": arn} | told)
+
+
+REJECTED = letter("orders")
+CONFLICT = letter("invoices", reason="conflict", status=409, code="ConflictException")
+RECORD = destination_record_of(creation("payments"))
+RULE = json.dumps(creation("returns")).encode()
+UNKNOWN = b"\x1b[31mhello"
+ALL = (REJECTED, CONFLICT, RECORD, RULE, UNKNOWN)
+REJECTED_ID = json.loads(REJECTED)["id"]
+
+
+def run(file: Path, command: str, *arguments: str, **environment: str | None) -> Result:
+    """One command about the letters in a file."""
+    queue = ["--queue", f"file:{file}"]
+    given = ["dead-letters", command, *queue, *arguments]
+    return CliRunner().invoke(main, given, env=environment)
+
+
+def keep(file: Path, *bodies: bytes) -> bytes:
+    """Let these be the letters in the file, a line each."""
+    file.write_bytes(b"".join(body + b"\n" for body in bodies))
+    return file.read_bytes()
+
+
+def kept(file: Path) -> list[bytes]:
+    """The letters that are left in the file."""
+    return [line for line in file.read_bytes().splitlines() if line.strip()]
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    """What was printed, if each line is an object."""
+    found = [json.loads(line) for line in text.splitlines()]
+    assert all(isinstance(item, dict) for item in found)
+    return found
+
+
+def sentences(result: Result) -> list[str]:
+    """What was said to the operator on standard error."""
+    lines = result.stderr.splitlines()
+    return [
+        line.removeprefix("encryption-guard: ") for line in lines if line.startswith("encryption-")
+    ]
+
+
+def logged(result: Result) -> list[dict[str, Any]]:
+    """What was logged there."""
+    return objects("\n".join(line for line in result.stderr.splitlines() if line.startswith("{")))
+
+
+def assert_failed(result: Result, exit_code: int, *parts: str) -> None:
+    """Said in one sentence on standard error, without a result, a traceback or a secret."""
+    assert result.exit_code == exit_code
+    assert result.stdout == ""
+    (sentence,) = sentences(result)
+    assert all(part in sentence for part in parts)
+    assert_harmless(result)
+
+
+def assert_harmless(result: Result) -> None:
+    """Nothing that was printed steers a terminal, tells a secret, or is meant for programmers."""
+    assert set(result.output) <= PRINTABLE
+    assert "Traceback" not in result.output
+    assert OWNER.secret not in result.output
+    assert "operator-token" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+# The list.
+
+
+def test_a_list_is_a_table_for_people(file: Path) -> None:
+    """Each letter is a row with its cause and what to do; nothing is changed."""
+    before = keep(file, *ALL)
+
+    result = run(file, "list")
+
+    assert result.exit_code == 0
+    heading, *rows = result.stdout.splitlines()
+    assert heading.split()[:6] == ["age", "ID", "reason", "bucket", "status", "redrives"]
+    assert len(rows) == len(ALL)
+    told = result.stdout
+    for word in ("orders", "invoices", "payments", "returns", "unknown", "403 ForbiddenException"):
+        assert word in told
+    assert file.read_bytes() == before
+    assert_harmless(result)
+
+
+@pytest.mark.parametrize("peek", [(), ("--peek",)], ids=["read", "peek"])
+def test_a_list_can_be_json(peek: tuple[str, ...], file: Path) -> None:
+    """Each letter is an object on a line, the oldest first, with what it means."""
+    newer = letter("new", at="2026-01-02T03:04:06.000Z")
+    before = keep(file, newer, *ALL)
+
+    result = run(file, "list", "--output", "json", *peek)
+
+    assert result.exit_code == 0
+    told = objects(result.stdout)
+    assert {(one["kind"], one["reason"], one["bucket"], one["cause"]) for one in told} == {
+        ("dead_letter", "rejected", "orders", "no permission"),
+        ("dead_letter", "rejected", "new", "no permission"),
+        ("dead_letter", "conflict", "invoices", "conflict"),
+        ("destination_record", "function_failed", "payments", "service down"),
+        ("cloud_event", "not_delivered", "returns", "not delivered"),
+        ("unknown", "unknown", None, "unknown"),
+    }
+    since = [one["since"] for one in told if one["since"]]
+    assert since == sorted(since)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("reason", [("rejected", 2), ("conflict", 1)]),
+        ("bucket", [("orders", 2), ("invoices", 1)]),
+        ("code", [("ForbiddenException", 2), ("ConflictException", 1)]),
+    ],
+)
+def test_letters_can_be_counted(by: str, expected: list[tuple[str, int]], file: Path) -> None:
+    """The most frequent cause comes first, as JSON and as a table."""
+    keep(file, CONFLICT, REJECTED, REJECTED)
+
+    as_json = run(file, "list", "--by", by, "--output", "json")
+    as_table = run(file, "list", "--by", by)
+
+    assert [(one["value"], one["letters"]) for one in objects(as_json.stdout)] == expected
+    heading, *rows = as_table.stdout.splitlines()
+    assert heading.split() == [by, "letters", "oldest", "what", "to", "do"]
+    assert [tuple(row.split()[:2]) for row in rows] == [(v, str(n)) for v, n in expected]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--reason", "rejected"), ["orders"]),
+        (("--bucket", "*s"), ["orders", "invoices", "payments", "returns"]),
+        (("--bucket", "orders", "--reason", "rejected"), ["orders"]),
+        (("--bucket", "orders", "--reason", "conflict"), []),
+    ],
+    ids=" ".join,
+)
+def test_a_list_can_be_of_some(options: tuple[str, ...], expected: list[str], file: Path) -> None:
+    """Only letters that meet every condition are shown."""
+    keep(file, *ALL)
+
+    result = run(file, "list", "--output", "json", *options)
+
+    assert result.exit_code == 0
+    assert sorted(one["bucket"] for one in objects(result.stdout)) == sorted(expected)
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_an_empty_queue_is_told(output: str, file: Path) -> None:
+    """Nothing is printed as a result, and a sentence says that there is nothing."""
+    keep(file)
+
+    result = run(file, "list", "--output", output)
+
+    assert_failed(result, 0, "no letters", "another command")
+
+
+# One letter.
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        (REJECTED_ID, "a dead letter of the guard"),
+        (REJECTED_ID[:8], "a dead letter of the guard"),
+        ("event-invoices", "a dead letter of the guard"),
+        ("event-payments", "a record of Function Compute's failure destination"),
+        ("event-returns", "an event from EventBridge"),
+        (str(len(b"\n".join(ALL[:4])) + 1), "a message of no known kind"),
+    ],
+    ids=["ID", "8 characters", "event", "destination record", "rule", "place in the file"],
+)
+def test_a_letter_is_shown_by_any_of_its_names(word: str, expected: str, file: Path) -> None:
+    """The whole story is told of every kind there is."""
+    before = keep(file, *ALL)
+
+    result = run(file, "show", word)
+
+    assert result.exit_code == 0
+    assert expected in result.stdout.splitlines()[0]
+    assert "what to do" in result.stdout
+    assert file.read_bytes() == before
+    assert_harmless(result)
+
+
+def test_a_letter_can_be_shown_as_json(file: Path) -> None:
+    """Everything in it is there, the message as it is in the queue included."""
+    keep(file, *ALL)
+
+    result = run(file, "show", REJECTED_ID, "--output", "json")
+
+    (told,) = objects(result.stdout)
+    assert told["body"] == REJECTED.decode()
+    assert [json.loads(event) for event in told["events_in_it"]] == [creation("orders")]
+    assert told["missing_right"]["Resource"] == [told["arn"]]
+
+
+def test_a_name_of_several_letters_shows_them_all(file: Path) -> None:
+    """An event that failed in two ways has two letters."""
+    keep(file, REJECTED, destination_record_of(creation("orders")), CONFLICT)
+
+    result = run(file, "show", "event-orders")
+
+    assert result.exit_code == 0
+    firsts = [line for line in result.stdout.splitlines() if line.startswith("letter  ")]
+    assert len(firsts) == 2
+
+
+@pytest.mark.parametrize("word", [REJECTED_ID[:7], "no-such-letter", ESCAPES], ids=ascii)
+def test_a_letter_that_is_not_there_is_a_failure(word: str, file: Path) -> None:
+    """The sentence names what was asked for, and why it may not be found."""
+    keep(file, *ALL)
+
+    result = run(file, "show", word)
+
+    assert_failed(result, 1, "No letter in the queue has the ID", "hidden", "8 characters")
+
+
+# Redriving: the plan.
+
+
+def test_a_redrive_is_a_plan_first(file: Path) -> None:
+    """Without --apply it is told what would be done, and how to do it; nothing is."""
+    before = keep(file, *ALL)
+
+    result = run(file, "redrive", FC_REGION=REGION, FC_ACCOUNT_ID=ACCOUNT)
+
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == len(ALL)
+    assert result.stdout.count("would be sent to acs:fc:") == 3
+    assert "it does not tell its function: name it with --function" in result.stdout
+    assert "there is no event in it" in result.stdout
+    assert sentences(result) == [
+        "3 planned, 2 left alone.",
+        "nothing was done; the same command with --apply does it.",
+    ]
+    assert file.read_bytes() == before
+    assert_harmless(result)
+
+
+FUNCTIONS = f"acs:fc:{REGION}:{ACCOUNT}:"
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("mine", f"{FUNCTIONS}functions/mine"),
+        ("guard$mine", f"{FUNCTIONS}services/guard/functions/mine"),
+        ("services/guard.prod/functions/mine", f"{FUNCTIONS}services/guard.prod/functions/mine"),
+        ("acs:fc:cn-shanghai:99999:functions/mine", "acs:fc:cn-shanghai:99999:functions/mine"),
+    ],
+    ids=["3.0", "2.0, migrated", "2.0, version", "ARN"],
+)
+@pytest.mark.parametrize("how", ["--function", "GUARD_FUNCTION"])
+def test_the_function_can_be_named(function: str, expected: str, how: str, file: Path) -> None:
+    """By the option or the variable, in every form that it may have."""
+    keep(file, RULE)
+    known = {"FC_REGION": REGION, "FC_ACCOUNT_ID": ACCOUNT}
+
+    if how == "--function":
+        result = run(file, "redrive", "--function", function, GUARD_FUNCTION="other", **known)
+    else:
+        result = run(file, "redrive", GUARD_FUNCTION=function, **known)
+
+    assert result.exit_code == 0
+    assert result.stdout.endswith(f"would be sent to {expected}\n")
+
+
+def test_a_name_needs_a_region(file: Path) -> None:
+    """A file does not tell where a function is."""
+    keep(file, RULE)
+
+    result = run(file, "redrive", "--function", "mine")
+
+    assert "give --function as an ARN" in result.stdout
+    assert sentences(result)[0] == "1 left alone."
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ((REJECTED_ID,), {"orders"}),
+        ((REJECTED_ID[:8], "event-payments"), {"orders", "payments"}),
+        (("--reason", "conflict"), {"invoices"}),
+        (("--bucket", "?????s"), {"orders"}),
+        ((REJECTED_ID, "--bucket", "orders", "--reason", "rejected"), {"orders"}),
+    ],
+    ids=["ID", "two of them", "reason", "bucket", "all conditions"],
+)
+def test_some_letters_can_be_redriven(
+    selection: tuple[str, ...], expected: set[str], file: Path
+) -> None:
+    """The others are not even mentioned."""
+    keep(file, *ALL)
+
+    result = run(file, "redrive", "--output", "json", *selection)
+
+    assert result.exit_code == 0
+    assert {one["bucket"] for one in objects(result.stdout)} == expected
+
+
+@pytest.mark.parametrize("apply", [(), ("--apply",)], ids=["plan", "apply"])
+def test_a_missing_letter_is_a_failure(apply: tuple[str, ...], file: Path) -> None:
+    """Each ID that names no letter is told."""
+    before = keep(file, RULE)
+
+    result = run(file, "redrive", "no-such-1", "no-such-2", *apply)
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    missing = sentences(result)
+    assert "no-such-1" in missing[0]
+    assert "no-such-2" in missing[1]
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "state"),
+    [((), "left"), (("--max-redrives", "4"), "planned"), (("--max-redrives", "1"), "left")],
+    ids=["three by default", "more", "less"],
+)
+def test_redriving_ends(options: tuple[str, ...], state: str, file: Path) -> None:
+    """A letter that came back as often as is allowed is left alone."""
+    keep(file, letter("orders", redrives=3))
+
+    result = run(file, "redrive", "--local", "--output", "json", *options)
+
+    assert [one["state"] for one in objects(result.stdout)] == [state]
+
+
+# Redriving on the spot.
+
+
+LOCAL = ("redrive", "--local", "--apply", "--output", "json")
+
+
+def here(file: Path, *arguments: str, **environment: str) -> Result:
+    """A redrive on the spot, by somebody whose account is known."""
+    return run(file, *LOCAL, *arguments, FC_ACCOUNT_ID=ACCOUNT, **environment)
+
+
+def test_letters_can_be_processed_here(tables: OssTables, file: Path) -> None:
+    """The buckets are encrypted with the operator's credentials, and the letters removed."""
+    arns = [tables.plant(name) for name in ("orders", "payments", "returns")]
+    keep(file, REJECTED, RECORD, RULE)
+
+    result = here(file)
+
+    assert result.exit_code == 0
+    assert [tables.encryption(arn) for arn in arns] == ["AES256"] * 3
+    assert kept(file) == []
+    told = objects(result.stdout)
+    assert {(one["state"], one["result"]) for one in told} == {("done", "encrypted (created)")}
+    assert {line["outcome"] for line in logged(result)} == {"encrypted"}
+    assert sentences(result) == ["3 done."]
+    assert_harmless(result)
+
+
+def test_a_plan_to_process_here_does_nothing(tables: OssTables, file: Path) -> None:
+    """Not even a question is asked of the service."""
+    before = keep(file, letter(ARN.name))
+
+    result = run(file, "redrive", "--local", FC_ACCOUNT_ID=ACCOUNT)
+
+    assert result.exit_code == 0
+    assert "would be processed here" in result.stdout
+    assert tables.requests == []
+    assert file.read_bytes() == before
+
+
+def test_only_looking_does_not_remove_a_letter(tables: OssTables, file: Path) -> None:
+    """In mode detect the bucket is as open as before, and so the letter stays."""
+    before = keep(file, letter(ARN.name))
+
+    result = here(file, GUARD_MODE="detect")
+
+    assert result.exit_code == 1
+    (told,) = objects(result.stdout)
+    assert (told["state"], told["result"]) == (
+        "failed",
+        "detected (would_encrypt); the letter stays",
+    )
+    assert tables.encryption(str(ARN)) is None
+    assert file.read_bytes() == before
+
+
+def test_what_is_refused_again_stays(tables: OssTables, file: Path) -> None:
+    """There is one letter as before, and not a second one."""
+    tables.faults.add(Fault(Refuse(403), operation="PutTableBucketEncryption"))
+    before = keep(file, letter(ARN.name))
+
+    result = here(file)
+
+    assert result.exit_code == 1
+    (told,) = objects(result.stdout)
+    assert (told["state"], told["result"]) == (
+        "failed",
+        "dead_lettered (rejected); the letter stays",
+    )
+    assert {line["outcome"] for line in logged(result)} == {"dead_lettered"}
+    assert sentences(result) == ["1 failed."]
+    assert file.read_bytes() == before
+    assert_harmless(result)
+
+
+def test_an_unavailable_service_keeps_the_letter(file: Path) -> None:
+    """Without an answer of the service nothing is removed."""
+    before = keep(file, REJECTED)
+
+    result = here(file)
+
+    assert result.exit_code == 1
+    (told,) = objects(result.stdout)
+    assert told["state"] == "failed"
+    assert told["arn"] in told["result"]
+    assert file.read_bytes() == before
+
+
+def test_missing_credentials_remove_nothing(file: Path) -> None:
+    """Every letter stays, and the sentence names the variables."""
+    before = keep(file, REJECTED)
+
+    result = here(file, ALIBABA_CLOUD_ACCESS_KEY_ID="")
+
+    assert result.exit_code in (1, 2)
+    assert "ALIBABA_CLOUD_ACCESS_KEY_ID" in result.output
+    assert "ALIBABA_CLOUD_ACCESS_KEY_SECRET" in result.output
+    assert file.read_bytes() == before
+    assert_harmless(result)
+
+
+# Discarding.
+
+
+def test_a_discard_is_a_plan_first(file: Path) -> None:
+    """Without --apply nothing is removed, and no reason is asked for."""
+    before = keep(file, *ALL)
+
+    result = run(file, "discard", "--all")
+
+    assert result.exit_code == 0
+    assert result.stdout.count("would be discarded") == len(ALL)
+    assert logged(result) == []
+    assert sentences(result)[-1] == "nothing was done; the same command with --apply does it."
+    assert file.read_bytes() == before
+
+
+def test_what_is_discarded_is_logged_in_full(file: Path) -> None:
+    """Each message can be put back from its log line, which says why it was removed."""
+    keep(file, *ALL)
+
+    result = run(file, "discard", "--all", "--apply", "--because", "a test of mine")
+
+    assert result.exit_code == 0
+    assert kept(file) == []
+    lines = logged(result)
+    assert {line["because"] for line in lines} == {"a test of mine"}
+    assert sorted(line["dead_letter"]["body"] for line in lines) == sorted(
+        body.decode() for body in ALL
+    )
+    assert result.stdout.count("discarded: a test of mine") == len(ALL)
+    assert sentences(result) == [f"{len(ALL)} done."]
+    assert_harmless(result)
+
+
+def test_each_is_logged_once(file: Path) -> None:
+    """However many are discarded at a time, each has one line."""
+    bodies = [f"message {number}".encode() for number in range(60)]
+    keep(file, *bodies)
+
+    result = run(file, "discard", "--all", "--apply", "--because", "a test")
+
+    assert sorted(line["dead_letter"]["body"] for line in logged(result)) == sorted(
+        body.decode() for body in bodies
+    )
+
+
+class SlowStream(io.StringIO):
+    """A stream whose first line takes until the next comes, if that comes in the middle of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixed = threading.Event()
+        self._free = threading.Lock()
+        self._first = True
+
+    def write(self, text: str) -> int:
+        if not text:
+            # click asks in this way whether it takes text or bytes.
+            return super().write(text)
+        if not self._free.acquire(blocking=False):
+            self.mixed.set()
+            return len(text)
+        try:
+            if self._first:
+                self._first = False
+                self.mixed.wait(0.3)
+            return super().write(text)
+        finally:
+            self._free.release()
+
+
+def test_lines_do_not_mix(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several are discarded at a time, and logged one after the other: a long line takes time."""
+    stream = SlowStream()
+    monkeypatch.setattr(sys, "stderr", stream)
+    keep(file, *(f"message {number}".encode() for number in range(20)))
+    arguments = ["discard", "--queue", f"file:{file}", "--all", "--apply", "--because", "a test"]
+
+    with pytest.raises(SystemExit):
+        main(["dead-letters", *arguments])
+
+    assert not stream.mixed.is_set()
+    assert stream.getvalue().count("dead letter discarded") == 20
+
+
+@pytest.mark.parametrize("variable", ["LOG_LEVEL", "POWERTOOLS_LOG_LEVEL"])
+def test_nothing_is_discarded_without_having_been_printed(
+    variable: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell that wants fewer log lines still gets this one."""
+    monkeypatch.setenv(variable, "CRITICAL")
+    keep(file, REJECTED)
+
+    result = run(file, "discard", "--all", "--apply", "--because", "a test")
+
+    assert [line["dead_letter"]["body"] for line in logged(result)] == [REJECTED.decode()]
+
+
+@pytest.mark.parametrize(
+    ("selection", "gone"),
+    [
+        ((REJECTED_ID,), [REJECTED]),
+        (("--reason", "unknown"), [UNKNOWN]),
+        (("--bucket", "[op]*"), [REJECTED, RECORD]),
+        (("--all", "--reason", "conflict"), [CONFLICT]),
+    ],
+    ids=["ID", "reason", "bucket", "all, but"],
+)
+def test_some_letters_can_be_discarded(
+    selection: tuple[str, ...], gone: list[bytes], file: Path
+) -> None:
+    """The others stay where they are."""
+    keep(file, *ALL)
+
+    result = run(file, "discard", "--apply", "--because", "a test", *selection)
+
+    assert result.exit_code == 0
+    assert kept(file) == [body for body in ALL if body not in gone]
+
+
+@pytest.mark.parametrize("apply", [(), ("--apply", "--because", "a test")], ids=["plan", "apply"])
+def test_which_letters_has_to_be_said(apply: tuple[str, ...], file: Path) -> None:
+    """Nobody discards everything by forgetting a word."""
+    before = keep(file, *ALL)
+
+    result = run(file, "discard", *apply)
+
+    assert_failed(result, 2, "--reason", "--bucket", "--all")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "because", [(), ("--because", ""), ("--because", " \t")], ids=["none", "empty", "blank"]
+)
+def test_why_has_to_be_said(because: tuple[str, ...], file: Path) -> None:
+    """Nothing is removed without a reason."""
+    before = keep(file, *ALL)
+
+    result = run(file, "discard", "--all", "--apply", *because)
+
+    assert_failed(result, 2, "--because")
+    assert file.read_bytes() == before
+
+
+def test_a_missing_letter_cannot_be_discarded(file: Path) -> None:
+    """What is there is discarded; what is not makes the command fail."""
+    keep(file, *ALL)
+
+    result = run(file, "discard", REJECTED_ID, "no-such-id", "--apply", "--because", "a test")
+
+    assert result.exit_code == 1
+    assert kept(file) == [*ALL[1:]]
+    assert "no-such-id" in sentences(result)[-1]
+
+
+@pytest.mark.parametrize("apply", [(), ("--apply",)], ids=["plan", "apply"])
+def test_a_letter_that_does_not_meet_the_conditions_is_not_missing(
+    apply: tuple[str, ...], file: Path
+) -> None:
+    """An ID that is there, but has another reason, is not said to be absent."""
+    before = keep(file, REJECTED)
+
+    result = run(file, "redrive", REJECTED_ID, "--reason", "conflict", *apply)
+
+    assert result.exit_code == (1 if apply else 0)
+    assert sentences(result)[0] == "no letter was selected."
+    assert "No letter in the queue" not in result.stderr
+    assert file.read_bytes() == before
+
+
+def test_whose_letters_a_file_holds_has_to_be_told(file: Path) -> None:
+    """Without an account every bucket would be somebody else's."""
+    before = keep(file, REJECTED)
+
+    result = run(file, "redrive", "--local", "--apply")
+
+    assert result.exit_code == 2
+    assert "--account" in sentences(result)[-1]
+    assert file.read_bytes() == before
+
+
+def test_the_commands_of_a_story_name_the_queue(file: Path) -> None:
+    """Whoever named the queue as an option can paste them as they are."""
+    keep(file, REJECTED)
+
+    result = run(file, "show", REJECTED_ID)
+
+    assert f"redrive {REJECTED_ID} --queue file:{file} --apply" in result.stdout
+
+
+# Being stopped.
+
+
+def interrupted(path: Path) -> threading.Thread:
+    """A queue that brings one letter, then the operator's Ctrl-C, then another letter."""
+    os.mkfifo(path)
+
+    def bring() -> None:
+        with path.open("wb", buffering=0) as queue:
+            queue.write(REJECTED + b"\n")
+            os.kill(os.getpid(), signal.SIGINT)
+            queue.write(CONFLICT + b"\n" + RULE + b"\n")
+
+    thread = threading.Thread(target=bring)
+    thread.start()
+    return thread
+
+
+def test_a_list_that_is_stopped_says_so(file: Path) -> None:
+    """What was read is shown, and told as not all of it."""
+    bringing = interrupted(file)
+
+    result = run(file, "list", "--output", "json")
+    bringing.join()
+
+    assert result.exit_code == 1
+    assert "orders" in {one["bucket"] for one in objects(result.stdout)}
+    assert "returns" not in {one["bucket"] for one in objects(result.stdout)}
+    assert sentences(result)[-1] == "this is not all of it."
+
+
+def test_a_redrive_that_is_stopped_says_so(file: Path) -> None:
+    """What was done is counted, and the rest is where it was; nothing is said to be missing."""
+    bringing = interrupted(file)
+
+    names = ("event-orders", "event-returns", "event-invoices")
+    result = run(file, "redrive", *names, "--local", "--account", ACCOUNT)
+    bringing.join()
+
+    assert result.exit_code == 1
+    assert "returns" not in result.stdout
+    assert re.fullmatch(
+        "stopped: (1 planned|nothing was done); the rest is still in the queue.",
+        sentences(result)[1],
+    )
+    assert "No letter in the queue" not in result.stderr
+
+
+# Misuse, and what is not there.
+
+
+def without_a_queue(command: str, *arguments: str, **environment: str | None) -> Result:
+    return CliRunner().invoke(main, ["dead-letters", command, *arguments], env=environment)
+
+
+COMMANDS = {
+    "list": (),
+    "show": (REJECTED_ID,),
+    "redrive": (),
+    "discard": ("--all", "--apply", "--because", "a test"),
+}
+each_command = pytest.mark.parametrize(("command", "arguments"), COMMANDS.items(), ids=COMMANDS)
+
+
+@each_command
+def test_a_queue_has_to_be_named(command: str, arguments: tuple[str, ...]) -> None:
+    """The sentence says both ways to do it."""
+    result = without_a_queue(command, *arguments)
+
+    assert_failed(result, 2, "--queue", "GUARD_DEAD_LETTER_QUEUE")
+
+
+@each_command
+@pytest.mark.parametrize("queue", ["dead-letters", "file:", f"{QUEUE_ARN}/x", ESCAPES], ids=ascii)
+def test_a_queue_has_a_form(command: str, arguments: tuple[str, ...], queue: str) -> None:
+    """The sentence says what was given, and what is allowed."""
+    result = without_a_queue(command, *arguments, "--queue", queue)
+
+    assert_failed(result, 2, "acs:mns:<region>:<account id>:/queues/<name>", "file:<path>")
+
+
+def test_the_option_comes_before_the_variable(file: Path) -> None:
+    """What is said on the command line counts; the variable is enough, too."""
+    keep(file, REJECTED)
+
+    by_option = run(file, "list", GUARD_DEAD_LETTER_QUEUE="file:/nowhere")
+    by_variable = without_a_queue("list", GUARD_DEAD_LETTER_QUEUE=f"file:{file}")
+
+    assert by_option.exit_code == by_variable.exit_code == 0
+    assert "orders" in by_option.stdout
+    assert "orders" in by_variable.stdout
+
+
+@pytest.mark.parametrize("name", ["ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"])
+@each_command
+def test_missing_credentials_are_misuse(
+    command: str, arguments: tuple[str, ...], name: str
+) -> None:
+    """Without a key nothing is asked of the queue; the last sentence names the variables."""
+    result = without_a_queue(command, *arguments, "--queue", QUEUE_ARN, **{name: None})
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "ALIBABA_CLOUD_ACCESS_KEY_ID" in sentences(result)[-1]
+    assert "ALIBABA_CLOUD_ACCESS_KEY_SECRET" in sentences(result)[-1]
+    assert_harmless(result)
+
+
+@each_command
+def test_a_queue_that_nobody_answers_for_is_a_failure(
+    command: str, arguments: tuple[str, ...]
+) -> None:
+    """A wrong region looks like this: the last sentence says what to check."""
+    result = without_a_queue(command, *arguments, "--queue", QUEUE_ARN)
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "gave no answer" in sentences(result)[-1]
+    assert f"check the region {REGION}" in sentences(result)[-1]
+    assert_harmless(result)
+
+
+@each_command
+def test_a_file_that_is_not_there_is_told(
+    command: str, arguments: tuple[str, ...], file: Path
+) -> None:
+    """The last sentence names the file and what is wrong with it; it is not made."""
+    result = run(file, command, *arguments)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert str(file) in sentences(result)[-1]
+    assert "No such file" in sentences(result)[-1]
+    assert not file.exists()
+    assert_harmless(result)
+
+
+def test_a_file_that_cannot_be_changed_keeps_its_letters(file: Path, tmp_path: Path) -> None:
+    """A folder is no file, and says so."""
+    result = run(tmp_path, "list")
+
+    assert_failed(result, 2, str(tmp_path), "Is a directory")
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("GUARD_FUNCTION", "my function"),
+        ("GUARD_MODE", "dry-run"),
+        ("GUARD_FC_ENDPOINT", "ftp://x"),
+    ],
+)
+def test_a_bad_setting_is_misuse(option: str, value: str, file: Path) -> None:
+    """The sentence names the variable and its value, and nothing is read."""
+    before = keep(file, *ALL)
+
+    result = run(file, "redrive", "--apply", **{option: value})
+
+    assert_failed(result, 2, option, value)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("redrive", "--max-redrives", "0"),
+        ("redrive", "--max-redrives", "many"),
+        ("list", "--by", "colour"),
+        ("list", "--output", "yaml"),
+        ("list", "an-id"),
+        ("show",),
+        ("show", "one-id", "another-id"),
+        ("discard", "--because"),
+        ("redirve",),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_understood_is_misuse(arguments: tuple[str, ...], file: Path) -> None:
+    """Nothing is done on a guess."""
+    before = keep(file, *ALL)
+
+    result = run(file, *arguments)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert file.read_bytes() == before
+
+
+OPTIONS = {
+    "list": ["--queue", "--reason", "--bucket", "--output", "--by", "--peek"],
+    "show": ["ID", "--queue", "--output"],
+    "redrive": [
+        "[ID]...",
+        "--queue",
+        "--reason",
+        "--bucket",
+        "--output",
+        "--apply",
+        "--function",
+        "--max-redrives",
+        "--local",
+    ],
+    "discard": [
+        "[ID]...",
+        "--queue",
+        "--reason",
+        "--bucket",
+        "--output",
+        "--apply",
+        "--all",
+        "--because",
+    ],
+}
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+@pytest.mark.parametrize(("command", "options"), OPTIONS.items(), ids=OPTIONS)
+def test_every_command_explains_itself(command: str, options: list[str], word: str) -> None:
+    """Each option is named, and asking is no failure."""
+    result = without_a_queue(command, word)
+
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert [option for option in options if option not in result.stdout] == []
+
+
+def test_the_commands_are_named() -> None:
+    """Who knows only `dead-letters` finds the rest."""
+    result = CliRunner().invoke(main, ["dead-letters", "--help"])
+
+    assert result.exit_code == 0
+    assert [name for name in OPTIONS if f"\n  {name} " not in result.stdout] == []
+
+
+# What comes from outside.
+
+HOSTILE = {
+    "escapes": ESCAPES.encode(),
+    "no text": b"\xff\xfe\x9b1m",
+    "escapes in a letter": dead_letter_of(
+        creation_of(ARN, event_id=ESCAPES),
+        arn=ESCAPES,
+        detail=ESCAPES,
+        code=ESCAPES,
+        message=ESCAPES,
+        ec=ESCAPES,
+        function=ESCAPES,
+    ),
+    "escapes in an event": json.dumps(
+        creation_of(ARN, event_id=ESCAPES, note=ESCAPES), ensure_ascii=False
+    ).encode(),
+    "escapes in a record": destination_record_of(
+        creation_of(ARN), functionArn=ESCAPES, condition=ESCAPES, requestId=ESCAPES
+    ),
+    "emoji": dead_letter_of(creation_of(ARN), arn="a/:bomb:", code=":cn:", reason="rejected"),
+}
+BAD = {
+    "truncated": REJECTED[:-20],
+    "truncated event": RULE[:-3],
+    "another version": letter("orders", version=2),
+    "an extra field": letter("orders", colour="red"),
+    "no UUID": letter("orders", id="$(reboot)"),
+    "plain text": b"hello",
+    "a number": b"5",
+    "base64 of nothing known": b"aGVsbG8=",
+    "empty object": b"{}",
+    "empty array": b"[]",
+    "deep": b"[" * 10_000,
+}
+READING = [
+    ("list",),
+    ("list", "--output", "json"),
+    ("list", "--by", "bucket"),
+    ("list", "--by", "code", "--output", "json"),
+    ("redrive",),
+    ("redrive", "--output", "json"),
+    ("redrive", "--local"),
+    ("discard", "--all"),
+    ("discard", "--all", "--output", "json"),
+]
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_messages_break_nothing(arguments: tuple[str, ...], file: Path) -> None:
+    """Whatever they hold, only what is printable is shown of them, and they stay as they are."""
+    before = keep(file, *HOSTILE.values(), *BAD.values())
+
+    result = run(file, *arguments)
+
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) > 1
+    assert_harmless(result)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("body", (HOSTILE | BAD).values(), ids=HOSTILE | BAD)
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_any_message_can_be_shown(body: bytes, output: str, file: Path) -> None:
+    """Whatever it holds, it has a story, of which only what is printable is shown."""
+    before = keep(file, body)
+
+    result = run(file, "show", "0", "--output", output)
+
+    assert result.exit_code == 0
+    assert result.stdout
+    assert_harmless(result)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("body", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("local", [(), ("--local", "--account", ACCOUNT)], ids=["send", "local"])
+def test_a_message_that_is_none_of_ours_is_left_alone(
+    body: bytes, local: tuple[str, ...], file: Path
+) -> None:
+    """A redrive says so, sends nothing, and does not count it as done."""
+    before = keep(file, body)
+
+    result = run(file, "redrive", "--apply", "--output", "json", *local)
+
+    assert result.exit_code == 1
+    (told,) = objects(result.stdout)
+    assert told["state"] == "left"
+    assert told["result"].startswith("there is no event in it: ")
+    assert file.read_bytes() == before

@@ -1,0 +1,1235 @@
+"""What waits in the dead-letter queue, read as one, and what is sent when it goes its way again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from hashlib import sha256
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from encryption_guard.dead_letters import DeadLetter, DeadLetters
+from encryption_guard.errors import InvalidEvent, Refused
+from encryption_guard.letters import (
+    Letter,
+    Opened,
+    counted,
+    decoded,
+    fingerprint,
+    instant,
+    open_letter,
+    redriven,
+)
+from encryption_guard.payloads import LARGEST_EVENT, Delivery, open_payload
+from tests.unit.fakes import (
+    ACCOUNT,
+    ARN,
+    REGION,
+    START,
+    FakeTime,
+    LetterBox,
+    LogLines,
+    creation_of,
+)
+from tests.unit.opened import CREATION, Json, only, to_bytes
+
+# 128 KB, as the platform counts them.
+LARGEST_PAYLOAD = 131_072
+LONGEST_TEXT = 1000
+
+FUNCTION = f"acs:fc:{REGION}:{ACCOUNT}:functions/encrypt-on-create"
+EVENT = to_bytes(creation_of(ARN))
+# The same event, its JSON too large for a letter as text (quotes are escaped), and at all.
+QUOTES = json.dumps(creation_of(ARN, note=[""] * 10_000), separators=(",", ":")).encode()
+LARGE = to_bytes(creation_of(ARN, note="x" * 60_000))
+NOISE = random.Random(1).randbytes(LARGEST_PAYLOAD)
+BOMB = b64encode(gzip.compress(b" " * (LARGEST_EVENT + 1))).decode()
+
+
+def own_letter(raw: bytes = EVENT, *, redrives: int = 0) -> bytes:
+    """The dead letter that the guard writes when OSS Tables refuses."""
+    refused = Refused(
+        "OSS Tables answered 403.",
+        reason="rejected",
+        status=403,
+        code="ForbiddenException",
+        message="No.",
+        ec="0002-00000040",
+        oss_request_id="OSS-1",
+        attempts=3,
+    )
+    box = LetterBox()
+    letters = DeadLetters(
+        put=box.put,
+        log_error=LogLines().error,
+        function=FUNCTION,
+        function_request_id="request-1",
+        now=FakeTime().now,
+    )
+    delivery = Delivery(raw, redrives, "acs.oss", "event-1", InvalidEvent("No."))
+    letters.write(refused, delivery=delivery, arn=str(ARN))
+    (letter,) = box.letters
+    return letter
+
+
+def own_with(**fields: Any) -> bytes:
+    """A dead letter in which somebody has changed these fields."""
+    return to_bytes(json.loads(own_letter()) | fields)
+
+
+def fc_record(payload: object = EVENT.decode(), **fields: Any) -> bytes:
+    """What FC sends to a destination, as the vendor documents it."""
+    record = {
+        "timestamp": 1660120276975,
+        "requestContext": {
+            "requestId": "request-2",
+            "functionArn": FUNCTION,
+            "condition": "UnhandledInvocationError",
+            "approximateInvokeCount": 4,
+        },
+        "requestPayload": payload,
+        "responseContext": {"statusCode": 200, "functionError": "UnhandledInvocationError"},
+        "responsePayload": json.dumps(
+            {"errorMessage": "No answer.", "errorType": "Unavailable", "stackTrace": []}
+        ),
+    }
+    return to_bytes(record | fields)
+
+
+def without(body: bytes, key: str) -> bytes:
+    """A message that lacks a key."""
+    return to_bytes({name: value for name, value in json.loads(body).items() if name != key})
+
+
+def letter_of(body: bytes) -> Letter:
+    return open_letter(body).letter
+
+
+def events_in(opened: Opened) -> list[tuple[bytes, int]]:
+    return [(delivery.raw, delivery.redrives) for delivery in opened.deliveries]
+
+
+def delivery_of(raw: bytes, *, redrives: int = 0) -> Delivery:
+    """An event of which only the bytes matter."""
+    return Delivery(raw, redrives, None, None, InvalidEvent("No."))
+
+
+def assert_bounded(letter: Letter) -> None:
+    """Two texts may be long sentences, all others are at most 200 characters of escaped ASCII."""
+    texts = {key: value for key, value in asdict(letter).items() if isinstance(value, str)}
+    sentences = [texts.pop("detail"), texts.pop("function", "")]
+    assert all(len(sentence) <= LONGEST_TEXT for sentence in sentences)
+    assert all(len(json.dumps(text)) <= 202 for text in texts.values())
+
+
+# A message's body.
+
+
+@given(st.binary())
+def test_base64_is_decoded(body: bytes) -> None:
+    """What the vendor's client has put into the queue comes out as it was."""
+    assert decoded(b64encode(body).decode()) == body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"a": "ü"}', id="an object"),
+        pytest.param(' \r\n\t[{"a": 1}]', id="an array after white space"),
+        pytest.param('{"a": 1', id="an object, cut short"),
+        pytest.param("no base64!", id="text"),
+        pytest.param("größe", id="text beyond ASCII"),
+        pytest.param("YWJj\nYWJj", id="base64 on two lines"),
+        pytest.param("YWJ", id="base64, cut short"),
+        pytest.param("", id="nothing"),
+    ],
+)
+def test_what_is_no_base64_stays_as_it_is(body: str) -> None:
+    """A body that its sender has not encoded is read as it stands."""
+    assert decoded(body) == body.encode()
+
+
+@given(st.text(st.characters(codec=None, categories=None)) | st.text("aA0+/=-_\n {[\ud800"))
+@example("\ud800")
+@example("====")
+@example("A===")
+def test_no_body_raises(body: str) -> None:
+    """Halves of characters and of base64 are bytes all the same, and bytes can be opened."""
+    opened = open_letter(decoded(body))
+
+    assert_bounded(opened.letter)
+
+
+# A dead letter of ours.
+
+
+@pytest.mark.parametrize(
+    ("raw", "encoding"),
+    [
+        pytest.param(EVENT, "utf-8", id="utf-8"),
+        pytest.param(QUOTES, "base64", id="base64"),
+        pytest.param(LARGE, "gzip+base64", id="gzip+base64"),
+    ],
+)
+def test_a_dead_letter_tells_all_that_is_in_it(raw: bytes, encoding: str) -> None:
+    """Every field is carried, and the event comes out byte for byte, however it is encoded."""
+    body = own_letter(raw, redrives=2)
+
+    opened = open_letter(body)
+
+    assert json.loads(body)["event_encoding"] == encoding
+    assert opened.letter == Letter(
+        id=str(uuid5(NAMESPACE_URL, "acs.oss/event-1/rejected")),
+        kind="dead_letter",
+        reason="rejected",
+        detail="OSS Tables answered 403.",
+        arn=str(ARN),
+        event_id="event-1",
+        events=1,
+        status=403,
+        code="ForbiddenException",
+        message="No.",
+        ec="0002-00000040",
+        oss_request_id="OSS-1",
+        function=FUNCTION,
+        function_request_id="request-1",
+        attempts=3,
+        redrives=2,
+        at=START,
+    )
+    assert opened.letter.bucket == "my-table-bucket"
+    assert opened.deliveries == (replace(only(raw), redrives=2),)
+
+
+def test_what_a_dead_letter_does_not_know_is_none() -> None:
+    """The nulls of a letter about an unreadable event stay what they are."""
+    nulls = dict.fromkeys(
+        ["event_id", "arn", "status", "code", "message", "ec", "oss_request_id"], None
+    )
+
+    letter = letter_of(own_with(reason="invalid_event", event="garbage", **nulls))
+
+    assert {key for key, value in asdict(letter).items() if value is None} == set(nulls)
+    assert (letter.kind, letter.reason, letter.bucket) == ("dead_letter", "invalid_event", None)
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe\x00", b"\x00", b"17", b"{", b"\xed\xa0\x80"], ids=ascii)
+def test_a_dead_letters_event_need_not_be_one(raw: bytes) -> None:
+    """Whatever could not be read is there to be sent again."""
+    opened = open_letter(own_letter(raw))
+
+    assert (opened.letter.kind, opened.letter.events) == ("dead_letter", 1)
+    assert events_in(opened) == [(raw, 0)]
+
+
+def test_an_array_in_a_dead_letter_is_several_events() -> None:
+    """Each event of an array counts."""
+    opened = open_letter(own_with(event=f"[{EVENT.decode()}, {{}}]", redrives=3))
+
+    assert opened.letter.events == 2
+    assert events_in(opened) == [(EVENT, 3), (b"{}", 3)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"event": ""}, id="no event"),
+        pytest.param({"event": "!", "event_encoding": "base64"}, id="broken base64"),
+        pytest.param({"event": "YWJj", "event_encoding": "gzip+base64"}, id="not gzip"),
+        pytest.param({"event": BOMB, "event_encoding": "gzip+base64"}, id="gzip bomb"),
+        pytest.param(
+            {"event": b64encode(gzip.compress(b"")).decode(), "event_encoding": "gzip+base64"},
+            id="nothing, compressed",
+        ),
+    ],
+)
+def test_a_dead_letter_may_hold_nothing_to_send(fields: Json) -> None:
+    """It still tells what happened, and there is no event that could be sent again."""
+    opened = open_letter(own_with(**fields))
+
+    assert (opened.letter.kind, opened.letter.status) == ("dead_letter", 403)
+    assert (opened.letter.events, opened.deliveries) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("at", "instant_told"),
+    [
+        ("2026-11-22T12:00:00.000Z", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
+        ("2026-11-22T20:00:00+08:00", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
+        ("2026-11-22T12:00:00", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_a_dead_letter_tells_its_time(at: str, instant_told: datetime | None) -> None:
+    """A time that cannot be read costs the time, not the letter."""
+    letter = letter_of(own_with(at=at))
+
+    assert (letter.kind, letter.at) == ("dead_letter", instant_told)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        pytest.param(1660120276975, "2022-08-10T08:31:16.975000+00:00", id="milliseconds"),
+        pytest.param(0, "1970-01-01T00:00:00+00:00", id="zero"),
+        pytest.param(10**30, None, id="beyond all years"),
+        pytest.param(10**400, None, id="beyond all floats"),
+        pytest.param(True, None, id="a boolean"),
+        pytest.param(1.5, None, id="a float"),
+        pytest.param(None, None, id="null"),
+        pytest.param([], None, id="a list"),
+    ],
+)
+def test_an_instant_is_a_text_or_milliseconds(value: object, told: str | None) -> None:
+    """Anything else is no time."""
+    at = instant(value)
+
+    assert (at and at.isoformat()) == told
+
+
+# A record of FC's failure destination.
+
+
+def test_a_destination_record_tells_why_the_function_failed() -> None:
+    """Type and message of the error, the function, its tries, and what the event names."""
+    opened = open_letter(fc_record())
+
+    assert opened.letter == Letter(
+        id=str(uuid5(NAMESPACE_URL, "acs.oss/event-1/not_delivered")),
+        kind="destination_record",
+        reason="function_failed",
+        detail="The function gave up after 4 tries: No answer.",
+        arn=str(ARN),
+        event_id="event-1",
+        events=1,
+        code="Unavailable",
+        message="No answer.",
+        function=FUNCTION,
+        function_request_id="request-2",
+        attempts=4,
+        at=datetime(2022, 8, 10, 8, 31, 16, 975000, tzinfo=timezone.utc),
+    )
+    assert opened.deliveries == (only(EVENT),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        pytest.param(
+            {"responsePayload": ""},
+            {"code": "UnhandledInvocationError", "message": None},
+            id="no answer: the condition",
+        ),
+        pytest.param(
+            {"responsePayload": "Killed"}, {"code": "UnhandledInvocationError"}, id="answer: text"
+        ),
+        pytest.param({"responsePayload": None}, {"message": None}, id="answer: null"),
+        pytest.param({"responsePayload": ["a"]}, {"message": None}, id="answer: a list"),
+        pytest.param(
+            {"responsePayload": {"errorType": "KeyError", "errorMessage": "'a'"}},
+            {"code": "KeyError", "message": "'a'"},
+            id="answer: an object",
+        ),
+        pytest.param(
+            {"responsePayload": '{"errorType": ["a"], "errorMessage": null}'},
+            {"code": "UnhandledInvocationError", "message": None},
+            id="answer: other types in it",
+        ),
+        pytest.param(
+            {"requestContext": {}, "responsePayload": ""},
+            {"code": None, "message": None, "function": None, "attempts": 0},
+            id="empty context",
+        ),
+        pytest.param(
+            {"requestContext": None},
+            {"code": "Unavailable", "function": None, "function_request_id": None},
+            id="context: null",
+        ),
+        pytest.param({"requestContext": 17}, {"function": None, "attempts": 0}, id="context: 17"),
+        pytest.param({"requestContext": ["a"]}, {"function": None}, id="context: a list"),
+        pytest.param(
+            {"requestContext": '{"functionArn": "f", "approximateInvokeCount": "2"}'},
+            {"function": "f", "attempts": 2},
+            id="context: JSON text",
+        ),
+        pytest.param(
+            {"requestContext": {"functionArn": 17, "requestId": {}, "condition": False}},
+            {"function": "17", "function_request_id": None, "code": "Unavailable"},
+            id="context: other types in it",
+        ),
+        *(
+            pytest.param(
+                {"requestContext": {"approximateInvokeCount": tries}},
+                {"attempts": 0, "function": None},
+                id=f"tries: {str(tries)[:20]}",
+            )
+            for tries in (-1, 1.5, True, "many", None, 10**12, 10**400)
+        ),
+        *(
+            pytest.param({"timestamp": timestamp}, {"at": None}, id=f"time: {str(timestamp)[:20]}")
+            for timestamp in [None, True, 1.5, 10**30, "1660120276975", ["a"]]
+        ),
+        pytest.param({"timestamp": "2026-01-02T03:04:05Z"}, {"at": START}, id="time: ISO text"),
+    ],
+)
+def test_a_destination_record_may_lack_or_garble_anything(fields: Json, told: Json) -> None:
+    """What is not there, or of another type, is not known; the event and the rest still are."""
+    opened = open_letter(fc_record(**fields))
+
+    letter = asdict(opened.letter)
+    assert {key: letter[key] for key in told} == told
+    assert (letter["kind"], letter["reason"]) == ("destination_record", "function_failed")
+    assert (letter["arn"], events_in(opened)) == (str(ARN), [(EVENT, 0)])
+
+
+@pytest.mark.parametrize("key", ["timestamp", "responseContext", "responsePayload"])
+def test_a_destination_record_is_known_without(key: str) -> None:
+    """What is not needed to know the record for one may be absent."""
+    opened = open_letter(without(fc_record(), key))
+
+    assert opened.letter.kind == "destination_record"
+    assert events_in(opened) == [(EVENT, 0)]
+
+
+def test_a_destination_records_keys_count_in_any_casing() -> None:
+    """Casing is the platform's business."""
+    record = {key.upper(): value for key, value in json.loads(fc_record()).items()}
+
+    opened = open_letter(to_bytes(record))
+
+    assert opened == open_letter(fc_record())
+
+
+@pytest.mark.parametrize(
+    ("payload", "events", "redrives"),
+    [
+        pytest.param(own_letter(redrives=2).decode(), [(EVENT, 2)], 2, id="a dead letter"),
+        pytest.param(fc_record().decode(), [(EVENT, 0)], 0, id="another record"),
+        pytest.param(
+            f"[{own_letter(redrives=1).decode()}, {own_letter(redrives=3).decode()}]",
+            [(EVENT, 1), (EVENT, 3)],
+            3,
+            id="dead letters",
+        ),
+        pytest.param(
+            f"[17, {EVENT.decode()}]", [(b"17", 0), (EVENT, 0)], 0, id="an array, half of it events"
+        ),
+        pytest.param('{"id": "event', [(b'{"id": "event', 0)], 0, id="JSON, cut short"),
+        pytest.param("garbage", [(b"garbage", 0)], 0, id="no JSON"),
+        pytest.param("", [], 0, id="nothing"),
+        pytest.param(None, [], 0, id="null"),
+        pytest.param(json.loads(EVENT), [], 0, id="an object"),
+        pytest.param([EVENT.decode()], [], 0, id="a list"),
+        pytest.param(17, [], 0, id="a number"),
+    ],
+)
+def test_a_destination_record_holds_what_the_function_was_given(
+    payload: object, events: list[tuple[bytes, int]], redrives: int
+) -> None:
+    """Wrappings come off with their count; what is no text holds nothing to send again."""
+    opened = open_letter(fc_record(payload))
+
+    assert opened.letter.kind == "destination_record"
+    assert events_in(opened) == events
+    assert (opened.letter.events, opened.letter.redrives) == (len(events), redrives)
+
+
+# A CloudEvent that was not delivered.
+
+
+def test_a_cloud_event_tells_what_it_is_about() -> None:
+    """Nobody has failed yet: the event names its bucket, and that is all there is to know."""
+    opened = open_letter(EVENT)
+
+    assert opened.letter == Letter(
+        id=str(uuid5(NAMESPACE_URL, "acs.oss/event-1/not_delivered")),
+        kind="cloud_event",
+        reason="not_delivered",
+        detail="An event that did not come as far as the function.",
+        arn=str(ARN),
+        event_id="event-1",
+        events=1,
+    )
+    assert opened.deliveries == (only(EVENT),)
+
+
+BARE = {"id": "event-1", "source": "acs.oss", "data": CREATION | {"resourceName": ARN.name}}
+
+
+@pytest.mark.parametrize("body", [to_bytes(BARE), fc_record(json.dumps(BARE))], ids=["raw", "FC"])
+@pytest.mark.parametrize(
+    ("home", "arn"),
+    [
+        ({"region": REGION, "account_id": ACCOUNT}, str(ARN)),
+        ({"region": REGION}, None),
+        ({"account_id": ACCOUNT}, None),
+        ({}, None),
+    ],
+    ids=["both", "no account", "no region", "neither"],
+)
+def test_a_bare_name_is_completed(body: bytes, home: dict[str, str], arn: str | None) -> None:
+    """Where the event does not tell region and account, the queue's own do."""
+    letter = open_letter(body, **home).letter
+
+    assert letter.arn == arn
+
+
+def test_an_event_knows_better_than_the_queue() -> None:
+    """What the event itself tells of region and account is not overruled."""
+    letter = open_letter(EVENT, region="cn-beijing", account_id="6543210987654321").letter
+
+    assert letter.arn == str(ARN)
+
+
+def test_a_bare_record_is_an_event() -> None:
+    """A record of the audit trail needs no CloudEvent around it."""
+    record = {**CREATION, "eventId": "event-1", "responseElements": {"arn": str(ARN)}}
+
+    opened = open_letter(to_bytes(record))
+
+    assert (opened.letter.kind, opened.letter.arn) == ("cloud_event", str(ARN))
+    assert (opened.letter.event_id, opened.letter.events) == ("event-1", 1)
+
+
+def test_a_cloud_event_need_not_be_readable() -> None:
+    """Source and id make a CloudEvent, whatever its data are."""
+    opened = open_letter(to_bytes({"id": "event-1", "source": "acs.oss", "data": 17}))
+
+    assert (opened.letter.kind, opened.letter.arn) == ("cloud_event", None)
+    assert opened.letter.events == 1
+
+
+@pytest.mark.parametrize("missing", ["id", "source"])
+def test_data_alone_make_no_cloud_event(missing: str) -> None:
+    """Without id or source, what cannot be read as an event is none."""
+    event = {"id": "event-1", "source": "acs.oss", "data": 17}
+
+    letter = letter_of(without(to_bytes(event), missing))
+
+    assert letter.kind == "unknown"
+
+
+def test_an_array_of_cloud_events_is_one_letter() -> None:
+    """It is about the first bucket named, and was redriven as often as its most redriven event."""
+    nameless = to_bytes({"id": "event-0", "source": "acs.oss", "data": CREATION})
+    again = counted(EVENT, 3) or b""
+
+    opened = open_letter(b"[" + nameless + b", " + again + b"]")
+
+    assert (opened.letter.kind, opened.letter.events) == ("cloud_event", 2)
+    assert (opened.letter.arn, opened.letter.event_id) == (str(ARN), "event-0")
+    assert opened.letter.redrives == 3
+    assert events_in(opened) == [(nameless, 0), (again, 3)]
+
+
+# Anything else.
+
+UNKNOWN = {
+    "nothing": b"",
+    "not JSON": b"CreateTableBucket",
+    "not UTF-8": b"\xff\xfe",
+    "JSON, cut short": EVENT[:-1],
+    "a letter, cut short": own_letter()[:-1],
+    "a record, cut short": fc_record()[:-1],
+    "a number": b"17",
+    "null": b"null",
+    "a text": b'"CreateTableBucket"',
+    "an empty array": b"[]",
+    "an array of numbers": b"[1, 2]",
+    "an array, one of it an event": b"[" + EVENT + b", 17]",
+    "an empty object": b"{}",
+    "an object of something else": b'{"Message": "hello", "Subject": "greeting"}',
+    "half a character": b'{"id": "\\ud800", "source": "acs.oss"}',
+    "version 2": own_with(version=2),
+    "version 1 as text": own_with(version="1"),
+    "version true": own_with(version=True),
+    "version null": own_with(version=None),
+    "version without end": own_with(version=10**4000),
+    "a field too many": own_with(colour="red"),
+    "a reason too many": own_with(reason="boredom"),
+    "an id that is no UUID": own_with(id="event-1"),
+    "an id in capitals": own_with(id="0F1C9D4E-7A55-5F0E-8C0C-6C1F6F0D9C11"),
+    "an id with more behind it": own_with(id="0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11\n"),
+    "an unknown encoding": own_with(event_encoding="rot13"),
+    "an event that is no text": own_with(event={"a": 1}),
+    "a status that is no number": own_with(status="forbidden"),
+    "a negative count": own_with(redrives=-1),
+    "no keys but three": b'{"version": 1, "event": "x", "event_encoding": "utf-8"}',
+}
+
+
+@pytest.mark.parametrize("body", UNKNOWN.values(), ids=UNKNOWN)
+def test_what_is_not_known_is_left_alone(body: bytes) -> None:
+    """It has an id to be named by and a sentence that says why, and nothing of it is sent."""
+    opened = open_letter(body)
+
+    letter = opened.letter
+    assert (letter.kind, letter.reason, letter.events) == ("unknown", "unknown", 0)
+    assert opened.deliveries == ()
+    assert letter.detail.endswith(".")
+    assert letter.detail.isprintable()
+    assert len(letter.detail) <= 400
+
+
+@pytest.mark.parametrize("key", sorted(json.loads(own_letter()).keys()))
+def test_a_letter_that_lacks_a_field_is_not_quite_one(key: str) -> None:
+    """Our own documents have every key, whether there is something to tell or not."""
+    opened = open_letter(without(own_letter(), key))
+
+    assert (opened.letter.kind, opened.deliveries) == ("unknown", ())
+
+
+def test_a_missing_field_is_named() -> None:
+    """The sentence says which one."""
+    letter = letter_of(without(own_letter(), "attempts"))
+
+    assert letter.detail == 'Not quite a dead letter: "attempts": Field required.'
+
+
+def test_a_field_too_many_is_named() -> None:
+    """The sentence names it, escaped and cut."""
+    letter = letter_of(own_with(**{"\x1b" + "x" * 1000: 1}))
+
+    assert letter.detail.startswith('Not quite a dead letter: "\\u001bxxx')
+    assert len(letter.detail) < 300
+
+
+def test_a_later_version_is_named() -> None:
+    """Whoever reads the sentence knows which program to use."""
+    letter = letter_of(own_with(version=2))
+
+    assert letter.detail == (
+        'A dead letter of version "2"; this program reads version 1: use the encryption-guard that'
+        " wrote it."
+    )
+
+
+def test_an_array_that_is_not_all_events_tells_what_is_wrong() -> None:
+    """The sentence is about the item that is no event, wherever it stands."""
+    letters = [letter_of(b"[" + one + b"]") for one in (b"17," + EVENT, EVENT + b",17")]
+
+    assert all("not a JSON object" in letter.detail for letter in letters)
+
+
+# Letters may be forged.
+
+TEXTS = sorted(key for key, value in json.loads(own_letter()).items() if isinstance(value, str))
+HOSTILE = {
+    "60 KB": "x" * 60_000,
+    "60 KB of quotes": '"' * 60_000,
+    "60 KB of Chinese": "\u4e2d" * 20_000,
+    "control characters": "\x00\x1b[2J\r\n\x7f\u202e",
+}
+
+
+@pytest.mark.parametrize("key", TEXTS)
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_letters_texts_are_bounded(key: str, text: str) -> None:
+    """Whatever stands in a field, no text that is told of the letter is longer than it may be."""
+    assert_bounded(letter_of(own_with(**{key: text})))
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_destination_records_texts_are_bounded(text: str) -> None:
+    """The same holds for what FC is made to say."""
+    context = dict.fromkeys(
+        ["requestId", "functionArn", "condition", "approximateInvokeCount"], text
+    )
+    answer = json.dumps({"errorMessage": text, "errorType": text})
+    event = json.dumps({"id": text, "source": text, "subject": text, "data": {"eventName": text}})
+
+    letter = letter_of(
+        fc_record(event, requestContext=context, responsePayload=answer, timestamp=text)
+    )
+
+    assert letter.kind == "destination_record"
+    assert_bounded(letter)
+
+
+def test_a_long_text_shows_that_it_was_cut() -> None:
+    """What is left of a long code ends in dots."""
+    letter = letter_of(own_with(code="x" * 300))
+
+    assert letter.code
+    assert letter.code.endswith("...")
+
+
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"[" * DEEP, id="arrays"),
+        pytest.param(b'{"a":' * DEEP, id="objects"),
+        pytest.param(b"[" * 150 + b"]" * 150, id="arrays that are closed"),
+        pytest.param(b"9" * 5000, id="a long number"),
+        pytest.param(b'{"version": ' + b"9" * 5000 + own_letter()[13:], id="a long version"),
+        pytest.param(own_with(event="[" * DEEP), id="arrays in a letter"),
+        pytest.param(own_with(event='{"event": ' * DEEP), id="objects in a letter"),
+        pytest.param(fc_record("[" * DEEP), id="arrays in a record"),
+        pytest.param(
+            fc_record(requestContext="[" * DEEP, responsePayload='{"a":' * DEEP),
+            id="a deep context",
+        ),
+        pytest.param(
+            b'{"id": "1", "source": "s", "data": ' + b"[" * 150 + b"]" * 150 + b"}", id="deep data"
+        ),
+        pytest.param(b'{"id": "\xed\xa0\x80"}', id="half a character as bytes"),
+        pytest.param(own_letter().replace(b"No.", b"\\udc00"), id="half a character, escaped"),
+        pytest.param(own_letter().replace(b"No.", b"\\u0000"), id="NUL, escaped"),
+    ],
+)
+def test_nothing_that_is_made_to_break_does(body: bytes) -> None:
+    """Deep nesting, long numbers and broken characters are no exceptions."""
+    assert_bounded(letter_of(body))
+
+
+@given(st.binary())
+def test_no_bytes_raise(body: bytes) -> None:
+    """Any bytes are some letter."""
+    opened = open_letter(body)
+
+    assert opened.letter.events == len(opened.deliveries)
+    assert_bounded(opened.letter)
+
+
+REAL = [
+    own_letter(),
+    own_letter(QUOTES[:400]),
+    own_letter(LARGE),
+    fc_record(),
+    fc_record(own_letter().decode()),
+    EVENT,
+    b"[" + EVENT + b"," + EVENT + b"]",
+]
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([*HOSTILE.values(), 10**400, 1e400, "[" * 500, '{"a":' * 500, "9" * 5000]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A real message in which some value, deep inside or not, is another, or some bytes are."""
+    body = draw(st.sampled_from(REAL))
+    document = json.loads(body)
+    for _ in range(draw(st.integers(0, 3))):
+        place = document
+        for _ in range(draw(st.integers(0, 2))):
+            inside = place.values() if isinstance(place, dict) else place
+            place = draw(
+                st.sampled_from([v for v in inside if v and isinstance(v, (dict, list))] or [place])
+            )
+        if isinstance(place, dict):
+            place[draw(st.sampled_from(sorted(place)) | st.text())] = draw(json_values)
+        else:
+            place.append(draw(json_values))
+    body = json.dumps(document).encode()
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(body)))
+        body = body[:at] + draw(st.binary(max_size=3)) + body[at + draw(st.integers(0, 3)) :]
+    return body
+
+
+@given(mutated())
+def test_no_forged_letter_raises(body: bytes) -> None:
+    """However a real message was changed, it is some letter, and its texts are bounded."""
+    opened = open_letter(body, region=REGION, account_id=ACCOUNT)
+
+    assert opened.letter.events == len(opened.deliveries)
+    assert_bounded(opened.letter)
+
+
+# What a letter is named by.
+
+
+@given(st.binary() | st.sampled_from(REAL))
+def test_the_same_message_has_the_same_id(body: bytes) -> None:
+    """Whoever lists twice sees the same ids."""
+    assert letter_of(body).id == letter_of(body).id
+
+
+def test_a_dead_letter_keeps_its_id() -> None:
+    """It is the id that the guard's log tells."""
+    body = own_letter()
+
+    assert letter_of(body).id == json.loads(body)["id"]
+    assert letter_of(body).id == DeadLetter.model_validate_json(body).id
+
+
+def test_copies_of_an_event_have_the_same_id() -> None:
+    """Source and event id make it, however the event came into the queue and was laid out."""
+    event = json.loads(EVENT)
+    copies = [
+        EVENT,
+        json.dumps(event, indent=2).encode(),
+        counted(EVENT, 2) or b"",
+        fc_record(),
+        fc_record(timestamp=1, responsePayload=""),
+        to_bytes([event]),
+    ]
+
+    ids = {letter_of(copy).id for copy in copies}
+
+    assert len(ids) == 1
+
+
+def test_other_messages_have_other_ids() -> None:
+    """Another event, another source, other bytes without an event id: another letter."""
+    event = json.loads(EVENT)
+    bodies = [
+        EVENT,
+        to_bytes(event | {"id": "event-2"}),
+        to_bytes(event | {"source": "acs.osstables"}),
+        own_letter(),
+        b"",
+        b"17",
+        b"18",
+        fc_record("garbage"),
+        fc_record("other garbage"),
+    ]
+
+    ids = {letter_of(body).id for body in bodies}
+
+    assert len(ids) == len(bodies)
+
+
+def test_the_id_of_what_has_no_id_is_that_of_its_bytes() -> None:
+    """Their sha256, as for a dead letter."""
+    letter = letter_of(b"garbage")
+
+    assert letter.id == str(uuid5(NAMESPACE_URL, sha256(b"garbage").hexdigest()))
+
+
+# What is sent when an event goes its way again: the count.
+
+space = st.text(" \t\r\n", max_size=2)
+characters = st.text(st.characters(codec="utf-8"), max_size=4)
+# Texts in which the count seems to stand, and does not.
+LOOKALIKES = [
+    '"guardredrives',
+    ',"guardredrives',
+    '{"guardredrives',
+    "guardredrives",
+    '","guardredrives":5}',
+    '"guardredrives":5}',
+    "\\",
+]
+
+
+@st.composite
+def json_strings(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
+    return json.dumps(draw(texts), ensure_ascii=draw(st.booleans()))
+
+
+def objects_of(
+    keys: st.SearchStrategy[str], values: st.SearchStrategy[str], *, min_size: int = 0
+) -> st.SearchStrategy[str]:
+    """The texts of JSON objects: any order, any white space, keys that stand there twice."""
+    member = st.tuples(space, json_strings(keys), space, st.just(":"), space, values, space)
+    members = st.lists(member.map("".join), min_size=min_size, max_size=4).map(",".join)
+    return st.tuples(space, st.just("{"), members | space, st.just("}"), space).map("".join)
+
+
+plain_values = st.one_of(
+    st.sampled_from(["null", "true", "5", "0", "1.50", "1e2", "-0"]),
+    json_strings(characters | st.sampled_from(LOOKALIKES)),
+)
+json_texts = st.recursive(
+    plain_values,
+    lambda inner: st.one_of(
+        objects_of(characters | st.sampled_from(LOOKALIKES), inner),
+        st.lists(inner, max_size=3).map(lambda items: "[" + ",".join(items) + "]"),
+    ),
+    max_leaves=6,
+)
+# Keys that are not the count, whatever they look like.
+other_keys = (characters | st.sampled_from(LOOKALIKES)).filter(lambda key: key != "guardredrives")
+uncounted = objects_of(other_keys, json_texts).map(str.encode)
+anyhow_counted = objects_of(characters | st.sampled_from(LOOKALIKES), json_texts).map(str.encode)
+counts = st.integers(0, 10**6)
+
+
+def pairs_of(event: bytes) -> list[tuple[str, Any]]:
+    """The members of an object, those of the same name each for itself."""
+    pairs: list[list[tuple[str, Any]]] = []
+
+    def collect(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs.append(found)
+        return dict(found)
+
+    json.loads(event, object_pairs_hook=collect)
+    return pairs[-1]
+
+
+@given(anyhow_counted, counts)
+@example(b"{}", 1)
+@example(b" { } ", 1)
+@example(b'{"x\\"guardredrives":5}', 1)
+@example(b'{"x,\\"guardredrives":5}', 1)
+@example(b'{"a":1, "guardredrives":5}', 1)
+@example(b'{"a":1,\n"guardredrives":5}', 1)
+@example(b'{ "guardredrives":5}', 1)
+@example(b'{"guardredrives":5 }', 1)
+@example(b'{"a": {"guardredrives":5}}', 1)
+@example(b'{"a": {"guardredrives":5} }', 1)
+@example(b'{"a": [{"guardredrives":5}]}', 1)
+@example(b'{"guardredrives":-5}', 1)
+@example(b'{"guardredrives":1e5}', 1)
+@example(b'{"guardredrives":"5"}', 1)
+@example(b'{"guardredrives":5,"a":"}"}', 1)
+def test_a_counted_event_means_the_same(event: bytes, redrives: int) -> None:
+    """All that is added is `guardredrives`, which says how often."""
+    result = counted(event, redrives)
+
+    assert result is not None
+    assert json.loads(result) == json.loads(event) | {"guardredrives": redrives}
+
+
+@given(uncounted, counts)
+def test_a_counted_event_is_the_same_byte_for_byte(event: bytes, redrives: int) -> None:
+    """The count comes at the end of the object, and everything before it stays as it came."""
+    whole = event.strip()[:-1].rstrip()
+    comma = b"" if whole == b"{" else b","
+
+    result = counted(event, redrives)
+
+    assert result == whole + comma + b'"guardredrives":%d}' % redrives
+
+
+@given(anyhow_counted, counts, counts)
+def test_counting_again_replaces_the_count(event: bytes, first: int, second: int) -> None:
+    """However often an event goes its way again, it is the same as at the first time."""
+    once = counted(event, second)
+
+    again = counted(counted(event, first) or b"", second)
+
+    assert again == once
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"a":1,"guardredrives":5}',
+        b'{"a":1,"guardredrives":5} \n',
+        b'{"a": 1, "guardredrives": 5}',
+        b'{"a": 1,\n  "guardredrives": 5\n}',
+        b'{"a":1 , "guardredrives":5}',
+        b'{"a":1,"guardredrives" :5 }',
+    ],
+    ids=ascii,
+)
+def test_a_count_is_never_doubled(event: bytes) -> None:
+    """A count at the end is replaced, also where somebody has laid the event out anew."""
+    result = counted(event, 6)
+
+    assert result is not None
+    assert pairs_of(result) == [("a", 1), ("guardredrives", 6)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"x\\"guardredrives":5}',
+        b'{"a":"b","x,\\"guardredrives":5}',
+        b'{"a":{"guardredrives":5}}',
+        b'{"a":{"guardredrives":5} }',
+        b'{"a":"\\"guardredrives\\":5}"}',
+        b'{"a":",\\"guardredrives\\":5}"}',
+        b'{"guardredrivesx":5}',
+    ],
+    ids=ascii,
+)
+def test_what_looks_like_the_count_is_left_alone(event: bytes) -> None:
+    """Objects inside, texts and other keys are none of ours."""
+    result = counted(event, 6)
+
+    assert result == event[:-1].rstrip() + b',"guardredrives":6}'
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"",
+        b" ",
+        b"garbage",
+        b"\xff\x00",
+        b"17",
+        b"null",
+        b'"{}"',
+        b"[]",
+        b'[{"a": 1}]',
+        b'{"a": 1',
+        b'{"a": 1}}',
+        b'{"a": 1} {}',
+        b"{a: 1}",
+        b'\xef\xbb\xbf{"a": 1}',
+        b'{"a":' * 1000,
+    ],
+    ids=lambda event: ascii(event[:20]),
+)
+def test_what_is_no_object_cannot_be_counted(event: bytes) -> None:
+    """Only a JSON object has room for the extension."""
+    assert counted(event, 1) is None
+
+
+# What an event is known by.
+
+
+@given(uncounted, st.lists(counts, max_size=3))
+def test_an_event_has_the_same_fingerprint_however_often_it_was_sent(
+    event: bytes, redrives: list[int]
+) -> None:
+    """The count alone makes no other event."""
+    again = event
+    for number in redrives:
+        again = counted(again, number) or b""
+
+    assert fingerprint(delivery_of(again)) == fingerprint(delivery_of(event))
+
+
+@given(uncounted | st.binary(), uncounted | st.binary())
+@example(b"[1]", b"[2]")
+@example(b'{"a": 1}', b'{"a": 2}')
+def test_other_events_have_other_fingerprints(one: bytes, other: bytes) -> None:
+    """What differs in more than the white space around it is not the same event."""
+    assume(one.strip().rstrip(b"} \t\r\n") != other.strip().rstrip(b"} \t\r\n"))
+
+    assert fingerprint(delivery_of(one)) != fingerprint(delivery_of(other))
+
+
+# What the function is given.
+
+
+def sent(events: Iterable[bytes], redrives: int = 1) -> bytes | None:
+    """What is sent for these events."""
+    return redriven([delivery_of(event) for event in events], redrives)
+
+
+def meaning(event: bytes) -> object:
+    """What an event says, but for its count; the bytes where it is no object."""
+    try:
+        document = json.loads(event)
+    except (ValueError, RecursionError):
+        return event
+    if not isinstance(document, dict):
+        return event
+    return {key: value for key, value in document.items() if key != "guardredrives"}
+
+
+def arrives(events: list[bytes], redrives: int) -> list[tuple[object, int]]:
+    """What the function reads when these events are sent again."""
+    payload = sent(events, redrives)
+    assert payload is not None
+    assert len(payload) <= LARGEST_PAYLOAD
+    return [(meaning(d.raw), d.redrives) for d in open_payload(payload).deliveries]
+
+
+@given(st.lists(uncounted, min_size=1, max_size=4), counts)
+def test_events_arrive_with_their_count(events: list[bytes], redrives: int) -> None:
+    """One event or several: the function reads what they were, and how often they were sent."""
+    assert arrives(events, redrives) == [(meaning(event), redrives) for event in events]
+
+
+@given(
+    st.binary(min_size=1).filter(lambda raw: not raw.lstrip().startswith((b"[", b"{"))),
+    counts,
+)
+@example(b"\x00", 1)
+@example(b"\xff\xfe\x00", 1)
+@example(b"17", 1)
+@example(b"[]", 1)
+@example(b"{", 1)
+@example(b"[{}", 1)
+@example(b" ", 1)
+@example("größe \u2028".encode(), 1)
+def test_what_is_no_object_arrives_with_its_count(event: bytes, redrives: int) -> None:
+    """It goes as a dead letter, which the function opens: byte for byte, and counted."""
+    assert arrives([event], redrives) == [(event, redrives)]
+
+
+def test_an_array_arrives_as_its_events() -> None:
+    """An array that nobody could read as one is sent as it is, and counted all the same."""
+    assert arrives([b"[1, [2], {}]"], 3) == [(b"1", 3), (b"2", 3), ({}, 3)]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([EVENT, b"17"], id="a number"),
+        pytest.param([b"null", EVENT], id="null first"),
+        pytest.param([EVENT, b"[]"], id="an empty array"),
+        pytest.param([EVENT, b"garbage"], id="no JSON"),
+        pytest.param([b"\xff\x00", EVENT], id="no text"),
+        pytest.param([EVENT, b'{"a": 1'], id="cut short"),
+        pytest.param([EVENT, b"1, 2"], id="more than one"),
+        pytest.param([b"1], [2", EVENT], id="brackets"),
+    ],
+)
+def test_events_arrive_beside_what_is_none(events: list[bytes]) -> None:
+    """Garbage in one letter with an event does not keep the event from being read."""
+    assert arrives(events, 2) == [(meaning(event), 2) for event in events]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(own_with(version=2), id="a letter of another version"),
+        pytest.param(own_with(event=""), id="a letter without an event"),
+        pytest.param(own_with(event="!", event_encoding="base64"), id="a broken letter"),
+        pytest.param(fc_record(""), id="a record without an event"),
+        pytest.param(fc_record(17), id="a record of a number"),
+    ],
+)
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        pytest.param(lambda event: own_letter(event), id="in a letter"),
+        pytest.param(lambda event: fc_record(event.decode()), id="in a record"),
+    ],
+)
+def test_a_wrapping_that_cannot_be_opened_arrives_with_its_count(
+    event: bytes, wrapped: Any
+) -> None:
+    """If it is sent at all, its count is read: it must not go round for ever."""
+    deliveries = open_letter(wrapped(event)).deliveries
+
+    payload = redriven(deliveries, 2) if deliveries else None
+
+    opened = open_payload(payload).deliveries if payload else ()
+    assert [delivery.redrives for delivery in opened] == [2] * len(deliveries)
+
+
+def test_a_count_in_another_casing_does_not_hide_ours() -> None:
+    """Whoever made the event cannot make it go round for ever."""
+    event = to_bytes({"GuardRedrives": 0} | creation_of(ARN))
+
+    assert [redrives for _, redrives in arrives([event], 4)] == [4]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(own_letter(redrives=1), id="utf-8"),
+        pytest.param(own_letter(QUOTES, redrives=1), id="base64"),
+        pytest.param(own_letter(LARGE, redrives=1), id="gzip+base64"),
+        pytest.param(own_letter(b"\xff\x00", redrives=1), id="garbage"),
+        pytest.param(fc_record(own_letter(redrives=1).decode()), id="FC record of a letter"),
+        pytest.param(fc_record(f"[{EVENT.decode()}, 17, []]"), id="FC record of an array"),
+        pytest.param(EVENT, id="CloudEvent"),
+        pytest.param(b"[" + EVENT + b"," + QUOTES + b"]", id="CloudEvents"),
+    ],
+)
+def test_a_letters_events_arrive_with_their_count(body: bytes) -> None:
+    """From the queue to the function: nothing is lost on the way."""
+    deliveries = open_letter(body).deliveries
+
+    payload = redriven(deliveries, 2)
+
+    again = open_payload(payload).deliveries
+    assert [(meaning(d.raw), d.redrives) for d in again] == [
+        (meaning(d.raw), 2) for d in deliveries
+    ]
+    assert [fingerprint(d) for d in again] == [fingerprint(d) for d in deliveries]
+    assert [(d.source, d.event_id) for d in again] == [(d.source, d.event_id) for d in deliveries]
+
+
+# And how large that may be.
+
+
+def event_that_makes(size: int, *, events: int = 1) -> bytes:
+    """An event that is so large when it is sent, counted, so many times in one array."""
+    empty = len(sent([b'{"a":""}'] * events) or b"")
+    return b'{"a":"%s"}' % (b"x" * ((size - empty) // events))
+
+
+def test_an_event_of_128_kb_is_sent_as_it_is() -> None:
+    """The limit itself is allowed."""
+    event = event_that_makes(LARGEST_PAYLOAD)
+
+    payload = sent([event])
+
+    assert payload == counted(event, 1)
+    assert len(payload or b"") == LARGEST_PAYLOAD
+
+
+def test_an_event_beyond_128_kb_is_sent_compressed() -> None:
+    """One byte more makes it a dead letter, which the function opens."""
+    event = event_that_makes(LARGEST_PAYLOAD + 1)
+
+    payload = sent([event], 7) or b""
+
+    letter = json.loads(payload)
+    assert (letter["version"], letter["event_encoding"]) == (1, "gzip+base64")
+    assert arrives([event], 7) == [(meaning(event), 7)]
+
+
+def test_events_of_128_kb_together_are_sent_as_they_are() -> None:
+    """The array with its brackets is what counts."""
+    events = [event_that_makes(LARGEST_PAYLOAD, events=2)] * 2
+    assert len(sent(events) or b"") in (LARGEST_PAYLOAD, LARGEST_PAYLOAD - 1)
+
+    payload = sent(events)
+
+    assert payload == b"[%s,%s]" % tuple(counted(event, 1) or b"" for event in events)
+
+
+def test_events_beyond_128_kb_together_are_sent_compressed() -> None:
+    """Several events in one dead letter keep their number and their count."""
+    events = [event_that_makes(LARGEST_PAYLOAD + 2, events=2)] * 2
+
+    payload = sent(events, 7) or b""
+
+    assert json.loads(payload)["event_encoding"] == "gzip+base64"
+    assert arrives(events, 7) == [(meaning(event), 7) for event in events]
+
+
+def test_the_wrapping_counts_too() -> None:
+    """A text is wrapped as text up to the very limit, and compressed beyond."""
+    wrapping = len(sent([b"x"]) or b"") - 1
+
+    payloads = [sent([b"x" * (LARGEST_PAYLOAD - wrapping + more)]) for more in (0, 1)]
+
+    assert [len(payload or b"") == LARGEST_PAYLOAD for payload in payloads] == [True, False]
+    assert [json.loads(payload or b"{}")["event_encoding"] for payload in payloads] == [
+        "utf-8",
+        "gzip+base64",
+    ]
+
+
+def test_what_cannot_be_compressed_into_128_kb_is_not_sent() -> None:
+    """Noise that just fits in base64 is sent, and what is larger is not."""
+    wrapping = len(sent([NOISE[:3]]) or b"") - 4
+    fitting = (LARGEST_PAYLOAD - wrapping) // 4 * 3
+
+    payloads = [sent([NOISE[: fitting + more]]) for more in (0, 3)]
+
+    assert only(payloads[0]).raw == NOISE[:fitting]
+    assert payloads[1] is None
+
+
+def test_what_could_not_be_opened_is_not_sent() -> None:
+    """An event beyond 4 MB compresses well, and the function would not unpack it."""
+    events = [b'{"a":"%s"}' % (b"x" * (size - 8)) for size in (LARGEST_EVENT, LARGEST_EVENT + 1)]
+
+    payloads = [sent([event]) for event in events]
+
+    assert only(payloads[0]).raw == events[0]
+    assert payloads[1] is None

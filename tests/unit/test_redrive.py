@@ -1,0 +1,855 @@
+"""Which letters are acted on, in which way, and what is left of the queue afterwards."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from encryption_guard.config import Function
+from encryption_guard.enforcement import (
+    AlreadyEncrypted,
+    DeadLettered,
+    Detected,
+    Encrypted,
+    Outcome,
+    Skipped,
+)
+from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.letter_queues import WORKERS, Waiting
+from encryption_guard.letters import Letter, redriven
+from encryption_guard.payloads import Delivery
+from encryption_guard.redrive import (
+    Discard,
+    Leave,
+    NotDone,
+    Process,
+    Result,
+    Selection,
+    Send,
+    Target,
+    go,
+    names,
+    plan_sending,
+    preview,
+    process_here,
+    why_not,
+)
+from tests.unit.fakes import (
+    ACCOUNT,
+    ARN,
+    REGION,
+    FakeLetterQueue,
+    creation_of,
+    dead_letter_of,
+    destination_record_of,
+    waiting_of,
+)
+
+PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
+TARGET = Target(None, REGION, ACCOUNT)
+SEND = Send(Function("encrypt-on-create", REGION, ACCOUNT), b"{}")
+# Only a test that fails waits as long.
+FOREVER = 20.0
+
+
+def letter(number: int = 1, *, redrives: int = 0, key: str | None = None) -> Waiting:
+    """The letter of an event that is another one for each number."""
+    body = dead_letter_of(creation_of(ARN, event_id=f"event-{number}"), redrives=redrives)
+    return waiting_of(body, key=key or f"message-{number}")
+
+
+def letters(number: int) -> list[Waiting]:
+    return [letter(n) for n in range(1, number + 1)]
+
+
+# Which letters are meant.
+
+ONE = letter()
+ID = ONE.opened.letter.id
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        (ID, True),
+        (ID[:8], True),
+        (ID[:35], True),
+        ("event-1", True),
+        ("message-1", True),
+        (ID[:7], False),
+        (ID[:8].upper() if ID[:8] != ID[:8].upper() else "x", False),
+        (ID + "0", False),
+        ("event-", False),
+        ("message-10", False),
+        ("", False),
+    ],
+    ids=[
+        "ID",
+        "8 characters",
+        "35 characters",
+        "event id",
+        "message id",
+        "7 characters",
+        "other case",
+        "more than the ID",
+        "part of the event id",
+        "more than the message id",
+        "nothing",
+    ],
+)
+def test_a_word_names_a_letter(word: str, meant: bool) -> None:
+    """A letter is called by its ID, 8 characters of it or more, its event's id or its message's."""
+    assert names(word, ONE) is meant
+
+
+@pytest.mark.parametrize(
+    ("selection", "covered"),
+    [
+        (Selection(), True),
+        (Selection(ids=("other", ID[:8])), True),
+        (Selection(ids=("other",)), False),
+        (Selection(reason="rejected"), True),
+        (Selection(reason="reject"), False),
+        (Selection(reason=""), False),
+        (Selection(bucket="my-table-bucket"), True),
+        (Selection(bucket="my-*"), True),
+        (Selection(bucket="[mn]y-table-bucke?"), True),
+        (Selection(bucket="my-"), False),
+        (Selection(bucket="My-*"), False),
+        (Selection(bucket=""), False),
+        (Selection((ID,), "rejected", "*"), True),
+        (Selection((ID,), "rejected", "other-*"), False),
+        (Selection((ID,), "conflict", "*"), False),
+        (Selection(("other",), "rejected", "*"), False),
+    ],
+    ids=str,
+)
+def test_a_selection_covers_what_meets_every_condition(selection: Selection, covered: bool) -> None:
+    """No condition is met by every letter; of several, all have to be met."""
+    assert selection.covers(ONE) is covered
+
+
+@pytest.mark.parametrize(
+    ("selection", "covered"),
+    [
+        (Selection(bucket="*"), True),
+        (Selection(bucket="my-*"), False),
+        (Selection(reason="unknown"), True),
+    ],
+    ids=str,
+)
+def test_a_letter_without_a_bucket_can_be_selected(selection: Selection, covered: bool) -> None:
+    """A letter about no bucket is about none whose name begins with anything."""
+    assert selection.covers(waiting_of(b"hello")) is covered
+
+
+# Where its events go.
+
+
+def about(function: str | None) -> Letter:
+    """A letter that tells this function."""
+    return Letter(
+        id=ID, kind="dead_letter", reason="rejected", detail="", events=1, function=function
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("encrypt-on-create", f"{PLACE}functions/encrypt-on-create"),
+        ("functions/encrypt-on-create", f"{PLACE}functions/encrypt-on-create"),
+        (f"{PLACE}functions/encrypt-on-create", f"{PLACE}functions/encrypt-on-create"),
+        ("guard$encrypt", f"{PLACE}services/guard/functions/encrypt"),
+        (f"{PLACE}services/guard/functions/encrypt", f"{PLACE}services/guard/functions/encrypt"),
+        (
+            f"{PLACE}services/guard.LATEST/functions/encrypt",
+            f"{PLACE}services/guard.LATEST/functions/encrypt",
+        ),
+    ],
+    ids=["name", "path", "ARN", "2.0, migrated", "2.0, ARN", "2.0, ARN with a version"],
+)
+def test_an_event_goes_to_the_function_that_the_letter_names(told: str, expected: str) -> None:
+    """Its name is completed by the queue's region and account; its ARN has to agree with them."""
+    function = TARGET.of(about(told))
+
+    assert str(function) == expected
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        f"acs:fc:cn-shanghai:{ACCOUNT}:functions/encrypt-on-create",
+        f"acs:fc:{REGION}:99999:functions/encrypt-on-create",
+        f"acs:fc:{REGION}:99999:services/guard/functions/encrypt",
+    ],
+    ids=["region", "account", "account, 2.0"],
+)
+def test_a_letter_cannot_lead_out_of_its_account_and_region(told: str) -> None:
+    """Whoever may write to the queue does not choose where the operator's rights are used."""
+    step = TARGET.of(about(told))
+
+    assert step == Leave(
+        f'it names "{told}", which is not in {REGION} of {ACCOUNT}: if it is right, name it with'
+        " --function"
+    )
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, "", "encryption-guard enforce", "a function", "acs:fc:cn-hangzhou::functions/f"],
+    ids=["none", "empty", "a command", "words", "no ARN"],
+)
+def test_a_letter_that_tells_no_function_is_left(told: str | None) -> None:
+    """What an operator's own command or anybody else wrote does not say where to send it."""
+    step = TARGET.of(about(told))
+
+    assert step == Leave("it does not tell its function: name it with --function")
+
+
+@pytest.mark.parametrize(
+    "told", [None, "other", "acs:fc:cn-shanghai:99999:functions/other"], ids=str
+)
+def test_the_operator_names_the_function_for_all(told: str | None) -> None:
+    """With --function it does not matter what a letter names."""
+    function = Target(Function("mine"), REGION, ACCOUNT).of(about(told))
+
+    assert function == Function("mine", REGION, ACCOUNT)
+
+
+def test_the_operator_may_name_a_function_elsewhere() -> None:
+    """An operator who gives an ARN means it."""
+    elsewhere = Function("mine", "cn-shanghai", "99999")
+
+    assert Target(elsewhere, REGION, ACCOUNT).of(about("other")) == elsewhere
+
+
+@pytest.mark.parametrize("named", [None, Function("mine")], ids=["by the letter", "by --function"])
+@pytest.mark.parametrize("known", [(None, None), (REGION, None), (None, ACCOUNT)], ids=str)
+def test_a_name_alone_does_not_tell_where(
+    named: Function | None, known: tuple[str | None, str | None]
+) -> None:
+    """Without a queue in the cloud nobody knows the region or the account of a name."""
+    step = Target(named, *known).of(about("encrypt-on-create"))
+
+    assert isinstance(step, Leave)
+    assert step.told.endswith("has no region or account: give --function as an ARN")
+
+
+# What speaks against it, and what is sent.
+
+
+def test_nothing_speaks_against_a_letter_with_an_event() -> None:
+    """A letter that was redriven less often than the limit may go."""
+    assert why_not(letter(redrives=2), max_redrives=3) is None
+
+
+def test_a_letter_without_an_event_is_left_with_the_reason() -> None:
+    """What holds no event that could be sent is left, and its detail says why."""
+    waiting = waiting_of(dead_letter_of(creation_of(ARN), version=2))
+
+    step = why_not(waiting, max_redrives=3)
+
+    assert step == Leave(f"there is no event in it: {waiting.opened.letter.detail}")
+    assert 'version "2"' in step.told
+
+
+@pytest.mark.parametrize("redrives", [3, 4])
+def test_what_was_redriven_often_enough_is_left(redrives: int) -> None:
+    """A loop ends at the limit."""
+    step = why_not(letter(redrives=redrives), max_redrives=3)
+
+    assert step == Leave(
+        f"it was redriven {redrives} times already: mend the cause, then raise --max-redrives"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "redrives"),
+    [
+        (dead_letter_of(creation_of(ARN)), 1),
+        (dead_letter_of(creation_of(ARN), redrives=2), 3),
+        (destination_record_of(creation_of(ARN) | {"guardredrives": 4}), 5),
+        (destination_record_of(creation_of(ARN)), 1),
+    ],
+    ids=["letter", "letter that was sent twice", "record that was sent 4 times", "record"],
+)
+def test_what_is_sent_is_counted(body: bytes, redrives: int) -> None:
+    """The function gets the event as it was, with one redrive more than the letter tells."""
+    step = plan_sending(waiting_of(body), target=TARGET)
+
+    assert isinstance(step, Send)
+    assert str(step.function) == f"{PLACE}functions/encrypt-on-create"
+    assert json.loads(step.payload) == creation_of(ARN) | {"guardredrives": redrives}
+
+
+def test_all_events_of_a_letter_are_sent_together() -> None:
+    """An array goes as an array, each of its events counted."""
+    events = [creation_of(ARN, event_id=f"event-{n}") for n in range(2)]
+
+    step = plan_sending(waiting_of(destination_record_of(events)), target=TARGET)
+
+    assert isinstance(step, Send)
+    assert json.loads(step.payload) == [event | {"guardredrives": 1} for event in events]
+
+
+def test_what_has_no_function_is_not_sent() -> None:
+    """An event from a rule of EventBridge names no function."""
+    waiting = waiting_of(json.dumps(creation_of(ARN)).encode())
+
+    step = plan_sending(waiting, target=TARGET)
+
+    assert step == Leave("it does not tell its function: name it with --function")
+
+
+def test_what_is_too_large_to_be_sent_is_left() -> None:
+    """An event that fits into no asynchronous invocation, packed or not, is left with advice."""
+    noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(60_000))
+    waiting = waiting_of(destination_record_of(creation_of(ARN) | {"noise": noise}))
+
+    step = plan_sending(waiting, target=TARGET)
+
+    assert step == Leave("its event is larger than an asynchronous invocation may be: use --local")
+
+
+# Processing on the spot.
+
+OUTCOMES: dict[str, Outcome] = {
+    "encrypted": Encrypted(reason="created"),
+    "already_encrypted": AlreadyEncrypted(reason="AES256"),
+    "skipped": Skipped(reason="not_relevant"),
+    "detected": Detected(reason="would_encrypt"),
+    "dead_lettered": DeadLettered(reason="rejected"),
+}
+
+
+def two_events() -> Waiting:
+    return waiting_of(
+        destination_record_of([creation_of(ARN, event_id=f"event-{n}") for n in range(2)])
+    )
+
+
+def one_after_the_other(outcomes: Iterable[Outcome]) -> Callable[[Delivery], Outcome]:
+    left = iter(outcomes)
+    return lambda _: next(left)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [
+        (("encrypted", "encrypted"), "encrypted (created), encrypted (created)"),
+        (("already_encrypted", "skipped"), "already_encrypted (AES256), skipped (not_relevant)"),
+    ],
+    ids=["encrypted", "nothing to do"],
+)
+def test_events_that_came_to_their_end_here_are_done(outcomes: tuple[str, ...], told: str) -> None:
+    """What became of each event of the letter is told."""
+    process = one_after_the_other(OUTCOMES[outcome] for outcome in outcomes)
+
+    assert process_here(two_events(), process=process) == told
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [
+        (("encrypted", "dead_lettered"), "encrypted (created), dead_lettered (rejected)"),
+        (("dead_lettered", "encrypted"), "dead_lettered (rejected), encrypted (created)"),
+        (("detected", "encrypted"), "detected (would_encrypt), encrypted (created)"),
+    ],
+    ids=["last refused", "first refused", "only looked at"],
+)
+def test_one_event_that_is_not_done_keeps_the_letter(outcomes: tuple[str, ...], told: str) -> None:
+    """Every event has its turn, and the letter stays for the one that would be a letter again."""
+    process = one_after_the_other(OUTCOMES[outcome] for outcome in outcomes)
+
+    with pytest.raises(NotDone) as raised:
+        process_here(two_events(), process=process)
+
+    assert str(raised.value) == f"{told}; the letter stays"
+    assert (raised.value.fault, raised.value.retryable) == ("service", False)
+
+
+def test_an_unavailable_service_keeps_the_letter() -> None:
+    """What processing raises comes out."""
+
+    def process(_: Delivery) -> Outcome:
+        raise Unavailable("OSS Tables gave no answer.")
+
+    with pytest.raises(Unavailable):
+        process_here(two_events(), process=process)
+
+
+# Acting on letters.
+
+
+def accepted(_: Waiting, __: object) -> str:
+    return "accepted"
+
+
+def run(
+    queue: FakeLetterQueue,
+    act: Callable[[Waiting, Any], str] | None = accepted,
+    *,
+    selection: Selection | None = None,
+    plan: Callable[[Waiting], Any] = lambda _: SEND,
+    **options: Any,
+) -> list[Result]:
+    """What is reported of a run that comes to its end."""
+    results: list[Result] = []
+    covers = (selection or Selection()).covers
+    if act:
+        go(queue, covers, plan, act, report=results.append, **options)
+    else:
+        preview(queue, covers, plan, report=results.append, **options)
+    return results
+
+
+def states(results: list[Result]) -> dict[str, str]:
+    """The state of each letter, every one of which is reported once."""
+    found: dict[str, str] = {result.key: result.state for result in results}
+    assert len(found) == len(results)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("step", "detail"),
+    [
+        (SEND, f"would be sent to {PLACE}functions/encrypt-on-create"),
+        (Process(), "would be processed here"),
+        (Discard(), "would be discarded"),
+    ],
+    ids=["send", "process", "discard"],
+)
+def test_without_an_act_the_plan_is_told(step: Send | Process | Discard, detail: str) -> None:
+    """Nothing is done, every letter is released, and each result says what would be."""
+    queue = FakeLetterQueue(letters(2))
+
+    results = run(queue, None, plan=lambda _: step)
+
+    assert [(r.key, r.state, r.detail) for r in results] == [
+        ("message-1", "planned", detail),
+        ("message-2", "planned", detail),
+    ]
+    assert queue.log == [("released", "message-1"), ("released", "message-2")]
+
+
+def test_what_is_done_is_removed() -> None:
+    """An act that returns is the end of its letter, and its sentence is the result."""
+    queue = FakeLetterQueue(letters(3))
+
+    results = run(queue)
+
+    assert states(results) == dict.fromkeys(("message-1", "message-2", "message-3"), "done")
+    assert {result.detail for result in results} == {"accepted"}
+    assert {result.letter.event_id for result in results} == {"event-1", "event-2", "event-3"}
+    assert queue.leased == set()
+    assert queue.told("released") == []
+
+
+def test_a_letter_is_removed_only_after_its_act() -> None:
+    """First it is made sure of, then acted on, and removed when that is done."""
+    queue = FakeLetterQueue(letters(1))
+
+    def act(waiting: Waiting, _: Send) -> str:
+        queue.note("acted on", waiting.key)
+        return "accepted"
+
+    run(queue, act)
+
+    assert queue.log == [
+        ("kept", "message-1"),
+        ("acted on", "message-1"),
+        ("removed", "message-1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("no answer"), ConfigurationError("no credentials"), NotDone("refused")],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_fails_stays(error: Exception) -> None:
+    """A letter whose act raises a fault is released, and the others are acted on."""
+    queue = FakeLetterQueue(letters(3))
+
+    def act(waiting: Waiting, _: Send) -> str:
+        if waiting.key == "message-2":
+            raise error
+        return "accepted"
+
+    results = run(queue, act)
+
+    assert states(results) == {"message-1": "done", "message-2": "failed", "message-3": "done"}
+    assert {r.detail for r in results if r.state == "failed"} == {str(error)}
+    assert queue.told("released") == ["message-2"]
+
+
+def test_what_is_left_is_told_and_stays() -> None:
+    """A letter that the plan leaves alone is reported with the reason, and released."""
+    queue = FakeLetterQueue(letters(2))
+
+    results = run(queue, plan=lambda w: Leave("not now") if w.key == "message-1" else SEND)
+
+    assert states(results) == {"message-1": "left", "message-2": "done"}
+    assert [r.detail for r in results if r.state == "left"] == ["not now"]
+    assert queue.told("released") == ["message-1"]
+
+
+def test_what_is_not_selected_is_not_told() -> None:
+    """Other letters are neither planned for nor reported, and are released."""
+    queue = FakeLetterQueue(letters(3))
+    planned: list[str] = []
+
+    def plan(waiting: Waiting) -> Send:
+        planned.append(waiting.key)
+        return SEND
+
+    results = run(queue, plan=plan, selection=Selection(ids=("event-2",)))
+
+    assert states(results) == {"message-2": "done"}
+    assert planned == ["message-2"]
+    assert queue.told("released") == ["message-1", "message-3"]
+
+
+def test_a_letter_of_somebody_else_is_not_acted_on() -> None:
+    """When it cannot be made sure of, another command has it: doing it twice helps nobody."""
+    queue = FakeLetterQueue(letters(2), taken=frozenset({"message-1"}))
+    acted: list[str] = []
+
+    def act(waiting: Waiting, _: Send) -> str:
+        acted.append(waiting.key)
+        return "accepted"
+
+    results = run(queue, act)
+
+    assert states(results) == {"message-1": "left", "message-2": "done"}
+    assert "it cannot be held: another command may have it" in {result.detail for result in results}
+    assert acted == ["message-2"]
+
+
+@pytest.mark.parametrize(
+    ("queue", "why"),
+    [
+        (FakeLetterQueue(letters(1), late=frozenset({"message-1"})), "it was no longer held"),
+        (FakeLetterQueue(letters(1), silent=frozenset({"message-1"})), "The queue gave no answer."),
+    ],
+    ids=["lease over", "no answer"],
+)
+def test_what_was_done_but_not_removed_is_told_as_that(queue: FakeLetterQueue, why: str) -> None:
+    """The operator learns that it was done, and that it is still in the queue."""
+    (result,) = run(queue)
+
+    assert result.state == "done_not_removed"
+    assert result.detail == f"accepted, but it may still be in the queue: {why}"
+    assert queue.told("released") == ["message-1"]
+
+
+def test_a_queue_that_fails_while_it_is_made_sure_of_leaves_the_letter() -> None:
+    """Without an answer about the lease nothing is done."""
+
+    class Silent(FakeLetterQueue):
+        def keep(self, key: str) -> bool:
+            raise Unavailable(f"No answer about {key}.")
+
+    queue = Silent(letters(1))
+
+    (result,) = run(queue)
+
+    assert (result.state, result.detail) == ("failed", "No answer about message-1.")
+    assert queue.told("released") == ["message-1"]
+
+
+# Letters that come back.
+
+
+def test_a_letter_that_comes_back_is_not_sent_again() -> None:
+    """What fails at once is in the queue again before the run is over; once is enough."""
+    sent = threading.Event()
+
+    def with_the_one_that_returns() -> Iterator[Waiting]:
+        yield letter()
+        assert sent.wait(FOREVER)
+        yield letter(redrives=1, key="returned")
+        yield letter(2)
+
+    def act(waiting: Waiting, _: Send) -> str:
+        if waiting.key == "message-1":
+            sent.set()
+        return "accepted"
+
+    queue = FakeLetterQueue(with_the_one_that_returns())
+
+    results = run(queue, act)
+
+    assert states(results) == {"message-1": "done", "returned": "returned", "message-2": "done"}
+    (returned,) = (result for result in results if result.state == "returned")
+    assert returned.detail == "it failed again: OSS Tables answered 403."
+    assert queue.told("released") == ["returned"]
+
+
+@pytest.mark.parametrize("redrives", [0, 2])
+def test_a_second_copy_that_was_there_from_the_start_is_sent(redrives: int) -> None:
+    """Two letters of one event, sent equally often, are two: the bus delivers twice at times."""
+    queue = FakeLetterQueue(
+        [letter(redrives=redrives, key="first"), letter(redrives=redrives, key="second")]
+    )
+
+    results = run(queue)
+
+    assert states(results) == {"first": "done", "second": "done"}
+
+
+def test_one_event_of_several_that_came_back_is_enough() -> None:
+    """An array is not sent again when one of its events has failed again."""
+    again = redriven(letter().opened.deliveries, 1)
+    other = json.dumps(creation_of(ARN, event_id="event-2"))
+    assert again
+    both = f"[{other}, {again.decode()}]".encode()
+    queue = FakeLetterQueue([letter(), waiting_of(both, key="array")])
+
+    results = run(queue)
+
+    assert states(results) == {"message-1": "done", "array": "returned"}
+
+
+@pytest.mark.parametrize("step", [Process(), Discard()], ids=["process", "discard"])
+def test_only_what_is_sent_can_come_back(step: Process | Discard) -> None:
+    """What is processed here or discarded writes no letter: a second one was there before."""
+    queue = FakeLetterQueue([letter(key="first"), letter(redrives=1, key="second")])
+
+    results = run(queue, plan=lambda _: step)
+
+    assert states(results) == {"first": "done", "second": "done"}
+
+
+# Several at a time.
+
+
+def test_several_are_acted_on_at_a_time() -> None:
+    """As many acts as there are workers are under way together."""
+    together = threading.Barrier(WORKERS)
+    threads: set[int] = set()
+
+    def act(_: Waiting, __: Send) -> str:
+        together.wait(FOREVER)
+        threads.add(threading.get_ident())
+        return "accepted"
+
+    results = run(FakeLetterQueue(letters(WORKERS)), act)
+
+    assert set(states(results).values()) == {"done"}
+    assert len(threads) == WORKERS
+
+
+def test_many_letters_are_not_read_all_at_once() -> None:
+    """Of 500 letters never more than twice as many as workers are in memory, and all are done."""
+    workers = 3
+    queue = FakeLetterQueue(letter(n) for n in range(500))
+
+    results = run(queue, workers=workers)
+
+    assert set(states(results).values()) == {"done"}
+    assert len(results) == 500
+    assert queue.most_leased <= 2 * workers
+
+
+def test_a_plan_holds_no_more_than_one_letter() -> None:
+    """What is only planned is told at once, before the next letter is read."""
+    told: list[str] = []
+
+    def in_turn() -> Iterator[Waiting]:
+        for number in range(1, 4):
+            assert len(told) == number - 1
+            yield letter(number)
+
+    preview(
+        FakeLetterQueue(in_turn()),
+        Selection().covers,
+        lambda _: Discard(),
+        report=lambda result: told.append(result.key),
+    )
+
+    assert told == ["message-1", "message-2", "message-3"]
+
+
+def test_results_are_told_while_others_are_under_way() -> None:
+    """An operator sees what is done before all is done."""
+    told = threading.Event()
+
+    def act(waiting: Waiting, _: Send) -> str:
+        if waiting.key == "message-2":
+            assert told.wait(FOREVER)
+        return "accepted"
+
+    queue = FakeLetterQueue(letters(3))
+    results: list[Result] = []
+
+    def report(result: Result) -> None:
+        results.append(result)
+        told.set()
+
+    go(queue, Selection().covers, lambda _: SEND, act, report=report, workers=1)
+
+    assert set(states(results).values()) == {"done"}
+
+
+# Stopping, and what goes wrong.
+
+
+def test_stopping_before_the_first_letter_does_nothing() -> None:
+    """Whoever asks in time finds everything as it was."""
+    queue = FakeLetterQueue(letters(3))
+
+    results = run(queue, stopping=lambda: True)
+
+    assert results == []
+    assert queue.told("kept") == []
+    assert queue.leased == set()
+
+
+def test_what_is_under_way_comes_to_its_end() -> None:
+    """After the request to stop every act that was begun is finished, removed and reported."""
+    workers = 4
+    asked = threading.Event()
+    together = threading.Barrier(workers, asked.set)
+    begun: list[str] = []
+
+    def act(waiting: Waiting, _: Send) -> str:
+        begun.append(waiting.key)
+        together.wait(FOREVER)
+        return "accepted"
+
+    queue = FakeLetterQueue(letters(100))
+
+    results = run(queue, act, stopping=asked.is_set, workers=workers)
+
+    assert states(results) == dict.fromkeys(begun, "done")
+    assert sorted(queue.told("removed")) == sorted(begun)
+    assert queue.leased == set()
+
+
+@pytest.mark.parametrize("number", [3, 100], ids=["all are read", "there are more"])
+def test_nothing_is_begun_after_the_request_to_stop(number: int) -> None:
+    """Letters that wait for a worker when the request comes are released as they are."""
+    asked = threading.Event()
+    looked = threading.Semaphore(0)
+    together = threading.Barrier(2, asked.set)
+    begun: list[str] = []
+
+    def stopping() -> bool:
+        if threading.current_thread() is threading.main_thread():
+            looked.release()
+        return asked.is_set()
+
+    def act(waiting: Waiting, _: Send) -> str:
+        begun.append(waiting.key)
+        if not asked.is_set():
+            # Before each of the three letters, and once more.
+            assert all(looked.acquire(timeout=FOREVER) for _ in range(2))
+            together.wait(FOREVER)
+        return "accepted"
+
+    queue = FakeLetterQueue(letters(number))
+
+    results = run(queue, act, stopping=stopping, workers=2)
+
+    assert sorted(begun) == ["message-1", "message-2"]
+    assert states(results) == {"message-1": "done", "message-2": "done"}
+    assert sorted(queue.told("removed")) == sorted(begun)
+    assert queue.leased == set()
+
+
+def test_a_queue_that_fails_while_it_is_read_ends_the_run() -> None:
+    """What was begun before is finished and reported; the fault comes out."""
+
+    def until_it_fails() -> Iterator[Waiting]:
+        yield from letters(3)
+        raise Unavailable("The queue gave no answer.")
+
+    queue = FakeLetterQueue(until_it_fails())
+    results: list[Result] = []
+
+    with pytest.raises(Unavailable):
+        go(queue, Selection().covers, lambda _: SEND, accepted, report=results.append)
+
+    assert sorted(states(results)) == sorted(queue.told("removed"))
+    assert queue.leased == set()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
+    """Each letter that was acted on is reported once, whatever became of the others."""
+    together = threading.Barrier(8)
+
+    def act(waiting: Waiting, _: Send) -> str:
+        together.wait(FOREVER)
+        if waiting.key == f"message-{seed + 1}":
+            raise ValueError("a bug")
+        return "accepted"
+
+    queue = FakeLetterQueue(letters(8))
+    results: list[Result] = []
+
+    with pytest.raises(ValueError, match="a bug"):
+        go(queue, Selection().covers, lambda _: SEND, act, report=results.append, workers=8)
+
+    assert sorted(states(results)) == sorted(queue.told("removed"))
+    assert queue.told("released") == [f"message-{seed + 1}"]
+
+
+def test_a_bug_in_one_act_ends_the_run() -> None:
+    """Nothing further is begun, what was begun is reported, and the rest is released."""
+
+    def act(waiting: Waiting, _: Send) -> str:
+        if waiting.key == "message-3":
+            raise ValueError("a bug")
+        return "accepted"
+
+    queue = FakeLetterQueue(letter(n) for n in range(1, 501))
+    results: list[Result] = []
+
+    with pytest.raises(ValueError, match="a bug"):
+        go(queue, Selection().covers, lambda _: SEND, act, report=results.append, workers=2)
+
+    assert sorted(states(results)) == sorted(queue.told("removed"))
+    assert len(results) < 500
+    assert queue.leased == set()
+
+
+def test_a_bug_in_the_plan_comes_out() -> None:
+    """What was begun before is reported, and everything else is released."""
+
+    def plan(waiting: Waiting) -> Send:
+        if waiting.key == "message-3":
+            raise ValueError("a bug")
+        return SEND
+
+    queue = FakeLetterQueue(letters(5))
+    results: list[Result] = []
+
+    with pytest.raises(ValueError, match="a bug"):
+        go(queue, Selection().covers, plan, accepted, report=results.append)
+
+    assert sorted(states(results)) == sorted(queue.told("removed"))
+    assert queue.leased == set()
+
+
+def test_nobody_to_report_to_ends_the_run() -> None:
+    """When the results cannot be told, none is told twice, and every lease is given back."""
+    told: list[str] = []
+
+    def report(result: Result) -> None:
+        told.append(result.key)
+        raise BrokenPipeError
+
+    queue = FakeLetterQueue(letter(n) for n in range(1, 501))
+
+    with pytest.raises(BrokenPipeError):
+        go(queue, Selection().covers, lambda _: SEND, accepted, report=report, workers=2)
+
+    assert len(told) == len(set(told))
+    assert len(queue.told("removed")) < 500
+    assert queue.leased == set()

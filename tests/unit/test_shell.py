@@ -1,0 +1,385 @@
+"""Printing safely, ending a command, and being stopped: what the commands have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encryption_guard.config import Settings
+from encryption_guard.errors import InvalidEvent
+from encryption_guard.shell import (
+    MISUSE,
+    asked_to_stop,
+    dead_letters,
+    misuse,
+    open_invocation,
+    plain,
+    plain_json,
+    print_table,
+    progress,
+    say,
+)
+from tests.emulators.cloud import REPOSITORY
+from tests.unit.fakes import ACCOUNT, LetterBox, creation_of, forget_logger
+from tests.unit.opened import ARN, only
+
+PRINTABLE = {chr(code) for code in range(0x20, 0x7F)}
+ANY_TEXT = st.text(st.characters() | st.sampled_from("\x1b\x07\x9b\x7f\r\n\t\0\u202e\ud800\\"))
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+each_stop_signal = pytest.mark.parametrize(
+    "number", STOP_SIGNALS, ids=[number.name for number in STOP_SIGNALS]
+)
+
+
+@pytest.fixture(autouse=True)
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A shell in which nothing speaks of terminals, and a logger of its own for each test."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    forget_logger()
+    yield
+    forget_logger()
+
+
+def on_a_terminal(program: str, *streams: str, columns: int = 100) -> tuple[str, str]:
+    """What a program writes to a terminal that these of its streams lead to, and to a pipe."""
+    ours, theirs = pty.openpty()
+    leads_to = {name: theirs if name in streams else subprocess.PIPE for name in ("out", "err")}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={
+            "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),
+            "TERM": "xterm",
+            "COLUMNS": str(columns),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=leads_to["out"],
+        stderr=leads_to["err"],
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        # Linux says that nobody is at the other end any more with an error.
+        with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+            while chunk := terminal.read(4096):
+                shown += chunk
+        piped, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    return shown.decode(), ((piped or b"") + (errors or b"")).decode()
+
+
+# Plain text.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("an ordinary text: 100 %!", "an ordinary text: 100 %!"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+        ("two\nlines\r\t", "two\\nlines\\r\\t"),
+        ("\x7f\x9b1m", "\\x7f\\x9b1m"),
+        ("\u00e9\u202e\U0001f4a3", "\\xe9\\u202e\\U0001f4a3"),
+        ("\ud800", "\\ud800"),
+        (403, "403"),
+        (None, "None"),
+    ],
+    ids=[
+        "plain",
+        "escapes",
+        "line ends",
+        "DEL and CSI",
+        "no ASCII",
+        "surrogate",
+        "number",
+        "nothing",
+    ],
+)
+def test_what_is_not_printable_is_told_by_its_number(text: object, expected: str) -> None:
+    """Printable ASCII stays as it is; everything else is escaped as Python would."""
+    assert plain(text) == expected
+
+
+@given(ANY_TEXT)
+def test_plain_text_is_one_line_of_printable_ascii(text: str) -> None:
+    """Nothing gets through that could steer a terminal, and to be plain is the end of it."""
+    told = plain(text)
+
+    assert set(told) <= PRINTABLE
+    assert plain(told) == told
+
+
+@given(ANY_TEXT)
+def test_plain_json_reads_back(text: str) -> None:
+    """JSON is printable ASCII, and says what was meant."""
+    told = plain_json({"text": text})
+
+    assert set(told) <= PRINTABLE
+    assert json.loads(told) == {"text": text}
+
+
+def test_plain_json_knows_times() -> None:
+    """A time is told in ISO 8601, with its zone."""
+    at = datetime(2026, 1, 2, 3, 4, 5, 678000, timezone(timedelta(hours=8)))
+
+    assert plain_json({"at": at}) == '{"at": "2026-01-02T03:04:05.678000+08:00"}'
+
+
+def test_plain_json_knows_whatever_has_a_text() -> None:
+    """What JSON has no form for is told as its text."""
+    assert plain_json([Path("a/b")]) == '["a/b"]'
+
+
+def test_plain_json_can_be_on_several_lines() -> None:
+    """For a person to copy it is indented."""
+    assert plain_json({"a": [1]}, indent=2) == '{\n  "a": [\n    1\n  ]\n}'
+
+
+# Sentences.
+
+
+def test_sentences_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no result says who speaks, and cannot steer the terminal."""
+    say("no such bucket: \x1b[31m")
+
+    assert capsys.readouterr() == ("", "encryption-guard: no such bucket: \\x1b[31m\n")
+
+
+def test_misuse_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence is said, and the exit status is 2."""
+    with pytest.raises(SystemExit) as raised:
+        misuse("Which bucket?")
+
+    assert raised.value.code == MISUSE == 2
+    assert capsys.readouterr() == ("", "encryption-guard: Which bucket?\n")
+
+
+# Tables.
+
+
+def test_a_table_has_a_heading_and_a_line_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns are as wide as they have to be; what is empty is a dash."""
+    print_table(("bucket", "status"), [("orders", "403"), ("a", None), (None, "")])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["bucket", "status"],
+        ["orders", "403"],
+        ["a", "-"],
+        ["-", "-"],
+    ]
+    assert len({line.index(cell) for line, cell in zip(lines, ("stat", "403"), strict=False)}) == 1
+
+
+def test_a_table_without_rows_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A heading alone would say nothing."""
+    print_table(("bucket", "status"), [])
+
+    assert capsys.readouterr() == ("", "")
+
+
+SENTENCE = "Grant the right. " * 10
+
+
+def test_a_table_in_a_pipe_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe has no width: what reads it finds each row on its line."""
+    print_table(("bucket", "what to do"), [("orders", SENTENCE)])
+
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_pipe_can_be_given_a_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COLUMNS counts, as it does for other commands."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    print_table(("bucket", "what to do"), [("orders", SENTENCE)])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_cell_that_is_too_long_is_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever its length, a cell is printed to its end."""
+    print_table(("bucket", "detail"), [("orders", "x" * 1000)])
+
+    out = capsys.readouterr().out
+    assert out.count("x") == 1000
+    assert max(map(len, out.splitlines())) <= 240
+
+
+def test_a_table_on_a_terminal_keeps_to_its_width() -> None:
+    """Where there is a width, cells are folded, and nothing is cut off."""
+    program = (
+        "from encryption_guard.shell import print_table;"
+        "print_table(('bucket', 'detail'), [('orders', 'x' * 300)])"
+    )
+
+    shown, _ = on_a_terminal(program, "out", columns=60)
+
+    assert shown.count("x") == 300
+    assert len(shown.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["\x1b[31mred", "[red]red[/red]", "a:bomb:b:cn:", "\u202e\x9b\x7f", "two\nlines"],
+    ids=["escape", "markup", "emoji", "no ASCII", "line end"],
+)
+def test_a_cell_is_only_text(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Foreign words are printed as they are, or escaped: nothing in them is followed."""
+    print_table(("bucket", "detail"), [("orders", cell)])
+
+    (_, row) = capsys.readouterr().out.splitlines()
+    assert row.split() == ["orders", *plain(cell).split()]
+
+
+# Progress.
+
+COUNTING = """
+import sys
+from encryption_guard.shell import progress
+with progress("letters read", silent=SILENT) as one_more:
+    for number in range(3):
+        one_more()
+        print(number)
+"""
+
+
+def test_progress_is_counted_on_a_terminal() -> None:
+    """The number is on standard error; standard output holds the results and nothing else."""
+    shown, piped = on_a_terminal(COUNTING.replace("SILENT", "False"), "err")
+
+    assert "letters read: 3" in shown
+    assert piped == "0\n1\n2\n"
+
+
+def test_progress_can_be_silent() -> None:
+    """Where results are shown as they come, nothing else is."""
+    shown, piped = on_a_terminal(COUNTING.replace("SILENT", "True"), "err")
+
+    assert shown == ""
+    assert piped == "0\n1\n2\n"
+
+
+def test_progress_in_a_log_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no terminal gets no progress, but the work goes on."""
+    with progress("letters read") as one_more:
+        one_more()
+
+    assert capsys.readouterr() == ("", "")
+
+
+# Being stopped.
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in STOP_SIGNALS]
+
+
+@each_stop_signal
+def test_the_first_signal_is_a_request(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command goes on, knows that it should stop, and says what it does."""
+    before = handlers()
+
+    with asked_to_stop() as stopping:
+        assert not stopping()
+        os.kill(os.getpid(), number)
+        assert stopping()
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("encryption-guard: stopping: what is under way comes to its end")
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("first", STOP_SIGNALS, ids=[number.name for number in STOP_SIGNALS])
+@each_stop_signal
+def test_the_second_signal_ends_the_command(
+    first: signal.Signals, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever asks again, in whatever way, does not want to wait."""
+    before = handlers()
+    left: list[int] = []
+
+    with asked_to_stop(leave=left.append):
+        os.kill(os.getpid(), first)
+        assert left == []
+        os.kill(os.getpid(), number)
+
+    assert left == [1]
+    assert handlers() == before
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_without_a_signal_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """The handlers are put back as they were, also when the command fails."""
+    before = handlers()
+
+    def fail() -> None:
+        with asked_to_stop() as stopping:
+            assert handlers() != before
+            assert not stopping()
+            raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        fail()
+
+    assert handlers() == before
+    assert capsys.readouterr() == ("", "")
+
+
+# What a command works with.
+
+
+def test_a_command_asks_with_the_credentials_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read for each request, so that renewed ones count."""
+    settings = Settings.from_environment({"FC_ACCOUNT_ID": ACCOUNT})
+
+    with open_invocation(settings) as invocation:
+        monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI-renewed")
+        monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret")
+
+        assert invocation.settings is settings
+        assert invocation.read_credentials().access_key_id == "LTAI-renewed"
+        assert 0 < invocation.budget.remaining() <= 120
+
+
+def test_a_dropped_exemption_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each bad entry is an error line on standard error."""
+    settings = Settings.from_environment({"GUARD_EXEMPTIONS": '[{"bucket": "*"}, 5]'})
+
+    with open_invocation(settings):
+        pass
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert [line["message"] for line in lines] == ["exemption dropped"] * 2
+    assert {line["level"] for line in lines} == {"ERROR"}
+
+
+def test_a_letter_of_a_command_says_which() -> None:
+    """What an operator's command writes does not look like a function's."""
+    box = LetterBox()
+
+    written: Callable[..., object] = dead_letters(box.put, command="enforce").write
+    written(InvalidEvent("no bucket"), delivery=only(creation_of(ARN)), arn=None)
+
+    (letter,) = box.read()
+    assert letter["function"] == "encryption-guard enforce"
+    assert letter["function_request_id"]
