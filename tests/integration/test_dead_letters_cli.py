@@ -295,7 +295,7 @@ def test_the_letters_of_one_event_are_shown(shell: Shell) -> None:
     assert result.exit_code == 0
     kinds = [line for line in result.stdout.splitlines() if line.startswith("letter  ")]
     assert len(kinds) == 2
-    assert result.stdout.count(json.dumps(creation("orders"))) == 2
+    assert result.stdout.count(json.dumps(creation("orders"), indent=2)) == 2
     assert len(shell.waiting()) == 4
     assert_harmless(result.output)
 

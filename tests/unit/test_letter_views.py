@@ -318,9 +318,18 @@ encryption-guard enforce acs:osstables:cn-hangzhou:1234567890123456:bucket/my-ta
 encryption-guard dead-letters discard 61f6da2f-e3f1-5cfe-b97b-2d289b06eea8 --because "..." --apply
 
 Event:
-{"source": "acs.oss", "type": "oss:ActionTrail:ApiCall", "data": {"eventName": \
-"CreateTableBucket", "eventTime": "2026-01-02T03:04:04Z", "responseElements": {"arn": \
-"acs:osstables:cn-hangzhou:1234567890123456:bucket/my-table-bucket"}}, "id": "event-1"}
+{
+  "source": "acs.oss",
+  "type": "oss:ActionTrail:ApiCall",
+  "data": {
+    "eventName": "CreateTableBucket",
+    "eventTime": "2026-01-02T03:04:04Z",
+    "responseElements": {
+      "arn": "acs:osstables:cn-hangzhou:1234567890123456:bucket/my-table-bucket"
+    }
+  },
+  "id": "event-1"
+}
 """
 RECORD_STORY = """\
 letter            6137e202-33a8-5a85-85d3-b6f4e2d296ae, a record of Function Compute's failure \
@@ -343,9 +352,18 @@ encryption-guard enforce acs:osstables:cn-hangzhou:1234567890123456:bucket/my-ta
 encryption-guard dead-letters discard 6137e202-33a8-5a85-85d3-b6f4e2d296ae --because "..." --apply
 
 Event:
-{"source": "acs.oss", "type": "oss:ActionTrail:ApiCall", "data": {"eventName": \
-"CreateTableBucket", "eventTime": "2026-01-02T03:04:04Z", "responseElements": {"arn": \
-"acs:osstables:cn-hangzhou:1234567890123456:bucket/my-table-bucket"}}, "id": "event-1"}
+{
+  "source": "acs.oss",
+  "type": "oss:ActionTrail:ApiCall",
+  "data": {
+    "eventName": "CreateTableBucket",
+    "eventTime": "2026-01-02T03:04:04Z",
+    "responseElements": {
+      "arn": "acs:osstables:cn-hangzhou:1234567890123456:bucket/my-table-bucket"
+    }
+  },
+  "id": "event-1"
+}
 """
 UNKNOWN_STORY = """\
 letter            3cac5459-93a9-598e-94ee-a70a54840d80, a message of no known kind
@@ -389,7 +407,7 @@ def test_a_story_tells_every_event() -> None:
 
     told = story(waiting_of(destination_record_of(events)), NOW)
 
-    assert [told.count(json.dumps(event)) for event in events] == [1, 1, 1]
+    assert [told.count(json.dumps(event, indent=2)) for event in events] == [1, 1, 1]
 
 
 def test_a_story_without_a_time_leaves_it_out() -> None:

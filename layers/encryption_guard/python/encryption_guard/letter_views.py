@@ -13,6 +13,8 @@ from datetime import datetime
 from shlex import quote
 from typing import Any, Literal
 
+from pydantic_core import from_json
+
 from encryption_guard.advice import advise, missing_right
 from encryption_guard.letter_queues import Waiting
 from encryption_guard.letters import Letter
@@ -169,10 +171,18 @@ def story(waiting: Waiting, now: datetime, *, queue: str | None = None) -> str:
         lines += [plain_json(right, indent=2)]
     lines += ["", *map(plain, _commands(letter, queue))]
     for delivery in waiting.opened.deliveries:
-        lines += ["", "Event:", plain(readable(delivery.raw))]
+        lines += ["", "Event:", _laid_out(delivery.raw)]
     if not waiting.opened.deliveries:
         lines += ["", "Message:", plain(readable(waiting.body))]
     return "\n".join([*lines, ""])
+
+
+def _laid_out(event: bytes) -> str:
+    """The event for a person to read; as it is where it is no JSON."""
+    try:
+        return plain_json(from_json(event), indent=2)
+    except ValueError:
+        return plain(readable(event))
 
 
 def _told(waiting: Waiting, now: datetime) -> dict[str, str | None]:
