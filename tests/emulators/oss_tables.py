@@ -108,6 +108,7 @@ class OssTables(EmulatedService):
         kms_key_arn: str = "",
         kind: str = "customer",
         invisible_requests: int = 0,
+        created_at: datetime | None = None,
     ) -> str:
         """Put a bucket there without an API call, with any encryption, and return its ARN.
 
@@ -117,7 +118,7 @@ class OssTables(EmulatedService):
         arn = bucket_arn(str(BucketArn(region or self.region, account_id, name)))
         bucket = TableBucket(
             arn,
-            self._clock(),
+            created_at or self._clock(),
             str(uuid.uuid4()),
             None if encryption is None else Encryption(encryption, kms_key_arn),
             kind,
@@ -127,16 +128,40 @@ class OssTables(EmulatedService):
         return str(arn)
 
     def plant_table(
-        self, arn: str, namespace: str, name: str, *, encryption: str | None = None
+        self,
+        arn: str,
+        namespace: str,
+        name: str,
+        *,
+        encryption: str | None = None,
+        unencrypted: bool = False,
+        created_at: datetime | None = None,
     ) -> str:
-        """Put a table into a bucket; it takes the bucket's encryption unless it has its own."""
+        """Put a table into a bucket, whose encryption it takes unless it has its own or none."""
         bucket = bucket_arn(arn)
         if namespace not in self._state.namespaces(bucket):
             self._state.add_namespace(bucket, namespace)
         own = None if encryption is None else Encryption(encryption)
         return self._state.add_table(
-            bucket, namespace, name, created_at=self._clock(), encryption=own
+            bucket,
+            namespace,
+            name,
+            created_at=created_at or self._clock(),
+            encryption=own,
+            unencrypted=unencrypted,
         ).arn
+
+    def remove(self, arn: str) -> None:
+        """Take a bucket away with everything in it, without an API call."""
+        self._state.remove(bucket_arn(arn), with_contents=True)
+
+    def drop_table(self, arn: str, namespace: str, name: str) -> None:
+        """Take a table away without an API call."""
+        self._state.drop_table(bucket_arn(arn), namespace, name)
+
+    def decrypt(self, arn: str) -> None:
+        """Take a bucket's encryption off without an API call: drift of which no event tells."""
+        self._state.encrypt(bucket_arn(arn), None)
 
     def hide(self, arn: str, *, requests: int) -> None:
         """Let the bucket be not found for so many requests about it."""

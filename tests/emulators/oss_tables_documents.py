@@ -3,8 +3,9 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 from tests.emulators.oss_tables_requests import bad_request
@@ -85,32 +86,47 @@ def table_document(table: Table) -> dict[str, Any]:
     }
 
 
+def full_table_document(table: Table, bucket: TableBucket) -> dict[str, Any]:
+    """What a table tells of itself when it is asked for alone."""
+    return {
+        **table_document(table),
+        "createdBy": bucket.arn.account_id,
+        "format": "ICEBERG",
+        "modifiedBy": bucket.arn.account_id,
+        "ownerAccountId": bucket.arn.account_id,
+        "tableBucketId": bucket.table_bucket_id,
+    }
+
+
 def moment(at: datetime) -> str:
     return at.isoformat(timespec="microseconds")
 
 
 def page(
-    items: Sequence[tuple[str, Item]], parameters: Mapping[str, str], *, limit_name: str
+    items: Iterable[tuple[str, Item]], parameters: Mapping[str, str], *, limit_name: str
 ) -> tuple[list[Item], dict[str, str]]:
     """One page of (key, item) pairs sorted by key, and the token of the next one, if there is."""
     limit = parameters.get(limit_name, "1000")
     if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
         raise bad_request(f"The {limit_name} must be between 1 and 1000.")
-    start = _last_key(parameters["continuationToken"]) if "continuationToken" in parameters else ""
+    start = last_key(parameters)
     prefix = parameters.get("prefix", "")
-    rest = [(key, item) for key, item in items if key > start and key.startswith(prefix)]
-    shown = rest[: int(limit)]
-    token = {} if len(shown) == len(rest) else {"continuationToken": _token(shown[-1][0])}
+    rest = ((key, item) for key, item in items if key > start and key.startswith(prefix))
+    shown = list(islice(rest, int(limit)))
+    more = next(rest, None) is not None
+    token = {"continuationToken": _token(shown[-1][0])} if more else {}
     return [item for _, item in shown], token
+
+
+def last_key(parameters: Mapping[str, str]) -> str:
+    """The key that the page before ended with; empty for the first page."""
+    token = parameters.get("continuationToken", "")
+    try:
+        return base64.b64decode(token, validate=True).removeprefix(b"\xfb\xff").decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise bad_request("The continuationToken is not valid.") from error
 
 
 def _token(last_key: str) -> str:
     # Standard base64, so that the client has to escape what a query needs escaped.
     return base64.b64encode(b"\xfb\xff" + last_key.encode()).decode("ascii")
-
-
-def _last_key(token: str) -> str:
-    try:
-        return base64.b64decode(token, validate=True).removeprefix(b"\xfb\xff").decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise bad_request("The continuationToken is not valid.") from error

@@ -12,6 +12,8 @@ from tests.emulators.oss_tables_documents import (
     bucket_document,
     document,
     encryption_document,
+    full_table_document,
+    last_key,
     ok,
     page,
     requested_encryption,
@@ -84,9 +86,10 @@ class Operations:
         return ok({"arn": str(arn)})
 
     def list_table_buckets(self, asked: Asked) -> Answer:
-        owned = self.state.owned_by(asked.key.account_id, asked.region)
-        visible = [(each.arn.name, each) for each in owned if each.invisible_requests == 0]
-        shown, token = page(visible, asked.request.parameters, limit_name="maxBuckets")
+        parameters = asked.request.parameters
+        owned = self.state.owned_by(asked.key.account_id, asked.region, after=last_key(parameters))
+        visible = ((each.arn.name, each) for each in owned if each.invisible_requests == 0)
+        shown, token = page(visible, parameters, limit_name="maxBuckets")
         return ok({"tableBuckets": [bucket_document(bucket) for bucket in shown], **token})
 
     def get_table_bucket(self, asked: Asked) -> Answer:
@@ -143,6 +146,10 @@ class Operations:
         shown, token = page(tables, parameters, limit_name="maxTables")
         return ok({"tables": [table_document(table) for table in shown], **token})
 
+    def get_table(self, asked: Asked) -> Answer:
+        table = self.state.table(asked.arn, asked.namespace, asked.table)
+        return ok(full_table_document(table, self.state.get(asked.arn)))
+
     def get_table_encryption(self, asked: Asked) -> Answer:
         table = self.state.table(asked.arn, asked.namespace, asked.table)
         return self._encryption(table.encryption)
@@ -165,6 +172,7 @@ OPERATIONS: Mapping[str, Callable[[Operations, Asked], Answer]] = {
     "ListNamespaces": Operations.list_namespaces,
     "CreateTable": Operations.create_table,
     "ListTables": Operations.list_tables,
+    "GetTable": Operations.get_table,
     "GetTableEncryption": Operations.get_table_encryption,
 }
 

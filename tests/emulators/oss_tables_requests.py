@@ -24,7 +24,11 @@ ROUTES = {
     ("PUT", "tables/{arn}/{namespace}"): "CreateTable",
     ("GET", "tables/{arn}"): "ListTables",
     ("GET", "tables/{arn}/{namespace}/{table}/encryption"): "GetTableEncryption",
+    ("GET", "get-table"): "GetTable",
 }
+
+# What these operations say in the query instead of the path.
+PARAMETERS = {"GetTable": {"arn": "tableBucketARN", "namespace": "namespace", "table": "name"}}
 
 WRITES = frozenset(
     {
@@ -66,7 +70,7 @@ class BucketArn:
 
 @dataclass(frozen=True)
 class Route:
-    """What the path says. `arn` is as the request has it, valid or not."""
+    """What the path says, or the query. `arn` is as the request has it, valid or not."""
 
     operation: str
     arn: str | None = None
@@ -108,8 +112,14 @@ def route(request: Request) -> Route | None:
             pairs = list(zip(names, segments, strict=True))
             if all(name == segment or name.startswith("{") for name, segment in pairs):
                 filled = {n[1:-1]: unquote(s) for n, s in pairs if n.startswith("{")}
-                return Route(operation, **filled)
+                return Route(operation, **filled, **_from_query(operation, request))
     return None
+
+
+def _from_query(operation: str, request: Request) -> dict[str, str]:
+    """What the query has to fill in; empty, and thus no valid ARN, where it does not."""
+    given = request.parameters
+    return {field: given.get(name, "") for field, name in PARAMETERS.get(operation, {}).items()}
 
 
 def check_host(request: Request, bucket: BucketArn | None) -> str | None:

@@ -2,9 +2,12 @@
 
 import threading
 import uuid
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 
 from tests.emulators.emulated_service import RefusedError
 from tests.emulators.faults import Refuse
@@ -42,6 +45,9 @@ class Table:
     encryption: Encryption | None
 
 
+BY_NAME = attrgetter("name")
+
+
 def not_found(message: str) -> RefusedError:
     return RefusedError(Refuse(404, "NotFoundException", message))
 
@@ -56,6 +62,8 @@ class TableBuckets:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._buckets: dict[BucketArn, TableBucket] = {}
+        # By account and region, sorted by name: a list of 10,000 is asked for page after page.
+        self._owned: defaultdict[tuple[str, str], list[BucketArn]] = defaultdict(list)
         self._namespaces: dict[BucketArn, set[str]] = {}
         self._tables: dict[BucketArn, dict[tuple[str, str], Table]] = {}
 
@@ -64,12 +72,13 @@ class TableBuckets:
         with self._lock:
             if bucket.arn in self._buckets:
                 raise conflict("The requested bucket name already exists.")
-            owned = self.owned_by(bucket.arn.account_id, bucket.arn.region)
+            owned = self._owned[bucket.arn.account_id, bucket.arn.region]
             if quota is not None and len(owned) >= quota:
                 raise RefusedError(
                     Refuse(400, "BadRequestException", "You have too many table buckets.")
                 )
             self._buckets[bucket.arn] = bucket
+            insort(owned, bucket.arn, key=BY_NAME)
             self._namespaces[bucket.arn] = set()
             self._tables[bucket.arn] = {}
 
@@ -77,14 +86,13 @@ class TableBuckets:
         with self._lock:
             return list(self._buckets.values())
 
-    def owned_by(self, account_id: str, region: str) -> list[TableBucket]:
-        """Those of one account in one region, by name."""
-        owned = [
-            bucket
-            for bucket in self.all()
-            if (bucket.arn.account_id, bucket.arn.region) == (account_id, region)
-        ]
-        return sorted(owned, key=lambda bucket: bucket.arn.name)
+    def owned_by(self, account_id: str, region: str, *, after: str = "") -> Iterator[TableBucket]:
+        """Those of one account in one region, by name, from after a name on."""
+        with self._lock:
+            owned = self._owned[account_id, region]
+            arns = owned[bisect_right(owned, after, key=BY_NAME) :]
+        found = (self._buckets.get(arn) for arn in arns)
+        yield from (bucket for bucket in found if bucket is not None)
 
     def get(self, arn: BucketArn) -> TableBucket:
         """The bucket, visible or not."""
@@ -111,11 +119,13 @@ class TableBuckets:
         with self._lock:
             self._buckets[arn] = replace(self.get(arn), encryption=encryption)
 
-    def remove(self, arn: BucketArn) -> None:
+    def remove(self, arn: BucketArn, *, with_contents: bool = False) -> None:
         with self._lock:
             self.get(arn)
-            if self._namespaces[arn]:
+            if self._namespaces[arn] and not with_contents:
                 raise conflict("The bucket has objects. Please delete them first.")
+            owned = self._owned[arn.account_id, arn.region]
+            del owned[bisect_left(owned, arn.name, key=BY_NAME)]
             del self._buckets[arn], self._namespaces[arn], self._tables[arn]
 
     def add_namespace(self, arn: BucketArn, namespace: str) -> None:
@@ -138,8 +148,9 @@ class TableBuckets:
         *,
         created_at: datetime,
         encryption: Encryption | None = None,
+        unencrypted: bool = False,
     ) -> Table:
-        """Add a table; without an encryption of its own it takes the bucket's of this moment."""
+        """Add a table with its own encryption, with none, or with the bucket's of this moment."""
         with self._lock:
             bucket = self.get(arn)
             if namespace not in self._namespaces[arn]:
@@ -151,7 +162,7 @@ class TableBuckets:
                 namespace,
                 name,
                 created_at,
-                encryption or bucket.encryption,
+                None if unencrypted else encryption or bucket.encryption,
             )
             self._tables[arn][namespace, name] = table
             return table
@@ -169,3 +180,8 @@ class TableBuckets:
                 return self._tables[arn][namespace, name]
             except KeyError:
                 raise not_found("The specified table does not exist.") from None
+
+    def drop_table(self, arn: BucketArn, namespace: str, name: str) -> None:
+        with self._lock:
+            table = self.table(arn, namespace, name)
+            del self._tables[arn][table.namespace, table.name]

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,27 @@ def create(client: Any, name: str, configuration: Any = None) -> Any:
     )
 
 
+def get_table(client: Any, arn: str, name: str) -> Any:
+    return client.get_table(
+        tables.models.GetTableRequest(table_bucket_arn=arn, namespace="ns", name=name)
+    )
+
+
+def get_table_encryption(client: Any, arn: str, name: str) -> Any:
+    return client.get_table_encryption(
+        tables.models.GetTableEncryptionRequest(table_bucket_arn=arn, namespace="ns", name=name)
+    )
+
+
+def pages(list_page: Callable[..., Any], request: Any) -> list[Any]:
+    """All pages of a list, each asked for with the token of the one before."""
+    found = [list_page(request)]
+    while found[-1].continuation_token:
+        request.continuation_token = found[-1].continuation_token
+        found.append(list_page(request))
+    return found
+
+
 def refusal(call: Callable[..., Any], *arguments: Any) -> Any:
     """The error that the official client makes of an answer."""
     with pytest.raises(oss.exceptions.OperationError) as caught:
@@ -146,6 +167,59 @@ def test_buckets_are_listed_in_pages(service: OssTables, connect: Connect) -> No
     assert [bucket.name for bucket in first.table_buckets] == ["b-1", "b-2"]
     assert [bucket.name for bucket in second.table_buckets] == ["b-3"]
     assert second.continuation_token is None
+
+
+def test_300_buckets_come_in_three_pages(service: OssTables, connect: Connect) -> None:
+    """Pages of 100 have all of 300 buckets by name, whatever the order they were made in."""
+    names = [f"bucket-{number:03}" for number in range(300)]
+    for name in reversed(names):
+        service.plant(name)
+
+    found = pages(
+        connect(service.url).list_table_buckets,
+        tables.models.ListTableBucketsRequest(max_buckets=100),
+    )
+
+    assert [[bucket.name for bucket in page.table_buckets] for page in found] == [
+        names[:100],
+        names[100:200],
+        names[200:],
+    ]
+
+
+def test_namespaces_are_listed_in_pages(service: OssTables, connect: Connect) -> None:
+    """A page has at most maxNamespaces, and its token leads on to the rest and then ends."""
+    arn = service.plant("my-table-bucket")
+    for namespace in ("e", "b", "d", "a", "c"):
+        service.plant_table(arn, namespace, "orders")
+
+    found = pages(
+        connect(service.url).list_namespaces,
+        tables.models.ListNamespacesRequest(table_bucket_arn=arn, max_namespaces=2),
+    )
+
+    assert [[each.namespace for each in page.namespaces] for page in found] == [
+        [["a"], ["b"]],
+        [["c"], ["d"]],
+        [["e"]],
+    ]
+
+
+def test_tables_of_a_namespace_are_listed_in_pages(service: OssTables, connect: Connect) -> None:
+    """A page has at most maxTables of one namespace, whatever the others have."""
+    arn = service.plant("my-table-bucket")
+    for name in ("t4", "t2", "t1", "t3"):
+        service.plant_table(arn, "ns", name)
+        service.plant_table(arn, "another", name)
+    service.plant_table(arn, "another", "t5")
+
+    found = pages(
+        connect(service.url).list_tables,
+        tables.models.ListTablesRequest(table_bucket_arn=arn, namespace="ns", max_tables=2),
+    )
+
+    listed = [[(*table.namespace, table.name) for table in page.tables] for page in found]
+    assert listed == [[("ns", "t1"), ("ns", "t2")], [("ns", "t3"), ("ns", "t4")]]
 
 
 def test_a_deleted_bucket_is_gone(service: OssTables, connect: Connect) -> None:
@@ -289,6 +363,182 @@ def test_namespaces_are_listed_and_hold_a_bucket(service: OssTables, connect: Co
 
     assert [each.namespace for each in listed.namespaces] == [["ns"]]
     assert error.status_code == 409
+
+
+def test_a_table_can_be_read(service: OssTables, connect: Connect) -> None:
+    """GetTable, whose bucket stands in the query, tells what and whose a table is."""
+    arn = service.plant("my-table-bucket")
+    table_arn = service.plant_table(arn, "ns", "orders")
+    client = connect(service.url)
+
+    found = get_table(client, arn, "orders")
+    bucket = client.get_table_bucket(tables.models.GetTableBucketRequest(table_bucket_arn=arn))
+
+    assert (found.namespace, found.name, found.table_arn) == (["ns"], "orders", table_arn)
+    assert (found.type, found.format) == ("customer", "ICEBERG")
+    assert (found.owner_account_id, found.table_bucket_id) == (ACCOUNT, bucket.table_bucket_id)
+    recorded = service.requests[0]
+    assert (recorded.operation, recorded.resource) == ("GetTable", "my-table-bucket")
+
+
+@pytest.mark.parametrize(
+    ("sent", "arn", "name", "status", "message"),
+    [
+        (KEY, ARN, "absent", 404, "The specified table does not exist."),
+        (KEY, f"{ARN}-2", "orders", 404, "The specified table bucket does not exist."),
+        (KEY, ARN.replace(ACCOUNT, "9" * 16), "orders", 403, "does not belong to you"),
+        (replace(KEY, secret="wrong"), ARN, "orders", 403, "signature we calculated"),
+        (replace(KEY, id="WRITER"), ARN, "orders", 403, "no right to perform oss:GetTable."),
+    ],
+)
+def test_a_table_is_read_only_by_those_who_may(
+    service: OssTables,
+    connect: Connect,
+    sent: AccessKey,
+    arn: str,
+    name: str,
+    status: int,
+    message: str,
+) -> None:
+    """GetTable for what is not there, not the caller's or not allowed is refused for that."""
+    service.admit(replace(KEY, id="WRITER", denied=frozenset({"GetTable"})))
+    service.plant_table(service.plant("my-table-bucket"), "ns", "orders")
+
+    error = refusal(get_table, connect(service.url, sent), arn, name)
+
+    assert error.status_code == status
+    assert message in error.message
+
+
+def test_a_table_is_not_read_by_its_own_arn(service: OssTables, connect: Connect) -> None:
+    """GetTable with nothing but a table's ARN is a bad request: this form is not emulated."""
+    table_arn = service.plant_table(service.plant("my-table-bucket"), "ns", "orders")
+
+    error = refusal(
+        connect(service.url).get_table, tables.models.GetTableRequest(table_arn=table_arn)
+    )
+
+    assert (error.status_code, error.code) == (400, "BadRequestException")
+
+
+def test_a_table_of_an_invisible_bucket_is_not_found(service: OssTables, connect: Connect) -> None:
+    """GetTable is one of the requests for which a hidden bucket is not there yet."""
+    arn = service.plant("my-table-bucket", invisible_requests=1)
+    service.plant_table(arn, "ns", "orders")
+    client = connect(service.url)
+
+    error = refusal(get_table, client, arn, "orders")
+
+    assert error.message == "The specified table bucket does not exist."
+    assert get_table(client, arn, "orders").name == "orders"
+
+
+def test_a_table_may_vanish_after_it_was_listed(service: OssTables, connect: Connect) -> None:
+    """A table that is dropped between list and read is not found, and the others stay."""
+    arn = service.plant("my-table-bucket")
+    for name in ("dropped", "kept"):
+        service.plant_table(arn, "ns", name)
+    client = connect(service.url)
+    request = tables.models.ListTablesRequest(table_bucket_arn=arn, namespace="ns")
+
+    before = [table.name for table in client.list_tables(request).tables]
+    service.drop_table(arn, "ns", "dropped")
+    errors = [refusal(read, client, arn, "dropped") for read in (get_table, get_table_encryption)]
+
+    assert before == ["dropped", "kept"]
+    assert [error.status_code for error in errors] == [404, 404]
+    assert {error.message for error in errors} == {"The specified table does not exist."}
+    assert [table.name for table in client.list_tables(request).tables] == ["kept"]
+
+
+def test_a_bucket_may_vanish_after_it_was_listed(service: OssTables, connect: Connect) -> None:
+    """A bucket removed between list and read is not found with all in it; its name is free."""
+    names = ("a-kept", "b-removed", "c-kept")
+    _, arn, _ = [service.plant(name) for name in names]
+    service.plant_table(arn, "ns", "orders")
+    client = connect(service.url)
+    request = tables.models.ListTableBucketsRequest()
+
+    def listed() -> list[str]:
+        return [bucket.name for bucket in client.list_table_buckets(request).table_buckets]
+
+    before = listed()
+    service.remove(arn)
+    errors = [refusal(get, client, arn), refusal(get_table, client, arn, "orders")]
+    after = listed()
+    again = service.plant("b-removed")
+
+    assert [error.status_code for error in errors] == [404, 404]
+    assert {error.message for error in errors} == {"The specified table bucket does not exist."}
+    assert (before, after) == ([*names], ["a-kept", "c-kept"])
+    assert (listed(), service.tables(again)) == ([*names], [])
+
+
+def test_a_table_may_be_planted_without_encryption(service: OssTables, connect: Connect) -> None:
+    """A table without encryption in an encrypted bucket has none, even if one is put again."""
+    arn = service.plant("my-table-bucket", encryption="AES256")
+    service.plant_table(arn, "ns", "plain", unencrypted=True)
+    service.plant_table(arn, "ns", "encrypted")
+    client = connect(service.url)
+
+    def algorithms() -> list[str | None]:
+        return [
+            get_table_encryption(client, arn, name).encryption_configuration.sse_algorithm
+            for name in ("plain", "encrypted")
+        ]
+
+    planted = algorithms()
+    put(client, arn)
+
+    assert planted == [None, "AES256"]
+    assert algorithms() == planted
+
+
+def test_an_unset_encryption_of_a_table_has_two_forms(connect: Connect) -> None:
+    """A table's encryption that was never set is empty or, if so switched, not found."""
+    with OssTables(KEY) as empty, OssTables(KEY, unset="not_found") as absent:
+        for service in (empty, absent):
+            arn = service.plant("my-table-bucket")
+            service.plant_table(arn, "ns", "plain")
+            service.plant_table(arn, "ns", "encrypted", encryption="AES256")
+        found = get_table_encryption(connect(empty.url), arn, "plain")
+        error = refusal(get_table_encryption, connect(absent.url), arn, "plain")
+        other = get_table_encryption(connect(absent.url), arn, "encrypted")
+
+    assert found.encryption_configuration.sse_algorithm is None
+    assert (error.status_code, error.code) == (404, "NotFoundException")
+    assert error.message == "The specified encryption configuration does not exist."
+    assert other.encryption_configuration.sse_algorithm == "AES256"
+
+
+def test_a_bucket_may_lose_its_encryption_unseen(connect: Connect) -> None:
+    """A bucket that is decrypted behind the service's back has no encryption and tells nobody."""
+    calls: list[ApiCall] = []
+    with OssTables(KEY, on_event=calls.append) as service:
+        client = connect(service.url)
+        arn = create(client, "my-table-bucket", aes256()).arn
+        before = get(client, arn).encryption_configuration.sse_algorithm
+        service.decrypt(arn)
+        after = get(client, arn).encryption_configuration.sse_algorithm
+
+    assert (before, after) == ("AES256", None)
+    assert [call.operation for call in calls] == ["CreateTableBucket"]
+
+
+def test_what_is_planted_may_be_old(connect: Connect) -> None:
+    """A planted bucket or table has the age that it was given, or else is new by the clock."""
+    then, now = datetime(2020, 1, 2, 3, 4, 5, tzinfo=timezone.utc), utc_now()
+    ages = {"new": None, "old": then}
+    with OssTables(KEY, clock=lambda: now) as service:
+        client = connect(service.url)
+        arns = [service.plant(name, created_at=at) for name, at in ages.items()]
+        for name, at in ages.items():
+            service.plant_table(arns[0], "ns", name, created_at=at)
+        buckets = client.list_table_buckets(tables.models.ListTableBucketsRequest()).table_buckets
+        read = [get_table(client, arns[0], name).created_at for name in ages]
+
+    assert [bucket.created_at for bucket in buckets] == [now, then]
+    assert [datetime.fromisoformat(at) for at in read] == [now, then]
 
 
 def test_write_calls_are_told_to_the_audit_trail(connect: Connect) -> None:
