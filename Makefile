@@ -37,8 +37,18 @@ check: $(INSTALLED) ## Lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# For the tests of the page that a sweep writes: where it cannot be had, they are skipped by name.
+.PHONY: browser
+browser:
+	@if [ "$$CI" = true ] && ! { command -v chromium && command -v chromedriver; } >/dev/null 2>&1; then \
+		echo "Installing chromium and chromium-driver" >&2; \
+		root=$$([ "$$(id -u)" = 0 ] || command -v sudo); \
+		{ $$root apt-get -q update && DEBIAN_FRONTEND=noninteractive $$root apt-get -q install -y \
+			--no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
+		|| echo "They could not be installed: the tests of the page are skipped" >&2; fi
+
 .PHONY: test
-test: check ## Every check and test of the project
+test: check browser ## Every check and test of the project
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 .PHONY: matrix
@@ -48,8 +58,9 @@ matrix: ## The tests on every supported Python that is installed
 		else echo "python$$v is not installed: skipped" >&2; fi; done
 
 .PHONY: bench
-bench: $(INSTALLED) ## Time ours, the official SDK and the bare limit side by side
+bench: $(INSTALLED) ## Time one PUT and a whole sweep: ours, the official SDK, the bare limit
 	@$(BIN)/python -m tests.benchmarks.put_encryption
+	@$(BIN)/python -m tests.benchmarks.sweep
 
 .PHONY: vectors
 vectors: $(INSTALLED) ## Make the golden signature vectors anew with the official SDK

@@ -29,14 +29,26 @@ REGION = "cn-hangzhou"
 QUEUE = "dead-letters"
 QUEUE_ARN = f"acs:mns:{REGION}:{ACCOUNT}:/queues/{QUEUE}"
 OWNER = AccessKey("LTAI-emulated-owner", "owner-secret", ACCOUNT)
+# What template.yaml gives the roles of the two functions, and nothing more; with GUARD_AUDIT_TABLES
+# each has the rights of AUDIT besides.
+AUDIT = frozenset({"ListNamespaces", "ListTables", "GetTable", "GetTableEncryption"})
 ROLE = AccessKey(
     "STS.emulated-role",
     "role-secret",
     ACCOUNT,
     security_token="role-token",
-    # What template.yaml gives the function's role, and nothing more.
     allowed=frozenset({"GetTableBucketEncryption", "PutTableBucketEncryption", "SendMessage"}),
 )
+SWEEP_ROLE = AccessKey(
+    "STS.emulated-sweep-role",
+    "sweep-role-secret",
+    ACCOUNT,
+    security_token="sweep-role-token",
+    allowed=ROLE.allowed | {"ListTableBuckets", "GetTableBucket", "BatchPeekMessage"},
+)
+TIMER_EVENT = json.dumps(
+    {"triggerTime": "2026-11-22T12:00:00Z", "triggerName": "sweep", "payload": ""}
+).encode()
 
 
 def filter_pattern() -> dict[str, Any]:
@@ -60,7 +72,12 @@ class EmulatedCloud:
     bus: EventBridge
     function: FunctionCompute
     api: FunctionComputeApi
+    sweeper: FunctionCompute
     invocations: list[Invocation]
+
+    def sweep(self) -> list[Invocation]:
+        """The timer goes off: every try of the sweep."""
+        return self.sweeper.deliver(TIMER_EVENT)
 
     def outcomes(self) -> list[dict[str, Any]]:
         """What the function logged of each event's end, in order."""
@@ -73,6 +90,7 @@ class EmulatedCloud:
 def emulated_cloud(
     *,
     role: AccessKey = ROLE,
+    sweep_role: AccessKey = SWEEP_ROLE,
     environment: Mapping[str, str] | None = None,
     shape_of: Callable[[ApiCall], Shape] = lambda _call: "responseElements",
     kind_of: Callable[[ApiCall], Kind] = lambda _call: "ApiCall",
@@ -83,6 +101,7 @@ def emulated_cloud(
     instances: int = 1,
     queue_clock: Clock = utc_now,
     queue_nodes: int = 1,
+    sweep_seconds: float = 120,
 ) -> Iterator[EmulatedCloud]:
     """Start the cloud over TLS; leaving it waits until every event is delivered."""
     authority = Authority()
@@ -95,6 +114,7 @@ def emulated_cloud(
             Smq(
                 OWNER,
                 role,
+                sweep_role,
                 queues=[QUEUE],
                 authority=authority,
                 clock=queue_clock,
@@ -105,6 +125,7 @@ def emulated_cloud(
             OssTables(
                 OWNER,
                 role,
+                sweep_role,
                 region=REGION,
                 bucket_quota=None,
                 authority=authority,
@@ -113,23 +134,38 @@ def emulated_cloud(
                 ),
             )
         )
+        variables = {
+            "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
+            "GUARD_OSS_TABLES_ENDPOINT": tables.url,
+            "GUARD_SMQ_ENDPOINT": queue.url,
+            "SSL_CERT_FILE": str(certificate),
+            **(environment or {}),
+        }
         function = stack.enter_context(
             FunctionCompute(
                 Function(
                     code=REPOSITORY / "functions" / "encrypt_on_create",
                     initializer="index.initialize",
                     timeout_seconds=timeout_seconds,
-                    environment={
-                        "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
-                        "GUARD_OSS_TABLES_ENDPOINT": tables.url,
-                        "GUARD_SMQ_ENDPOINT": queue.url,
-                        "SSL_CERT_FILE": str(certificate),
-                        **(environment or {}),
-                    },
+                    environment=variables,
                 ),
-                credentials=lambda: Credentials(role.id, role.secret, role.security_token or ""),
+                credentials=lambda: _credentials(role),
                 chaos=chaos,
                 instances=instances,
+                on_failure=lambda record: queue.put(QUEUE, record),
+            )
+        )
+        sweeper = stack.enter_context(
+            FunctionCompute(
+                Function(
+                    code=REPOSITORY / "functions" / "sweep",
+                    initializer="index.initialize",
+                    name="sweep",
+                    timeout_seconds=sweep_seconds,
+                    environment=variables,
+                ),
+                credentials=lambda: _credentials(sweep_role),
+                max_retries=0,
                 on_failure=lambda record: queue.put(QUEUE, record),
             )
         )
@@ -142,11 +178,15 @@ def emulated_cloud(
             FunctionComputeApi(
                 OWNER,
                 role,
-                functions={function.function.name: deliver},
+                functions={function.function.name: deliver, "sweep": sweeper.deliver},
                 workers=instances,
                 authority=authority,
             )
         )
-        yield EmulatedCloud(certificate, tables, queue, bus, function, api, invocations)
+        yield EmulatedCloud(certificate, tables, queue, bus, function, api, sweeper, invocations)
         bus.join(timeout=60)
         api.join(timeout=60)
+
+
+def _credentials(role: AccessKey) -> Credentials:
+    return Credentials(role.id, role.secret, role.security_token or "")

@@ -13,6 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from unittest.mock import patch
 
@@ -23,6 +24,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from encryption_guard.sweep_views import seconds
 from tests.emulators.action_trail import Shape
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse, Reset, throttle
@@ -96,6 +98,18 @@ def take_the_encryption_off(stage: Stage, scene: Scene) -> None:
     arn = stage.cloud.tables.plant(scene.bucket, encryption="AES256")
     request = oss_tables.models.DeleteTableBucketEncryptionRequest(table_bucket_arn=arn)
     stage.owner.delete_table_bucket_encryption(request)
+
+
+def create_untold(stage: Stage, scene: Scene) -> None:
+    """The bucket is there, and no event ever tells of it."""
+    stage.cloud.tables.plant(scene.bucket)
+
+
+def lose_the_encryption_untold(stage: Stage, scene: Scene) -> None:
+    """An old bucket whose encryption was taken off when nobody listened; its tables have none."""
+    last_month = datetime.now(timezone.utc) - timedelta(days=30)
+    arn = stage.cloud.tables.plant(scene.bucket, created_at=last_month)
+    stage.cloud.tables.plant_table(arn, "sales", "invoices_2026", created_at=last_month)
 
 
 def create_twice_told(stage: Stage, scene: Scene) -> None:
@@ -255,6 +269,27 @@ ENFORCED = [
 DETECTED = [
     Scene("preview", "mode detect", create, "detected", "would_encrypt"),
 ]
+SWEPT = [
+    Scene("forgotten", "no event ever came", create_untold, "encrypted", "created", None, "AES256"),
+    Scene(
+        "drifted",
+        "its encryption went untold",
+        lose_the_encryption_untold,
+        "encrypted",
+        "drift",
+        None,
+        "AES256",
+    ),
+    Scene("scratch-9", "exempt until 2099", create_untold, "skipped", "exempt: public samples"),
+    Scene(
+        "denied",
+        "the role may not",
+        create_untold,
+        "dead_lettered",
+        "rejected",
+        faults=on_put("denied", Refuse(403), always=True),
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -339,7 +374,7 @@ def results_table(scenes: list[Scene], ended: list[Ending], *, width: int) -> Ta
     for column in shown:
         table.add_column(column, no_wrap=True, justify="right" if column == "took" else "left")
     for scene, ending in zip(scenes, ended, strict=True):
-        took = "" if ending.milliseconds is None else f"{ending.milliseconds / 1000:.1f} s"
+        took = "" if ending.milliseconds is None else seconds(ending.milliseconds)
         before, after = scene.before or "none", ending.after or "none"
         cells = {
             "bucket": Text(scene.bucket),
@@ -374,6 +409,7 @@ def play(
     mode: str,
     console: Console,
     afterwards: Callable[[EmulatedCloud], None] = lambda _: None,
+    by_timer: bool = False,
 ) -> list[Ending]:
     """Play the scenes in one cloud, showing each ending as it comes; then what follows them."""
 
@@ -389,6 +425,8 @@ def play(
         for scene in scenes:
             cloud.tables.faults.add(*scene.faults)
             scene.act(stage, scene)
+        if by_timer:
+            cloud.invocations.extend(cloud.sweep())
         watch(cloud, scenes, console)
         cloud.bus.join(timeout=SECONDS_ALLOWED)
         ended = list(endings(cloud, scenes))
@@ -418,25 +456,14 @@ the vendor's own signer checks each of its signatures.
 
 
 @dataclass
-class Operator:
-    """Somebody who reads the dead letters, mends what can be mended, and redrives them."""
+class Shell:
+    """Where somebody types commands, and what comes of them."""
 
     console: Console
     said: list[tuple[str, str]] = field(default_factory=list)
-    still_open: list[str] = field(default_factory=list)
-    came_back: list[int] = field(default_factory=list)
 
-    def __call__(self, cloud: EmulatedCloud) -> None:
-        self._type(cloud, "dead-letters", "list")
-        cloud.tables.faults.clear()
-        self._type(cloud, "dead-letters", "redrive", "--apply")
-        cloud.api.join(timeout=SECONDS_ALLOWED)
-        self._type(cloud, "dead-letters", "list")
-        self.came_back = [letter.get("redrives", 0) for letter in letters_of(cloud)]
-        encrypted = {bucket.arn.name for bucket in cloud.tables.buckets() if bucket.encryption}
-        self.still_open = [name for name in MENDED if name not in encrypted]
-
-    def _type(self, cloud: EmulatedCloud, *arguments: str) -> None:
+    def type(self, cloud: EmulatedCloud, *arguments: str) -> None:
+        """Run a command against the cloud."""
         done = run(cloud, *arguments, columns=self.console.width)
         self.said.append((" ".join(arguments), done.stdout + done.stderr))
 
@@ -445,6 +472,37 @@ class Operator:
         for typed, came in self.said:
             self.console.print(f"[bold]$ encryption-guard {typed}[/bold]")
             self.console.print(Text(came))
+
+
+class Auditor(Shell):
+    """Somebody who wants to know of every bucket and table."""
+
+    def __call__(self, cloud: EmulatedCloud) -> None:
+        self.type(cloud, "sweep", "--region", REGION, "--tables")
+
+    @property
+    def succeeded(self) -> bool:
+        """The one bucket and the one table that are not encrypted are told, and no other."""
+        ((_, came),) = self.said
+        return "1 not encrypted" in came and "1 unprotected" in came
+
+
+@dataclass
+class Operator(Shell):
+    """Somebody who reads the dead letters, mends what can be mended, and redrives them."""
+
+    still_open: list[str] = field(default_factory=list)
+    came_back: list[int] = field(default_factory=list)
+
+    def __call__(self, cloud: EmulatedCloud) -> None:
+        self.type(cloud, "dead-letters", "list")
+        cloud.tables.faults.clear()
+        self.type(cloud, "dead-letters", "redrive", "--apply")
+        cloud.api.join(timeout=SECONDS_ALLOWED)
+        self.type(cloud, "dead-letters", "list")
+        self.came_back = [letter.get("redrives", 0) for letter in letters_of(cloud)]
+        encrypted = {bucket.arn.name for bucket in cloud.tables.buckets() if bucket.encryption}
+        self.still_open = [name for name in MENDED if name not in encrypted]
 
     @property
     def succeeded(self) -> bool:
@@ -463,10 +521,16 @@ def main() -> int:
     began = time.monotonic()
     operator = Operator(console)
     detected = play(DETECTED, mode="detect", console=console)
+    auditor = Auditor(console)
+    swept = play(SWEPT, mode="enforce", console=console, afterwards=auditor, by_timer=True)
     enforced = play(ENFORCED, mode="enforce", console=console, afterwards=operator)
-    scenes, ended = ENFORCED + DETECTED, enforced + detected
+    scenes, ended = ENFORCED + DETECTED + SWEPT, enforced + detected + swept
 
-    console.print(results_table(scenes, ended, width=console.width))
+    by_events = len(ENFORCED) + len(DETECTED)
+    console.print(results_table(scenes[:by_events], ended[:by_events], width=console.width))
+    console.print("\n[bold]What no event told, the timer's sweep finds.[/bold]\n")
+    console.print(results_table(SWEPT, swept, width=console.width))
+    auditor.show()
     console.print("\n[bold]The dead letters; their causes are mended; they are redriven.[/bold]\n")
     operator.show()
     wrong = [
@@ -474,14 +538,14 @@ def main() -> int:
         for scene, end in zip(scenes, ended, strict=True)
         if not end.is_as_it_should_be(scene)
     ]
-    seconds = time.monotonic() - began
-    if wrong or not operator.succeeded:
-        told = ", ".join(wrong + operator.still_open) or "the letters that came back"
+    took = time.monotonic() - began
+    if wrong or not operator.succeeded or not auditor.succeeded:
+        told = ", ".join(wrong + operator.still_open) or "what was typed, and what came of it"
         console.print(f"\n[red]Not as it should be: {told}.[/red]")
         return 1
     console.print(
         f"[green]All {len(scenes)} ended as they should, and {len(MENDED)} more are encrypted"
-        f"[/green], in {seconds:.0f} s."
+        f"[/green], in {took:.0f} s."
     )
     return 0
 

@@ -13,7 +13,9 @@ PROGRAM = "from encryption_guard.cli import main; main()"
 
 def environment(cloud: EmulatedCloud, *, columns: int | None = None) -> dict[str, str]:
     """What such a shell has set: the owner's keys, where everything is, and its width."""
+    exemptions = cloud.function.function.environment.get("GUARD_EXEMPTIONS")
     return {
+        **({"GUARD_EXEMPTIONS": exemptions} if exemptions else {}),
         **({"COLUMNS": str(columns)} if columns else {}),
         "PATH": os.environ.get("PATH", ""),  # noqa: TID251  (no setting: a process needs it)
         "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),

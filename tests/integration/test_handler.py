@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.instance import open_transport, read_settings
 from encryption_guard.telemetry import SERVICE, open_logger
 from functions.encrypt_on_create import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
@@ -63,8 +64,8 @@ class ContextOfPython310(Context):
 def cold_instance() -> Iterator[None]:
     """Every test begins and ends as a fresh process would: nothing cached, no logger set up."""
     yield
-    index._transport().close()
-    for cached in (index._transport, index._settings, open_logger):
+    open_transport().close()
+    for cached in (open_transport, read_settings, open_logger):
         cached.cache_clear()
     logging.Logger.manager.loggerDict.pop(SERVICE, None)
 
@@ -158,11 +159,11 @@ def test_initialize_opens_what_lasts_and_is_not_needed(deployed: Guard) -> None:
     """After `initialize` the handler uses the transport that it made."""
     arn = deployed.tables.plant("orders")
     index.initialize(Context())
-    transport = index._transport()
+    transport = open_transport()
 
     index.handler(creation_of(arn), Context())
 
-    assert index._transport() is transport
+    assert open_transport() is transport
     assert deployed.tables.encryption(arn) == "AES256"
 
 

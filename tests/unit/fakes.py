@@ -122,7 +122,8 @@ Troubles = Mapping[str, Iterable[Reply | Broken]]
 class FakeService:
     """A service behind httpx.MockTransport that keeps to the time-outs of the real transport.
 
-    `troubles` holds, by `METHOD` or `METHOD bucket`, what comes before the true answers.
+    `troubles` holds, by `METHOD` or `METHOD bucket`, what comes before the true answers; of OSS
+    Tables by `Operation` or `Operation bucket` too.
     """
 
     def __init__(self, *, time: FakeTime | None = None, troubles: Troubles | None = None) -> None:
@@ -152,9 +153,14 @@ class FakeService:
         return httpx.Response(reply.status, headers=reply.headers, stream=Chunks(pieces))
 
     def _trouble(self, request: httpx.Request) -> Reply | Broken | None:
-        keys = (request.method, f"{request.method} {self.resource(request)}")
+        resource = self.resource(request)
+        names = (request.method, self.operation(request))
+        keys = (key for name in dict.fromkeys(names) for key in (name, f"{name} {resource}"))
         found = (next(self._troubles[key], None) for key in keys if key in self._troubles)
         return next(found, None)
+
+    def operation(self, request: httpx.Request) -> str:
+        return request.method
 
     def resource(self, request: httpx.Request) -> str:
         raise NotImplementedError
@@ -163,16 +169,61 @@ class FakeService:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a request to OSS Tables is about; `path` are the parts of its path, decoded."""
+
+    operation: str
+    region: str
+    path: tuple[str, ...]
+    query: Mapping[str, str]
+
+    @classmethod
+    def read(cls, request: httpx.Request) -> Asked:
+        """By the path and, for the region, by what the request is signed for."""
+        raw_path, _, query = request.url.raw_path.decode().partition("?")
+        path = tuple(unquote(part) for part in raw_path.split("/")[1:])
+        pairs = (pair.partition("=") for pair in query.split("&") if pair)
+        _, _, scope = request.headers["authorization"].partition("Credential=")
+        region = next(iter(scope.split("/")[2:]), "")
+        parameters = {name: unquote(value) for name, _, value in pairs}
+        return cls(OPERATIONS.get((path[0], len(path)), "Unknown"), region, path, parameters)
+
+    @property
+    def arn(self) -> str | None:
+        """The table bucket that it is about, if it is about one."""
+        if len(self.path) > 1:
+            return self.path[1]
+        return self.query.get("tableBucketARN")
+
+
+OPERATIONS = {
+    ("buckets", 1): "ListTableBuckets",
+    ("buckets", 2): "GetTableBucket",
+    ("buckets", 3): "GetTableBucketEncryption",
+    ("namespaces", 2): "ListNamespaces",
+    ("tables", 2): "ListTables",
+    ("tables", 5): "GetTableEncryption",
+    ("get-table", 1): "GetTable",
+}
+
+
 class FakeOssTables(FakeService):
     """Table buckets with an encryption, or without one, by their ARN.
 
-    `ahead` is how far its clock is ahead of the caller's; keys in `expired` are known, but too old.
+    `created` are the times of their creation, else one second ago. `tables` are, by bucket,
+    namespace and name, the tables with their encryption, or without one. A list has at most
+    `page_size` entries a page. `ahead` is how far its clock is ahead of the caller's; keys in
+    `expired` are known, but too old.
     """
 
     def __init__(
         self,
         buckets: Mapping[str, str] | None = None,
         *,
+        created: Mapping[str, str | None] | None = None,
+        tables: Mapping[tuple[str, str, str], str] | None = None,
+        page_size: int = 100,
         keys: Iterable[Credentials] = (KEY,),
         expired: Iterable[str] = (),
         ahead: timedelta = timedelta(),
@@ -182,6 +233,9 @@ class FakeOssTables(FakeService):
     ) -> None:
         super().__init__(time=time, troubles=troubles)
         self.buckets = {str(ARN): ""} if buckets is None else dict(buckets)
+        self.created = dict(created or {})
+        self.tables = dict(tables or {})
+        self._page_size = page_size
         self._keys = {key.access_key_id: key for key in keys}
         self._expired = frozenset(expired)
         self._ahead = ahead
@@ -191,14 +245,32 @@ class FakeOssTables(FakeService):
         """The service's own time."""
         return self.time.now() + self._ahead
 
+    def operations(self) -> list[str]:
+        """The operations of all requests so far."""
+        return [self.operation(request) for request in self.requests]
+
+    def asked_about(self, operation: str) -> list[str]:
+        """The buckets, by name, or the regions that this operation was asked for, in order."""
+        asked = (request for request in self.requests if self.operation(request) == operation)
+        return [self.resource(request) for request in asked]
+
+    def operation(self, request: httpx.Request) -> str:
+        if request.method == "PUT":
+            return "PutTableBucketEncryption"
+        return Asked.read(request).operation
+
     def resource(self, request: httpx.Request) -> str:
-        return _arn(request).rpartition("/")[2]
+        asked = Asked.read(request)
+        return asked.arn.rpartition("/")[2] if asked.arn else asked.region
 
     def answer(self, request: httpx.Request) -> Reply:
         refusal = self._refusal(request)
         if refusal:
             return self._reply(*refusal)
-        arn = _arn(request)
+        asked = Asked.read(request)
+        arn = asked.arn
+        if arn is None:
+            return self._page("tableBuckets", self._buckets_of(asked.region), asked.query)
         if arn not in self.buckets:
             return self._reply(404, "NotFoundException", "The specified bucket does not exist.")
         if request.method == "PUT":
@@ -206,8 +278,54 @@ class FakeOssTables(FakeService):
                 "sseAlgorithm"
             ]
             return self._reply(200)
-        found = {"encryptionConfiguration": {"sseAlgorithm": self.buckets[arn], "kmsKeyArn": ""}}
-        return self._reply(200, body=found if self.buckets[arn] else {})
+        return self._found(asked, arn)
+
+    def _found(self, asked: Asked, arn: str) -> Reply:
+        known = {key[1:]: encryption for key, encryption in self.tables.items() if key[0] == arn}
+        match asked.operation:
+            case "GetTableBucketEncryption":
+                return self._encryption(self.buckets[arn])
+            case "GetTableBucket":
+                return self._reply(200, body=self._entry(arn))
+            case "ListNamespaces":
+                named = {namespace: {"namespace": [namespace]} for namespace, _ in known}
+                return self._page("namespaces", named, asked.query)
+            case "ListTables":
+                within = asked.query["namespace"]
+                tables = {
+                    name: {"name": name, "namespace": [within], "createdAt": "2026-01-02T03:04:04Z"}
+                    for namespace, name in known
+                    if namespace == within
+                }
+                return self._page("tables", tables, asked.query)
+            case "GetTableEncryption":
+                table = asked.path[2:4]
+            case _:
+                table = (asked.query["namespace"], asked.query["name"])
+        if table not in known:
+            return self._reply(404, "NotFoundException", "The specified table does not exist.")
+        if asked.operation == "GetTable":
+            return self._reply(200, body={"name": table[1], "namespace": [table[0]]})
+        return self._encryption(known[table])
+
+    def _encryption(self, algorithm: str) -> Reply:
+        found = {"encryptionConfiguration": {"sseAlgorithm": algorithm, "kmsKeyArn": ""}}
+        return self._reply(200, body=found if algorithm else {})
+
+    def _buckets_of(self, region: str) -> dict[str, object]:
+        return {arn: self._entry(arn) for arn in self.buckets if arn.split(":")[2] == region}
+
+    def _entry(self, arn: str) -> dict[str, object]:
+        created_at = self.created.get(arn, "2026-01-02T03:04:04Z")
+        return {"arn": arn, "name": arn.rpartition("/")[2], "createdAt": created_at}
+
+    def _page(self, items: str, entries: Mapping[str, object], query: Mapping[str, str]) -> Reply:
+        asked_for = next((int(query[name]) for name in query if name.startswith("max")), 1000)
+        after = query.get("continuationToken", "after /+=").removeprefix("after /+=")
+        rest = sorted(key for key in entries if key > after)
+        shown = rest[: min(asked_for, self._page_size)]
+        more = {"continuationToken": f"after /+={shown[-1]}"} if len(rest) > len(shown) else {}
+        return self._reply(200, body={items: [entries[key] for key in shown], **more})
 
     def _refusal(self, request: httpx.Request) -> tuple[int, str, str] | None:
         authorization = request.headers["authorization"]
@@ -241,24 +359,20 @@ class FakeOssTables(FakeService):
         return Reply(status, content, headers, takes=self._takes)
 
 
-def _arn(request: httpx.Request) -> str:
-    return unquote(request.url.raw_path.decode().split("/")[2])
-
-
 def _signing_time(request: httpx.Request) -> datetime:
     at = datetime.strptime(request.headers["x-oss-date"], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007
     return at.replace(tzinfo=timezone.utc)
 
 
 def _vendors_authorization(request: httpx.Request, key: Credentials, at: datetime) -> str:
-    arn = _arn(request)
+    asked = Asked.read(request)
     case = Case(
         name="",
         method=request.method,
         url=str(request.url),
-        path=request.url.raw_path.decode().removeprefix("/"),
-        resource=arn,
-        region=arn.split(":")[2],
+        path=request.url.raw_path.decode().partition("?")[0].removeprefix("/"),
+        resource=asked.arn,
+        region=asked.region,
         time=at.isoformat(),
         security_token=key.security_token,
         headers={name: request.headers[name] for name in ("content-md5", "content-type")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -97,6 +98,10 @@ CASES = {
     "unreadable event": [letter_of("invalid_event", arn=None)],
     "foreign account": [letter_of("foreign_account")],
     "redirect": [letter_of("unexpected_redirect", status=307)],
+    "sweep failed": [
+        replace(failed("ConfigurationError"), is_sweep=True, arn=None),
+        replace(failed("FunctionTimedOut"), is_sweep=True, arn=None),
+    ],
     "wrong setting": [failed("ConfigurationError")],
     "letter not written": [failed("LetterNotWritten")],
     "service down": [failed("Unavailable")],

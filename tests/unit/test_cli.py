@@ -198,6 +198,26 @@ def test_a_dropped_exemption_is_told(tables: OssTables) -> None:
     assert "GUARD_EXEMPTIONS" in error["detail"]
 
 
+@pytest.mark.parametrize(
+    ("expires", "shown"),
+    [({"expires": "2099-12-31"}, "(until 2099-12-31)"), ({}, "exempt: samples")],
+    ids=["until a day", "for good"],
+)
+def test_an_exemption_tells_its_reason_and_its_last_day(
+    tables: OssTables, expires: dict[str, str], shown: str
+) -> None:
+    """Whoever sees that a bucket is left alone sees why, and until when."""
+    exemption = {"bucket": ARN.name, "reason": "samples", **expires}
+
+    result = run(str(ARN), GUARD_EXEMPTIONS=json.dumps([exemption]))
+
+    assert result.exit_code == 0
+    assert "exempt: samples" in result.stdout
+    assert shown in result.stdout
+    assert ("until" in result.stdout) is bool(expires)
+    assert tables.encryption(str(ARN)) is None
+
+
 def test_detect_changes_nothing(tables: OssTables) -> None:
     """The mode counts for an operator, too."""
     result = run(str(ARN), "--output", "json", GUARD_MODE="detect")

@@ -50,6 +50,8 @@ def refusal(**variables: str) -> str:
         ("smq_endpoint", None),
         ("http_timeout_seconds", 5),
         ("max_attempts", 4),
+        ("sweep_regions", ()),
+        ("audit_tables", False),
         ("region", None),
         ("account_id", None),
         ("function_name", None),
@@ -61,6 +63,7 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
     names = ["MODE", "DEAD_LETTER_QUEUE", "ALLOWED_ACCOUNTS", "EXEMPTIONS", "MAX_ATTEMPTS"]
     names += ["OSS_TABLES_ADDRESSING", "OSS_TABLES_NETWORK", "OSS_TABLES_ENDPOINT"]
     names += ["FUNCTION", "FC_ENDPOINT", "SMQ_ENDPOINT", "HTTP_TIMEOUT_SECONDS"]
+    names += ["SWEEP_REGIONS", "AUDIT_TABLES"]
     environment = {} if value is None else {f"GUARD_{name}": value for name in names}
 
     settings = Settings.from_environment(environment)
@@ -121,6 +124,17 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
         ("GUARD_HTTP_TIMEOUT_SECONDS", "10", "http_timeout_seconds", 10),
         ("GUARD_MAX_ATTEMPTS", "1", "max_attempts", 1),
         ("GUARD_MAX_ATTEMPTS", "20", "max_attempts", 20),
+        ("GUARD_SWEEP_REGIONS", "cn-hangzhou", "sweep_regions", ("cn-hangzhou",)),
+        (
+            "GUARD_SWEEP_REGIONS",
+            " us-east-1,cn-hangzhou ,\teu-central-1, us-east-1,,",
+            "sweep_regions",
+            ("us-east-1", "cn-hangzhou", "eu-central-1"),
+        ),
+        ("GUARD_SWEEP_REGIONS", " , ", "sweep_regions", ()),
+        ("GUARD_SWEEP_REGIONS", "cn-" + "a" * 51, "sweep_regions", ("cn-" + "a" * 51,)),
+        ("GUARD_AUDIT_TABLES", "true", "audit_tables", True),
+        ("GUARD_AUDIT_TABLES", "false", "audit_tables", False),
         ("FC_REGION", "cn-hangzhou", "region", "cn-hangzhou"),
         ("FC_ACCOUNT_ID", "1234567890123456", "account_id", "1234567890123456"),
     ],
@@ -144,6 +158,7 @@ FUNCTION_FORM = (
 )
 SECONDS_FORM = "a number of seconds above 0, at most 60"
 ATTEMPTS_FORM = "a whole number from 1 to 20"
+REGIONS_FORM = "region ids such as cn-hangzhou, separated by commas"
 
 
 @pytest.mark.parametrize(
@@ -195,6 +210,25 @@ ATTEMPTS_FORM = "a whole number from 1 to 20"
         ("GUARD_MAX_ATTEMPTS", "21", ATTEMPTS_FORM),
         ("GUARD_MAX_ATTEMPTS", "2.5", ATTEMPTS_FORM),
         ("GUARD_MAX_ATTEMPTS", "many", ATTEMPTS_FORM),
+        ("GUARD_SWEEP_REGIONS", "hangzhou", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "all", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "*", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "CN-HANGZHOU", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "cn-hangzhou us-east-1", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "cn-hangzhou;us-east-1", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "us-east-1,evil.com#", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "us-east-1,eu-central-1.evil.com", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "us-east-1,cn-hangzhou-", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "cn-hangzhou\n-internal", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "cn-\u0663", REGIONS_FORM),
+        ("GUARD_SWEEP_REGIONS", "cn-" + "a" * 52, REGIONS_FORM),
+        ("GUARD_AUDIT_TABLES", "True", "true or false"),
+        ("GUARD_AUDIT_TABLES", "TRUE", "true or false"),
+        ("GUARD_AUDIT_TABLES", "yes", "true or false"),
+        ("GUARD_AUDIT_TABLES", "1", "true or false"),
+        ("GUARD_AUDIT_TABLES", "0", "true or false"),
+        ("GUARD_AUDIT_TABLES", " true", "true or false"),
+        ("GUARD_AUDIT_TABLES", "true\n", "true or false"),
     ],
 )
 def test_a_bad_setting_is_refused_in_one_sentence(variable: str, value: str, allowed: str) -> None:
@@ -479,6 +513,18 @@ def test_a_glob_covers_the_whole_name(glob: str, bucket: str, covered: bool) -> 
 def test_an_exemption_counts_through_its_last_day(day: date, covered: bool) -> None:
     """The day it expires still counts."""
     assert EXEMPT_LEGACY.covers("legacy", on=day) == covered
+
+
+def test_an_exemption_warns_before_it_ends() -> None:
+    """One sentence names the glob, the reason, the day and the variable, foreign parts quoted."""
+    exemption = Exemption.model_validate(
+        {"bucket": "legacy-*", "reason": "a\nb", "expires": "2027-01-31"}
+    )
+
+    assert exemption.warning == (
+        'The exemption of "legacy-*" ("a\\nb") ends with 2027-01-31: afterwards its buckets are'
+        " encrypted. Renew it in GUARD_EXEMPTIONS if they are not to be."
+    )
 
 
 @pytest.mark.parametrize(

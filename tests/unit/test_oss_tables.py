@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import repeat
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -17,8 +19,15 @@ from hypothesis import strategies as st
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Credentials
 from encryption_guard.errors import Refused, Unavailable
-from encryption_guard.oss_tables import CurrentEncryption, OssTables, oss_request_id
-from encryption_guard.transport import Answer
+from encryption_guard.oss_tables import (
+    Call,
+    CurrentEncryption,
+    OssTables,
+    Unreadable,
+    bucket_call,
+    oss_request_id,
+)
+from encryption_guard.transport import Answer, Pace
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -859,3 +868,293 @@ def test_a_refused_key_is_rejected_at_once() -> None:
     assert len(service.requests) == 1
     assert KEY.access_key_secret not in str(result)
     assert "Signature=" not in str(result)
+
+
+# Any other call.
+
+EXISTS = bucket_call("GetTableBucket", "GET", ARN)
+LIST = Call(operation="ListTableBuckets", method="GET", path="buckets", region=REGION)
+
+
+def body_of(answer: Answer) -> bytes:
+    """The body, which has to hold something."""
+    if not answer.body:
+        raise Unreadable("nothing")
+    return answer.body
+
+
+def perform(
+    service: FakeOssTables, call: Call, *, pace: Pace | None = None, **rest: Any
+) -> bytes | Refused | Unavailable:
+    """How a call ends."""
+    try:
+        return OssTables(invocation_of(service, **rest), pace).perform(call, body_of)
+    except (Refused, Unavailable) as error:
+        return error
+
+
+CALL_ROWS = {
+    "200": Row([Reply(200, b"{}")], "done"),
+    "299": Row([Reply(299, b"{}")], "done"),
+    "302": Row([Reply(302, headers={"location": "/elsewhere"})], "unexpected_redirect"),
+    "400": Row([refusal(400)], "rejected"),
+    "401": Row([refusal(401)], "unavailable"),
+    "403": Row([refusal(403)], "rejected"),
+    "404": Row([refusal(404)], "not_found"),
+    "409": Row(repeat(refusal(409)), "conflict", BACK_OFF),
+    **{
+        f"{status}": Row(repeat(refusal(status)), "unavailable", BACK_OFF)
+        for status in (408, 425, 429, 500, 502, 503, 504)
+    },
+    "reset": Row(repeat(Broken(httpx.ReadError)), "unavailable", BACK_OFF),
+    "unreadable": Row(repeat(Reply(200)), "unavailable", BACK_OFF),
+    "unreadable once": Row([Reply(200)], "done", BACK_OFF[:1]),
+    "unreadable, busy, reset": Row(
+        [Reply(200), refusal(429), Broken(httpx.ReadError)], "done", BACK_OFF
+    ),
+    "unreadable, then gone": Row([Reply(200), refusal(404)], "not_found", BACK_OFF[:1]),
+    "unreadable that names seconds": Row([Reply(200, headers={"retry-after": "3"})], "done", (3,)),
+}
+
+
+@pytest.mark.parametrize("call", [EXISTS, LIST], ids=["a bucket's", "a region's"])
+@pytest.mark.parametrize("row", CALL_ROWS.values(), ids=CALL_ROWS)
+def test_any_call_is_repeated_as_far_as_that_can_help(row: Row, call: Call) -> None:
+    """As for a PUT, but that a 404 is final and that a 2xx has to be readable."""
+    service = FakeOssTables(troubles={"GET": row.answers})
+
+    result = perform(service, call)
+
+    ended = "done" if isinstance(result, bytes) else ending(result)
+    assert ended == row.ends
+    assert service.time.slept == pytest.approx(row.pauses)
+    assert len(service.requests) == len(row.pauses) + 1
+
+
+def test_a_call_may_wait_for_a_bucket_to_become_visible() -> None:
+    """As often and as long as the call says."""
+    service = FakeOssTables(troubles={"GET": [refusal(404)] * 2})
+    call = bucket_call("GetTableBucket", "GET", ARN, visibility_pauses=(0.3, 0.6))
+
+    result = perform(service, call)
+
+    assert isinstance(result, bytes)
+    assert service.time.slept == [0.3, 0.6]
+
+
+@pytest.mark.parametrize("call", [EXISTS, LIST], ids=["a bucket's", "a region's"])
+def test_what_cannot_be_read_is_told_as_that(call: Call) -> None:
+    """The sentence names the status, the operation, what it is about, and why it is no answer."""
+    service = FakeOssTables(troubles={"GET": repeat(Reply(200))})
+
+    result = perform(service, call)
+
+    about = str(call.bucket or call.region)
+    assert str(result) == (
+        f"OSS Tables answered 200 to {call.operation} of {about} in 4 tries, with nothing that can"
+        " be read; a later try may succeed."
+    )
+
+
+def test_the_last_try_is_what_is_told() -> None:
+    """What could not be read before is not mentioned where another answer was the last."""
+    service = FakeOssTables(
+        troubles={"GET": [Reply(200)] * 3 + [refusal(503, "ServiceUnavailable")]}
+    )
+
+    result = perform(service, EXISTS)
+
+    assert str(result).startswith("OSS Tables answered 503 ServiceUnavailable to GetTableBucket")
+
+
+def test_who_reads_may_fail_in_its_own_way() -> None:
+    """What a reader raises beside Unreadable is neither retried nor hidden."""
+
+    def failing(_: Answer) -> None:
+        raise ZeroDivisionError
+
+    service = FakeOssTables()
+
+    with pytest.raises(ZeroDivisionError):
+        OssTables(invocation_of(service)).perform(EXISTS, failing)
+
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(("longest", "read"), [(3, b"xxx"), (10, b"x" * 10), (11, b"x" * 10)])
+def test_a_call_says_how_much_of_its_answer_is_read(longest: int, read: bytes) -> None:
+    """Lists are longer than other answers."""
+    service = FakeOssTables(troubles={"GET": [Reply(200, b"x" * 10)]})
+    call = bucket_call("GetTableBucket", "GET", ARN, longest=longest)
+
+    result = perform(service, call)
+
+    assert result == read
+
+
+@settings(deadline=None)
+@given(names=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=4))
+def test_a_query_is_signed_as_the_vendor_signs_it(names: list[str]) -> None:
+    """Whatever its values are: a service that checks the signature takes it, and reads them."""
+    pairs = [(f"p{number}", name) for number, name in enumerate([*names, "1"])]
+    query = "&".join(f"{key}={quote(value, safe='')}" for key, value in pairs)
+    service = FakeOssTables(troubles={})
+    call = bucket_call("GetTableBucket", "GET", ARN, query=query)
+
+    result = perform(service, call)
+
+    assert isinstance(result, bytes)
+    assert dict(service.requests[0].url.params.multi_items()) == dict(pairs)
+
+
+@pytest.mark.parametrize(
+    ("environment", "region", "url"),
+    [
+        ({}, REGION, "https://cn-hangzhou.oss-tables.aliyuncs.com/buckets?maxBuckets=7"),
+        (VIRTUAL, REGION, "https://cn-hangzhou.oss-tables.aliyuncs.com/buckets?maxBuckets=7"),
+        (
+            VIRTUAL | INTERNAL,
+            REGION,
+            "https://cn-hangzhou-internal.oss-tables.aliyuncs.com/buckets?maxBuckets=7",
+        ),
+        (INTERNAL, "us-east-1", "https://us-east-1.oss-tables.aliyuncs.com/buckets?maxBuckets=7"),
+        (LOOPBACK | VIRTUAL, "us-east-1", "http://127.0.0.1:8080/buckets?maxBuckets=7"),
+        (
+            {"GUARD_OSS_TABLES_ENDPOINT": "https://{region}.example.com"},
+            "eu-central-1",
+            "https://eu-central-1.example.com/buckets?maxBuckets=7",
+        ),
+    ],
+    ids=["path", "virtual", "internal", "internal, another region", "endpoint", "by region"],
+)
+def test_a_call_without_a_bucket_goes_to_the_region(
+    environment: dict[str, str], region: str, url: str
+) -> None:
+    """It is signed for the region, and its host is the region's whatever the addressing."""
+    arn = arn_of("analytics", region=region)
+    service = FakeOssTables({str(arn): ""})
+    call = Call(
+        operation="ListTableBuckets",
+        method="GET",
+        path="buckets",
+        region=region,
+        query="maxBuckets=7",
+    )
+
+    result = perform(service, call, environment=environment)
+
+    assert isinstance(result, bytes)
+    assert str(arn) in result.decode()
+    (request,) = service.requests
+    assert str(request.url) == url
+    assert f"/{region}/osstables/aliyun_v4_request" in request.headers["authorization"]
+
+
+# The pace that all threads share.
+
+
+def test_one_buckets_429_holds_up_the_next_buckets_request() -> None:
+    """The service was asked too much, not the bucket; each has its own client."""
+    other = arn_of("other")
+    service = FakeOssTables(
+        {str(ARN): "", str(other): ""},
+        troubles={"GET my-table-bucket": [refusal(429, retry_after="7")]},
+    )
+    pace = Pace(service.time.as_clock())
+    environment = {"GUARD_MAX_ATTEMPTS": "1"}
+
+    first = perform(service, EXISTS, pace=pace, environment=environment)
+    second = perform(service, bucket_call("GetTableBucket", "GET", other), pace=pace)
+
+    assert isinstance(first, Unavailable)
+    assert isinstance(second, bytes)
+    assert service.time.slept == [7.0]
+
+
+def test_without_a_pace_nobody_is_held_up() -> None:
+    """Events are few, and each comes alone."""
+    other = arn_of("other")
+    service = FakeOssTables(
+        {str(ARN): "", str(other): ""},
+        troubles={"GET my-table-bucket": [refusal(429, retry_after="7")]},
+    )
+
+    perform(service, EXISTS, environment={"GUARD_MAX_ATTEMPTS": "1"})
+    perform(service, bucket_call("GetTableBucket", "GET", other))
+
+    assert service.time.slept == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_pause_of_a_try_is_not_waited_for_twice(status: int) -> None:
+    """The own pause and the shared one pass at the same time."""
+    service = FakeOssTables(troubles={"GET": [refusal(status, retry_after="3")] * 2})
+
+    result = perform(service, EXISTS, pace=Pace(service.time.as_clock()))
+
+    assert isinstance(result, bytes)
+    assert service.time.slept == [3.0, 3.0]
+
+
+def test_a_pace_that_is_too_slow_for_a_request_ends_it() -> None:
+    """A pause beyond the request's time is an unavailable service, and nothing is sent."""
+    service = FakeOssTables()
+    pace = Pace(service.time.as_clock())
+    heard = Answer(503, httpx.Headers({"retry-after": "37"}), b"")
+    pace.heed(heard, sent_at=service.time.monotonic())
+
+    result = perform(service, EXISTS, pace=pace, seconds=60)
+
+    assert isinstance(result, Unavailable)
+    assert (service.requests, service.time.slept) == ([], [])
+
+
+def test_a_request_that_had_to_wait_is_signed_when_it_goes_out() -> None:
+    """The pause of others does not make a signature old."""
+    service = FakeOssTables()
+    pace = Pace(service.time.as_clock())
+    heard = Answer(503, httpx.Headers({"retry-after": "30"}), b"")
+    pace.heed(heard, sent_at=service.time.monotonic())
+
+    perform(service, EXISTS, pace=pace, seconds=60)
+
+    assert [request.headers["x-oss-date"] for request in service.requests] == ["20260102T030435Z"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_advice_that_would_have_to_wait_is_none(status: int) -> None:
+    """A pause beyond the two seconds of the advice keeps nobody from encrypting after it."""
+    service = FakeOssTables(troubles={"GET": repeat(refusal(status, retry_after="5"))})
+    tables = OssTables(invocation_of(service), Pace(service.time.as_clock()))
+
+    advice = [tables.current_encryption(ARN), tables.current_encryption(ARN)]
+    answer = tables.put_encryption(ARN)
+
+    assert advice == [None, None]
+    assert answer.status == 200
+    assert service.buckets[str(ARN)] == "AES256"
+    assert service.time.passed == pytest.approx(5.0)
+
+
+def test_threads_that_share_a_pace_are_all_served() -> None:
+    """Each is held up by what any of them was told, and none is lost."""
+    arns = [arn_of(f"bucket-{number}") for number in range(8)]
+    service = FakeOssTables(
+        {str(arn): "" for arn in arns},
+        troubles={f"GET {arn.name}": [refusal(503)] for arn in arns},
+    )
+    invocation = invocation_of(service)
+    pace = Pace(service.time.as_clock())
+    results: list[bytes] = []
+
+    def ask(arn: TableBucketArn) -> None:
+        call = bucket_call("GetTableBucket", "GET", arn)
+        results.append(OssTables(invocation, pace).perform(call, body_of))
+
+    threads = [threading.Thread(target=ask, args=[arn]) for arn in arns]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(results) == 8

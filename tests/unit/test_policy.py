@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.config import Settings
+from encryption_guard.config import Exemption, Settings
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import NamedBucket
 from encryption_guard.payloads import open_payload
-from encryption_guard.policy import Deny, Encrypt, Skip, decide, reason_to_leave
+from encryption_guard.policy import Deny, Encrypt, Skip, decide, expiring, leave_alone
 
 OWN = "1234567890123456"
 OTHER = "9876543210987654"
@@ -37,6 +37,15 @@ def settings_with(**variables: str) -> Settings:
 
 def exempting(*entries: dict[str, str]) -> Settings:
     return settings_with(GUARD_EXEMPTIONS=json.dumps(entries))
+
+
+def exemption(bucket: str, reason: str, expires: str | None = None) -> Exemption:
+    return Exemption.model_validate({"bucket": bucket, "reason": reason, "expires": expires})
+
+
+def exempt(name: str, by: Exemption) -> Skip:
+    """What is decided about a bucket that an exemption covers."""
+    return Skip(f"exempt: {by.reason}", bucket_of(name), by)
 
 
 def record(name: str = "analytics", account_id: str = OWN, **fields: Any) -> dict[str, Any]:
@@ -217,12 +226,17 @@ def test_the_bucket_that_oss_manages_is_left_alone(event_name: str) -> None:
 
 
 def test_an_exempted_name_is_left_alone() -> None:
-    """The exemption's reason is the reason."""
+    """The exemption's reason is the reason, and the exemption goes with it."""
     settings = exempting({"bucket": "scratch-*", "reason": "scratch data"})
 
     decision = decided(record("scratch-1"), settings)
 
-    assert decision == Skip("exempt: scratch data", bucket_of("scratch-1"))
+    assert decision == exempt("scratch-1", exemption("scratch-*", "scratch data"))
+    assert decision == Skip(
+        "exempt: scratch data",
+        bucket_of("scratch-1"),
+        Exemption(bucket="scratch-*", reason="scratch data"),
+    )
 
 
 def test_an_exemption_covers_no_other_name() -> None:
@@ -235,21 +249,21 @@ def test_an_exemption_covers_no_other_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("today", "reason"),
+    ("today", "counts"),
     [
-        pytest.param(date(2027, 1, 30), "exempt: migration", id="the day before"),
-        pytest.param(date(2027, 1, 31), "exempt: migration", id="the day it expires"),
-        pytest.param(date(2027, 2, 1), None, id="the day after"),
+        pytest.param(date(2027, 1, 30), True, id="the day before"),
+        pytest.param(date(2027, 1, 31), True, id="the day it expires"),
+        pytest.param(date(2027, 2, 1), False, id="the day after"),
     ],
 )
-def test_an_exemption_counts_through_the_day_it_expires(today: date, reason: str | None) -> None:
+def test_an_exemption_counts_through_the_day_it_expires(today: date, counts: bool) -> None:
     """The last day belongs to the exemption, the next one does not."""
     settings = exempting({"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"})
 
     decision = decided(record("legacy"), settings, today=today)
 
-    bucket = bucket_of("legacy")
-    assert decision == (Skip(reason, bucket) if reason else Encrypt(bucket, "created"))
+    skipped = exempt("legacy", exemption("legacy", "migration", "2027-01-31"))
+    assert decision == (skipped if counts else Encrypt(bucket_of("legacy"), "created"))
 
 
 def test_an_expired_exemption_does_not_hide_another() -> None:
@@ -262,7 +276,7 @@ def test_an_expired_exemption_does_not_hide_another() -> None:
 
     decision = decided(record("legacy"), settings)
 
-    assert decision == Skip("exempt: still on", bucket_of("legacy"))
+    assert decision == exempt("legacy", exemption("leg*", "still on"))
 
 
 def test_the_account_comes_before_the_managed_bucket_and_exemptions() -> None:
@@ -290,7 +304,7 @@ def test_a_drift_respects_exemptions() -> None:
 
     decision = decided(record("scratch-1", eventName="DeleteTableBucketEncryption"), settings)
 
-    assert decision == Skip("exempt: scratch data", bucket_of("scratch-1"))
+    assert decision == exempt("scratch-1", exemption("scratch-*", "scratch data"))
 
 
 def test_the_mode_changes_no_decision() -> None:
@@ -301,20 +315,91 @@ def test_the_mode_changes_no_decision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "left"),
     [
-        ("oss-managed-table-bucket", "managed_by_oss"),
-        ("scratch-1", "exempt: scratch data"),
+        ("oss-managed-table-bucket", Skip("managed_by_oss")),
+        (
+            "scratch-1",
+            Skip(
+                "exempt: scratch data", None, exemption("scratch-*", "scratch data", "2026-11-22")
+            ),
+        ),
         ("analytics", None),
     ],
 )
-def test_a_name_alone_tells_why_it_is_left(name: str, reason: str | None) -> None:
+def test_a_name_alone_tells_why_it_is_left(name: str, left: Skip | None) -> None:
     """The same rule serves who has a bucket and no event."""
-    settings = exempting({"bucket": "scratch-*", "reason": "scratch data"})
+    settings = exempting(
+        {"bucket": "scratch-*", "reason": "scratch data", "expires": "2026-11-22"},
+        {"bucket": "analytics", "reason": "over", "expires": "2026-11-21"},
+    )
 
-    found = reason_to_leave(name, settings, today=TODAY)
+    found = leave_alone(name, settings, today=TODAY)
 
-    assert found == reason
+    assert found == left
+
+
+# What ends soon.
+
+
+def ending_in(days: int, *, bucket: str = "legacy") -> dict[str, str]:
+    """An exemption whose last day is so many days after today."""
+    expires = TODAY + timedelta(days=days)
+    return {"bucket": bucket, "reason": "migration", "expires": expires.isoformat()}
+
+
+@pytest.mark.parametrize(
+    ("days", "is_told"),
+    [(-1, False), (0, True), (1, True), (13, True), (14, True), (15, False), (365, False)],
+)
+def test_an_exemption_that_ends_within_two_weeks_is_told(days: int, is_told: bool) -> None:
+    """Today and the fourteenth day from today belong to them; what is over is not told again."""
+    settings = exempting(ending_in(days))
+
+    told = expiring(settings, today=TODAY)
+
+    assert told == (settings.exemptions if is_told else ())
+
+
+def test_an_exemption_without_an_end_does_not_end_soon() -> None:
+    """Only what has a last day can come to it."""
+    settings = exempting({"bucket": "legacy", "reason": "for good"})
+
+    told = expiring(settings, today=TODAY)
+
+    assert told == ()
+
+
+def test_the_next_to_end_is_told_first() -> None:
+    """They come by their last day, and where that is the same, as they were given."""
+    settings = exempting(
+        ending_in(9, bucket="c"),
+        ending_in(0, bucket="a"),
+        ending_in(30, bucket="x"),
+        ending_in(9, bucket="b"),
+        ending_in(3, bucket="d"),
+    )
+
+    told = expiring(settings, today=TODAY)
+
+    assert [exemption.bucket for exemption in told] == ["a", "d", "c", "b"]
+
+
+@given(st.lists(st.none() | st.integers(-40, 40), max_size=8))
+def test_what_ends_soon_is_in_order_and_counts_today(ends: list[int | None]) -> None:
+    """None is told twice, left out, or told without covering its bucket today."""
+    entries = [
+        {"bucket": "legacy", "reason": "for good"} if days is None else ending_in(days)
+        for days in ends
+    ]
+    settings = exempting(*entries)
+
+    told = expiring(settings, today=TODAY)
+
+    assert [exemption.expires for exemption in told] == sorted(
+        TODAY + timedelta(days=days) for days in ends if days is not None and 0 <= days <= 14
+    )
+    assert all(exemption.covers("legacy", on=TODAY) for exemption in told)
 
 
 # Whatever stands in the places.

@@ -257,6 +257,17 @@ def test_a_letter_without_an_event_is_left_with_the_reason() -> None:
     assert 'version "2"' in step.told
 
 
+def test_the_letter_of_a_sweep_is_left() -> None:
+    """A timer's event is no bucket's: sending it to the creation function would help nobody."""
+    timer = {"triggerTime": "2026-11-22T12:00:00Z", "triggerName": "sweep", "payload": ""}
+    waiting = waiting_of(destination_record_of(timer))
+
+    step = why_not(waiting, max_redrives=3)
+
+    assert waiting.opened.letter.is_sweep
+    assert step == Leave("it is a sweep's, and the next sweep does its work again: discard it")
+
+
 @pytest.mark.parametrize("redrives", [3, 4])
 def test_what_was_redriven_often_enough_is_left(redrives: int) -> None:
     """A loop ends at the limit."""

@@ -29,6 +29,7 @@ from encryption_guard.shell import (
     plain_json,
     print_table,
     progress,
+    progress_bar,
     say,
 )
 from tests.emulators.cloud import REPOSITORY
@@ -277,6 +278,35 @@ def test_progress_can_be_silent() -> None:
 def test_progress_in_a_log_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """What is no terminal gets no progress, but the work goes on."""
     with progress("letters read") as one_more:
+        one_more()
+
+    assert capsys.readouterr() == ("", "")
+
+
+BAR = """
+from encryption_guard.shell import progress_bar
+with progress_bar("table buckets") as (expect, one_more):
+    expect(3)
+    expect(1)
+    for number in range(3):
+        one_more()
+        print(number)
+"""
+
+
+def test_a_bar_shows_how_many_of_how_many_on_a_terminal() -> None:
+    """What is expected adds up; standard output holds the results and nothing else."""
+    shown, piped = on_a_terminal(BAR, "err")
+
+    assert "table buckets" in shown
+    assert "3/4" in shown
+    assert piped == "0\n1\n2\n"
+
+
+def test_a_bar_in_a_log_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no terminal gets none, but the work goes on."""
+    with progress_bar("table buckets") as (expect, one_more):
+        expect(2)
         one_more()
 
     assert capsys.readouterr() == ("", "")

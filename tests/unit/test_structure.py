@@ -19,12 +19,13 @@ FLOORS = [
     {"config", "events"},
     {"payloads", "policy", "transport"},
     {"function_compute", "oss_tables", "smq"},
-    {"dead_letters"},
-    {"enforcement", "letters"},
-    {"advice", "letter_queues", "telemetry"},
-    {"redrive", "shell"},
-    {"letter_views"},
-    {"dead_letters_cli"},
+    {"dead_letters", "inventory"},
+    {"enforcement", "findings", "letters"},
+    {"advice", "letter_queues", "telemetry", "turns"},
+    {"instance", "redrive", "shell", "sweep"},
+    {"letter_views", "sweep_function", "sweep_views"},
+    {"dead_letters_cli", "sweep_page", "sweep_rows"},
+    {"sweep_cli"},
     {"cli"},
 ]
 SHIPPED = {"aws_lambda_powertools", "httpcore", "httpx", "pydantic", "pydantic_core"}
@@ -34,6 +35,8 @@ OPERATORS_ONLY = {
     "dead_letters_cli": {"click"},
     "function_compute": {"fc2"},
     "shell": {"click", "rich"},
+    "sweep_cli": {"click"},
+    "sweep_page": {"jinja2", "markupsafe"},
 }
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import httpx
@@ -23,8 +24,9 @@ from encryption_guard.enforcement import (
     Skipped,
 )
 from encryption_guard.errors import LetterNotWritten, Unavailable
-from encryption_guard.telemetry import open_logger, report
-from tests.unit.fakes import ARN, FakeOssTables, forget_logger
+from encryption_guard.findings import Finding
+from encryption_guard.telemetry import open_logger, report, report_finding
+from tests.unit.fakes import ARN, OUTCOME_FIELDS, REGION, FakeOssTables, forget_logger
 
 # What a line has besides: where and when it was written.
 FRAME = {"level", "location", "message", "timestamp", "service"}
@@ -80,6 +82,78 @@ def test_an_outcome_is_one_line_with_its_fields(
     (line,) = lines(stream)
     assert {key: value for key, value in line.items() if key not in FRAME} == outcome.as_dict()
     assert set(line) >= FRAME
+
+
+@each_outcome
+def test_an_outcome_has_the_fields_of_the_contract(outcome: Outcome) -> None:
+    """What the handler returns has the same keys for every outcome, and no others."""
+    assert set(outcome.as_dict()) == OUTCOME_FIELDS
+
+
+def test_the_line_of_an_exempt_bucket_tells_its_last_day(
+    logger: Logger, stream: io.StringIO
+) -> None:
+    """Besides the fields of every outcome, which alone are returned."""
+    outcome = Skipped(reason="exempt: migration", arn=str(ARN), exempt_until=date(2027, 1, 31))
+
+    report(outcome, logger=logger)
+
+    (line,) = lines(stream)
+    assert {key: value for key, value in line.items() if key not in FRAME} == {
+        **outcome.as_dict(),
+        "exempt_until": "2027-01-31",
+    }
+    assert set(outcome.as_dict()) == OUTCOME_FIELDS
+
+
+def test_the_line_of_a_bucket_that_is_exempt_for_good_tells_no_day(
+    logger: Logger, stream: io.StringIO
+) -> None:
+    """Without an expiry the line has the fields of every outcome."""
+    report(Skipped(reason="exempt: for good", exempt_until=None), logger=logger)
+
+    (line,) = lines(stream)
+    assert set(line) - FRAME == OUTCOME_FIELDS
+
+
+def finding(outcome: str, **told: Any) -> Finding:
+    return Finding(
+        kind="bucket", region=REGION, state="unknown", outcome=outcome, reason="told", **told
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level"),
+    [
+        ("encrypted", "INFO"),
+        ("detected", "INFO"),
+        ("skipped", "INFO"),
+        ("dead_lettered", "WARNING"),
+        ("failed", "WARNING"),
+        ("not_reached", "WARNING"),
+        ("unprotected", "WARNING"),
+    ],
+)
+def test_a_finding_is_a_line(outcome: str, level: str, logger: Logger, stream: io.StringIO) -> None:
+    """What somebody has to look at is a warning; the line tells all that is known."""
+    found = finding(outcome, arn=str(ARN), status=403, code="ForbiddenException")
+
+    report_finding(found, logger=logger)
+
+    (line,) = lines(stream)
+    told = {key: value for key, value in found.as_dict().items() if value is not None}
+    assert line["level"] == level
+    assert {key: line[key] for key in told} == told
+
+
+@pytest.mark.parametrize("outcome", ["already_encrypted", "kept_stronger"])
+def test_what_is_as_it_was_is_no_line(outcome: str, logger: Logger, stream: io.StringIO) -> None:
+    """A thousand buckets that are well are not a thousand lines, unless they are asked for."""
+    report_finding(finding(outcome), logger=logger)
+    logger.setLevel(logging.DEBUG)
+    report_finding(finding(outcome), logger=logger)
+
+    assert [line["level"] for line in lines(stream)] == ["DEBUG"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,10 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.errors import ConfigurationError
+from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.transport import (
     Answer,
     Clock,
+    Pace,
     TimeBudget,
     Transport,
     exchange,
@@ -191,6 +193,206 @@ def test_a_date_header_is_a_time_in_utc(text: str) -> None:
     assert http_date(text) == START
 
 
+# The pace of all threads.
+
+
+def reply(status: int, **headers: str) -> Answer:
+    return Answer(status, answer(**headers).headers, b"")
+
+
+def heard(pace: Pace, time: FakeTime, *statuses: int) -> list[float]:
+    """The pauses before requests that are answered, one after the other, with these."""
+    pauses = []
+    for status in statuses:
+        before = time.passed
+        pace.wait(FAR)
+        pauses.append(time.passed - before)
+        sent_at = time.monotonic()
+        time.passed += 0.01
+        pace.heed(reply(status), sent_at=sent_at)
+    return pauses
+
+
+def test_nobody_waits_where_nothing_was_said() -> None:
+    """Requests go out at once, also those that have no time left."""
+    time = FakeTime()
+
+    Pace(time.as_clock()).wait(time.monotonic() - 1)
+
+    assert time.slept == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_all_wait_where_one_is_asked_to_slow_down(status: int) -> None:
+    """The pause counts for whoever comes next, until it is over."""
+    time = FakeTime()
+    pace = Pace(time.as_clock())
+    pace.heed(reply(status), sent_at=time.monotonic())
+    time.passed += 0.05
+
+    for _ in range(2):
+        pace.wait(FAR)
+
+    assert time.slept == pytest.approx([0.15])
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 400, 403, 404, 408, 409, 425, 500, 502, 504])
+def test_no_other_answer_makes_all_wait(status: int) -> None:
+    """What is wrong with one request, or one node, is no reason to hold up the others."""
+    time = FakeTime()
+    pace = Pace(time.as_clock())
+
+    pace.heed(reply(status, retry_after="30"), sent_at=time.monotonic())
+    pace.wait(FAR)
+
+    assert time.slept == []
+
+
+def test_the_pause_is_jittered() -> None:
+    """Several instances of the guard do not come back at the same moment."""
+    time = FakeTime(chance=0.25)
+    pace = Pace(time.as_clock())
+    pace.heed(reply(503), sent_at=time.monotonic())
+
+    pace.wait(FAR)
+
+    assert time.slept == pytest.approx([0.25 * 0.2])
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("retry_after", "pause"), [("7", 7.0), ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0)]
+)
+def test_all_wait_as_long_as_the_service_asks(status: int, retry_after: str, pause: float) -> None:
+    """Retry-After counts for all, in seconds or as a date."""
+    time = FakeTime()
+    pace = Pace(time.as_clock())
+    pace.heed(reply(status, retry_after=retry_after), sent_at=time.monotonic())
+
+    pace.wait(FAR)
+
+    assert time.slept == pytest.approx([pause])
+
+
+def test_a_row_makes_the_pause_longer_up_to_a_bound() -> None:
+    """It doubles with every refusal to a request sent after the last pause, up to some 3 s."""
+    time = FakeTime()
+
+    pauses = heard(Pace(time.as_clock()), time, *[503] * 10)
+
+    in_a_row = [0.2, 0.4, 0.8, 1.6, 3.2, 3.2, 3.2, 3.2, 3.2]
+    assert pauses == pytest.approx([0, *in_a_row])
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_another_answer_ends_the_row(status: int) -> None:
+    """Whoever is served, or refused for another reason, was not asked to slow down."""
+    time = FakeTime()
+
+    pauses = heard(Pace(time.as_clock()), time, 429, 503, 429, status, 429, 200)
+
+    assert pauses == pytest.approx([0, 0.2, 0.4, 0.8, 0, 0.2])
+
+
+def test_a_burst_of_refusals_counts_once() -> None:
+    """What was under way together tells one thing, however many say it."""
+    time = FakeTime()
+    pace = Pace(time.as_clock())
+    sent_at = time.monotonic()
+    time.passed += 0.01
+
+    for _ in range(8):
+        pace.heed(reply(503), sent_at=sent_at)
+        time.passed += 0.001
+    pace.wait(FAR)
+
+    assert time.slept == pytest.approx([0.2 - 0.008])
+
+
+@pytest.mark.parametrize("late", [200, 404, 503])
+def test_what_was_sent_before_the_pause_tells_nothing(late: int) -> None:
+    """An answer that was under way when the pause began neither ends the row nor adds to it."""
+    time = FakeTime()
+    pace = Pace(time.as_clock())
+    heard(pace, time, 503)
+    sent_before = time.monotonic() - 0.005
+
+    pace.heed(reply(late), sent_at=sent_before)
+
+    assert heard(pace, time, 503, 200) == pytest.approx([0.2, 0.4])
+
+
+def test_a_longer_pause_is_not_cut_short() -> None:
+    """A later refusal that asks for less does not call the others back earlier."""
+    time = FakeTime()
+    pace = Pace(time.as_clock())
+    pace.heed(reply(503, retry_after="30"), sent_at=time.monotonic())
+    time.passed += 1
+
+    pace.heed(reply(503, retry_after="1"), sent_at=time.monotonic())
+    pace.wait(FAR)
+
+    assert time.slept == pytest.approx([29])
+
+
+@pytest.mark.parametrize("left", [0.0, 6.9, 7.0])
+def test_a_pause_beyond_the_time_is_not_waited_for(left: float) -> None:
+    """Whoever will not live to see its end hears of it at once."""
+    time = FakeTime()
+    pace = Pace(time.as_clock())
+    pace.heed(reply(429, retry_after="7"), sent_at=time.monotonic())
+
+    with pytest.raises(Unavailable, match="7 s"):
+        pace.wait(time.monotonic() + left)
+
+    assert time.slept == []
+
+
+def test_a_pause_that_grows_while_it_is_waited_for_is_waited_for_whole() -> None:
+    """Who sleeps already sleeps on, or gives up if that is too long."""
+    time = FakeTime()
+    asked = iter([4.0])
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        for more in asked:
+            pace.heed(reply(503, retry_after=f"{more:.0f}"), sent_at=time.monotonic())
+
+    pace = Pace(Clock(time.now, time.monotonic, sleep, lambda: 1.0))
+    pace.heed(reply(503, retry_after="2"), sent_at=time.monotonic())
+
+    pace.wait(FAR)
+
+    assert time.slept == pytest.approx([2.0, 4.0])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([200, 404, 429, 500, 503]),
+            st.sampled_from([None, "0", "3", "60"]),
+            st.floats(0, 20),
+        ),
+        max_size=12,
+    )
+)
+def test_no_request_goes_out_within_a_pause(said: list[tuple[int, str | None, float]]) -> None:
+    """Whatever was answered, who waits goes on when all pauses that were asked for are over."""
+    time = FakeTime()
+    pace = Pace(time.as_clock())
+    over_at = time.monotonic()
+    for status, retry_after, passed in said:
+        headers = {} if retry_after is None else {"retry_after": retry_after}
+        pace.heed(reply(status, **headers), sent_at=time.monotonic())
+        if status in (429, 503) and retry_after:
+            over_at = max(over_at, time.monotonic() + float(retry_after))
+        time.passed += passed
+
+    pace.wait(FAR)
+
+    assert time.monotonic() >= over_at - 1e-9
+
+
 @pytest.mark.parametrize("size", [0, 1, 65536], ids=["empty", "a byte", "64 KB"])
 def test_an_answer_is_read_whole_up_to_64_kb(size: int) -> None:
     """Status, headers and body come back as they were sent."""
@@ -354,6 +556,60 @@ def test_a_connection_is_used_again() -> None:
             )
 
     assert server.connections_accepted == 1
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+def test_there_are_as_many_connections_as_asked_for(connections: int) -> None:
+    """Threads that are more than those wait for one that is free, and are all served."""
+    ok = application("200 OK")
+    all_at_once = threading.Barrier(connections, timeout=10)
+
+    def thinking(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        all_at_once.wait()
+        return ok(environ, start_response)
+
+    statuses: list[int] = []
+    with Server(thinking) as server, Transport(connections=connections) as transport:
+
+        def ask() -> None:
+            request = new_request("GET", server.url, headers={})
+            until = Clock().monotonic() + 10
+            statuses.append(exchange(transport, request, auth=UNSIGNED, until=until).status)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert statuses == [200] * 6
+    assert server.connections_accepted == connections
+
+
+def test_who_gets_no_connection_in_time_has_no_answer() -> None:
+    """Waiting for a free connection is part of a try, and ends with it."""
+    ok = application("200 OK")
+    arrived, leave = threading.Event(), threading.Event()
+
+    def thinking(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        arrived.set()
+        leave.wait(10)
+        return ok(environ, start_response)
+
+    with Server(thinking) as server, Transport(connections=1) as transport:
+
+        def ask(seconds: float) -> None:
+            request = new_request("GET", server.url, headers={})
+            until = Clock().monotonic() + seconds
+            exchange(transport, request, auth=UNSIGNED, until=until)
+
+        first = threading.Thread(target=ask, args=[10])
+        first.start()
+        arrived.wait(10)
+        with pytest.raises(httpx.PoolTimeout):
+            ask(0.1)
+        leave.set()
+        first.join()
 
 
 def test_no_cookie_is_sent_back() -> None:

@@ -141,6 +141,14 @@ CAUSES = (
         "Check GUARD_OSS_TABLES_ENDPOINT, GUARD_OSS_TABLES_NETWORK and the region, then redrive.",
     ),
     Advice(
+        "sweep failed",
+        FUNCTION_FAILED,
+        lambda letter: letter.is_sweep,
+        "A sweep failed as a whole; the next one does its work again.",
+        "Mend what the message says (a setting, the role, the time-out), see that a later sweep"
+        " succeeds, then discard.",
+    ),
+    Advice(
         "wrong setting",
         FUNCTION_FAILED,
         _code_has("ConfigurationError"),

@@ -56,3 +56,8 @@ def claims_oss_tables(text: str) -> bool:
 def is_bucket_name(text: str) -> bool:
     """Whether a value is within the alphabet and length of a bucket name (3 to 63)."""
     return bool(_NAME.fullmatch(text))
+
+
+def is_region(text: str) -> bool:
+    """Whether a value may be a region's id, such as cn-hangzhou."""
+    return bool(re.fullmatch(REGION, text, re.ASCII)) and len(text) <= LONGEST_REGION

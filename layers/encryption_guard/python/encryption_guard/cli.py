@@ -14,7 +14,13 @@ from encryption_guard.arn import ACCOUNT_ID, TableBucketArn
 from encryption_guard.config import Settings
 from encryption_guard.dead_letters import open_destination
 from encryption_guard.dead_letters_cli import dead_letters as dead_letters_group
-from encryption_guard.enforcement import DeadLettered, Processed, process_payload
+from encryption_guard.enforcement import (
+    DeadLettered,
+    Outcome,
+    Processed,
+    Skipped,
+    process_payload,
+)
 from encryption_guard.errors import GuardError
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.shell import (
@@ -27,6 +33,7 @@ from encryption_guard.shell import (
     print_table,
     say,
 )
+from encryption_guard.sweep_cli import sweep
 from encryption_guard.telemetry import open_logger, report
 
 
@@ -123,7 +130,7 @@ def _print(processed: Processed, output: str) -> None:
         (
             outcome.arn,
             outcome.outcome,
-            outcome.reason,
+            _why(outcome),
             " ".join(str(part) for part in (outcome.status, outcome.code) if part),
             outcome.oss_request_id,
         )
@@ -132,4 +139,10 @@ def _print(processed: Processed, output: str) -> None:
     print_table(headings, rows)
 
 
+def _why(outcome: Outcome) -> str:
+    last_day = outcome.exempt_until if isinstance(outcome, Skipped) else None
+    return f"{outcome.reason} (until {last_day})" if last_day else outcome.reason
+
+
+main.add_command(sweep)
 main.add_command(dead_letters_group)

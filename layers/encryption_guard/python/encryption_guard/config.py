@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from encryption_guard.arn import ACCOUNT_ID, REGION
+from encryption_guard.arn import ACCOUNT_ID, REGION, is_region
 from encryption_guard.errors import ConfigurationError, quoted
 
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -114,6 +114,15 @@ class Exemption(BaseModel):
         """Whether it names this bucket and still counts on this day (UTC), the last included."""
         return fnmatchcase(bucket, self.bucket) and (self.expires is None or on <= self.expires)
 
+    @property
+    def warning(self) -> str:
+        """What to know before it ends."""
+        return (
+            f"The exemption of {quoted(self.bucket)} ({quoted(self.reason)}) ends with"
+            f" {self.expires}: afterwards its buckets are encrypted. Renew it in GUARD_EXEMPTIONS"
+            " if they are not to be."
+        )
+
 
 def _queue_or_file(text: str) -> Queue | Path:
     if text.startswith("file:") and len(text) > len("file:"):
@@ -129,6 +138,14 @@ def _account_ids(text: str) -> frozenset[str]:
     if not all(re.fullmatch(ACCOUNT_ID, account, re.ASCII) for account in accounts):
         raise ValueError
     return frozenset(accounts)
+
+
+def _regions(text: str) -> tuple[str, ...]:
+    """Each region once, in the order given."""
+    regions = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(is_region(region) for region in regions):
+        raise ValueError
+    return tuple(dict.fromkeys(regions))
 
 
 def _one_endpoint(text: str) -> str:
@@ -212,6 +229,15 @@ class Settings(BaseModel):
         ge=1,
         le=20,
         description="a whole number from 1 to 20",
+    )
+
+    sweep_regions: Annotated[tuple[str, ...], BeforeValidator(_regions)] = Field(
+        default=(),
+        alias="GUARD_SWEEP_REGIONS",
+        description="region ids such as cn-hangzhou, separated by commas",
+    )
+    audit_tables: Annotated[bool, _in_the_form(r"true|false")] = Field(
+        default=False, alias="GUARD_AUDIT_TABLES", description="true or false"
     )
 
     exemptions: tuple[Exemption, ...] = ()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime
 from typing import ClassVar
 
 from encryption_guard.arn import TableBucketArn
@@ -43,7 +43,8 @@ class Outcome:
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The outcome in the form that is logged and returned."""
-        return {"outcome": self.outcome, **asdict(self)}
+        told = {field.name: getattr(self, field.name) for field in fields(Outcome)}
+        return {"outcome": self.outcome, **told}
 
 
 class Encrypted(Outcome):
@@ -67,11 +68,12 @@ class KeptStronger(Outcome):
     outcome = "kept_stronger"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(Outcome):
-    """Nothing was to be done."""
+    """Nothing was to be done; `exempt_until` is the last day on which an exemption counts."""
 
-    __slots__ = ()
-    outcome = "skipped"
+    outcome: ClassVar[str] = "skipped"
+    exempt_until: date | None = None
 
 
 class Detected(Outcome):
@@ -195,8 +197,8 @@ def _act(
             return ensure_encrypted(
                 bucket.arn, cause=cause, since=since, invocation=invocation, tables=tables
             )
-        case Skip(reason):
-            return Skipped(reason=reason)
+        case Skip(reason, exemption=exemption):
+            return Skipped(reason=reason, exempt_until=exemption.expires if exemption else None)
         case _:
             raise ForeignAccount(
                 f"The bucket {decision.bucket.arn} belongs to an account that is not the guard's"
@@ -218,8 +220,7 @@ def ensure_encrypted(
     """
     current = tables.current_encryption(arn)
     if current:
-        kind = AlreadyEncrypted if current.algorithm == "AES256" else KeptStronger
-        return kind(
+        return as_it_is(current.algorithm)(
             reason=current.algorithm, status=current.status, oss_request_id=current.oss_request_id
         )
     if invocation.settings.mode == "detect":
@@ -239,6 +240,11 @@ def ensure_encrypted(
         status=answer.status,
         oss_request_id=oss_request_id(answer),
     )
+
+
+def as_it_is(algorithm: str) -> type[Outcome]:
+    """What it is called when a bucket keeps the encryption that it has."""
+    return AlreadyEncrypted if algorithm == "AES256" else KeptStronger
 
 
 def _milliseconds_since(since: datetime, clock: Clock) -> int:

@@ -4,7 +4,8 @@ GuardError
 ├── ConfigurationError       the operator's: a setting or the credentials; the message names it
 ├── Unavailable              the service's, for now: leaves the handler, so that the platform
 │   │                        retries
-│   └── LetterNotWritten     the dead-letter queue did not take a letter
+│   ├── LetterNotWritten     the dead-letter queue did not take a letter
+│   └── Throttled            the service wants to be asked later
 └── DeadEnd                  a retry cannot help: becomes a dead letter with `reason`
     ├── InvalidEvent         the event names no bucket, or not one bucket
     ├── ForeignAccount       the bucket belongs to an account that is not allowed
@@ -65,6 +66,10 @@ class Unavailable(GuardError):
 
 class LetterNotWritten(Unavailable):
     """The dead-letter queue did not confirm a letter; the letter is in the log."""
+
+
+class Throttled(Unavailable):
+    """The service asks to slow down, for longer than there was time."""
 
 
 class DeadEnd(GuardError):

@@ -131,7 +131,7 @@ def read_event(
     own_account = read.recipientaccountid or next(strings(read.useridentity, "accountid"), None)
     return BucketEvent(
         name=read.eventname,
-        time=_time(read.eventtime),
+        time=read_time(read.eventtime),
         failed=bool(read.errorcode or read.errormessage),
         record=read,
         subject=subject,
@@ -140,7 +140,8 @@ def read_event(
     )
 
 
-def _time(text: str | None) -> datetime | None:
+def read_time(text: str | None) -> datetime | None:
+    """The instant that an ISO 8601 text means, if it does; in UTC where it tells no zone."""
     try:
         # Python 3.10 does not know the Z.
         at = datetime.fromisoformat((text or "").replace("Z", "+00:00"))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 from encryption_guard.config import Queue
@@ -27,6 +28,9 @@ SHORTEST_HIDING_SECONDS = 1
 WORKERS = 8
 # One node answers for itself, and the next for itself: one "empty" is not everybody's word.
 EMPTY_ANSWERS = 3
+GLANCES = 3
+LONGEST_PEEK = 16
+A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,3 +228,66 @@ class FileLetters:
             f"The dead letters in {self._path} cannot be used ({error.strerror}); check"
             " GUARD_DEAD_LETTER_QUEUE."
         )
+
+
+def unless_waiting(
+    put: Callable[[bytes], None],
+    invocation: Invocation,
+    *,
+    written: dict[tuple[str | None, str], datetime],
+) -> Callable[[bytes], None]:
+    """`put`, but not for a letter about a bucket of which one with the same reason waits already.
+
+    A sweep meets the same refusal each time it comes, and an operator needs to read of it once.
+    `written` is what this process has put and when: it counts for a day where the queue is too long
+    to be seen at a glance. Otherwise what is not in sight was removed, and is put again.
+    """
+    lock = Lock()
+    glance: Glance | None = None
+
+    def put_once(body: bytes) -> None:
+        nonlocal glance
+        letter = open_letter(body).letter
+        about, now = (letter.arn, letter.reason), invocation.clock.now()
+        with lock:
+            glance = glance or _glance(invocation)
+        lately = about in written and now - written[about] < A_DAY
+        if about in glance.about or (lately and not glance.is_all):
+            return
+        put(body)
+        written[about] = now
+
+    return put_once
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Buckets and reasons of the letters in sight, and whether that is all there are."""
+
+    about: frozenset[tuple[str | None, str]]
+    is_all: bool
+
+
+def _glance(invocation: Invocation) -> Glance:
+    """Look without hiding anything from anybody; where that does not work nothing is seen."""
+    try:
+        bodies = _in_sight(invocation)
+    except (ConfigurationError, Unavailable):
+        return Glance(frozenset(), is_all=False)
+    letters = [open_letter(body).letter for body in bodies.values()]
+    about = frozenset((letter.arn, letter.reason) for letter in letters)
+    in_file = isinstance(invocation.settings.dead_letter_queue, Path)
+    return Glance(about, is_all=in_file or len(letters) < LONGEST_PEEK)
+
+
+def _in_sight(invocation: Invocation) -> dict[str, bytes]:
+    match invocation.settings.dead_letter_queue:
+        case Queue() as queue:
+            # Each answer is that of one node.
+            smq = SmqQueue(queue, invocation)
+            messages = [message for _ in range(GLANCES) for message in smq.peek()]
+            return {message.message_id: decoded(message.body) for message in messages}
+        case Path() as path:
+            return {waiting.key: waiting.body for waiting in FileLetters(path).waiting()}
+        case _:
+            return {}

@@ -67,6 +67,8 @@ class Letter:
     attempts: int = 0
     redrives: int = 0
     at: datetime | None = None
+    # Of a sweep that failed as a whole: its event is the timer's, and no bucket's.
+    is_sweep: bool = False
 
     @property
     def bucket(self) -> str | None:
@@ -110,6 +112,7 @@ def open_letter(body: bytes, *, region: str | None = None, account_id: str | Non
         inner = _unwrapped(body, deliveries)
         about = _of_events(deliveries, FUNCTION_FAILED, region, account_id)
         about["events"] = len(inner)
+        about["is_sweep"] = all(_is_timer(delivery) for delivery in deliveries)
         return Opened(_destination_record(document, about), inner)
     if all(_is_event(delivery) for delivery in deliveries):
         about = _of_events(deliveries, NOT_DELIVERED, region, account_id)
@@ -202,6 +205,11 @@ def _is_event(delivery: Delivery) -> bool:
     if not isinstance(delivery.event, InvalidEvent):
         return True
     return delivery.source is not None and delivery.event_id is not None
+
+
+def _is_timer(delivery: Delivery) -> bool:
+    # https://help.aliyun.com/document_detail/2513615.html
+    return {"triggerTime", "triggerName"} <= _document(delivery.raw).keys()
 
 
 def _unwrapped(body: bytes, deliveries: tuple[Delivery, ...]) -> tuple[Delivery, ...]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import md5
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -22,19 +22,27 @@ from pydantic_core import from_json
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Settings
-from encryption_guard.errors import Reason, Refused, Unavailable, quoted
+from encryption_guard.errors import Reason, Refused, Throttled, Unavailable, quoted
 from encryption_guard.signing import Oss4Auth
 from encryption_guard.transport import (
+    LONGEST_ANSWER,
+    SLOW_DOWN,
     Answer,
     Invocation,
+    Pace,
     exchange,
     http_date,
     new_request,
     pause_before_next,
 )
 
+T = TypeVar("T")
+
 # Spaces as the vendor's SDK puts them: the same request down to Content-MD5.
 AES256: Final = b'{"encryptionConfiguration": {"sseAlgorithm": "AES256"}}'
+
+# What a bucket may be encrypted with; a stronger choice of its owner is kept.
+ALGORITHMS: Final = frozenset({"AES256", "KMS", "SM4"})
 
 ADVICE_SECONDS = 2.0
 # A bucket that was just created may not be visible yet; pauses between tries, in seconds.
@@ -161,22 +169,81 @@ class CurrentEncryption:
     oss_request_id: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One operation of the API; `path` and `query` as they stand in the URL.
+
+    Without a `bucket` it is about the region. After a 404 it is repeated after each of
+    `visibility_pauses`, in seconds; of the answer at most `longest` bytes are read.
+    """
+
+    operation: str
+    method: str
+    path: str
+    region: str
+    bucket: TableBucketArn | None = None
+    query: str = ""
+    content: bytes = b""
+    visibility_pauses: tuple[float, ...] = ()
+    longest: int = LONGEST_ANSWER
+
+    @property
+    def about(self) -> str:
+        """What the operation concerns, as a sentence may name it."""
+        return str(self.bucket or self.region)
+
+
+def bucket_call(
+    operation: str, method: str, arn: TableBucketArn, *, below: str = "", **rest: Any
+) -> Call:
+    """An operation on a table bucket, or on what is `below` it."""
+    path = f"buckets/{quote(str(arn), safe='')}{below}"
+    return Call(
+        operation=operation, method=method, path=path, region=arn.region, bucket=arn, **rest
+    )
+
+
+def put_encryption(arn: TableBucketArn) -> Call:
+    """PutTableBucketEncryption with AES256."""
+    return bucket_call(
+        "PutTableBucketEncryption",
+        "PUT",
+        arn,
+        below="/encryption",
+        content=AES256,
+        visibility_pauses=VISIBILITY_PAUSES,
+    )
+
+
+def get_encryption(arn: TableBucketArn) -> Call:
+    """GetTableBucketEncryption."""
+    return bucket_call("GetTableBucketEncryption", "GET", arn, below="/encryption")
+
+
 @dataclass(slots=True)
 class _Tries:
     """How far one request has come."""
 
+    visibility_pauses: Iterator[float]
     sent: int = 0
     counted: int = 0
-    visibility_pauses: Iterator[float] = field(default_factory=lambda: iter(VISIBILITY_PAUSES))
     clock_corrected: bool = False
     credentials_renewed: bool = False
 
 
-class OssTables:
-    """The service, as one invocation sees it: its credentials, its clock, its time."""
+class Unreadable(ValueError):
+    """A 2xx whose body is nothing of this API."""
 
-    def __init__(self, invocation: Invocation) -> None:
+
+class OssTables:
+    """The service, as one thread of an invocation sees it: its credentials, its clock, its time.
+
+    `pace` is shared with the other threads.
+    """
+
+    def __init__(self, invocation: Invocation, pace: Pace | None = None) -> None:
         self._invocation = invocation
+        self._pace = pace
         self._clock = invocation.clock
         self._credentials = invocation.read_credentials()
         self._clock_offset = timedelta()
@@ -191,8 +258,9 @@ class OssTables:
         )
         for _ in range(2):
             try:
-                answer = self._send("GET", arn, until=until)
-            except httpx.TimeoutException:
+                answer = self._send(get_encryption(arn), until=until)
+            # Nor is there time to wait until the service wants to be asked again.
+            except (httpx.TimeoutException, Unavailable):
                 return None
             except httpx.TransportError:
                 continue
@@ -203,25 +271,37 @@ class OssTables:
     def put_encryption(self, arn: TableBucketArn) -> Answer:
         """PutTableBucketEncryption with AES256, repeated as far as that can help; returns a 2xx.
 
+        Raises as `perform` does.
+        """
+        return self.perform(put_encryption(arn), lambda answer: answer)
+
+    def perform(self, call: Call, read: Callable[[Answer], T]) -> T:
+        """Repeat a call as far as that can help, and return what `read` makes of its 2xx.
+
+        What `read` finds Unreadable is as good as no answer.
         Raises Refused when the service's last word is one that no retry can change, Unavailable
         when there was no such word in time.
         """
         until = self._invocation.budget.for_one_request()
-        tries = _Tries()
+        tries = _Tries(iter(call.visibility_pauses))
         while True:
             tries.sent += 1
             answer: Answer | None = None
-            lost: httpx.TransportError | None = None
+            fault: httpx.TransportError | Unreadable | None = None
             try:
-                answer = self._send("PUT", arn, until=until, content=AES256)
+                answer = self._send(call, until=until)
             except httpx.TransportError as error:
-                lost = error
+                fault = error
             if answer and meaning(answer) is Meaning.DONE:
-                return answer
+                try:
+                    return read(answer)
+                except Unreadable as error:
+                    fault = error
             pause = self._pause(answer, tries)
             if pause is None or self._clock.monotonic() + pause >= until:
-                final = pause is None
-                raise _last_word(arn, answer or lost, tries.sent, final=final) from lost
+                paced, final = self._pace is not None, pause is None
+                word = _last_word(call, answer, fault, tries.sent, final=final, paced=paced)
+                raise word from fault
             self._clock.sleep(pause)
 
     def _pause(self, answer: Answer | None, tries: _Tries) -> float | None:
@@ -235,7 +315,8 @@ class OssTables:
                 return 0 if self._renew_credentials() else None
             case Meaning.NOT_FOUND:
                 return next(tries.visibility_pauses, None)
-            case Meaning.CONFLICT | Meaning.BUSY | Meaning.BROKEN:
+            # What was done and cannot be read is as good as broken.
+            case Meaning.CONFLICT | Meaning.BUSY | Meaning.BROKEN | Meaning.DONE:
                 tries.counted += 1
                 if tries.counted >= self._invocation.settings.max_attempts:
                     return None
@@ -257,43 +338,50 @@ class OssTables:
     def _now(self) -> datetime:
         return self._clock.now() + self._clock_offset
 
-    def _send(
-        self, method: str, arn: TableBucketArn, *, until: float, content: bytes = b""
-    ) -> Answer:
-        base_url = _base_url(arn, self._invocation.settings)
+    def _send(self, call: Call, *, until: float) -> Answer:
+        if self._pace:
+            self._pace.wait(until)
+        query = f"?{call.query}" if call.query else ""
         request = new_request(
-            method,
-            f"{base_url}/buckets/{quote(str(arn), safe='')}/encryption",
-            content=content,
+            call.method,
+            f"{_base_url(call, self._invocation.settings)}/{call.path}{query}",
+            content=call.content,
             headers={
                 "content-type": "application/json",
                 # The signature covers the body through this header alone.
-                "content-md5": b64encode(md5(content, usedforsecurity=False).digest()).decode(),
+                "content-md5": b64encode(
+                    md5(call.content, usedforsecurity=False).digest()
+                ).decode(),
             },
         )
         auth = Oss4Auth(
             access_key_id=self._credentials.access_key_id,
             access_key_secret=self._credentials.access_key_secret,
             security_token=self._credentials.security_token,
-            region=arn.region,
-            resource=str(arn),
+            region=call.region,
+            resource=str(call.bucket) if call.bucket else None,
             now=self._now,
         )
-        return exchange(
+        sent_at = self._clock.monotonic()
+        answer = exchange(
             self._invocation.transport,
             request,
             auth=auth,
             until=self._invocation.end_of_try(until),
+            longest=call.longest,
         )
+        if self._pace:
+            self._pace.heed(answer, sent_at=sent_at)
+        return answer
 
 
-def _base_url(arn: TableBucketArn, settings: Settings) -> str:
+def _base_url(call: Call, settings: Settings) -> str:
     if settings.oss_tables_endpoint:
-        return settings.oss_tables_endpoint.replace("{region}", arn.region)
-    internal = settings.network == "internal" and arn.region == settings.region
-    host = f"{arn.region}{'-internal' if internal else ''}.oss-tables.aliyuncs.com"
-    label = f"{arn.name}-{arn.account_id}"
-    if settings.addressing == "virtual" and len(label) <= LONGEST_LABEL:
+        return settings.oss_tables_endpoint.replace("{region}", call.region)
+    internal = settings.network == "internal" and call.region == settings.region
+    host = f"{call.region}{'-internal' if internal else ''}.oss-tables.aliyuncs.com"
+    label = f"{call.bucket.name}-{call.bucket.account_id}" if call.bucket else ""
+    if label and settings.addressing == "virtual" and len(label) <= LONGEST_LABEL:
         host = f"{label}.{host}"
     return f"https://{host}"
 
@@ -305,10 +393,15 @@ def _clear(answer: Answer) -> CurrentEncryption | None:
         reply = _GetEncryptionReply.model_validate_json(answer.body)
     except ValidationError:
         return None
-    algorithm = reply.encryption_configuration.sse_algorithm.upper()
-    if algorithm not in {"AES256", "KMS", "SM4"}:
-        return None
-    return CurrentEncryption(algorithm, answer.status, oss_request_id(answer))
+    algorithm = known_algorithm(reply.encryption_configuration.sse_algorithm)
+    return CurrentEncryption(algorithm, 200, oss_request_id(answer)) if algorithm else None
+
+
+def known_algorithm(text: str) -> str | None:
+    """An algorithm as this guard spells it, whatever its casing; None for any other word."""
+    # Beyond ASCII there are letters that become others in capitals.
+    folded = text.upper() if text.isascii() else ""
+    return folded if folded in ALGORITHMS else None
 
 
 def oss_request_id(answer: Answer) -> str | None:
@@ -317,29 +410,35 @@ def oss_request_id(answer: Answer) -> str | None:
 
 
 def _last_word(
-    arn: TableBucketArn,
-    answer: Answer | httpx.TransportError | None,
+    call: Call,
+    answer: Answer | None,
+    fault: Exception | None,
     sent: int,
     *,
     final: bool,
+    paced: bool,
 ) -> Refused | Unavailable:
-    """What is to be raised; `final` unless it is only the time that ran out."""
-    if not isinstance(answer, Answer):
+    """What is to be raised; `final` unless it is only the time that ran out.
+
+    Whoever keeps a pace is told where all it takes is a later turn.
+    """
+    if answer is None:
         return Unavailable(
-            f"OSS Tables gave no answer for {arn} in {sent} tries ({type(answer).__name__}); the"
-            " next invocation tries again."
+            f"OSS Tables gave no answer to {call.operation} of {call.about} in {sent} tries"
+            f" ({type(fault).__name__}); a later try may get one."
         )
     error = ServiceError.read(answer)
     said = f"{answer.status} {error.readable_code()}".rstrip()
     reason = DEAD_ENDS.get(meaning(answer))
     asked_to_wait = not final and "retry-after" in answer.headers
     if reason is None or asked_to_wait:
-        return Unavailable(
-            f"OSS Tables answered {said} for {arn} in {sent} tries; the next invocation tries"
-            " again."
+        is_early = paced and not final and answer.status in SLOW_DOWN
+        return (Throttled if is_early else Unavailable)(
+            f"OSS Tables answered {said} to {call.operation} of {call.about} in {sent} tries"
+            f"{', with nothing that can be read' if fault else ''}; a later try may succeed."
         )
     return Refused(
-        f"OSS Tables answered {said} to PutTableBucketEncryption of {arn}:"
+        f"OSS Tables answered {said} to {call.operation} of {call.about}:"
         f" {quoted(error.message or 'no message')}.",
         reason=reason,
         status=answer.status,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import Literal
 
-from encryption_guard.config import Settings
+from encryption_guard.config import Exemption, Settings
 from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
 
 # OSS creates and keeps this one for itself:
 # https://www.alibabacloud.com/help/en/ram/developer-reference/aliyunservicerolepolicyforosssystemtables
 MANAGED_BY_OSS = "oss-managed-table-bucket"
+
+# Long enough to ask for more time, or to get the bucket ready.
+EXPIRES_SOON = timedelta(days=14)
 
 Cause = Literal["created", "drift"]
 CAUSES: dict[str, Cause] = {
@@ -34,6 +37,7 @@ class Skip:
 
     reason: str
     bucket: NamedBucket | None = None
+    exemption: Exemption | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +61,23 @@ def decide(event: BucketEvent, settings: Settings, *, today: date) -> Encrypt | 
     bucket = find_bucket(event, region=settings.region, account_id=settings.account_id)
     if bucket.arn.account_id not in settings.allowed_accounts | {settings.account_id}:
         return Deny(bucket)
-    reason = reason_to_leave(bucket.arn.name, settings, today=today)
-    return Skip(reason, bucket) if reason else Encrypt(bucket, cause)
+    leave = leave_alone(bucket.arn.name, settings, today=today)
+    return replace(leave, bucket=bucket) if leave else Encrypt(bucket, cause)
 
 
-def reason_to_leave(bucket: str, settings: Settings, *, today: date) -> str | None:
-    """Why a bucket of this name is left alone, if it is."""
+def leave_alone(bucket: str, settings: Settings, *, today: date) -> Skip | None:
+    """Why a bucket of this name is none of the guard's business, if it is none."""
     if bucket == MANAGED_BY_OSS:
-        return "managed_by_oss"
+        return Skip("managed_by_oss")
     for exemption in settings.exemptions:
         if exemption.covers(bucket, on=today):
-            return f"exempt: {exemption.reason}"
+            return Skip(f"exempt: {exemption.reason}", exemption=exemption)
     return None
+
+
+def expiring(settings: Settings, *, today: date) -> tuple[Exemption, ...]:
+    """The exemptions that count today and end within 14 days, the next one to end first."""
+    soon = today + EXPIRES_SOON
+    dated = ((exemption.expires, exemption) for exemption in settings.exemptions)
+    ending = [(day, exemption) for day, exemption in dated if day and today <= day <= soon]
+    return tuple(exemption for _, exemption in sorted(ending, key=lambda pair: pair[0]))

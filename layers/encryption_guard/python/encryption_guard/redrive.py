@@ -140,6 +140,8 @@ class Target:
 def why_not(waiting: Waiting, *, max_redrives: int) -> Leave | None:
     """What speaks against processing this letter's events again, if anything does."""
     letter = waiting.opened.letter
+    if letter.is_sweep:
+        return Leave("it is a sweep's, and the next sweep does its work again: discard it")
     if not waiting.opened.deliveries:
         return Leave(f"there is no event in it: {letter.detail}")
     if letter.redrives >= max_redrives:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -21,6 +21,9 @@ from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.telemetry import open_logger
 from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 ALL_WELL, FAILED, MISUSE = 0, 1, 2
 
@@ -57,7 +60,9 @@ def _as_text(value: object) -> str:
 
 
 @contextmanager
-def open_invocation(settings: Settings) -> Iterator[Invocation]:
+def open_invocation(
+    settings: Settings, *, seconds: float = LONGEST_RUN_SECONDS
+) -> Iterator[Invocation]:
     """What a command asks the services with: the shell's own credentials, read for each request."""
     clock = Clock()
     for sentence in settings.exemption_errors:
@@ -67,7 +72,7 @@ def open_invocation(settings: Settings) -> Iterator[Invocation]:
             transport=transport,
             settings=settings,
             read_credentials=Credentials.read,
-            budget=TimeBudget(clock.monotonic() + LONGEST_RUN_SECONDS, clock),
+            budget=TimeBudget(clock.monotonic() + seconds, clock),
             clock=clock,
         )
 
@@ -102,22 +107,54 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -
 @contextmanager
 def progress(what: str, *, silent: bool = False) -> Iterator[Callable[[], None]]:
     """Count on standard error, where that is a terminal; each call is one more."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
-    with Progress(
+    with _shown(
         SpinnerColumn(),
         TextColumn("{task.description}: {task.completed}"),
         TimeElapsedColumn(),
+        silent=silent,
+    ) as shown:
+        task = shown.add_task(what, total=None)
+        yield functools.partial(shown.advance, task)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+    """A bar on standard error, where that is a terminal: to expect so many more, to count one."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with _shown(*columns) as shown:
+        task = shown.add_task(what, total=None)
+        growing = threading.Lock()
+
+        def expect(more: int) -> None:
+            with growing:
+                total = shown.tasks[0].total or 0
+                shown.update(task, total=total + more)
+
+        yield expect, functools.partial(shown.advance, task)
+
+
+def _shown(*columns: ProgressColumn, silent: bool = False) -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(
+        *columns,
         console=console,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
         disable=silent or not console.is_terminal,
-    ) as bar:
-        task = bar.add_task(what, total=None)
-        yield functools.partial(bar.advance, task)
+    )
 
 
 @contextmanager

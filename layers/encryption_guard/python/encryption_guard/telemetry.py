@@ -7,12 +7,17 @@ import json
 import logging
 import sys
 from dataclasses import fields
-from typing import IO, Any
+from datetime import date
+from typing import IO, TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from encryption_guard.enforcement import DeadLettered, Outcome
+from encryption_guard.enforcement import DeadLettered, Outcome, Skipped
 from encryption_guard.errors import GuardError
+
+if TYPE_CHECKING:
+    # A sweep's own; the creation function does without.
+    from encryption_guard.findings import Finding
 
 SERVICE = "oss-tables-encryption-guard"
 
@@ -43,6 +48,9 @@ def report(result: Outcome | Exception, *, logger: Logger) -> None:
     match result:
         case DeadLettered():
             logger.warning("event dead-lettered", extra=result.as_dict())
+        case Skipped(exempt_until=date() as last_day):
+            told = {**result.as_dict(), "exempt_until": last_day.isoformat()}
+            logger.info("event processed", extra=told)
         case Outcome():
             logger.info("event processed", extra=result.as_dict())
         case GuardError():
@@ -55,3 +63,15 @@ def report(result: Outcome | Exception, *, logger: Logger) -> None:
             )
         case _:
             logger.error("event failed", exc_info=result)
+
+
+def report_finding(finding: Finding, *, logger: Logger) -> None:
+    """Write the line of one finding of a sweep; what is as it was before only where asked for."""
+    told = finding.as_dict()
+    match finding.outcome:
+        case "encrypted" | "detected" | "skipped":
+            logger.info("sweep finding", extra=told)
+        case "already_encrypted" | "kept_stronger":
+            logger.debug("sweep finding", extra=told)
+        case _:
+            logger.warning("sweep finding", extra=told)

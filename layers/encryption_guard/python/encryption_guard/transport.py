@@ -6,9 +6,11 @@ arithmetic of trying again. What an answer means is each service's own affair.
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ import httpcore
 import httpx
 
 from encryption_guard.config import Credentials, Settings
-from encryption_guard.errors import ConfigurationError
+from encryption_guard.errors import ConfigurationError, Throttled
 
 CONNECT_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 60.0
@@ -31,6 +33,12 @@ LONGEST_ANSWER = 64 * 1024
 # has to be some for the dead letter of a request that failed, and for saying so.
 SHARE_OF_THE_REST = 0.6
 FIRST_PAUSE_SECONDS = 0.2
+SLOW_DOWN = frozenset({429, 503})
+# A shared pause stops growing at 0.2 s * 2^4, some 3 s.
+LONGEST_ROW = 5
+# At a time, idle ones included. A sweep has some to each region; its workers bound what is under
+# way, and a pool too small for all regions would close one for each that it opens.
+CONNECTIONS = 64
 
 
 def _utc_now() -> datetime:
@@ -150,6 +158,49 @@ def http_date(text: str) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
+class Pace:
+    """One pause for all threads that ask the same service, whenever it asks one to slow down.
+
+    A burst of refusals counts once; each that follows makes the pause longer, and any other answer
+    ends the row. Throttling of OSS comes as 503:
+    https://help.aliyun.com/en/oss/user-guide/http-status-code-503
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+        self._asked_at = self._resume_at = -math.inf
+
+    def left(self) -> float:
+        """Seconds until requests may go out; zero where they may."""
+        return max(self._resume_at - self._clock.monotonic(), 0)
+
+    def wait(self, until: float) -> None:
+        """Wait until requests may go out; raises Throttled where that is not before `until`."""
+        while left := self.left():
+            if self._resume_at >= until:
+                raise Throttled(
+                    f"The service asks to wait {left:.0f} s before the next request; a later try"
+                    " may succeed."
+                )
+            self._clock.sleep(left)
+
+    def heed(self, answer: Answer, *, sent_at: float) -> None:
+        """Take note of an answer to a request that was sent at this instant."""
+        with self._lock:
+            # What was sent before the last pause began tells nothing new.
+            if sent_at < self._asked_at:
+                return
+            if answer.status not in SLOW_DOWN:
+                self._in_a_row = 0
+                return
+            self._in_a_row = min(self._in_a_row + 1, LONGEST_ROW)
+            self._asked_at = self._clock.monotonic()
+            pause = pause_before_next(answer, tries=self._in_a_row, clock=self._clock)
+            self._resume_at = max(self._resume_at, self._asked_at + pause)
+
+
 def new_request(
     method: str, url: str, *, headers: dict[str, str], content: bytes = b""
 ) -> httpx.Request:
@@ -165,7 +216,7 @@ class Transport(httpx.HTTPTransport):
     Trust comes from certifi, or from `SSL_CERT_FILE` or `SSL_CERT_DIR` where they are set.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, connections: int = CONNECTIONS) -> None:
         try:
             ssl_context = httpx.create_ssl_context()
         except OSError as error:
@@ -176,6 +227,7 @@ class Transport(httpx.HTTPTransport):
         super().__init__(verify=ssl_context)
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
+            max_connections=connections,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
             network_backend=_InstantBackend(),
         )

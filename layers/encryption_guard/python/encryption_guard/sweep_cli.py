@@ -1,0 +1,254 @@
+"""`encryption-guard sweep`: every table bucket, by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from encryption_guard.arn import is_region
+from encryption_guard.config import Settings
+from encryption_guard.dead_letters import DeadLetters, open_destination
+from encryption_guard.errors import ConfigurationError
+from encryption_guard.findings import Finding, Totals
+from encryption_guard.inventory import REGIONS
+from encryption_guard.letter_queues import unless_waiting
+from encryption_guard.policy import expiring
+from encryption_guard.shell import (
+    ALL_WELL,
+    FAILED,
+    asked_to_stop,
+    dead_letters,
+    misuse,
+    open_invocation,
+    plain_json,
+    print_table,
+    progress_bar,
+    say,
+)
+from encryption_guard.sweep import Sweep
+from encryption_guard.sweep_rows import (
+    AUDIT_HEADINGS,
+    BUCKET_HEADINGS,
+    CSV_COLUMNS,
+    TABLE_HEADINGS,
+    TOTAL_HEADINGS,
+    as_dict,
+    bucket_row,
+    csv_cells,
+    in_order,
+    is_shown,
+    summary,
+    table_row,
+    total_rows,
+)
+from encryption_guard.telemetry import open_logger, report_finding
+from encryption_guard.transport import Invocation
+
+# A table on a terminal is laid out as a whole: so many rows of it at a time.
+ROWS_AT_A_TIME = 1000
+
+
+def _regions(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    for region in given:
+        if not is_region(region):
+            raise click.BadParameter(f"{region!r} is no region's id, such as cn-hangzhou.")
+    return tuple(dict.fromkeys(given))
+
+
+@click.command("sweep")
+@click.option(
+    "--region",
+    "regions",
+    metavar="ID",
+    multiple=True,
+    callback=_regions,
+    help="Sweep this region; several times for several. GUARD_SWEEP_REGIONS or FC_REGION"
+    " otherwise.",
+)
+@click.option(
+    "--all-regions", is_flag=True, help="Sweep every region in which OSS Tables is offered."
+)
+@click.option("--apply", is_flag=True, help="Encrypt; without it, show what would be encrypted.")
+@click.option(
+    "--tables", is_flag=True, help="Look at every table's encryption too; or GUARD_AUDIT_TABLES."
+)
+@click.option(
+    "--output",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="json: one object a line, the totals last.",
+)
+@click.option(
+    "--html",
+    "page",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a page that can be sent to an auditor.",
+)
+def sweep(
+    regions: tuple[str, ...],
+    all_regions: bool,
+    apply: bool,
+    tables: bool,
+    output: str,
+    page: Path | None,
+) -> None:
+    """Look at every table bucket, and with --apply encrypt those that are not.
+
+    Exit code 0 if all are encrypted or exempt, 1 if any is left unencrypted or unknown, 2 if the
+    command was misused. Uses the credentials of your shell and the GUARD_* settings.
+    """
+    if regions and all_regions:
+        misuse("Either --region or --all-regions.")
+    if page and not page.parent.is_dir():
+        misuse(f"{page} cannot be written: there is no folder {page.parent}.")
+    try:
+        audit = {"GUARD_AUDIT_TABLES": "true" if tables else None}
+        settings = Settings.from_environment(overrides=audit)
+        chosen = (REGIONS if all_regions else regions) or settings.sweep_regions
+        chosen = chosen or ((settings.region,) if settings.region else ())
+        if not chosen:
+            misuse("Which region? Give it with --region, --all-regions or GUARD_SWEEP_REGIONS.")
+        with open_invocation(settings, seconds=math.inf) as invocation:
+            invocation.read_credentials()  # none are misuse, not the failure of every bucket
+            report = Report(invocation, Totals.of(chosen), output, page, apply)
+            report.of(chosen)
+    except ConfigurationError as error:
+        misuse(str(error))
+    sys.exit(ALL_WELL if report.totals.all.is_well else FAILED)
+
+
+@dataclass(slots=True)
+class Report:
+    """One sweep as it is printed: rows as they come where they can, tables and page at the end."""
+
+    invocation: Invocation
+    totals: Totals
+    output: str
+    page: Path | None
+    applied: bool
+    kept: list[Finding] = field(default_factory=list)
+
+    def of(self, regions: tuple[str, ...]) -> None:
+        """Sweep and report; what was found is told even if the sweep itself fails."""
+        if self.output == "csv":
+            csv.writer(sys.stdout).writerow(CSV_COLUMNS)
+        complete = False
+        try:
+            with asked_to_stop() as stopping:
+                self._sweep(regions, stopping)
+            # Whoever asks to stop at the very end gets all of it.
+            complete = not self.totals.all.not_reached
+        finally:
+            self._conclude(complete=complete)
+
+    def _sweep(self, regions: tuple[str, ...], stopping: Callable[[], bool]) -> None:
+        with progress_bar("table buckets") as (expect, one_more):
+
+            def tell(finding: Finding) -> None:
+                one_more()
+                self._note(finding)
+
+            Sweep(
+                invocation=self.invocation,
+                dead_letters=_letters(self.invocation),
+                apply=self.applied,
+                audit=self.invocation.settings.audit_tables,
+                report=tell,
+                expect=expect,
+                stopping=stopping,
+            ).buckets_of(regions)
+
+    def _note(self, finding: Finding) -> None:
+        self.totals.count(finding)
+        if not is_shown(finding):
+            return
+        if self.output == "json":
+            click.echo(plain_json(finding.as_dict()))
+        elif self.output == "csv":
+            csv.writer(sys.stdout).writerow(csv_cells(finding))
+        if self.output == "table" or self.page:
+            self.kept.append(finding)
+        # Where somebody looks on, the rows tell it.
+        if self.applied and not sys.stderr.isatty():
+            report_finding(finding, logger=open_logger(sys.stderr))
+
+    def _conclude(self, *, complete: bool) -> None:
+        settings = self.invocation.settings
+        ending = expiring(settings, today=self.invocation.clock.now().date())
+        self.kept.sort(key=in_order)
+        if self.output == "table":
+            self._print_tables()
+        elif self.output == "json":
+            last = as_dict(self.totals, ending, complete=complete, applied=self.applied)
+            click.echo(plain_json(last))
+        if self.page:
+            self._write_page(self.page, complete=complete)
+        for exemption in ending:
+            say(exemption.warning)
+        if not complete:
+            say("this is not all of it.")
+        audited = settings.audit_tables
+        say(summary(self.totals, applied=self.applied, audited=audited))
+        if self.totals.all.not_encrypted and not self.applied:
+            say("nothing was changed; the same command with --apply encrypts them.")
+        elif self.applied and settings.mode == "detect":
+            say("nothing was changed: GUARD_MODE is detect.")
+
+    def _print_tables(self) -> None:
+        buckets = [bucket_row(found) for found in self.kept if found.kind != "table"]
+        for start in range(0, len(buckets), ROWS_AT_A_TIME):
+            print_table(BUCKET_HEADINGS, buckets[start : start + ROWS_AT_A_TIME])
+        tables = [table_row(found) for found in self.kept if found.kind == "table"]
+        if tables:
+            click.echo()
+        for start in range(0, len(tables), ROWS_AT_A_TIME):
+            print_table(TABLE_HEADINGS, tables[start : start + ROWS_AT_A_TIME])
+        click.echo()
+        audited = self.invocation.settings.audit_tables
+        headings = TOTAL_HEADINGS + (AUDIT_HEADINGS if audited else ())
+        print_table(headings, total_rows(self.totals, audited=audited))
+
+    def _write_page(self, page: Path, *, complete: bool) -> None:
+        from encryption_guard.sweep_page import Taken, write_page
+
+        settings = self.invocation.settings
+        now = self.invocation.clock.now()
+        try:
+            write_page(
+                page,
+                Taken(
+                    findings=self.kept,
+                    totals=self.totals,
+                    at=now,
+                    applied=self.applied,
+                    audited=settings.audit_tables,
+                    complete=complete,
+                    exemptions=settings.exemptions,
+                    expiring=expiring(settings, today=now.date()),
+                ),
+            )
+        except OSError as error:
+            misuse(f"{page} cannot be written: {error.strerror}.")
+        say(f"the page for an auditor is in {page}.")
+
+
+def _letters(invocation: Invocation) -> DeadLetters:
+    """Where letters go; without a queue they are printed."""
+    put: Callable[[bytes], None]
+    if invocation.settings.dead_letter_queue:
+        put = unless_waiting(open_destination(invocation), invocation, written={})
+    else:
+
+        def put(letter: bytes) -> None:
+            click.echo(plain_json(json.loads(letter)), err=True)
+
+    return dead_letters(put, command="sweep")

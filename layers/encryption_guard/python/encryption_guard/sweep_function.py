@@ -1,0 +1,128 @@
+"""The sweep inside a function: within its time, into its log, and with what it remembers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.config import Exemption
+from encryption_guard.enforcement import Encrypted, Outcome
+from encryption_guard.events import BucketEvent
+from encryption_guard.findings import NOT_REACHED, Finding, Totals
+from encryption_guard.instance import open_dead_letters
+from encryption_guard.letter_queues import unless_waiting
+from encryption_guard.payloads import open_payload
+from encryption_guard.policy import expiring
+from encryption_guard.sweep import Memory, Sweep
+from encryption_guard.telemetry import open_logger, report_finding
+from encryption_guard.transport import Invocation, TimeBudget
+
+# What is left is for the last bucket's dead letter, and for saying how it went.
+SHARE_OF_THE_TIME = 0.8
+# A bucket that was encrypted later than this after its creation had time to get tables.
+FIRST_MOMENT_MS = 5000
+# Of each kind; the totals tell how many there are.
+MOST_SHOWN = 100
+
+_memory = functools.cache(Memory)
+
+
+def is_event(payload: object) -> bool:
+    """Whether a payload holds an event of the audit trail, and is no timer's."""
+    return any(isinstance(d.event, BucketEvent) for d in open_payload(payload).deliveries)
+
+
+@dataclass(slots=True)
+class Diary:
+    """What one sweep found: all of it counted, what matters kept, and logged."""
+
+    totals: Totals
+    memory: Memory
+    amiss: list[Finding] = field(default_factory=list)
+    done: list[Finding] = field(default_factory=list)
+    not_reached: list[Finding] = field(default_factory=list)
+
+    def note(self, finding: Finding) -> None:
+        """Take one finding."""
+        self.totals.count(finding)
+        self.memory.keep(finding)
+        if finding.outcome == NOT_REACHED:
+            self.not_reached.append(finding)
+        elif not finding.is_well:
+            self.amiss.append(finding)
+        elif finding.outcome == "encrypted":
+            self.done.append(finding)
+        report_finding(finding, logger=open_logger())
+
+    def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
+        """The function's result."""
+        return {
+            "is_well": self.totals.all.is_well,
+            "totals": self.totals.all.as_dict(),
+            "regions": {name: tally.as_dict() for name, tally in self.totals.regions.items()},
+            "encrypted": [finding.as_dict() for finding in self.done[:MOST_SHOWN]],
+            "amiss": [finding.as_dict() for finding in self.amiss[:MOST_SHOWN]],
+            "not_reached": [finding.as_dict() for finding in self.not_reached[:MOST_SHOWN]],
+            "warnings": [exemption.warning for exemption in ending],
+        }
+
+
+def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
+    """Sweep the regions of the settings, and say how it went.
+
+    Raises ConfigurationError where there are no credentials, and afterwards what it should not have
+    run into.
+    """
+    invocation.read_credentials()  # none are one failure, not that of every bucket
+    settings = invocation.settings
+    regions = settings.sweep_regions or (context.region,)
+    memory = _memory()
+    diary = Diary(Totals.of(regions), memory)
+    ending = expiring(settings, today=invocation.clock.now().date())
+    letters = open_dead_letters(invocation, context)
+    try:
+        Sweep(
+            invocation=_within(invocation),
+            dead_letters=replace(
+                letters, put=unless_waiting(letters.put, invocation, written=memory.letters)
+            ),
+            apply=True,
+            audit=settings.audit_tables,
+            report=diary.note,
+            memory=memory,
+        ).buckets_of(regions)
+    finally:
+        told = diary.as_dict(ending)
+        level = "info" if diary.totals.all.is_well and not ending else "warning"
+        brief = {name: told[name] for name in ("is_well", "totals", "warnings")}
+        getattr(open_logger(), level)("sweep finished", extra=brief)
+    return told
+
+
+def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: Any) -> None:
+    """Look at the tables of each bucket that was encrypted only when it could have had some."""
+    late = [
+        TableBucketArn.parse(outcome.arn)
+        for outcome in outcomes
+        if isinstance(outcome, Encrypted) and outcome.arn and _is_late(outcome)
+    ]
+    Sweep(
+        invocation=_within(invocation),
+        dead_letters=open_dead_letters(invocation, context),
+        apply=False,
+        audit=True,
+        report=functools.partial(report_finding, logger=open_logger()),
+    ).tables_of(late)
+
+
+def _is_late(outcome: Outcome) -> bool:
+    return outcome.time_to_encrypt_ms is None or outcome.time_to_encrypt_ms > FIRST_MOMENT_MS
+
+
+def _within(invocation: Invocation) -> Invocation:
+    clock = invocation.clock
+    end = clock.monotonic() + SHARE_OF_THE_TIME * invocation.budget.remaining()
+    return replace(invocation, budget=TimeBudget(end, clock))

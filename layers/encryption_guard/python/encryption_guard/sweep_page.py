@@ -1,0 +1,224 @@
+"""A sweep as one HTML page for an auditor: no script, nothing loaded, foreign words as text."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.config import Exemption
+from encryption_guard.findings import WHAT_ITS_OWNER_HAS_TO_DO, Finding, Tally, Totals
+from encryption_guard.inventory import State
+from encryption_guard.sweep_views import (
+    NOT_KNOWN,
+    STATE_WORDS,
+    day,
+    done,
+    minute,
+    not_well_first,
+    seconds,
+    told,
+)
+
+# State is never told by colour alone, and these are in every font.
+MARKS: dict[State, str] = {"not_encrypted": "✗", "unknown": "?", "encrypted": "✓"}
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one sweep found, and how it was taken.
+
+    It is not `complete` where it was stopped or ran out of time; `exemptions` are all that are
+    configured, `expiring` those of them that end within 14 days.
+    """
+
+    findings: Sequence[Finding]
+    totals: Totals
+    at: datetime
+    applied: bool
+    audited: bool
+    complete: bool
+    exemptions: Sequence[Exemption]
+    expiring: Sequence[Exemption]
+
+    @property
+    def accounts(self) -> list[str]:
+        """Whose buckets these are."""
+        arns = {finding.arn for finding in self.findings if finding.arn}
+        return sorted({TableBucketArn.parse(arn).account_id for arn in arns})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How it stands, in one sentence."""
+
+    state: State
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The tally of a region, and why it may not be all of it."""
+
+    name: str
+    tally: Tally
+    troubles: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Excuse:
+    """An exemption, what it covers in this sweep, and what is to be watched about it."""
+
+    exemption: Exemption
+    covered: Sequence[Finding]
+    warning: str | None
+
+
+def write_page(path: Path, taken: Taken) -> None:
+    """Write the page, all of it or nothing."""
+    unfinished = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        # What cannot be encoded came from elsewhere, and must not cost the reader the page.
+        with unfinished.open(
+            "x", encoding="utf-8", errors="backslashreplace", newline="\n"
+        ) as file:
+            file.writelines(_pieces(taken))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _pieces(taken: Taken) -> Iterator[str]:
+    found = sorted(taken.findings, key=not_well_first)
+    buckets = [finding for finding in found if finding.kind == "bucket"]
+    tables = [finding for finding in found if finding.kind == "table" and not finding.is_well]
+    stream = _template().stream(
+        taken=taken,
+        verdict=verdict(taken),
+        regions=_regions(taken),
+        buckets=buckets,
+        excuses=_excuses(taken, buckets),
+        tables=tables,
+        exposed=sum(f.outcome == "skipped" and f.state != "encrypted" for f in buckets),
+    )
+    stream.enable_buffering(100)
+    return stream
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_legible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "MARKS": MARKS,
+        "NOT_KNOWN": NOT_KNOWN,
+        "STATE_WORDS": STATE_WORDS,
+        "WHAT_ITS_OWNER_HAS_TO_DO": WHAT_ITS_OWNER_HAS_TO_DO,
+        "counted": counted,
+        "day": day,
+        "done": done,
+        "minute": minute,
+        "seconds": seconds,
+    }
+    return environment.get_template("sweep_page.html")
+
+
+def _legible(value: Any) -> Any:
+    """Words as they are, but for what nobody sees: controls, and what turns the text around."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in value
+    )
+
+
+def verdict(taken: Taken) -> Verdict:
+    """Judge a sweep; one that is not complete never has an all-clear."""
+    tally = taken.totals.all
+    troubles = [
+        _troubles("table bucket", tally.not_encrypted, tally.unknown),
+        _troubles("table", tally.unprotected_tables, tally.unknown_tables),
+        f"{counted(tally.not_listed, 'list')} could not be read, so there may be more"
+        if tally.not_listed
+        else "",
+    ]
+    if not taken.complete:
+        troubles.insert(0, "This sweep is incomplete: it ended before it had looked at everything")
+    told = "; ".join(filter(None, troubles))
+    if not told:
+        return Verdict("encrypted", _all_clear(tally))
+    is_exposed = tally.not_encrypted or tally.unprotected_tables
+    return Verdict("not_encrypted" if is_exposed else "unknown", f"{told}.")
+
+
+def _troubles(what: str, not_encrypted: int, unknown: int) -> str:
+    numbers = {"not_encrypted": not_encrypted, "unknown": unknown}
+    parts: list[str] = []
+    for state, words in STATE_WORDS.items():
+        if number := numbers.get(state):
+            subject = str(number) if parts else counted(number, what)
+            parts.append(f"{subject} {'is' if number == 1 else 'are'} {words}")
+    return " and ".join(parts)
+
+
+def _all_clear(tally: Tally) -> str:
+    if not tally.buckets:
+        return "There are no table buckets in the regions that were swept."
+    if not tally.encrypted:
+        return f"Every table bucket is exempt ({tally.exempt})."
+    if tally.exempt:
+        return f"Every table bucket that is not exempt is encrypted ({tally.encrypted})."
+    return f"Every table bucket is encrypted ({tally.encrypted})."
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, in words that fit it."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _regions(taken: Taken) -> list[Region]:
+    troubles: dict[str, list[str]] = defaultdict(list)
+    for finding in taken.findings:
+        if finding.kind == "region":
+            troubles[finding.region].append(told(finding))
+    regions = [
+        Region(name, tally, tuple(troubles[name])) for name, tally in taken.totals.regions.items()
+    ]
+    return sorted(regions, key=lambda region: (region.tally.is_well, region.name))
+
+
+def _excuses(taken: Taken, buckets: Sequence[Finding]) -> list[Excuse]:
+    """Those that end first come first."""
+    covered: dict[Exemption, list[Finding]] = defaultdict(list)
+    for finding in buckets:
+        if finding.exemption:
+            covered[finding.exemption].append(finding)
+    excuses = [
+        Excuse(exemption, covered[exemption], _warning(exemption, taken))
+        for exemption in taken.exemptions
+    ]
+    return sorted(excuses, key=lambda excuse: excuse.exemption.expires or date.max)
+
+
+def _warning(exemption: Exemption, taken: Taken) -> str | None:
+    if not exemption.expires:
+        return None
+    left = (exemption.expires - taken.at.date()).days
+    if left < 0:
+        return "over: it no longer counts"
+    if exemption in taken.expiring:
+        return f"ends in {counted(left, 'day')}" if left else "ends today"
+    return None

@@ -1,0 +1,159 @@
+"""What a sweep found, as rows: for a terminal, a spreadsheet and a program. Everything is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from encryption_guard.config import Exemption
+from encryption_guard.findings import Finding, Tally, Totals
+from encryption_guard.shell import plain
+from encryption_guard.sweep_views import STATE_WORDS, minute, told
+
+BUCKET_HEADINGS = ("region", "bucket", "created", "encryption", "done, or to be done")
+TABLE_HEADINGS = ("region", "bucket", "table", "created", "encryption", "what to do")
+TOTAL_HEADINGS = ("region", "buckets", "encrypted", "not encrypted", "unknown", "exempt")
+AUDIT_HEADINGS = ("tables", "unprotected", "unknown tables")
+
+CSV_COLUMNS = (
+    "kind",
+    "region",
+    "bucket",
+    "namespace",
+    "table",
+    "created_at",
+    "state",
+    "encryption",
+    "outcome",
+    "reason",
+    "detail",
+    "exemption",
+    "exempt_until",
+    "time_to_encrypt_ms",
+    "status",
+    "code",
+    "oss_request_id",
+    "arn",
+)
+
+
+def is_shown(finding: Finding) -> bool:
+    """Whether a finding has a row: every bucket and region, and of the tables those amiss."""
+    return finding.kind != "table" or not finding.is_well
+
+
+def in_order(finding: Finding) -> tuple[str, ...]:
+    """The place of a row among the others."""
+    return (
+        finding.region,
+        finding.bucket or "",
+        finding.namespace or "",
+        finding.table or "",
+    )
+
+
+def bucket_row(finding: Finding) -> tuple[str | None, ...]:
+    """The cells under BUCKET_HEADINGS."""
+    return (
+        finding.region,
+        finding.bucket,
+        _minute(finding),
+        encryption(finding),
+        told(finding),
+    )
+
+
+def table_row(finding: Finding) -> tuple[str | None, ...]:
+    """The cells under TABLE_HEADINGS."""
+    name = ".".join(part for part in (finding.namespace, finding.table) if part)
+    return (
+        finding.region,
+        finding.bucket,
+        name,
+        _minute(finding),
+        encryption(finding),
+        told(finding),
+    )
+
+
+def encryption(finding: Finding) -> str:
+    """The algorithm, or which of the other two states it is."""
+    return finding.encryption or STATE_WORDS[finding.state]
+
+
+def _minute(finding: Finding) -> str | None:
+    return minute(finding.created_at) if finding.created_at else None
+
+
+def total_rows(totals: Totals, *, audited: bool) -> list[tuple[str, ...]]:
+    """The cells under TOTAL_HEADINGS, and AUDIT_HEADINGS where tables were looked at."""
+    named = [*totals.regions.items()]
+    if len(named) > 1:
+        named.append(("all", totals.all))
+    return [(region, *_numbers(tally, audited=audited)) for region, tally in named]
+
+
+def _numbers(tally: Tally, *, audited: bool) -> tuple[str, ...]:
+    buckets = f"{tally.buckets}{' or more' if tally.not_listed else ''}"
+    shown = [tally.encrypted, tally.not_encrypted, tally.unknown, tally.exempt]
+    if audited:
+        shown += [tally.tables, tally.unprotected_tables, tally.unknown_tables]
+    return (buckets, *map(str, shown))
+
+
+def csv_cells(finding: Finding) -> list[str]:
+    """The cells under CSV_COLUMNS; none of them is a formula to a spreadsheet."""
+    exemption = finding.exemption
+    fields: dict[str, Any] = {
+        **finding.as_dict(),
+        "exemption": exemption.reason if exemption else None,
+        "exempt_until": exemption.expires if exemption else None,
+    }
+    return [_cell(fields[column]) for column in CSV_COLUMNS]
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else plain(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def as_dict(
+    totals: Totals, ending: Sequence[Exemption], *, complete: bool, applied: bool
+) -> dict[str, Any]:
+    """The last object of the JSON output."""
+    return {
+        "kind": "totals",
+        "is_well": totals.all.is_well,
+        "complete": complete,
+        "applied": applied,
+        "totals": totals.all.as_dict(),
+        "regions": {region: tally.as_dict() for region, tally in totals.regions.items()},
+        "warnings": [exemption.warning for exemption in ending],
+    }
+
+
+def summary(totals: Totals, *, applied: bool, audited: bool) -> str:
+    """How it went, in a sentence."""
+    tally = totals.all
+    parts = [
+        f"{tally.encrypted} encrypted",
+        *([f"{tally.newly_encrypted} of them now"] if applied else []),
+        f"{tally.not_encrypted} not encrypted",
+        f"{tally.unknown} unknown",
+        f"{tally.exempt} exempt",
+    ]
+    told = f"{_number(tally.buckets, 'table bucket')}: {', '.join(parts)}"
+    if tally.dead_lettered:
+        told += f"; {_number(tally.dead_lettered, 'dead letter')}"
+    if audited:
+        told += (
+            f"; {_number(tally.tables, 'table')}: {tally.unprotected_tables} unprotected,"
+            f" {tally.unknown_tables} unknown"
+        )
+    if tally.not_listed:
+        told += f"; {_number(tally.not_listed, 'list')} not read to the end: there may be more"
+    return f"{told}."
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -1,0 +1,332 @@
+"""What a sweep found, and how many of each there are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from datetime import datetime, timedelta, timezone
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encryption_guard.config import Exemption
+from encryption_guard.findings import Finding, Tally, Totals
+from encryption_guard.inventory import State
+from tests.unit.fakes import ARN, REGION, START
+
+OUTCOMES = [
+    "encrypted",
+    "already_encrypted",
+    "kept_stronger",
+    "skipped",
+    "detected",
+    "dead_lettered",
+    "failed",
+    "not_reached",
+    "unprotected",
+]
+
+
+def finding(**told: Any) -> Finding:
+    """A bucket that is encrypted, except for what is told."""
+    known = {
+        "kind": "bucket",
+        "region": REGION,
+        "state": "encrypted",
+        "outcome": "already_encrypted",
+        "reason": "AES256",
+        "arn": str(ARN),
+        "bucket": ARN.name,
+    }
+    return Finding(**(known | told))
+
+
+def exemption_until(last_day: str | None) -> Exemption:
+    entry = {"bucket": "my-*", "reason": "migration", "expires": last_day}
+    return Exemption.model_validate(entry)
+
+
+TABLE = {"kind": "table", "namespace": "sales", "table": "orders"}
+REGION_OF_NOTHING = {"kind": "region", "arn": None, "bucket": None, "state": "unknown"}
+FAILED_LISTS = [
+    pytest.param(finding(**REGION_OF_NOTHING, outcome="failed"), id="buckets of a region"),
+    pytest.param(finding(kind="table", state="unknown", outcome="failed"), id="namespaces"),
+    pytest.param(
+        finding(kind="table", state="unknown", outcome="failed", namespace="sales"), id="tables"
+    ),
+]
+
+
+# One finding.
+
+
+@pytest.mark.parametrize("kind", ["bucket", "table"])
+@pytest.mark.parametrize("state", get_args(State))
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_what_is_encrypted_or_left_on_purpose_is_well(
+    kind: str, state: State, outcome: str
+) -> None:
+    """Nobody has to look at it; at everything else somebody has to."""
+    found = finding(kind=kind, state=state, outcome=outcome)
+
+    assert found.is_well == (state == "encrypted" or outcome == "skipped")
+
+
+@pytest.mark.parametrize("found", FAILED_LISTS)
+def test_a_list_that_failed_is_not_well(found: Finding) -> None:
+    """There may be something that is not encrypted."""
+    assert not found.is_well
+
+
+def test_a_finding_tells_everything_in_json() -> None:
+    """Its exemption is an object with an ISO day, its time is ISO 8601 with its zone."""
+    found = finding(
+        **TABLE,
+        outcome="skipped",
+        reason="exempt: migration",
+        detail="A sentence.",
+        created_at=START,
+        encryption="AES256",
+        exemption=exemption_until("2026-01-31"),
+        time_to_encrypt_ms=0,
+        status=200,
+        code="",
+        oss_request_id="OSS-1",
+    )
+
+    told = json.loads(json.dumps(found.as_dict()))
+
+    assert told == {
+        "kind": "table",
+        "region": REGION,
+        "state": "encrypted",
+        "outcome": "skipped",
+        "reason": "exempt: migration",
+        "detail": "A sentence.",
+        "arn": str(ARN),
+        "bucket": "my-table-bucket",
+        "namespace": "sales",
+        "table": "orders",
+        "created_at": "2026-01-02T03:04:05+00:00",
+        "encryption": "AES256",
+        "exemption": {"bucket": "my-*", "reason": "migration", "expires": "2026-01-31"},
+        "time_to_encrypt_ms": 0,
+        "status": 200,
+        "code": "",
+        "oss_request_id": "OSS-1",
+    }
+
+
+def test_a_finding_tells_what_it_does_not_know_too() -> None:
+    """All keys are always there, in the same order."""
+    found = Finding(
+        kind="region", region=REGION, state="unknown", outcome="failed", reason="not_listed"
+    )
+
+    told = found.as_dict()
+
+    assert list(told) == [field.name for field in fields(Finding)]
+    assert {key for key, value in told.items() if value is not None} == {
+        "kind",
+        "region",
+        "state",
+        "outcome",
+        "reason",
+    }
+
+
+@pytest.mark.parametrize("last_day", [None, "2026-01-31"])
+def test_an_exemption_may_have_no_end(last_day: str | None) -> None:
+    """Its day is null then."""
+    told = finding(outcome="skipped", exemption=exemption_until(last_day)).as_dict()
+
+    assert told["exemption"]["expires"] == last_day
+
+
+# All of them.
+
+states = st.sampled_from(get_args(State))
+outcomes = st.sampled_from(OUTCOMES)
+times = st.none() | st.datetimes(timezones=st.just(timezone(timedelta(hours=8))))
+exemptions = st.none() | st.builds(
+    exemption_until, st.none() | st.dates().map(lambda day: day.isoformat())
+)
+regions = st.sampled_from([REGION, "us-east-1", "eu-central-1"])
+buckets = st.builds(
+    finding,
+    region=regions,
+    state=states,
+    outcome=outcomes,
+    created_at=times,
+    exemption=exemptions,
+    reason=st.text(),
+    detail=st.none() | st.text(),
+)
+tables = st.builds(
+    finding,
+    kind=st.just("table"),
+    region=regions,
+    state=states,
+    outcome=outcomes,
+    namespace=st.none() | st.just("sales"),
+    table=st.none() | st.just("orders"),
+)
+lists = st.builds(
+    finding, kind=st.just("region"), region=regions, state=st.just("unknown"), outcome=outcomes
+)
+all_findings = st.lists(buckets | tables | lists, max_size=20)
+
+
+@given(buckets | tables | lists)
+def test_any_finding_is_json(found: Finding) -> None:
+    """Whatever it holds, it can be written down, and its time read again."""
+    told = json.loads(json.dumps(found.as_dict()))
+
+    at = told["created_at"]
+    assert (datetime.fromisoformat(at) if at else None) == found.created_at
+    assert (told["exemption"] is None) == (found.exemption is None)
+
+
+@given(all_findings)
+def test_every_bucket_is_counted_once(found: list[Finding]) -> None:
+    """It is in one of the three states, or exempt."""
+    totals = Totals.of([REGION])
+    for each in found:
+        totals.count(each)
+
+    for tally in (totals.all, *totals.regions.values()):
+        counted = tally.encrypted + tally.not_encrypted + tally.unknown + tally.exempt
+        assert counted == tally.buckets
+        assert tally.newly_encrypted + tally.dead_lettered <= tally.buckets
+        assert tally.unprotected_tables + tally.unknown_tables <= tally.tables
+    assert totals.all.buckets == sum(each.kind == "bucket" for each in found)
+
+
+@given(all_findings)
+def test_nothing_is_lost_between_the_regions(found: list[Finding]) -> None:
+    """All regions together have what there is in all, and every finding is a number somewhere."""
+    totals = Totals.of(["ap-southeast-1", REGION])
+    for each in found:
+        totals.count(each)
+
+    by_region = [tally.as_dict() for tally in totals.regions.values()]
+    together = {name: sum(tally[name] for tally in by_region) for name in Tally().as_dict()}
+    assert together == totals.all.as_dict()
+    assert totals.all.buckets + totals.all.tables + totals.all.not_listed == len(found)
+    assert set(totals.regions) == {"ap-southeast-1", REGION} | {each.region for each in found}
+
+
+@given(all_findings)
+def test_all_is_well_where_everything_found_is(found: list[Finding]) -> None:
+    """The tally never says that all is well while one finding is not."""
+    tally = Tally()
+    for each in found:
+        tally.count(each)
+
+    lists = [each for each in found if each.kind == "region" or (each.kind, each.table) == LIST]
+    others = [each for each in found if each not in lists]
+    assert tally.is_well == (not lists and all(well(each) for each in others))
+
+
+LIST = ("table", None)
+
+
+def well(found: Finding) -> bool:
+    """A table cannot be exempt: only what its own state is counts."""
+    return found.is_well if found.kind == "bucket" else found.state == "encrypted"
+
+
+def counted(*found: Finding) -> dict[str, int]:
+    """The numbers that are not zero."""
+    tally = Tally()
+    for each in found:
+        tally.count(each)
+    return {name: number for name, number in tally.as_dict().items() if number}
+
+
+COUNTS = {
+    "encrypted before": (finding(), {"buckets": 1, "encrypted": 1}),
+    "encrypted now": (
+        finding(outcome="encrypted", reason="created"),
+        {"buckets": 1, "encrypted": 1, "newly_encrypted": 1},
+    ),
+    "kept": (finding(outcome="kept_stronger", reason="KMS"), {"buckets": 1, "encrypted": 1}),
+    "detected": (
+        finding(outcome="detected", state="not_encrypted"),
+        {"buckets": 1, "not_encrypted": 1},
+    ),
+    "refused": (
+        finding(outcome="dead_lettered", state="not_encrypted"),
+        {"buckets": 1, "not_encrypted": 1, "dead_lettered": 1},
+    ),
+    "not confirmed": (
+        finding(outcome="failed", state="not_encrypted"),
+        {"buckets": 1, "not_encrypted": 1},
+    ),
+    "unreadable": (finding(outcome="failed", state="unknown"), {"buckets": 1, "unknown": 1}),
+    "not reached": (
+        finding(outcome="not_reached", state="unknown"),
+        {"buckets": 1, "unknown": 1, "not_reached": 1},
+    ),
+    **{
+        f"exempt, {state}": (
+            finding(outcome="skipped", state=state),
+            {"buckets": 1, "exempt": 1},
+        )
+        for state in get_args(State)
+    },
+    "a table": (finding(**TABLE), {"tables": 1}),
+    "an unprotected table": (
+        finding(**TABLE, outcome="unprotected", state="not_encrypted"),
+        {"tables": 1, "unprotected_tables": 1},
+    ),
+    "an unreadable table": (
+        finding(**TABLE, outcome="failed", state="unknown"),
+        {"tables": 1, "unknown_tables": 1},
+    ),
+    "a table that was not reached": (
+        finding(**TABLE, outcome="not_reached", state="unknown"),
+        {"tables": 1, "unknown_tables": 1, "not_reached": 1},
+    ),
+    "a region that was not listed": (
+        finding(**REGION_OF_NOTHING, outcome="failed"),
+        {"not_listed": 1},
+    ),
+    "a region that was not reached": (
+        finding(**REGION_OF_NOTHING, outcome="not_reached"),
+        {"not_listed": 1, "not_reached": 1},
+    ),
+    "a bucket whose namespaces were not listed": (
+        finding(kind="table", state="unknown", outcome="failed"),
+        {"not_listed": 1},
+    ),
+    "a namespace whose tables were not listed": (
+        finding(kind="table", state="unknown", outcome="failed", namespace="sales"),
+        {"not_listed": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "numbers"), COUNTS.values(), ids=COUNTS)
+def test_each_finding_has_its_numbers(found: Finding, numbers: dict[str, int]) -> None:
+    """And no others; two of them count twice."""
+    assert counted(found) == numbers
+    assert counted(found, found) == {name: 2 * number for name, number in numbers.items()}
+
+
+def test_a_region_without_findings_is_there() -> None:
+    """It is told that nothing was found, in the order in which the regions were given."""
+    totals = Totals.of(["us-east-1", REGION])
+
+    totals.count(finding())
+
+    assert list(totals.regions) == ["us-east-1", REGION]
+    assert totals.regions["us-east-1"] == Tally()
+    assert totals.regions[REGION] == totals.all == Tally(buckets=1, encrypted=1)
+
+
+def test_where_nothing_is_all_is_well() -> None:
+    """No bucket is unencrypted where there is none."""
+    assert Totals.of([REGION]).all.is_well

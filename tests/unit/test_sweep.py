@@ -1,0 +1,1535 @@
+"""A sweep: every bucket is a finding, and what is clearly not encrypted is encrypted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from itertools import repeat
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.dead_letters import DeadLetters, letter_id
+from encryption_guard.enforcement import process_payload
+from encryption_guard.errors import ConfigurationError
+from encryption_guard.events import BucketEvent, find_bucket
+from encryption_guard.findings import Finding, Totals
+from encryption_guard.inventory import ListedBucket, Reading
+from encryption_guard.oss_tables import OssTables
+from encryption_guard.payloads import open_payload
+from encryption_guard.policy import Encrypt, decide
+from encryption_guard.sweep import Memory, Sweep, Visit, cause_of, missed_event, plan
+from tests.unit.fakes import (
+    ACCOUNT,
+    ARN,
+    KEY,
+    REGION,
+    START,
+    Broken,
+    FakeOssTables,
+    FakeTime,
+    KeyRing,
+    LetterBox,
+    LogLines,
+    Reply,
+    invocation_of,
+)
+
+HOUR = timedelta(hours=1)
+NONE = Reply(200, b"{}")
+ENCRYPTED = Reading("encrypted", "AES256", status=200)
+NOT_ENCRYPTED = Reading("not_encrypted", status=200)
+UNREAD = Reading("unknown", why="OSS Tables answered 503.")
+GONE = Reading("unknown", why="It is not there.", gone=True, status=404)
+
+EXEMPTIONS = json.dumps(
+    [
+        {"bucket": "scratch-*", "reason": "Nothing lasts there.", "expires": "2026-01-02"},
+        {"bucket": "old", "reason": "over", "expires": "2026-01-01"},
+    ]
+)
+
+
+def arn_of(name: str, *, region: str = REGION, account_id: str = ACCOUNT) -> TableBucketArn:
+    return TableBucketArn(region, account_id, name)
+
+
+def arns(*names: str, region: str = REGION, algorithm: str = "") -> dict[str, str]:
+    """Buckets of these names, all encrypted like this."""
+    return {str(arn_of(name, region=region)): algorithm for name in names}
+
+
+def refusal(status: int, code: str = "SomeException", **headers: str) -> Reply:
+    known = {"x-oss-error-type": code, "x-oss-request-id": "OSS-9"}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, b'{"message": "No."}', known | named)
+
+
+def listing(*names: str, token: str | None = None, region: str = REGION) -> Reply:
+    """A page that lists these buckets."""
+    entries = [
+        {"arn": str(arn_of(name, region=region)), "createdAt": "2026-01-02T03:04:04Z"}
+        for name in names
+    ]
+    return Reply(200, json.dumps({"tableBuckets": entries, "continuationToken": token}).encode())
+
+
+@dataclass
+class Guard:
+    """The guard in front of a service: `sweep` is one sweep of it, of so many seconds."""
+
+    service: FakeOssTables
+    environment: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 600.0
+    apply: bool = True
+    audit: bool = False
+    workers: int = 1
+    box: LetterBox = field(default_factory=LetterBox)
+    log: LogLines = field(default_factory=LogLines)
+    memory: Memory = field(default_factory=Memory)
+    expected: list[int] = field(default_factory=list)
+
+    def sweep(
+        self,
+        *regions: str,
+        seconds: float | None = None,
+        stopping: Callable[[list[Finding]], bool] = lambda _: False,
+        **rest: Any,
+    ) -> list[Finding]:
+        """The findings, in the order in which they came."""
+        found: list[Finding] = []
+        self._sweep(found, stopping, seconds, **rest).buckets_of(regions or (REGION,))
+        return found
+
+    def look_into(self, *buckets: TableBucketArn) -> list[Finding]:
+        """The findings about the tables of these buckets."""
+        found: list[Finding] = []
+        self._sweep(found, lambda _: False, None).tables_of(buckets)
+        return found
+
+    def _sweep(
+        self,
+        found: list[Finding],
+        stopping: Callable[[list[Finding]], bool],
+        seconds: float | None,
+        **rest: Any,
+    ) -> Sweep:
+        def report(finding: Finding) -> None:
+            self.memory.keep(finding)
+            found.append(finding)
+
+        return Sweep(
+            invocation=invocation_of(
+                self.service,
+                environment=self.environment,
+                seconds=self.seconds if seconds is None else seconds,
+                **rest,
+            ),
+            dead_letters=self.post(),
+            apply=self.apply,
+            audit=self.audit,
+            report=report,
+            memory=self.memory,
+            expect=self.expected.append,
+            stopping=lambda: stopping(found),
+            workers=self.workers,
+        )
+
+    def post(self) -> DeadLetters:
+        return DeadLetters(
+            put=self.box.put,
+            log_error=self.log.error,
+            function="encrypt-on-create",
+            function_request_id="request-1",
+            now=self.service.time.now,
+        )
+
+    def one(self, **rest: Any) -> Finding:
+        """The one finding of a sweep."""
+        (found,) = self.sweep(**rest)
+        return found
+
+    def puts(self) -> int:
+        return self.service.methods().count("PUT")
+
+
+def told(finding: Finding) -> tuple[str, str, str]:
+    return finding.state, finding.outcome, finding.reason
+
+
+def by_name(found: Iterable[Finding]) -> dict[str | None, tuple[str, str, str]]:
+    return {finding.bucket: told(finding) for finding in found}
+
+
+def tally(found: Iterable[Finding]) -> dict[str, int]:
+    """The totals that are not zero."""
+    totals = Totals.of([REGION])
+    for finding in found:
+        totals.count(finding)
+    return {name: number for name, number in totals.all.as_dict().items() if number}
+
+
+# The plan.
+
+
+def planned(
+    reading: Reading,
+    *,
+    name: str = ARN.name,
+    apply: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> Finding | None:
+    known = {"GUARD_EXEMPTIONS": EXEMPTIONS} | dict(environment or {})
+    settings = invocation_of(FakeOssTables(), environment=known).settings
+    bucket = ListedBucket(arn_of(name), START - HOUR)
+    return plan(bucket, reading, settings, now=START, apply=apply)
+
+
+READINGS = {"encrypted": ENCRYPTED, "none": NOT_ENCRYPTED, "unread": UNREAD, "gone": GONE}
+DETECT = {"GUARD_MODE": "detect"}
+
+
+def test_only_what_is_clearly_not_encrypted_is_to_be_encrypted() -> None:
+    """Everything else is a finding."""
+    to_encrypt = [name for name, reading in READINGS.items() if planned(reading) is None]
+
+    assert to_encrypt == ["none"]
+
+
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
+@pytest.mark.parametrize(
+    ("name", "reason", "is_exempt"),
+    [
+        ("oss-managed-table-bucket", "managed_by_oss", False),
+        ("scratch-1", "exempt: Nothing lasts there.", True),
+    ],
+)
+@pytest.mark.parametrize("environment", [{}, DETECT], ids=["enforce", "detect"])
+def test_what_is_left_alone_is_left_alone_whatever_it_has(
+    environment: dict[str, str], name: str, reason: str, is_exempt: bool, reading: Reading
+) -> None:
+    """Its state is told all the same, and the exemption with its last day."""
+    found = planned(reading, name=name, environment=environment)
+
+    assert found
+    assert told(found) == (reading.state, "skipped", reason)
+    assert (found.exemption is not None) == is_exempt
+    assert found.encryption == reading.algorithm
+
+
+def test_an_exemption_that_is_over_does_not_count() -> None:
+    """The bucket is to be encrypted as any other."""
+    assert planned(NOT_ENCRYPTED, name="old") is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "outcome"),
+    [("AES256", "already_encrypted"), ("KMS", "kept_stronger"), ("SM4", "kept_stronger")],
+)
+@pytest.mark.parametrize("apply", [True, False])
+def test_what_is_encrypted_stays_as_it_is(algorithm: str, outcome: str, apply: bool) -> None:
+    """With AES256 or with what its owner chose."""
+    reading = Reading("encrypted", algorithm, status=200, oss_request_id="OSS-1")
+
+    found = planned(reading, apply=apply)
+
+    assert found == Finding(
+        kind="bucket",
+        region=REGION,
+        state="encrypted",
+        outcome=outcome,
+        reason=algorithm,
+        arn=str(ARN),
+        bucket=ARN.name,
+        created_at=START - HOUR,
+        encryption=algorithm,
+        status=200,
+        oss_request_id="OSS-1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("apply", "environment"),
+    [(False, {}), (True, DETECT), (False, DETECT)],
+    ids=["not applying", "detect", "neither"],
+)
+def test_what_would_be_encrypted_is_told(apply: bool, environment: dict[str, str]) -> None:
+    """Without `apply`, and in mode detect, nothing is done about it."""
+    found = planned(NOT_ENCRYPTED, apply=apply, environment=environment)
+
+    assert found
+    assert told(found) == ("not_encrypted", "detected", "would_encrypt")
+
+
+@pytest.mark.parametrize(
+    ("reading", "reason"), [(UNREAD, "unread"), (GONE, "gone")], ids=["unread", "gone"]
+)
+@pytest.mark.parametrize("apply", [True, False])
+@pytest.mark.parametrize("environment", [{}, DETECT], ids=["enforce", "detect"])
+def test_what_is_not_known_is_not_touched(
+    environment: dict[str, str], apply: bool, reading: Reading, reason: str
+) -> None:
+    """It may be a stronger choice of its owner's; the finding tells why it is not known."""
+    found = planned(reading, apply=apply, environment=environment)
+
+    assert found
+    assert told(found) == ("unknown", "failed", reason)
+    assert (found.detail, found.status) == (reading.why, reading.status)
+
+
+# New, or drifted.
+
+
+@pytest.mark.parametrize(
+    ("age", "cause"),
+    [
+        (timedelta(), "created"),
+        (HOUR, "created"),
+        (timedelta(days=1), "created"),
+        (timedelta(days=1, microseconds=1), "drift"),
+        (timedelta(days=400), "drift"),
+        (-HOUR, "created"),
+        (None, "drift"),
+    ],
+    ids=["now", "an hour", "a day", "more than a day", "old", "not yet", "nobody knows"],
+)
+def test_a_bucket_without_encryption_is_new_or_has_drifted(
+    age: timedelta | None, cause: str
+) -> None:
+    """As long as its event may still be on its way it is new."""
+    bucket = ListedBucket(ARN, None if age is None else START - age)
+
+    assert cause_of(bucket, now=START, seen_encrypted=False) == cause
+
+
+@pytest.mark.parametrize("age", [timedelta(), HOUR, timedelta(days=400)])
+def test_what_was_seen_encrypted_has_drifted(age: timedelta) -> None:
+    """However new it is: somebody has taken it off."""
+    assert cause_of(ListedBucket(ARN, START - age), now=START, seen_encrypted=True) == "drift"
+
+
+buckets = st.builds(
+    ListedBucket,
+    st.builds(
+        TableBucketArn,
+        st.from_regex(r"[a-z]{2}-[a-z0-9]{1,12}(?:-[0-9])?", fullmatch=True),
+        st.from_regex(r"[0-9]{5,20}", fullmatch=True),
+        st.from_regex(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", fullmatch=True),
+    ),
+    st.none()
+    | st.datetimes(
+        timezones=st.sampled_from(
+            [timezone.utc, timezone(timedelta(hours=8)), timezone(-timedelta(hours=23, minutes=59))]
+        )
+    ),
+)
+
+
+@given(bucket=buckets, cause=st.sampled_from(["created", "drift"]))
+def test_the_missed_event_names_the_bucket(bucket: ListedBucket, cause: Any) -> None:
+    """It is what the audit trail would have told: the bucket, its time and what happened."""
+    delivery = missed_event(bucket, cause)
+
+    event = delivery.event
+    assert isinstance(event, BucketEvent)
+    assert find_bucket(event).arn == bucket.arn
+    assert event.time == bucket.created_at
+    assert (delivery.redrives, event.failed) == (0, False)
+    settings = invocation_of(
+        FakeOssTables(), environment={"FC_ACCOUNT_ID": bucket.arn.account_id}
+    ).settings
+    assert decide(event, settings, today=START.date()) == Encrypt(find_bucket(event), cause)
+
+
+@given(bucket=buckets, cause=st.sampled_from(["created", "drift"]))
+def test_the_missed_event_is_the_same_in_every_sweep(bucket: ListedBucket, cause: Any) -> None:
+    """Byte by byte, so that its dead letter has the same id each time."""
+    first, second = missed_event(bucket, cause), missed_event(replace(bucket), cause)
+
+    assert first.raw == second.raw
+    assert letter_id(first, "rejected") == letter_id(second, "rejected")
+    assert open_payload(first.raw).deliveries == (first,)
+
+
+def test_each_buckets_missed_event_is_its_own() -> None:
+    """Another bucket, one of the same name that was created again, and drift are other events."""
+    events = [
+        missed_event(ListedBucket(ARN, START), "created"),
+        missed_event(ListedBucket(ARN, START), "drift"),
+        missed_event(ListedBucket(ARN, START - HOUR), "created"),
+        missed_event(ListedBucket(ARN, None), "created"),
+        missed_event(ListedBucket(arn_of("other"), START), "created"),
+        missed_event(ListedBucket(arn_of(ARN.name, region="us-east-1"), START), "created"),
+    ]
+
+    assert len({letter_id(event, "rejected") for event in events}) == len(events)
+
+
+# What is remembered.
+
+
+def finding(**told: Any) -> Finding:
+    known = {
+        "kind": "bucket",
+        "region": REGION,
+        "state": "unknown",
+        "outcome": "failed",
+        "reason": "x",
+        "arn": str(ARN),
+    }
+    return Finding(**(known | told))
+
+
+@pytest.mark.parametrize(
+    ("found", "is_encrypted"),
+    [
+        (finding(state="encrypted", outcome="encrypted"), True),
+        (finding(state="encrypted", outcome="already_encrypted"), True),
+        (finding(state="encrypted", outcome="kept_stronger"), True),
+        (finding(state="encrypted", outcome="skipped"), True),
+        (finding(state="not_encrypted", outcome="detected"), False),
+        (finding(), False),
+        (finding(outcome="not_reached"), False),
+        (finding(kind="table", state="encrypted", outcome="already_encrypted"), False),
+        (finding(kind="region", arn=None), False),
+    ],
+)
+def test_what_matters_to_the_next_sweep_is_kept(found: Finding, is_encrypted: bool) -> None:
+    """Which buckets were encrypted, and when those were created."""
+    memory = Memory()
+
+    memory.keep(found)
+
+    seen = {(str(ARN), found.created_at)}
+    assert memory == Memory(seen if is_encrypted else set())
+
+
+# One bucket.
+
+
+def test_a_new_bucket_is_encrypted_and_read_back() -> None:
+    """The event that nobody told goes its way; what is believed is what is read afterwards."""
+    guard = Guard(FakeOssTables())
+
+    found = guard.one()
+
+    assert found == Finding(
+        kind="bucket",
+        region=REGION,
+        state="encrypted",
+        outcome="encrypted",
+        reason="created",
+        arn=str(ARN),
+        bucket=ARN.name,
+        created_at=START - timedelta(seconds=1),
+        encryption="AES256",
+        time_to_encrypt_ms=1000,
+        status=200,
+        oss_request_id="OSS-4",
+    )
+    assert guard.service.operations() == [
+        "ListTableBuckets",
+        "GetTableBucketEncryption",
+        "GetTableBucketEncryption",
+        "PutTableBucketEncryption",
+        "GetTableBucketEncryption",
+    ]
+    assert guard.service.buckets[str(ARN)] == "AES256"
+    assert guard.box.letters == []
+    assert tally([found]) == {"buckets": 1, "encrypted": 1, "newly_encrypted": 1}
+
+
+def test_an_old_bucket_has_drifted() -> None:
+    """A bucket whose event must have come long ago was encrypted once, or should have been."""
+    service = FakeOssTables(created={str(ARN): "2025-12-31T03:04:05Z"})
+
+    found = Guard(service).one()
+
+    assert told(found) == ("encrypted", "encrypted", "drift")
+    assert found.time_to_encrypt_ms == 2 * 24 * 3600 * 1000
+
+
+def test_a_bucket_without_a_time_is_encrypted_too() -> None:
+    """Nothing is measured then."""
+    found = Guard(FakeOssTables(created={str(ARN): None})).one()
+
+    assert told(found) == ("encrypted", "encrypted", "drift")
+    assert (found.created_at, found.time_to_encrypt_ms) == (None, None)
+
+
+def test_what_the_last_sweep_saw_encrypted_has_drifted() -> None:
+    """The memory of an instance tells that somebody took the encryption off."""
+    guard = Guard(FakeOssTables())
+    guard.sweep()
+    guard.service.buckets[str(ARN)] = ""
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "encrypted", "drift")
+
+
+def test_another_bucket_of_the_same_name_is_new() -> None:
+    """What is remembered of a bucket that was deleted says nothing of its successor."""
+    guard = Guard(FakeOssTables(created={str(ARN): "2026-01-02T02:00:00Z"}))
+    guard.sweep()
+    guard.service = FakeOssTables(created={str(ARN): "2026-01-02T03:00:00Z"})
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "encrypted", "created")
+
+
+def test_a_fresh_memory_does_without() -> None:
+    """A new instance takes a new bucket for a new one."""
+    guard = Guard(FakeOssTables())
+    guard.sweep()
+    guard.service.buckets[str(ARN)] = ""
+    guard.memory = Memory()
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "encrypted", "created")
+
+
+def test_a_second_sweep_has_nothing_to_do() -> None:
+    """What is encrypted is read, and that is all."""
+    guard = Guard(FakeOssTables())
+    guard.sweep()
+    before = len(guard.service.requests)
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "already_encrypted", "AES256")
+    assert guard.service.operations()[before:] == ["ListTableBuckets", "GetTableBucketEncryption"]
+
+
+@pytest.mark.parametrize("algorithm", ["KMS", "SM4"])
+def test_a_stronger_choice_is_kept(algorithm: str) -> None:
+    """Its owner's key stays."""
+    guard = Guard(FakeOssTables({str(ARN): algorithm}))
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "kept_stronger", algorithm)
+    assert (guard.puts(), found.encryption) == (0, algorithm)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("scratch-1", "exempt: Nothing lasts there."),
+        ("oss-managed-table-bucket", "managed_by_oss"),
+    ],
+)
+@pytest.mark.parametrize("algorithm", ["", "AES256"])
+def test_what_is_left_alone_is_read_and_not_touched(algorithm: str, name: str, reason: str) -> None:
+    """Its state is told; with audit too, its tables are nobody's concern."""
+    tables = {(str(arn_of(name)), "sales", "orders"): ""}
+    guard = Guard(
+        FakeOssTables(arns(name, algorithm=algorithm), tables=tables),
+        {"GUARD_EXEMPTIONS": EXEMPTIONS},
+        audit=True,
+    )
+
+    found = guard.one()
+
+    state = "encrypted" if algorithm else "not_encrypted"
+    assert told(found) == (state, "skipped", reason)
+    assert guard.service.operations() == ["ListTableBuckets", "GetTableBucketEncryption"]
+    assert tally([found]) == {"buckets": 1, "exempt": 1}
+
+
+@pytest.mark.parametrize(
+    ("apply", "environment"), [(False, {}), (True, DETECT)], ids=["not applying", "detect"]
+)
+def test_without_being_told_to_nothing_is_changed(apply: bool, environment: dict[str, str]) -> None:
+    """The bucket is found, and there is no PUT."""
+    guard = Guard(FakeOssTables(), environment, apply=apply)
+
+    found = guard.one()
+
+    assert told(found) == ("not_encrypted", "detected", "would_encrypt")
+    assert set(guard.service.methods()) == {"GET"}
+    assert guard.service.buckets[str(ARN)] == ""
+
+
+@pytest.mark.parametrize("reads", [1, 2, 3])
+def test_what_was_encrypted_may_show_it_later(reads: int) -> None:
+    """A GET may not show at once what a PUT has done."""
+    service = FakeOssTables(troubles={"GetTableBucketEncryption": [NONE] * (2 + reads)})
+
+    found = Guard(service).one()
+
+    assert told(found) == ("encrypted", "encrypted", "created")
+    assert service.time.slept == [0.5, 1.0, 2.0][:reads]
+
+
+def test_what_never_shows_it_is_not_encrypted() -> None:
+    """The service confirmed it, and says otherwise: somebody has to look."""
+    guard = Guard(FakeOssTables(troubles={"GetTableBucketEncryption": repeat(NONE)}))
+
+    found = guard.one()
+
+    assert told(found) == ("not_encrypted", "failed", "not_confirmed")
+    assert "confirmed the encryption" in (found.detail or "")
+    assert guard.service.time.slept == [0.5, 1.0, 2.0]
+    assert (guard.puts(), guard.box.letters) == (1, [])
+    assert tally([found]) == {"buckets": 1, "not_encrypted": 1}
+    assert not found.is_well
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        refusal(403),
+        refusal(503),
+        refusal(404),
+        Broken(httpx.ReadError),
+        Reply(200, b"<html>"),
+        Reply(200, b'{"encryptionConfiguration": {"sseAlgorithm": "ROT13"}}'),
+    ],
+    ids=["403", "503", "gone", "reset", "HTML", "unknown word"],
+)
+def test_what_cannot_be_read_back_is_unknown(trouble: Reply | Broken) -> None:
+    """Never encrypted on the word of the PUT alone."""
+    service = FakeOssTables(
+        troubles={
+            "GetTableBucketEncryption": iter([NONE, NONE, *[trouble] * 50]),
+            "GetTableBucket": repeat(refusal(404)),
+        }
+    )
+    guard = Guard(service)
+
+    found = guard.one()
+
+    assert told(found) == ("unknown", "failed", "not_confirmed")
+    assert found.encryption is None
+    assert "could not be read back" in (found.detail or "")
+    assert (guard.puts(), guard.memory.encrypted) == (1, set())
+
+
+def test_what_is_read_back_stronger_is_told_as_that() -> None:
+    """Whatever it is in the end is what counts."""
+    kms = Reply(200, b'{"encryptionConfiguration": {"sseAlgorithm": "KMS"}}')
+    service = FakeOssTables(troubles={"GetTableBucketEncryption": [NONE, NONE, kms]})
+
+    found = Guard(service).one()
+
+    assert (found.state, found.encryption) == ("encrypted", "KMS")
+
+
+def test_a_refusal_is_one_dead_letter() -> None:
+    """It tells the operator what to do, and the finding says that it is there."""
+    guard = Guard(FakeOssTables(troubles={"PUT": repeat(refusal(403, "ForbiddenException"))}))
+
+    found = guard.one()
+
+    (letter,) = guard.box.read()
+    assert told(found) == ("not_encrypted", "dead_lettered", "rejected")
+    assert (found.status, found.code, found.oss_request_id) == (403, "ForbiddenException", "OSS-9")
+    assert "403 ForbiddenException" in (found.detail or "")
+    assert (letter["reason"], letter["arn"], letter["status"]) == ("rejected", str(ARN), 403)
+    assert tally([found]) == {"buckets": 1, "not_encrypted": 1, "dead_lettered": 1}
+
+
+def test_a_redrive_of_that_letter_encrypts() -> None:
+    """Once the right is there, the event in the letter does what the sweep could not do."""
+    guard = Guard(FakeOssTables(troubles={"PUT": [refusal(403)]}))
+    guard.sweep()
+    (letter,) = guard.box.letters
+    invocation = invocation_of(guard.service)
+
+    processed = process_payload(
+        letter,
+        invocation=invocation,
+        tables=OssTables(invocation),
+        dead_letters=guard.post(),
+        report=lambda _: None,
+    )
+
+    assert [outcome.outcome for outcome in processed.outcomes] == ["encrypted"]
+    assert guard.service.buckets[str(ARN)] == "AES256"
+
+
+def test_the_letters_of_two_sweeps_are_the_same_letter() -> None:
+    """One and the same bucket is not two letters to whoever counts them by their id."""
+    guard = Guard(FakeOssTables(troubles={"PUT": repeat(refusal(403))}))
+
+    guard.sweep()
+    guard.memory = Memory()
+    guard.sweep()
+
+    first, second = guard.box.read()
+    assert (first["id"], first["event"]) == (second["id"], second["event"])
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [refusal(503), refusal(429), refusal(401), Broken(httpx.ReadError), Broken(httpx.ReadTimeout)],
+    ids=["503", "429", "401", "reset", "time-out"],
+)
+def test_without_an_answer_there_is_no_letter(trouble: Reply | Broken) -> None:
+    """The next sweep comes again by itself."""
+    guard = Guard(FakeOssTables(troubles={"PUT": repeat(trouble)}))
+
+    found = guard.one()
+
+    assert told(found) == ("not_encrypted", "failed", "unavailable")
+    assert "PutTableBucketEncryption" in (found.detail or "")
+    assert guard.box.letters == []
+
+
+def test_a_failure_does_not_tell_the_answer_to_another_request() -> None:
+    """The status of the GET before is not that of a PUT that failed."""
+    guard = Guard(FakeOssTables(troubles={"PUT": repeat(refusal(503))}))
+
+    found = guard.one()
+
+    assert (found.status, found.code, found.oss_request_id) == (None, None, None)
+
+
+def test_a_letter_that_finds_no_room_is_in_the_log() -> None:
+    """The bucket is a failed finding, and the letter is not lost."""
+    guard = Guard(FakeOssTables(troubles={"PUT": [refusal(403)]}), box=LetterBox(room=0))
+
+    found = guard.one()
+
+    assert told(found) == ("not_encrypted", "failed", "unavailable")
+    assert "letter box is full" in (found.detail or "")
+    (line,) = guard.log.lines
+    assert line["dead_letter"]["arn"] == str(ARN)
+
+
+def test_advice_that_asks_to_slow_down_does_not_end_the_bucket() -> None:
+    """There is time enough to wait for as long as the service asks, and to encrypt then."""
+    service = FakeOssTables(
+        troubles={"GetTableBucketEncryption": [NONE, refusal(503, retry_after="5")]}
+    )
+
+    found = Guard(service).one()
+
+    assert told(found) == ("encrypted", "encrypted", "created")
+
+
+def test_a_bucket_that_is_gone_is_unknown() -> None:
+    """Deleted between the list and the look at it: nothing is done, and nothing is written."""
+    guard = Guard(FakeOssTables({}, troubles={"ListTableBuckets": [listing("aaa")]}), audit=True)
+
+    found = guard.one()
+
+    assert told(found) == ("unknown", "failed", "gone")
+    assert (found.status, guard.puts(), guard.box.letters) == (404, 0, [])
+    assert guard.service.asked_about("ListNamespaces") == []
+
+
+def test_an_old_bucket_that_goes_before_the_put_is_unknown() -> None:
+    """Whoever takes a bucket down may take its encryption off first."""
+    service = FakeOssTables(
+        created={str(ARN): "2025-01-01T00:00:00Z"}, troubles={"PUT": repeat(refusal(404))}
+    )
+    guard = Guard(service, audit=True)
+
+    found = guard.one()
+
+    assert told(found) == ("unknown", "failed", "gone")
+    assert guard.box.letters == []
+    assert guard.service.asked_about("ListNamespaces") == []
+
+
+def test_a_new_bucket_that_goes_before_the_put_is_a_letter() -> None:
+    """As it is for its event: it may be that it only could not be seen yet."""
+    guard = Guard(FakeOssTables(troubles={"PUT": repeat(refusal(404))}))
+
+    found = guard.one()
+
+    assert (found.outcome, found.reason, found.status) == ("dead_lettered", "not_found", 404)
+    assert [letter["reason"] for letter in guard.box.read()] == ["not_found"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "outcome"), [("AES256", "already_encrypted"), ("KMS", "kept_stronger")]
+)
+def test_somebody_may_be_faster(algorithm: str, outcome: str) -> None:
+    """What was encrypted in the meantime is left as it is."""
+    guard = Guard(
+        FakeOssTables({str(ARN): algorithm}, troubles={"GetTableBucketEncryption": [NONE]})
+    )
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", outcome, algorithm)
+    assert (guard.puts(), found.encryption) == (0, algorithm)
+    assert str(ARN) in dict(guard.memory.encrypted)
+
+
+@pytest.mark.parametrize("trouble", [refusal(503), refusal(403), Broken(httpx.ReadError)])
+def test_what_cannot_be_read_is_not_touched(trouble: Reply | Broken) -> None:
+    """Unlike an event, a sweep comes again soon, and the bucket may have a stronger encryption."""
+    guard = Guard(FakeOssTables(troubles={"GetTableBucketEncryption": repeat(trouble)}))
+
+    found = guard.one()
+
+    assert told(found) == ("unknown", "failed", "unread")
+    assert guard.puts() == 0
+
+
+def test_where_the_account_is_unknown_it_is_the_listed_buckets() -> None:
+    """Whoever lists a bucket owns it: by hand nobody has to say whose it is."""
+    guard = Guard(FakeOssTables(), {"FC_ACCOUNT_ID": "", "FC_REGION": ""})
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "encrypted", "created")
+
+
+def test_a_bucket_of_another_account_is_not_encrypted() -> None:
+    """It is told as what it is: the service has refused nothing."""
+    foreign = arn_of("foreign", account_id="9876543210987654")
+    guard = Guard(FakeOssTables({str(foreign): ""}))
+
+    found = guard.one()
+
+    assert told(found) == ("not_encrypted", "dead_lettered", "foreign_account")
+    assert guard.puts() == 0
+    assert "None" not in (found.detail or "")
+    assert "OSS Tables refused" not in (found.detail or "")
+
+
+def test_one_buckets_trouble_is_its_own() -> None:
+    """The others are encrypted all the same."""
+    guard = Guard(
+        FakeOssTables(
+            arns("aaa", "bbb", "ccc", "ddd", "eee"),
+            troubles={
+                "PutTableBucketEncryption bbb": repeat(refusal(403)),
+                "GetTableBucketEncryption ccc": repeat(refusal(403)),
+                "PutTableBucketEncryption ddd": repeat(refusal(500)),
+            },
+        )
+    )
+
+    found = guard.sweep()
+
+    assert by_name(found) == {
+        "aaa": ("encrypted", "encrypted", "created"),
+        "bbb": ("not_encrypted", "dead_lettered", "rejected"),
+        "ccc": ("unknown", "failed", "unread"),
+        "ddd": ("not_encrypted", "failed", "unavailable"),
+        "eee": ("encrypted", "encrypted", "created"),
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize("page_size", [1, 3, 100])
+def test_every_bucket_is_found_once(page_size: int, workers: int) -> None:
+    """However many pages, regions and threads there are."""
+    names = [f"bucket-{number}" for number in range(10)]
+    regions = (REGION, "us-east-1", "eu-central-1")
+    all_of_them = {k: v for region in regions[:2] for k, v in arns(*names, region=region).items()}
+    guard = Guard(FakeOssTables(all_of_them, page_size=page_size), workers=workers)
+
+    found = guard.sweep(*regions)
+
+    assert sorted(str(finding.arn) for finding in found) == sorted(all_of_them)
+    assert set(guard.service.buckets.values()) == {"AES256"}
+    assert tally(found) == {"buckets": 20, "encrypted": 20, "newly_encrypted": 20}
+    assert sum(guard.expected) == 20
+
+
+def test_a_bucket_that_is_listed_twice_is_swept_once() -> None:
+    """A list may change between its pages, but what is found is one finding for each bucket."""
+    pages = [listing("aaa", "bbb", token="t"), listing("bbb", "ccc")]
+    guard = Guard(FakeOssTables(arns("aaa", "bbb", "ccc"), troubles={"ListTableBuckets": pages}))
+
+    found = guard.sweep()
+
+    assert [finding.bucket for finding in found] == ["aaa", "bbb", "ccc"]
+
+
+# The lists.
+
+FAILED_LISTS = {
+    "refused": repeat(refusal(403, "AccessDenied")),
+    "unreachable": repeat(Broken(httpx.ConnectError)),
+    "broken": repeat(refusal(500)),
+    "garbage": repeat(Reply(200, b"<html>")),
+}
+
+
+@pytest.mark.parametrize("answers", FAILED_LISTS.values(), ids=FAILED_LISTS)
+def test_one_regions_trouble_is_its_own(answers: Iterable[Reply | Broken]) -> None:
+    """It is a finding about the region, and the other regions are swept."""
+    guard = Guard(
+        FakeOssTables(
+            arns("aaa") | arns("bbb", region="us-east-1"),
+            troubles={"ListTableBuckets us-east-1": iter(answers)},
+        )
+    )
+
+    found = guard.sweep("us-east-1", REGION)
+
+    (failed,) = [finding for finding in found if finding.kind == "region"]
+    assert (failed.region, *told(failed)) == ("us-east-1", "unknown", "failed", "not_listed")
+    assert "ListTableBuckets of us-east-1" in (failed.detail or "")
+    assert (failed.arn, failed.bucket) == (None, None)
+    assert [finding.bucket for finding in found if finding.kind == "bucket"] == ["aaa"]
+    assert tally(found) == {"buckets": 1, "encrypted": 1, "newly_encrypted": 1, "not_listed": 1}
+
+
+def test_a_missing_right_to_list_is_named() -> None:
+    """With what the service said."""
+    troubles = {"ListTableBuckets": [refusal(403, "AccessDenied")]}
+
+    found = Guard(FakeOssTables(troubles=troubles)).one()
+
+    assert (found.detail or "").endswith("grant oss:ListTableBuckets.")
+    assert (found.status, found.code, found.oss_request_id) == (403, "AccessDenied", "OSS-9")
+
+
+@pytest.mark.parametrize(("region", "is_asked"), [("cn-hangzou", True), (REGION, False)])
+def test_a_region_that_nobody_documents_is_doubted(region: str, is_asked: bool) -> None:
+    """A typing error is a region that does not answer."""
+    troubles = {"ListTableBuckets": repeat(Broken(httpx.ConnectError))}
+
+    (found,) = Guard(FakeOssTables(troubles=troubles)).sweep(region)
+
+    assert ("is the region right?" in (found.detail or "")) == is_asked
+
+
+@pytest.mark.parametrize("answers", FAILED_LISTS.values(), ids=FAILED_LISTS)
+def test_what_was_listed_before_the_list_failed_is_swept(
+    answers: Iterable[Reply | Broken],
+) -> None:
+    """The second page's failure takes nothing from the first."""
+    pages = [listing("aaa", "bbb", token="t")]
+    troubles = {"ListTableBuckets": (reply for part in (pages, answers) for reply in part)}
+    guard = Guard(FakeOssTables(arns("aaa", "bbb", "ccc"), troubles=troubles))
+
+    found = guard.sweep()
+
+    assert tally(found) == {"buckets": 2, "encrypted": 2, "newly_encrypted": 2, "not_listed": 1}
+    assert guard.service.buckets[str(arn_of("ccc"))] == ""
+
+
+def test_a_list_that_leads_back_to_itself_is_told() -> None:
+    """What was listed is swept, and there may be more."""
+    pages = [listing("aaa", token="t"), listing("bbb", token="t")]
+    guard = Guard(FakeOssTables(arns("aaa", "bbb"), troubles={"ListTableBuckets": pages}))
+
+    found = guard.sweep()
+
+    (failed,) = [finding for finding in found if finding.kind == "region"]
+    assert "there may be more" in (failed.detail or "")
+    assert tally(found) == {"buckets": 2, "encrypted": 2, "newly_encrypted": 2, "not_listed": 1}
+
+
+def test_an_entry_that_is_none_is_told_and_passed_over() -> None:
+    """The other entries of the page are swept."""
+    page = json.loads(listing("aaa", "bbb").body)
+    page["tableBuckets"][1:1] = [{"arn": "acs:oss:evil"}, None]
+    reply = Reply(200, json.dumps(page).encode())
+    guard = Guard(FakeOssTables(arns("aaa", "bbb"), troubles={"ListTableBuckets": [reply]}))
+
+    found = guard.sweep()
+
+    unreadable = [finding for finding in found if finding.kind == "region"]
+    assert [told(finding) for finding in unreadable] == [("unknown", "failed", "unreadable")] * 2
+    assert '"acs:oss:evil"' in (unreadable[0].detail or "")
+    assert [finding.bucket for finding in found if finding.kind == "bucket"] == ["aaa", "bbb"]
+    assert guard.expected == [4]
+
+
+def test_a_bucket_of_another_region_is_not_touched() -> None:
+    """A list tells of its own region; what else is in it is not believed."""
+    reply = listing("elsewhere", region="us-east-1")
+    guard = Guard(
+        FakeOssTables(arns("elsewhere", region="us-east-1"), troubles={"ListTableBuckets": [reply]})
+    )
+
+    found = guard.one()
+
+    assert (found.kind, *told(found)) == ("region", "unknown", "failed", "unreadable")
+    assert guard.service.operations() == ["ListTableBuckets"]
+
+
+def test_without_a_region_nothing_is_swept() -> None:
+    """And nothing is asked."""
+    guard = Guard(FakeOssTables())
+    found: list[Finding] = []
+
+    guard._sweep(found, lambda _: False, None).buckets_of([])
+
+    assert (found, guard.service.requests) == ([], [])
+
+
+# The time there is.
+
+NAMES = [f"bucket-{number}" for number in range(6)]
+
+
+TAKES = 0.25
+
+
+def time_for(requests: int) -> float:
+    """Seconds that are over after so many answers of a slow service."""
+    return requests * TAKES + 0.4
+
+
+def slow(**rest: Any) -> FakeOssTables:
+    """Six buckets in a region that takes its time to answer."""
+    return FakeOssTables(arns(*NAMES, algorithm="AES256"), takes=TAKES, time=FakeTime(), **rest)
+
+
+def test_when_the_time_is_over_the_rest_is_not_reached() -> None:
+    """Each bucket that waits is a finding of which nothing is known."""
+    guard = Guard(slow())
+
+    found = guard.sweep(seconds=time_for(4))
+
+    late = [finding for finding in found if finding.outcome == "not_reached"]
+    assert [finding.bucket for finding in found] == NAMES
+    assert [finding.bucket for finding in late] == NAMES[3:]
+    assert {told(finding) for finding in late} == {("unknown", "not_reached", "time_over")}
+    assert [step.bucket.arn.name for step in guard.memory.left if isinstance(step, Visit)] == [
+        finding.bucket for finding in late
+    ]
+    assert tally(found) == {"buckets": 6, "encrypted": 3, "unknown": 3, "not_reached": 3}
+
+
+def test_the_next_sweep_begins_with_what_was_not_reached() -> None:
+    """Those first, then the list, of which they are not swept and counted again."""
+    guard = Guard(slow())
+    guard.sweep(seconds=time_for(4))
+    before = len(guard.service.requests)
+
+    found = guard.sweep()
+
+    assert [finding.bucket for finding in found] == [*NAMES[3:], *NAMES[:3]]
+    assert guard.service.operations()[before:] == [
+        *["GetTableBucketEncryption"] * 3,
+        "ListTableBuckets",
+        *["GetTableBucketEncryption"] * 3,
+    ]
+    assert tally(found) == {"buckets": 6, "encrypted": 6}
+    assert guard.memory.left == []
+
+
+def test_what_is_never_reached_is_remembered_once() -> None:
+    """Sweep after sweep that ends too early comes a little further."""
+    guard = Guard(slow())
+    seen: set[str | None] = set()
+
+    for _ in range(4):
+        found = guard.sweep(seconds=time_for(3))
+        seen |= {finding.bucket for finding in found if finding.state == "encrypted"}
+        counted = [finding.arn for finding in found if finding.arn]
+        assert len(counted) == len(set(counted))
+
+    assert seen == set(NAMES)
+
+
+def test_a_region_that_was_not_listed_is_listed_first() -> None:
+    """Before the regions that were: else the last one might never have its turn."""
+    regions = [REGION, "us-east-1", "eu-central-1"]
+    buckets = {key: "AES256" for region in regions for key in arns("aaa", region=region)}
+    guard = Guard(FakeOssTables(buckets, takes=TAKES))
+    guard.sweep(*regions, seconds=time_for(2))
+    listed_before = guard.service.asked_about("ListTableBuckets")
+
+    guard.sweep(*regions)
+
+    listed_after = guard.service.asked_about("ListTableBuckets")[len(listed_before) :]
+    assert listed_before == regions[:2]
+    assert listed_after == ["eu-central-1", REGION, "us-east-1"]
+
+
+def test_the_rest_of_a_list_that_was_not_reached_is_told() -> None:
+    """It is a finding about the region: there may be more than was counted."""
+    guard = Guard(slow(page_size=2))
+
+    found = guard.sweep(seconds=time_for(1))
+
+    assert by_name(found) == {
+        None: ("unknown", "not_reached", "time_over"),
+        "bucket-0": ("unknown", "not_reached", "time_over"),
+        "bucket-1": ("unknown", "not_reached", "time_over"),
+    }
+    assert tally(found) == {"buckets": 2, "unknown": 2, "not_reached": 3, "not_listed": 1}
+
+
+def test_a_fresh_memory_starts_with_the_list() -> None:
+    """Another instance knows nothing of what was not reached, and misses nothing."""
+    guard = Guard(slow())
+    guard.sweep(seconds=time_for(4))
+    guard.memory = Memory()
+
+    found = guard.sweep()
+
+    assert [finding.bucket for finding in found] == NAMES
+
+
+def test_what_another_sweep_did_not_reach_elsewhere_is_not_swept() -> None:
+    """Only the regions that were asked for are touched."""
+    guard = Guard(slow())
+    guard.sweep(seconds=time_for(2))
+
+    found = guard.sweep("us-east-1")
+
+    assert found == []
+    assert guard.service.asked_about("ListTableBuckets") == [REGION, "us-east-1"]
+
+
+def test_a_sweep_without_time_asks_nothing() -> None:
+    """Each region is told as not reached."""
+    guard = Guard(FakeOssTables())
+
+    found = guard.sweep(REGION, "us-east-1", seconds=0.4)
+
+    assert [(finding.region, *told(finding)) for finding in found] == [
+        (REGION, "unknown", "not_reached", "time_over"),
+        ("us-east-1", "unknown", "not_reached", "time_over"),
+    ]
+    assert guard.service.requests == []
+
+
+def test_a_sweep_that_is_stopping_begins_nothing_more() -> None:
+    """What is under way comes to its end, and the rest is told as not reached."""
+    guard = Guard(FakeOssTables(arns(*NAMES)))
+
+    found = guard.sweep(stopping=lambda found: len(found) >= 2)
+
+    assert [finding.outcome for finding in found] == ["encrypted"] * 2 + ["not_reached"] * 4
+
+
+def test_one_bucket_cannot_use_up_the_time_of_a_sweep() -> None:
+    """A service that is silent about one leaves the others their turn."""
+    guard = Guard(
+        FakeOssTables(
+            arns("aaa", "bbb", algorithm="AES256"),
+            troubles={"GetTableBucketEncryption aaa": repeat(Reply(200, takes=1e6))},
+        ),
+        {"GUARD_HTTP_TIMEOUT_SECONDS": "60", "GUARD_MAX_ATTEMPTS": "20"},
+    )
+
+    found = guard.sweep(seconds=100)
+
+    assert by_name(found)["bbb"] == ("encrypted", "already_encrypted", "AES256")
+    assert guard.service.time.passed <= 30
+
+
+@pytest.mark.parametrize("takes", [2.0, 4.9])
+def test_one_bucket_has_its_time_and_no_more(takes: float) -> None:
+    """However its requests fail, all of them together keep to the turn of one job."""
+    guard = Guard(
+        FakeOssTables(
+            arns("aaa"),
+            troubles={
+                "GetTableBucketEncryption": iter(
+                    [*[Reply(503, takes=takes)] * 3, NONE, NONE, *[Reply(503, takes=takes)] * 99]
+                ),
+                "PUT": [Reply(503, takes=takes)] * 3,
+            },
+        )
+    )
+
+    guard.sweep()
+
+    assert guard.service.time.passed <= 30
+
+
+def test_a_region_that_asks_to_slow_down_holds_up_itself_alone() -> None:
+    """Its buckets wait for it together, and those of other regions do not."""
+    guard = Guard(
+        FakeOssTables(
+            arns("aaa", "bbb", algorithm="AES256")
+            | arns("ccc", region="us-east-1", algorithm="AES256"),
+            troubles={"GetTableBucketEncryption aaa": [refusal(429, retry_after="17")]},
+        ),
+        {"GUARD_MAX_ATTEMPTS": "1"},
+    )
+
+    found = guard.sweep(REGION, "us-east-1")
+
+    assert [(finding.bucket, finding.state) for finding in found] == [
+        ("aaa", "unknown"),
+        ("ccc", "encrypted"),
+        ("bbb", "encrypted"),
+    ]
+    assert sum(guard.service.time.slept) == pytest.approx(17, abs=0.1)
+
+
+# What goes wrong in the guard itself.
+
+
+def test_credentials_that_go_missing_are_raised_at_the_end() -> None:
+    """Each bucket is a failed finding, and whoever called hears why."""
+    ring = KeyRing()
+
+    def read() -> Any:
+        if ring.readings:
+            raise ConfigurationError("The credentials are not set.")
+        return ring.read()
+
+    guard = Guard(FakeOssTables(arns("aaa", "bbb")))
+    found: list[Finding] = []
+
+    with pytest.raises(ConfigurationError, match="not set"):
+        guard._sweep(found, lambda _: False, None, read_credentials=read).buckets_of([REGION])
+
+    assert by_name(found) == {
+        "aaa": ("unknown", "failed", "error"),
+        "bbb": ("unknown", "failed", "error"),
+    }
+    assert KEY.access_key_secret not in str(found)
+
+
+# Tables.
+
+ORDERS = (str(ARN), "sales", "orders")
+WHOLE = {
+    ORDERS: "AES256",
+    (str(ARN), "sales", "refunds"): "",
+    (str(ARN), "stock", "items"): "KMS",
+}
+
+
+def tables_of(found: Iterable[Finding]) -> dict[tuple[str | None, str | None], tuple[str, ...]]:
+    return {(f.namespace, f.table): told(f) for f in found if f.kind == "table"}
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 100])
+def test_an_audit_looks_at_every_table(page_size: int) -> None:
+    """Its encryption can only be told: it is that of the bucket when the table was created."""
+    guard = Guard(FakeOssTables(tables=WHOLE, page_size=page_size), audit=True)
+
+    found = guard.sweep()
+
+    assert found[0].kind == "bucket"
+    assert tables_of(found) == {
+        ("sales", "orders"): ("encrypted", "already_encrypted", "AES256"),
+        ("sales", "refunds"): ("not_encrypted", "unprotected", "created_unencrypted"),
+        ("stock", "items"): ("encrypted", "kept_stronger", "KMS"),
+    }
+    assert tally(found) == {
+        "buckets": 1,
+        "encrypted": 1,
+        "newly_encrypted": 1,
+        "tables": 3,
+        "unprotected_tables": 1,
+    }
+    assert sum(guard.expected) == 1 + 3
+    assert guard.puts() == 1
+
+
+def test_a_table_is_told_with_what_its_owner_has_to_do() -> None:
+    """And with where it is and since when."""
+    guard = Guard(FakeOssTables({str(ARN): "AES256"}, tables={ORDERS: ""}), audit=True)
+
+    (table,) = [finding for finding in guard.sweep() if finding.kind == "table"]
+
+    assert (table.arn, table.bucket) == (str(ARN), ARN.name)
+    assert (table.namespace, table.table) == ("sales", "orders")
+    assert table.created_at == datetime(2026, 1, 2, 3, 4, 4, tzinfo=timezone.utc)
+    assert "recreate it" in (table.detail or "")
+    assert not table.is_well
+
+
+def test_without_an_audit_no_table_is_looked_at() -> None:
+    """A sweep of buckets asks for nothing else."""
+    guard = Guard(FakeOssTables(tables=WHOLE))
+
+    found = guard.sweep()
+
+    assert [finding.kind for finding in found] == ["bucket"]
+    assert guard.service.asked_about("ListNamespaces") == []
+
+
+def test_buckets_come_before_tables() -> None:
+    """What can be changed is not held up by what can only be told."""
+    tables = {(arn, "sales", "orders"): "" for arn in arns("aaa", "bbb", "ccc")}
+    guard = Guard(FakeOssTables(arns("aaa", "bbb", "ccc"), tables=tables), audit=True)
+
+    found = guard.sweep()
+
+    assert [finding.kind for finding in found] == ["bucket"] * 3 + ["table"] * 3
+
+
+def test_a_table_that_is_gone_is_nobodys_concern() -> None:
+    """It is no finding."""
+    troubles = {
+        "GetTableEncryption": repeat(refusal(404)),
+        "GetTable": repeat(refusal(404)),
+    }
+    guard = Guard(FakeOssTables(tables={ORDERS: ""}, troubles=troubles), audit=True)
+
+    found = guard.sweep()
+
+    assert [finding.kind for finding in found] == ["bucket"]
+
+
+def test_a_table_that_cannot_be_read_is_unknown() -> None:
+    """With the missing right; the other tables are read."""
+    troubles = {"GetTableEncryption": [refusal(403)]}
+    guard = Guard(FakeOssTables(tables=WHOLE, troubles=troubles), audit=True)
+
+    found = guard.sweep()
+
+    assert tables_of(found)["sales", "orders"] == ("unknown", "failed", "unread")
+    (unread,) = [finding for finding in found if finding.state == "unknown"]
+    assert "grant oss:GetTableEncryption." in (unread.detail or "")
+    assert len(tables_of(found)) == 3
+
+
+@pytest.mark.parametrize(
+    ("operation", "namespace"), [("ListNamespaces", None), ("ListTables", "sales")]
+)
+@pytest.mark.parametrize("status", [403, 503])
+def test_tables_that_cannot_be_listed_are_told(
+    status: int, operation: str, namespace: str | None
+) -> None:
+    """As a finding about the bucket or the namespace, and there may be more than was counted."""
+    guard = Guard(
+        FakeOssTables(tables={ORDERS: ""}, troubles={operation: repeat(refusal(status))}),
+        audit=True,
+    )
+
+    _, failed = guard.sweep()
+
+    assert (failed.kind, failed.namespace, failed.table) == ("table", namespace, None)
+    assert (failed.arn, *told(failed)) == (str(ARN), "unknown", "failed", "not_listed")
+    assert operation in (failed.detail or "")
+    assert (f"grant oss:{operation}." in (failed.detail or "")) == (status == 403)
+    assert tally([failed]) == {"not_listed": 1}
+
+
+@pytest.mark.parametrize("entry", [None, {}, {"namespace": []}, {"namespace": [".."]}])
+def test_a_namespace_that_is_none_is_told(entry: object) -> None:
+    """The others are looked into."""
+    page = {"namespaces": [entry, {"namespace": ["sales"]}]}
+    reply = Reply(200, json.dumps(page).encode())
+    guard = Guard(
+        FakeOssTables(tables={ORDERS: "AES256"}, troubles={"ListNamespaces": [reply]}), audit=True
+    )
+
+    found = guard.sweep()
+
+    assert tables_of(found) == {
+        (None, None): ("unknown", "failed", "unreadable"),
+        ("sales", "orders"): ("encrypted", "already_encrypted", "AES256"),
+    }
+
+
+def test_a_bucket_that_cannot_be_read_is_looked_into_all_the_same() -> None:
+    """What is in it may be readable."""
+    troubles = {"GetTableBucketEncryption": repeat(refusal(403))}
+    guard = Guard(FakeOssTables(tables={ORDERS: "AES256"}, troubles=troubles), audit=True)
+
+    found = guard.sweep()
+
+    assert tables_of(found) == {("sales", "orders"): ("encrypted", "already_encrypted", "AES256")}
+
+
+def test_tables_that_were_not_reached_come_before_others_the_next_time() -> None:
+    """After all buckets, those of the bucket that waits the longest."""
+    tables = {(arn, "sales", "orders"): "AES256" for arn in arns("aaa", "bbb", "ccc")}
+    service = FakeOssTables(
+        arns("aaa", "bbb", "ccc", algorithm="AES256"), tables=tables, takes=TAKES
+    )
+    guard = Guard(service, audit=True)
+    # One list, three buckets, and the namespaces, the tables and the table of each.
+    first = guard.sweep(seconds=time_for(4 + 7))
+    late = [finding.bucket for finding in first if finding.outcome == "not_reached"]
+    before = len(service.requests)
+
+    found = guard.sweep()
+
+    assert late
+    assert [f.bucket for f in found if f.kind == "table"][: len(late)] == late
+    assert {f.outcome for f in found} == {"already_encrypted"}
+    assert service.operations()[before : before + 4] == [
+        "ListTableBuckets",
+        *["GetTableBucketEncryption"] * 3,
+    ]
+
+
+def test_the_tables_of_one_bucket_can_be_looked_at_alone() -> None:
+    """Without listing the region or touching the bucket."""
+    guard = Guard(FakeOssTables(tables=WHOLE), apply=False, audit=True)
+
+    found = guard.look_into(ARN)
+
+    assert len(tables_of(found)) == 3
+    assert set(guard.service.operations()) == {
+        "ListNamespaces",
+        "ListTables",
+        "GetTableEncryption",
+    }
+
+
+# Whatever happens.
+
+troubles = st.lists(
+    st.one_of(
+        st.builds(
+            Reply,
+            status=st.sampled_from([200, 204, 302, 400, 401, 403, 404, 409, 429, 500, 503]),
+            body=st.sampled_from(
+                [
+                    b"",
+                    b"{}",
+                    b"[]",
+                    b"<html>",
+                    b'{"encryptionConfiguration": {"sseAlgorithm": "AES256"}}',
+                    b'{"encryptionConfiguration": {"sseAlgorithm": "ROT13"}}',
+                ]
+            ),
+            headers=st.sampled_from([{}, {"retry-after": "0"}, {"retry-after": "4"}]),
+            takes=st.floats(0, 6),
+        ),
+        st.builds(
+            Broken,
+            error=st.sampled_from([httpx.ReadError, httpx.ReadTimeout, httpx.ConnectError]),
+            takes=st.floats(0, 6),
+        ),
+    ),
+    max_size=12,
+)
+
+
+@given(
+    gets=troubles,
+    puts=troubles,
+    kept=st.lists(st.sampled_from(["", "AES256", "KMS"]), min_size=1, max_size=4),
+    seconds=st.floats(0.5, 200),
+)
+def test_whatever_happens_each_bucket_is_one_finding(
+    gets: list[Reply | Broken], puts: list[Reply | Broken], kept: list[str], seconds: float
+) -> None:
+    """The sweep never fails as a whole, and what is not encrypted is never told as if it were."""
+    buckets = {str(arn_of(f"bucket-{n}")): algorithm for n, algorithm in enumerate(kept)}
+    said = any(isinstance(get, Reply) and b"AES256" in get.body for get in gets)
+    service = FakeOssTables(
+        buckets, troubles={"GetTableBucketEncryption": gets, "PutTableBucketEncryption": puts}
+    )
+    guard = Guard(service)
+
+    found = guard.sweep(seconds=seconds)
+
+    assert sorted(str(finding.arn) for finding in found) == sorted(buckets)
+    for finding in found:
+        if finding.state == "encrypted" and not said:
+            assert service.buckets[str(finding.arn)] != ""
+        assert (finding.state == "encrypted") == (finding.encryption is not None)
+        assert (finding.outcome == "encrypted") <= (finding.state == "encrypted")
+
+
+# What is left, step by step.
+
+
+def left_of(guard: Guard) -> list[str]:
+    return [type(step).__name__ for step in guard.memory.left]
+
+
+def test_the_rest_of_a_list_is_read_where_it_was_left() -> None:
+    """A list that never fits into one sweep is read to its end all the same."""
+    guard = Guard(slow(page_size=2))
+    seen: set[str | None] = set()
+
+    for _ in range(6):
+        seen |= {found.bucket for found in guard.sweep(seconds=time_for(3))}
+
+    assert seen - {None} == set(NAMES)
+
+
+def test_the_rest_of_a_list_that_cannot_be_had_is_read_from_its_beginning() -> None:
+    """A token may be too old by then: that is no trouble, since the list is read anew."""
+    guard = Guard(slow(page_size=3))
+    guard.sweep(seconds=time_for(4))
+    assert "ReadPage" in left_of(guard)
+    stale = [refusal(400)]
+    guard.service = FakeOssTables(
+        arns(*NAMES, algorithm="AES256"), troubles={"ListTableBuckets": stale}
+    )
+
+    found = guard.sweep()
+
+    assert sorted(finding.bucket or "" for finding in found) == NAMES
+    assert all(finding.state == "encrypted" for finding in found)
+
+
+@pytest.mark.parametrize("enough", range(2, 9))
+def test_tables_that_were_left_are_looked_at_first(enough: int) -> None:
+    """Wherever the time was over, each table is found once in the next sweep."""
+    service = FakeOssTables(tables=WHOLE, page_size=1, takes=TAKES, time=FakeTime())
+    guard = Guard(service, audit=True)
+    guard.sweep(seconds=time_for(enough))
+
+    found = guard.sweep()
+
+    names = Counter((f.namespace, f.table) for f in found if f.kind == "table")
+    assert names == Counter([("sales", "orders"), ("sales", "refunds"), ("stock", "items")])
+    assert guard.memory.left == []
+
+
+# Being asked to wait, again and again.
+
+
+def waiting(operation: str, times: int | None = None) -> FakeOssTables:
+    """A service that asks for more patience than a turn has, this often or always."""
+    answer = refusal(429, retry_after="25")
+    answers = repeat(answer) if times is None else [answer] * times
+    return FakeOssTables(troubles={operation: answers})
+
+
+@pytest.mark.parametrize("operation", ["ListTableBuckets", "PUT"])
+def test_what_has_to_wait_comes_again(operation: str) -> None:
+    """Longer than one turn: the bucket is encrypted in a later one."""
+    guard = Guard(waiting(operation, times=2))
+
+    found = guard.one()
+
+    assert (found.state, found.outcome) == ("encrypted", "encrypted")
+    assert sum(guard.service.time.slept) == pytest.approx(50, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "state", "reason"),
+    [
+        ("ListTableBuckets", "unknown", "not_listed"),
+        ("GetTableBucket", "unknown", "unread"),
+        ("PUT", "not_encrypted", "unavailable"),
+    ],
+)
+def test_whoever_always_has_to_wait_is_told_so(operation: str, state: str, reason: str) -> None:
+    """After three turns it is a finding, of which no more is said than is known."""
+    service = waiting(operation)
+    if operation == "GetTableBucket":
+        service = FakeOssTables(
+            troubles={
+                "GetTableBucketEncryption": repeat(Reply(404)),
+                operation: repeat(refusal(429, retry_after="25")),
+            }
+        )
+
+    found = Guard(service).one()
+
+    assert told(found) == (state, "failed", reason)
+    assert found.detail
+    assert service.operations().count("PutTableBucketEncryption") == 3 * (operation == "PUT")
+
+
+def test_who_has_to_wait_for_the_read_back_is_not_confirmed() -> None:
+    """What was confirmed and not seen is unknown."""
+    answers = [NONE, NONE, refusal(503, retry_after="25")]
+    guard = Guard(FakeOssTables(troubles={"GetTableBucketEncryption": answers}))
+
+    found = guard.one()
+
+    assert told(found) == ("unknown", "failed", "not_confirmed")

@@ -1,0 +1,300 @@
+"""The page for an auditor, as it is written; how it looks is for a browser to tell."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encryption_guard.findings import FAILED, NOT_REACHED, Totals
+from encryption_guard.sweep_page import Taken, verdict, write_page
+from tests.unit.sweeps import (
+    LAB,
+    PARTNER,
+    REFUSED_REGION,
+    bucket,
+    everything,
+    exempt,
+    exemption,
+    realistic,
+    table,
+    taken,
+    without,
+)
+
+HANGZHOU = "cn-hangzhou"
+ELSEWHERE = "acs:osstables:cn-hangzhou:9999999999999999:bucket/parts"
+UNKNOWN = without("lost", state="unknown", outcome=FAILED, reason="unread", detail="No answer.")
+EMPTY_ELEMENTS = {"meta", "col", "br", "img", "link", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """The texts of a page, and whether every element that was opened was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in EMPTY_ELEMENTS:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.texts.append(data)
+
+
+def read(path: Path, sweep: Taken) -> tuple[str, Reader]:
+    """What a reader may read of the page of this sweep, in one piece."""
+    page = path / "report.html"
+    write_page(page, sweep)
+    reader = Reader()
+    reader.feed(page.read_text("utf-8"))
+    reader.close()
+    assert reader.open == []
+    return " ".join(" ".join(reader.texts).split()), reader
+
+
+# What it says.
+
+
+@pytest.mark.parametrize(
+    ("sweep", "state", "sentence"),
+    [
+        (taken(), "encrypted", "There are no table buckets in the regions that were swept."),
+        (taken([bucket()]), "encrypted", "Every table bucket is encrypted (1)."),
+        (
+            taken([bucket(), exempt("a", HANGZHOU, LAB)]),
+            "encrypted",
+            "Every table bucket that is not exempt is encrypted (1).",
+        ),
+        (taken([exempt("a", HANGZHOU, LAB)]), "encrypted", "Every table bucket is exempt (1)."),
+        (taken([without()]), "not_encrypted", "1 table bucket is not encrypted."),
+        (
+            taken([without(), without("b"), UNKNOWN]),
+            "not_encrypted",
+            "2 table buckets are not encrypted and 1 is unknown.",
+        ),
+        (taken([UNKNOWN]), "unknown", "1 table bucket is unknown."),
+        (
+            taken([bucket(), table("t", "n", bucket())]),
+            "not_encrypted",
+            "1 table is not encrypted.",
+        ),
+        (
+            taken([bucket(), REFUSED_REGION]),
+            "unknown",
+            "1 list could not be read, so there may be more.",
+        ),
+        (
+            taken([bucket()], complete=False),
+            "unknown",
+            "This sweep is incomplete: it ended before it had looked at everything.",
+        ),
+        (
+            taken([without()], complete=False),
+            "not_encrypted",
+            "This sweep is incomplete: it ended before it had looked at everything; 1 table bucket"
+            " is not encrypted.",
+        ),
+    ],
+)
+def test_the_verdict_is_one_sentence(sweep: Taken, state: str, sentence: str) -> None:
+    """An all-clear only where everything was looked at, and nothing is open or unknown."""
+    judged = verdict(sweep)
+
+    assert (judged.state, judged.sentence) == (state, sentence)
+
+
+def test_the_page_begins_with_its_verdict(tmp_path: Path) -> None:
+    """And with when it was taken."""
+    text, _ = read(tmp_path, taken([without()]))
+
+    assert text.index("2026-11-22 22:32 UTC") < text.index("1 table bucket is not encrypted.")
+    assert text.index("1 table bucket is not encrypted.") < text.index("Regions")
+
+
+def test_everything_is_on_the_page(tmp_path: Path) -> None:
+    """Every bucket with its state, each open table, each region, with or without buckets."""
+    text, _ = read(tmp_path, realistic())
+
+    findings = [found for found in everything() if found.kind == "bucket"]
+    assert [found.bucket for found in findings if (found.bucket or "") not in text] == []
+    for word in ("raw_clicks", "salaries_2025", "positions", "cn-wulanchabu", "us-east-1"):
+        assert word in text
+    for state in ("not encrypted", "unknown", "encrypted", "exempt"):
+        assert state in text
+    assert "200 d" in text
+    assert "41 or more" in text
+
+
+def test_an_exemption_tells_what_it_covers_and_when_it_ends(tmp_path: Path) -> None:
+    """The first to end comes first; what covers nothing, is over or never ends says so."""
+    over = exemption("old-*", "long gone", "2020-01-31")
+    today = exemption("now-*", "until tonight", "2026-11-22")
+    covered = exempt("lab-1", HANGZHOU, LAB)
+    sweep = taken([covered], exemptions=(PARTNER, LAB, today, over), expiring=(today, LAB))
+
+    text, _ = read(tmp_path, sweep)
+
+    chapter = text[text.index("Covers in this sweep") :]
+    places = [chapter.index(word) for word in ("old-*", "now-*", "lab-*", "partner-exchange")]
+    assert places == sorted(places)
+    for words in ("over: it no longer counts", "ends today", "ends in 10 days", "never", "lab-1"):
+        assert words in chapter
+    assert chapter.count("no bucket") == 3
+
+
+def test_one_day_is_one_day(tmp_path: Path) -> None:
+    """Numbers and their words agree."""
+    tomorrow = exemption("a-*", "b", "2026-11-23")
+
+    text, _ = read(tmp_path, taken(exemptions=(tomorrow,), expiring=(tomorrow,)))
+
+    assert "ends in 1 day" in text
+    assert "1 days" not in text
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"applied": False}, "None: it only looked."),
+        ({"applied": True}, "Told to encrypt what is not encrypted: 0 buckets encrypted now."),
+        ({"audited": False}, "Tables were not looked at."),
+        ({"audited": True}, "No table was found."),
+        ({"complete": False}, "not complete"),
+        ({"exemptions": ()}, "None are configured."),
+    ],
+)
+def test_it_says_how_it_was_taken(tmp_path: Path, told: dict[str, Any], expected: str) -> None:
+    """Whether anything was changed, whether tables were looked at, and whether that is all."""
+    text, _ = read(tmp_path, taken([bucket()], **told))
+
+    assert expected in text
+
+
+def test_encrypted_tables_are_counted(tmp_path: Path) -> None:
+    """They have no row, and the page says that there are some."""
+    of = bucket()
+    well = table("t", "n", of, state="encrypted", outcome="already_encrypted", detail=None)
+    sweep = taken([of, well], audited=True)
+
+    text, _ = read(tmp_path, sweep)
+
+    assert "Of the 1 table that were looked at, every one is encrypted." in text
+
+
+def test_a_sweep_that_found_nothing_has_a_page(tmp_path: Path) -> None:
+    """No bucket is something to show, too."""
+    text, _ = read(tmp_path, taken())
+
+    assert "No table bucket was found." in text
+    assert "0 table buckets in 8 regions" in text
+
+
+def test_it_tells_whose_buckets_these_are(tmp_path: Path) -> None:
+    """Each account once."""
+    other = replace(bucket("parts"), arn=ELSEWHERE)
+
+    text, _ = read(tmp_path, taken([bucket(), other, bucket("bills")]))
+
+    assert "Accounts 1234567890123456, 9999999999999999" in text
+
+
+# How it is written.
+
+
+def test_the_page_is_all_there_is(tmp_path: Path) -> None:
+    """No script, nothing to load, and a policy that forbids both."""
+    _, reader = read(tmp_path, realistic())
+    page = (tmp_path / "report.html").read_text("utf-8")
+
+    assert not {"script", "link", "img", "iframe", "object"} & set(reader.tags)
+    assert "default-src 'none'; style-src 'unsafe-inline'" in page
+    assert "url(" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("<script>alert(1)</script>", "<script>alert(1)</script>"),
+        ("a & b &lt;", "a & b &lt;"),
+        ('"> <b onclick="x">', '"> <b onclick="x">'),
+        ("{{ 7 * 7 }} {% x %}", "{{ 7 * 7 }} {% x %}"),
+        ("red \x1b[31m", "red \\x1b[31m"),
+        ("turned \u202e round", "turned \\u202e round"),
+        ("half \ud800", "half \\ud800"),
+        ("naïve 数据", "naïve 数据"),
+    ],
+)
+def test_foreign_words_are_shown_as_they_are(tmp_path: Path, words: str, shown: str) -> None:
+    """Whatever a service or a setting says is text; what nobody would see is spelled out."""
+    excuse = exemption("scratch-*", words.replace("\ud800", "x"))
+    findings = [without("orders", detail=words), table(words, words, bucket())]
+
+    text, reader = read(tmp_path, taken(findings, audited=True, exemptions=(excuse,)))
+
+    assert text.count(shown) >= 3
+    assert not {"script", "b onclick"} & set(reader.tags)
+
+
+def test_a_page_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    """Whoever cannot write it leaves the one before, and nothing half done."""
+    page = tmp_path / "report.html"
+    page.write_text("before")
+    broken = replace(taken([bucket()]), findings=[replace(bucket(), outcome="never heard of")])
+
+    with pytest.raises(KeyError):
+        write_page(page, broken)
+
+    assert page.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_ten_thousand_buckets_take_little_memory(tmp_path: Path) -> None:
+    """The page is written as it is made: it is never in memory as a whole."""
+    sweep = taken(bucket(f"bucket-{number}") for number in range(10_000))
+    write_page(tmp_path / "warm.html", taken())
+    tracemalloc.start()
+    try:
+        write_page(tmp_path / "report.html", sweep)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    size = (tmp_path / "report.html").stat().st_size
+    assert size > 4_000_000
+    assert peak < size
+
+
+def test_what_was_not_reached_is_on_the_page(tmp_path: Path) -> None:
+    """A region of which only a part was listed is marked."""
+    late = replace(REFUSED_REGION, outcome=NOT_REACHED, detail="The sweep was over.")
+
+    text, _ = read(tmp_path, taken([bucket(region="us-east-1"), late], complete=False))
+
+    assert "1 or more" in text
+    assert "not reached" in text
+
+
+def test_totals_may_know_more_than_the_rows(tmp_path: Path) -> None:
+    """Tables that are well are counted without having been kept."""
+    totals = Totals.of([HANGZHOU])
+    of = bucket()
+    for finding in (of, table("t", "n", of, state="encrypted", outcome="already_encrypted")):
+        totals.count(finding)
+
+    text, _ = read(tmp_path, replace(taken([of], audited=True), totals=totals))
+
+    assert "Looked at: 1 table." in text

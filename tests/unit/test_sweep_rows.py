@@ -1,0 +1,253 @@
+"""What a sweep found, as rows of a table, of a spreadsheet, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import pytest
+
+from encryption_guard.config import Exemption
+from encryption_guard.findings import FAILED, UNPROTECTED, Finding, Totals
+from encryption_guard.sweep_rows import (
+    AUDIT_HEADINGS,
+    BUCKET_HEADINGS,
+    CSV_COLUMNS,
+    TABLE_HEADINGS,
+    TOTAL_HEADINGS,
+    as_dict,
+    bucket_row,
+    csv_cells,
+    in_order,
+    is_shown,
+    summary,
+    table_row,
+    total_rows,
+)
+
+SAMPLES = Exemption.model_validate(
+    {"bucket": "scratch-*", "reason": "samples", "expires": "2026-12-01"}
+)
+BUCKET = Finding(
+    kind="bucket",
+    region="cn-hangzhou",
+    state="encrypted",
+    outcome="already_encrypted",
+    reason="AES256",
+    arn="acs:osstables:cn-hangzhou:1234567890123456:bucket/orders",
+    bucket="orders",
+    created_at=datetime(2026, 11, 22, 12, 34, 56, tzinfo=timezone.utc),
+    encryption="AES256",
+    status=200,
+)
+OPEN = replace(
+    BUCKET,
+    bucket="parts",
+    state="not_encrypted",
+    outcome="detected",
+    reason="would_encrypt",
+    encryption=None,
+)
+EXEMPT = replace(
+    OPEN, bucket="scratch-1", outcome="skipped", reason="exempt: samples", exemption=SAMPLES
+)
+LOST = replace(
+    OPEN, bucket="lost", state="unknown", outcome=FAILED, reason="unread", detail="No answer."
+)
+REGION = Finding(
+    kind="region",
+    region="cn-nowhere",
+    state="unknown",
+    outcome=FAILED,
+    reason="not_listed",
+    detail="No answer.",
+)
+TABLE = replace(
+    OPEN,
+    kind="table",
+    bucket="orders",
+    namespace="sales",
+    table="invoices",
+    outcome=UNPROTECTED,
+    reason="created_unencrypted",
+)
+ENCRYPTED_TABLE = replace(TABLE, state="encrypted", outcome="already_encrypted", reason="AES256")
+ALL = [BUCKET, OPEN, EXEMPT, LOST, REGION, TABLE, ENCRYPTED_TABLE]
+
+
+def counted(*findings: Finding) -> Totals:
+    totals = Totals.of(["cn-hangzhou"])
+    for finding in findings:
+        totals.count(finding)
+    return totals
+
+
+def test_a_bucket_has_its_row() -> None:
+    """Region, name, creation to the minute, encryption, and what was done."""
+    row = bucket_row(BUCKET)
+
+    assert row == ("cn-hangzhou", "orders", "2026-11-22 12:34 UTC", "AES256", "nothing to do")
+    assert len(row) == len(BUCKET_HEADINGS)
+
+
+@pytest.mark.parametrize(
+    ("finding", "shown"),
+    [(BUCKET, "AES256"), (OPEN, "not encrypted"), (LOST, "unknown"), (REGION, "unknown")],
+    ids=lambda value: value.bucket if isinstance(value, Finding) else value,
+)
+def test_the_encryption_is_one_of_three_states(finding: Finding, shown: str) -> None:
+    """An algorithm, none, or not known: never nothing at all."""
+    assert bucket_row(finding)[3] == shown
+
+
+def test_a_region_that_failed_has_a_row_without_a_bucket() -> None:
+    """Its sentence stands where else stands what was done."""
+    region, bucket, created, _, done = bucket_row(REGION)
+
+    assert (region, bucket, created) == ("cn-nowhere", None, None)
+    assert done is not None
+    assert done.endswith("No answer.")
+
+
+def test_a_table_has_its_row() -> None:
+    """Bucket, namespace and name, creation, and what its owner has to do."""
+    row = table_row(TABLE)
+
+    assert row[:5] == (
+        "cn-hangzhou",
+        "orders",
+        "sales.invoices",
+        "2026-11-22 12:34 UTC",
+        "not encrypted",
+    )
+    assert len(row) == len(TABLE_HEADINGS)
+
+
+def test_only_tables_that_are_well_have_no_row() -> None:
+    """Every bucket and every region that failed is shown, and each table that is amiss."""
+    assert [finding for finding in ALL if not is_shown(finding)] == [ENCRYPTED_TABLE]
+
+
+def test_rows_are_in_order_of_names() -> None:
+    """By region, bucket, namespace and table."""
+    shuffled = [TABLE, REGION, LOST, BUCKET]
+
+    assert sorted(shuffled, key=in_order) == [LOST, BUCKET, TABLE, REGION]
+
+
+@pytest.mark.parametrize("audited", [False, True])
+def test_totals_have_a_row_for_each_region_and_one_for_all(audited: bool) -> None:
+    """Numbers under their headings; a region that could not be listed may have more."""
+    rows = total_rows(counted(*ALL), audited=audited)
+
+    audit = {"cn-hangzhou": ("2", "1", "0"), "cn-nowhere": ("0", "0", "0"), "all": ("2", "1", "0")}
+    expected = [
+        ("cn-hangzhou", "4", "1", "1", "1", "1"),
+        ("cn-nowhere", "0 or more", "0", "0", "0", "0"),
+        ("all", "4 or more", "1", "1", "1", "1"),
+    ]
+    assert rows == [(*row, *(audit[row[0]] if audited else ())) for row in expected]
+    assert len(rows[0]) == len(TOTAL_HEADINGS) + (len(AUDIT_HEADINGS) if audited else 0)
+
+
+def test_one_region_is_its_own_sum() -> None:
+    """A second row with the same numbers would tell nothing."""
+    assert len(total_rows(counted(BUCKET), audited=False)) == 1
+
+
+def test_a_row_of_the_spreadsheet_has_every_column() -> None:
+    """Each under its heading, empty where there is nothing."""
+    cells = dict(zip(CSV_COLUMNS, csv_cells(EXEMPT), strict=True))
+
+    assert cells == {
+        "kind": "bucket",
+        "region": "cn-hangzhou",
+        "bucket": "scratch-1",
+        "namespace": "",
+        "table": "",
+        "created_at": "2026-11-22T12:34:56+00:00",
+        "state": "not_encrypted",
+        "encryption": "",
+        "outcome": "skipped",
+        "reason": "exempt: samples",
+        "detail": "",
+        "exemption": "samples",
+        "exempt_until": "2026-12-01",
+        "time_to_encrypt_ms": "",
+        "status": "200",
+        "code": "",
+        "oss_request_id": "",
+        "arn": "acs:osstables:cn-hangzhou:1234567890123456:bucket/orders",
+    }
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum"])
+def test_no_cell_is_a_formula(name: str) -> None:
+    """A table may have a name that a spreadsheet would compute."""
+    cells = dict(zip(CSV_COLUMNS, csv_cells(replace(TABLE, table=name)), strict=True))
+
+    assert cells["table"] == f"'{name}"
+
+
+def test_no_cell_steers_a_terminal() -> None:
+    """What a service says stays words."""
+    cells = csv_cells(replace(LOST, detail="\x1b[31mred\x07\n"))
+
+    assert all(char.isprintable() for cell in cells for char in cell)
+
+
+def test_the_last_object_has_the_totals() -> None:
+    """For programs: all numbers, whether that is all, and the warnings."""
+    told = as_dict(counted(*ALL), [SAMPLES], complete=False, applied=True)
+
+    assert json.loads(json.dumps(told)) == told
+    assert told["kind"] == "totals"
+    assert (told["is_well"], told["complete"], told["applied"]) == (False, False, True)
+    assert told["totals"]["buckets"] == 4
+    assert set(told["regions"]) == {"cn-hangzhou", "cn-nowhere"}
+    assert told["warnings"] == [SAMPLES.warning]
+    assert "2026-12-01" in SAMPLES.warning
+
+
+DEAD = replace(OPEN, outcome="dead_lettered", reason="rejected")
+NEW = replace(BUCKET, outcome="encrypted", reason="created")
+
+
+@pytest.mark.parametrize(
+    ("findings", "applied", "audited", "expected"),
+    [
+        (
+            [],
+            False,
+            False,
+            "0 table buckets: 0 encrypted, 0 not encrypted, 0 unknown, 0 exempt.",
+        ),
+        (
+            [NEW],
+            True,
+            False,
+            "1 table bucket: 1 encrypted, 1 of them now, 0 not encrypted, 0 unknown, 0 exempt.",
+        ),
+        (
+            [BUCKET, DEAD, EXEMPT, REGION],
+            False,
+            False,
+            "3 table buckets: 1 encrypted, 1 not encrypted, 0 unknown, 1 exempt; 1 dead letter; 1"
+            " list not read to the end: there may be more.",
+        ),
+        (
+            [BUCKET, TABLE, ENCRYPTED_TABLE],
+            False,
+            True,
+            "1 table bucket: 1 encrypted, 0 not encrypted, 0 unknown, 0 exempt; 2 tables: 1"
+            " unprotected, 0 unknown.",
+        ),
+    ],
+    ids=["nothing", "applied", "amiss", "audited"],
+)
+def test_a_sentence_says_how_it_went(
+    findings: list[Finding], applied: bool, audited: bool, expected: str
+) -> None:
+    """The numbers in words, and what may be missing."""
+    assert summary(counted(*findings), applied=applied, audited=audited) == expected
