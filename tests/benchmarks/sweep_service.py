@@ -1,0 +1,263 @@
+"""What a sweep asks, in a process of its own: canned answers, each so long after its request.
+
+It has the service's form and none of its care: no signature is checked, no header but the scope of
+the signature is read, and all buckets are encrypted alike. In return it costs so little that the
+clients, and not it, are measured; `bare_rate` tells how little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from multiprocessing.connection import Connection
+from urllib.parse import parse_qs, quote, unquote
+
+from tests.benchmarks.case import ACCOUNT_ID, REGION
+from tests.emulators.oss_tables_documents import bucket_document, encryption_document
+from tests.emulators.oss_tables_requests import BucketArn
+from tests.emulators.oss_tables_state import Encryption, TableBucket
+
+PAGE_SIZE = 100
+HOST = "127.0.0.1"
+END = b"\r\n\r\n"
+FIRST_CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, timezone.utc)
+# A list names its region nowhere else, unless the host does.
+_SCOPE = re.compile(rb"/([a-z0-9-]+)/osstables/aliyun_v4_request")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How many buckets there are in each region, and how many seconds an answer takes."""
+
+    regions: Mapping[str, int]
+    delay: float
+
+    @property
+    def buckets(self) -> int:
+        """How many there are in all."""
+        return sum(self.regions.values())
+
+    @property
+    def pages(self) -> int:
+        """How many there are in all lists; an empty one has a page, too."""
+        return sum(max(-(-count // PAGE_SIZE), 1) for count in self.regions.values())
+
+
+@dataclass
+class Seen:
+    """What was asked since the last question; `cpu` is the process's own seconds."""
+
+    lists: int = 0
+    reads: int = 0
+    others: int = 0
+    connections: int = 0
+    cpu: float = 0.0
+    arns: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Service:
+    """The address, and the line on which to set the stage and to ask what was seen."""
+
+    port: int
+    line: Connection
+
+    @property
+    def endpoint(self) -> str:
+        """As clients want it."""
+        return f"http://{HOST}:{self.port}"
+
+    def seen(self, stage: Stage | None = None) -> Seen:
+        """What was asked since the last question; the stage changes, if there is a new one."""
+        self.line.send(stage)
+        seen: Seen = self.line.recv()
+        return seen
+
+
+@contextmanager
+def running_service() -> Iterator[Service]:
+    """Start the process; it ends with the block."""
+    spawning = multiprocessing.get_context("spawn")
+    line, far_end = spawning.Pipe()
+    process = spawning.Process(target=_serve, args=(far_end,), daemon=True)
+    process.start()
+    far_end.close()
+    try:
+        yield Service(line.recv(), line)
+    finally:
+        line.close()
+        process.join()
+
+
+def bare_rate(service: Service, *, requests: int, connections: int) -> float:
+    """Answers per second to a client that asks for one bucket's encryption and does nothing else.
+
+    It neither signs nor decides; the stage has to have buckets in REGION.
+    """
+    service.seen()
+    rate = asyncio.run(_bare_rate(service.port, requests // connections, connections))
+    if (answered := service.seen().reads) != requests:
+        raise RuntimeError(f"{answered} of {requests} requests were answered")
+    return rate
+
+
+async def _bare_rate(port: int, each: int, connections: int) -> float:
+    streams = [await asyncio.open_connection(HOST, port) for _ in range(connections)]
+    start = time.perf_counter()
+    await asyncio.gather(*(_ask_bare(*stream, each) for stream in streams))
+    rate = each * connections / (time.perf_counter() - start)
+    for _, writer in streams:
+        writer.close()
+        await writer.wait_closed()
+    return rate
+
+
+async def _ask_bare(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requests: int
+) -> None:
+    for _ in range(requests):
+        writer.write(_BARE)
+        answer = await reader.readexactly(len(_ENCRYPTED))
+        if not answer.startswith(b"HTTP/1.1 200 "):
+            raise RuntimeError("there is no such bucket")
+
+
+_FIRST = quote(f"acs:osstables:{REGION}:{ACCOUNT_ID}:bucket/analytics-00000", safe="")
+_BARE = f"GET /buckets/{_FIRST}/encryption HTTP/1.1\r\nhost: {HOST}".encode() + END
+
+
+# The inside of the process.
+
+
+def _serve(line: Connection) -> None:
+    asyncio.run(_until_hung_up(line))
+
+
+async def _until_hung_up(line: Connection) -> None:
+    loop, desk, over = asyncio.get_running_loop(), _Desk(), asyncio.Event()
+    server = await loop.create_server(lambda: _Conversation(desk), HOST, 0)
+    line.send(server.sockets[0].getsockname()[1])
+
+    def tell() -> None:
+        try:
+            stage = line.recv()
+        except EOFError:
+            loop.remove_reader(line.fileno())
+            over.set()
+            return
+        line.send(desk.told(stage))
+
+    loop.add_reader(line.fileno(), tell)
+    await over.wait()
+
+
+class _Conversation(asyncio.Protocol):
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+        self._rest = b""
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        self._desk.seen.connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        # Every request is a GET: nothing but its end follows the headers.
+        *requests, self._rest = (self._rest + data).split(END)
+        for request in requests:
+            answer = self._desk.answer(request)
+            if self._desk.stage.delay:
+                self._loop.call_later(self._desk.stage.delay, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
+
+
+class _Desk:
+    """What is answered, and what was asked."""
+
+    def __init__(self) -> None:
+        self.seen = Seen()
+        self._cpu = time.process_time()
+        self._set(Stage({}, 0))
+
+    def told(self, stage: Stage | None) -> Seen:
+        """What was seen, which is forgotten."""
+        told, self.seen = self.seen, Seen()
+        told.cpu, self._cpu = time.process_time() - self._cpu, time.process_time()
+        if stage:
+            self._set(stage)
+        return told
+
+    def _set(self, stage: Stage) -> None:
+        self.stage = stage
+        self._entries = {region: _entries(region, n) for region, n in stage.regions.items()}
+        self._arns = {entry["arn"] for entries in self._entries.values() for entry in entries}
+        self._pages: dict[tuple[str, str], bytes] = {}
+
+    def answer(self, request: bytes) -> bytes:
+        """The answer to a request, of which only the end is missing."""
+        target = request.split(b" ", 2)[1].decode()
+        path, _, query = target.partition("?")
+        arn = unquote(path.removeprefix("/buckets/").removesuffix("/encryption"))
+        scope = _SCOPE.search(request)
+        if request.startswith(b"GET ") and arn in self._arns and path.endswith("/encryption"):
+            self.seen.reads += 1
+            self.seen.arns.add(arn)
+            return _ENCRYPTED
+        if request.startswith(b"GET ") and path == "/buckets" and scope:
+            self.seen.lists += 1
+            return self._page(scope[1].decode(), query)
+        self.seen.others += 1
+        return _UNKNOWN
+
+    def _page(self, region: str, query: str) -> bytes:
+        key = (region, query)
+        if key not in self._pages:
+            asked = parse_qs(query)
+            size = min(int(asked.get("maxBuckets", ["100"])[0]), PAGE_SIZE)
+            start = int(asked.get("continuationToken", ["0"])[0])
+            entries = self._entries.get(region, [])
+            token = {"continuationToken": str(start + size)} if start + size < len(entries) else {}
+            self._pages[key] = _canned({"tableBuckets": entries[start : start + size], **token})
+        return self._pages[key]
+
+
+def _entries(region: str, count: int) -> list[dict[str, str]]:
+    return [
+        bucket_document(
+            TableBucket(
+                BucketArn(region, ACCOUNT_ID, f"analytics-{number:05}"),
+                FIRST_CREATED + timedelta(minutes=number),
+                str(uuid.UUID(int=number)),
+            )
+        )
+        for number in range(count)
+    ]
+
+
+def _canned(fields: Mapping[str, object], status: str = "200 OK") -> bytes:
+    body = json.dumps(fields, separators=(",", ":")).encode()
+    head = (
+        f"HTTP/1.1 {status}",
+        "Server: AliyunOSS",
+        f"Date: {datetime.now(timezone.utc):%a, %d %b %Y %H:%M:%S GMT}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "x-oss-request-id: 65F1C0A3D8E2B4363711A2C9",
+    )
+    return "\r\n".join(head).encode() + END + body
+
+
+_ENCRYPTED = _canned(encryption_document(Encryption("AES256")))
+_UNKNOWN = _canned({"code": "NotFoundException", "message": "canned"}, "404 Not Found")
