@@ -7,10 +7,11 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.emulators.cloud import REPOSITORY
+from tests.emulators.cloud import REPOSITORY, TIMER_EVENT
 from tests.emulators.function_compute import FunctionCompute
 from tests.emulators.function_instance import Function
 
@@ -18,30 +19,56 @@ RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 BARE_PYTHON = str(Path(sys.base_prefix, "bin", RUNTIME))
 
 
-@pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     RUNTIME not in {"python3.10", "python3.12"} or not Path(BARE_PYTHON).exists(),
     reason=f"Function Compute has no {RUNTIME}, so that no layer is built for it",
 )
-def test_the_layer_holds_all_that_the_function_needs(tmp_path: Path) -> None:
-    """With nothing but the layer beside it, the function processes an event."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make build` makes, the layer unpacked in `opt`."""
+    folder = tmp_path_factory.mktemp("build")
     build = REPOSITORY / "layers" / "encryption_guard" / "build.py"
-    command = [sys.executable, str(build), "--runtime", RUNTIME, "--output", str(tmp_path)]
+    command = [sys.executable, str(build), "--runtime", RUNTIME, "--output", str(folder)]
     subprocess.run(command, check=True)
-    with zipfile.ZipFile(tmp_path / "encryption_guard-layer.zip") as archive:
-        archive.extractall(tmp_path / "opt")
+    with zipfile.ZipFile(folder / "encryption_guard-layer.zip") as archive:
+        archive.extractall(folder / "opt")
+    return folder
+
+
+def invoked(built: Path, name: str, event: bytes) -> dict[str, Any]:
+    """What this function answers, with nothing but the layer beside it."""
     function = Function(
-        code=tmp_path / "functions" / "encrypt_on_create",
-        layer=tmp_path / "opt" / "python",
+        code=built / "functions" / name,
+        layer=built / "opt" / "python",
         python=BARE_PYTHON,
         runtime="python3.10" if RUNTIME == "python3.10" else "python3.12",
         initializer="index.initialize",
         environment={
-            "GUARD_DEAD_LETTER_QUEUE": "acs:mns:cn-hangzhou:1234567890123456:/queues/letters"
+            "GUARD_DEAD_LETTER_QUEUE": "acs:mns:cn-hangzhou:1234567890123456:/queues/letters",
+            "GUARD_OSS_TABLES_ENDPOINT": "http://127.0.0.1:9",
+            "GUARD_MAX_ATTEMPTS": "1",
         },
     )
-
     with FunctionCompute(function) as cloud:
-        tried = cloud.invoke((REPOSITORY / "events" / "put_bucket.json").read_bytes())
-
+        tried = cloud.invoke(event)
     assert tried.error is None
-    assert json.loads(tried.result or "")["reason"] == "not_relevant"
+    answer: dict[str, Any] = json.loads(tried.result or "")
+    return answer
+
+
+def test_the_layer_holds_all_that_an_event_needs(built: Path) -> None:
+    """With nothing but the layer beside it, the creation function processes an event."""
+    event = (REPOSITORY / "events" / "put_bucket.json").read_bytes()
+
+    assert invoked(built, "encrypt_on_create", event)["reason"] == "not_relevant"
+
+
+def test_the_layer_holds_all_that_a_sweep_needs(built: Path) -> None:
+    """Where no service answers, the timer's function says so, region by region."""
+    result = invoked(built, "sweep", TIMER_EVENT)
+
+    (region,) = result["amiss"]
+    assert (region["kind"], region["reason"]) == ("region", "not_listed")
+    assert result["totals"]["not_listed"] == 1
