@@ -254,14 +254,36 @@ def test_a_page_without_a_folder_is_misuse(tables: OssTables, tmp_path: Path) ->
     assert tables.requests == []
 
 
-@pytest.mark.usefixtures("tables")
-def test_a_page_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    """The rows are there all the same."""
-    result = here("--html", str(tmp_path / ("n" * 300)))
+def test_a_page_replaces_nothing_but_a_file(tables: OssTables) -> None:
+    """A device is not replaced by a page, and nothing is done."""
+    result = here("--apply", "--html", "/dev/null")
+
+    assert result.exit_code == 2
+    assert "it is no file" in sentences(result)
+    assert Path("/dev/null").is_char_device()
+    assert tables.requests == []
+
+
+def test_a_page_without_a_possible_name_is_misuse(tables: OssTables, tmp_path: Path) -> None:
+    """What no file can be called is told before anything is done."""
+    result = here("--apply", "--html", str(tmp_path / ("n" * 300)))
 
     assert result.exit_code == 2
     assert "cannot be written" in sentences(result)
-    assert "would be encrypted" in result.stdout
+    assert tables.requests == []
+
+
+def test_a_page_that_cannot_be_written_is_told(tables: OssTables, tmp_path: Path) -> None:
+    """Should its folder go away meanwhile, the rows are there all the same."""
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    tables.on_event = lambda _: folder.rmdir()
+
+    result = here("--apply", "--html", str(folder / "report.html"))
+
+    assert result.exit_code == 2
+    assert "cannot be written" in sentences(result)
+    assert "encrypted now" in result.stdout
 
 
 # What may be given.

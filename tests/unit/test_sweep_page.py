@@ -298,3 +298,18 @@ def test_totals_may_know_more_than_the_rows(tmp_path: Path) -> None:
     text, _ = read(tmp_path, replace(taken([of], audited=True), totals=totals))
 
     assert "Looked at: 1 table." in text
+
+
+def test_nothing_is_counted_where_nothing_could_be_listed(tmp_path: Path) -> None:
+    """No zero that would read as an all-clear stands beside a region that refused."""
+    text, _ = read(tmp_path, taken([REFUSED_REGION], regions=["us-east-1"], audited=True))
+
+    assert "grant oss:ListTableBuckets. not known All regions not known Buckets" in text
+
+
+def test_an_incomplete_sweep_has_no_final_sum(tmp_path: Path) -> None:
+    """What was found until then is the least that there is."""
+    text, _ = read(tmp_path, taken([bucket()], complete=False))
+
+    assert "1 table bucket or more in 8 regions; not complete" in text
+    assert "All regions 1 or more" in text

@@ -108,8 +108,8 @@ def sweep(
     """
     if regions and all_regions:
         misuse("Either --region or --all-regions.")
-    if page and not page.parent.is_dir():
-        misuse(f"{page} cannot be written: there is no folder {page.parent}.")
+    if page:
+        _check_place(page)
     try:
         audit = {"GUARD_AUDIT_TABLES": "true" if tables else None}
         settings = Settings.from_environment(overrides=audit)
@@ -124,6 +124,17 @@ def sweep(
     except ConfigurationError as error:
         misuse(str(error))
     sys.exit(ALL_WELL if report.totals.all.is_well else FAILED)
+
+
+def _check_place(page: Path) -> None:
+    """End the command at once where a page could not be written hours later."""
+    try:
+        if not page.parent.is_dir():
+            misuse(f"{page} cannot be written: there is no folder {page.parent}.")
+        if page.exists() and not page.is_file():
+            misuse(f"{page} cannot be replaced: it is no file.")
+    except OSError as error:
+        misuse(f"{page} cannot be written: {error.strerror}.")
 
 
 @dataclass(slots=True)
