@@ -1052,8 +1052,8 @@ def test_a_name_that_leads_elsewhere_is_told(service: Service, name: str) -> Non
     assert not swept.totals.all.is_well
 
 
-def test_a_table_that_is_dropped_meanwhile_is_nobodys_concern(service: Service) -> None:
-    """Gone between the list and the read, it has no finding, and the sweep is well."""
+def test_a_table_that_is_dropped_meanwhile_is_unknown(service: Service) -> None:
+    """Gone between the list and the read, it is told as that, like a bucket."""
     arn = service.tables.plant("orders", encryption="AES256")
     service.tables.plant_table(arn, "sales", "kept")
     service.tables.plant_table(arn, "sales", "dropped", unencrypted=True)
@@ -1068,8 +1068,9 @@ def test_a_table_that_is_dropped_meanwhile_is_nobodys_concern(service: Service) 
     service.transport.before = before
     swept = service.sweep(audit=True, workers=1)
 
-    assert set(swept.tables) == {"kept"}
-    assert swept.totals.all.is_well
+    assert swept.tables["kept"].state == "encrypted"
+    assert (swept.tables["dropped"].state, swept.tables["dropped"].reason) == ("unknown", "gone")
+    assert not swept.totals.all.is_well
 
 
 @pytest.mark.parametrize("effect", READ_FAULTS.values(), ids=READ_FAULTS)

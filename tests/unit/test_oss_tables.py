@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Credentials
-from encryption_guard.errors import Refused, Unavailable
+from encryption_guard.errors import Refused, Throttled, Unavailable
 from encryption_guard.oss_tables import (
     Call,
     CurrentEncryption,
@@ -1122,18 +1122,16 @@ def test_a_request_that_had_to_wait_is_signed_when_it_goes_out() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_advice_that_would_have_to_wait_is_none(status: int) -> None:
-    """A pause beyond the two seconds of the advice keeps nobody from encrypting after it."""
+def test_advice_that_would_have_to_wait_is_asked_for_again(status: int) -> None:
+    """Whoever keeps a pace comes again, instead of encrypting unadvised after a long pause."""
     service = FakeOssTables(troubles={"GET": repeat(refusal(status, retry_after="5"))})
     tables = OssTables(invocation_of(service), Pace(service.time.as_clock()))
 
-    advice = [tables.current_encryption(ARN), tables.current_encryption(ARN)]
-    answer = tables.put_encryption(ARN)
+    for _ in range(2):
+        with pytest.raises(Throttled):
+            tables.current_encryption(ARN)
 
-    assert advice == [None, None]
-    assert answer.status == 200
-    assert service.buckets[str(ARN)] == "AES256"
-    assert service.time.passed == pytest.approx(5.0)
+    assert OssTables(invocation_of(service)).current_encryption(ARN) is None
 
 
 def test_threads_that_share_a_pace_are_all_served() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,11 +22,20 @@ from encryption_guard.enforcement import process_payload
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket
 from encryption_guard.findings import Finding, Totals
-from encryption_guard.inventory import ListedBucket, Reading
+from encryption_guard.inventory import ListedBucket, ListedTable, Reading, bucket_list
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.payloads import open_payload
 from encryption_guard.policy import Encrypt, decide
-from encryption_guard.sweep import Memory, Sweep, Visit, cause_of, missed_event, plan
+from encryption_guard.sweep import (
+    LookAt,
+    Memory,
+    ReadPage,
+    Sweep,
+    Visit,
+    cause_of,
+    missed_event,
+    plan,
+)
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -1261,8 +1271,8 @@ def test_buckets_come_before_tables() -> None:
     assert [finding.kind for finding in found] == ["bucket"] * 3 + ["table"] * 3
 
 
-def test_a_table_that_is_gone_is_nobodys_concern() -> None:
-    """It is no finding."""
+def test_a_table_that_is_gone_is_unknown() -> None:
+    """Like a bucket: else a service that knows no such path would make all tables well."""
     troubles = {
         "GetTableEncryption": repeat(refusal(404)),
         "GetTable": repeat(refusal(404)),
@@ -1271,7 +1281,9 @@ def test_a_table_that_is_gone_is_nobodys_concern() -> None:
 
     found = guard.sweep()
 
-    assert [finding.kind for finding in found] == ["bucket"]
+    assert [told(finding) for finding in found if finding.kind == "table"] == [
+        ("unknown", "failed", "gone")
+    ]
 
 
 def test_a_table_that_cannot_be_read_is_unknown() -> None:
@@ -1533,3 +1545,75 @@ def test_who_has_to_wait_for_the_read_back_is_not_confirmed() -> None:
     found = guard.one()
 
     assert told(found) == ("unknown", "failed", "not_confirmed")
+
+
+def test_a_stronger_choice_made_during_a_pause_is_kept() -> None:
+    """What was read before a long pause counts no more after it."""
+    service = FakeOssTables(
+        troubles={"GetTableBucketEncryption": [NONE, refusal(503, retry_after="5")]}
+    )
+    guard = Guard(service)
+    service.buckets[str(ARN)] = "KMS"
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "kept_stronger", "KMS")
+    assert guard.puts() == 0
+
+
+def test_a_bucket_that_was_left_and_is_gone_is_no_finding() -> None:
+    """The list of this sweep does not have it, and nobody misses it."""
+    guard = Guard(slow())
+    guard.sweep(seconds=time_for(4))
+    guard.service = FakeOssTables(arns(*NAMES[:3], algorithm="AES256"))
+
+    found = guard.sweep()
+
+    assert [finding.bucket for finding in found] == NAMES[:3]
+
+
+def test_tables_that_were_left_do_not_come_before_buckets() -> None:
+    """However many there are: a new bucket waits for none of them."""
+    names = [f"table-{number:03}" for number in range(200)]
+    tables = {(str(ARN), "sales", name): "AES256" for name in names}
+    guard = Guard(FakeOssTables({str(ARN): "AES256"}, tables=tables), audit=True)
+    guard.memory.left = [LookAt(ListedTable(ARN, "sales", name, None)) for name in names]
+
+    guard.sweep()
+
+    assert guard.service.operations()[:2] == ["ListTableBuckets", "GetTableBucketEncryption"]
+
+
+def test_nobody_waits_for_a_day() -> None:
+    """A region that asks for so much is left, and told, however much time there is."""
+    service = FakeOssTables(
+        arns("aaa", "bbb"), troubles={"ListTableBuckets": [refusal(429, retry_after="86400")]}
+    )
+
+    found = Guard(service, seconds=math.inf).sweep()
+
+    assert [told(finding) for finding in found] == [("unknown", "not_reached", "time_over")]
+    assert sum(service.time.slept) == 0
+
+
+def test_a_bucket_that_was_left_and_is_back_is_found() -> None:
+    """Gone for a moment is not gone: the list of this sweep has it."""
+    guard = Guard(FakeOssTables(troubles={"GET my-table-bucket": [Reply(404), Reply(404)]}))
+    guard.memory.left = [Visit(ListedBucket(ARN, None))]
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "encrypted", "created")
+
+
+def test_what_is_wrong_with_a_page_that_was_left_is_told_once() -> None:
+    """By the list that is read from its beginning."""
+    bad = json.dumps({"tableBuckets": [{"arn": "nonsense"}]}).encode()
+    guard = Guard(FakeOssTables(troubles={"ListTableBuckets": [Reply(200, bad)]}))
+    rest = replace(bucket_list(REGION), seen=frozenset({"token"}))
+    guard.memory.left = [ReadPage(rest, REGION)]
+
+    found = guard.sweep()
+
+    assert [finding.bucket for finding in found] == [ARN.name]
+    assert guard.service.operations()[:2] == ["ListTableBuckets", "ListTableBuckets"]

@@ -85,6 +85,8 @@ def test_the_settings_satisfy_the_function(function: dict[str, Any]) -> None:
         "vars.region": "cn-hangzhou",
         "vars.sweepRegions": "",
         "vars.auditTables": "true",
+        "vars.exemptions": "[]",
+        "vars.allowedAccounts": "",
         "config('AccountID')": ACCOUNT,
         "resources.infra.output.QueueName": "letters",
     }
@@ -142,6 +144,14 @@ def test_the_audit_is_what_the_condition_and_the_functions_are_told() -> None:
     assert conditions == {"AuditTables": {"Fn::Equals": ["true", "${vars.auditTables}"]}}
     for function in (FUNCTION, SWEEP):
         assert function["environmentVariables"]["GUARD_AUDIT_TABLES"] == "${vars.auditTables}"
+
+
+def test_both_functions_leave_the_same_alone() -> None:
+    """An exemption that only one of them knew would end with the other one's next run."""
+    shared = ("GUARD_MODE", "GUARD_EXEMPTIONS", "GUARD_ALLOWED_ACCOUNTS", "GUARD_AUDIT_TABLES")
+    creation, sweep = (function["environmentVariables"] for function in (FUNCTION, SWEEP))
+
+    assert [creation[name] for name in shared] == [sweep[name] for name in shared]
 
 
 def test_the_timer_sweeps_every_quarter_of_an_hour() -> None:

@@ -537,7 +537,7 @@ def test_nobody_waits_for_a_region_that_is_closed_for_good() -> None:
 def test_only_some_of_many_regions_are_begun_at_a_time() -> None:
     """As long as enough waits, no further region is listed: memory does not grow with them."""
     buckets = [job("bucket", region="r", rank=1) for _ in range(ENOUGH)]
-    lists = [job(f"{n}", region=f"region-{n}") for n in range(3 * ENOUGH)]
+    lists = [job(f"{n}", region=f"region-{n}", rank=1) for n in range(3 * ENOUGH)]
     turns = Turns(lists[:1])
     for one in buckets:
         turns.add(one)
@@ -558,3 +558,34 @@ def test_a_closed_region_does_not_keep_others_from_beginning() -> None:
     assert first is not None
     assert first.step.name == "open"
     assert turns.soonest(lambda _: math.inf) == math.inf
+
+
+def test_a_lower_rank_that_is_still_to_come_comes_first() -> None:
+    """However much of a higher one waits."""
+    turns = Turns(
+        [*(job(f"{n}", rank=2) for n in range(2 * ENOUGH)), job("first", rank=1, region="x")]
+    )
+    for n in range(2 * ENOUGH):
+        turns.add(job(f"later {n}", rank=3))
+
+    assert names([next(taken(turns))]) == ["first"]
+
+
+def test_nobody_spins_when_it_is_over() -> None:
+    """What is under way is waited for, once."""
+    asked: list[str] = []
+    over = threading.Event()
+
+    def slow_one() -> Results:
+        over.set()
+        time.sleep(0.2)
+        return []
+
+    def closed_for(region: str) -> float:
+        asked.append(region)
+        return 0
+
+    jobs = [job("slow", run=slow_one), *(job(f"{n}") for n in range(3))]
+    run_all(jobs, workers=1, over=over.is_set, report=Desk().report, closed_for=closed_for)
+
+    assert len(asked) < 20

@@ -251,7 +251,8 @@ class OssTables:
     def current_encryption(self, arn: TableBucketArn) -> CurrentEncryption | None:
         """GetTableBucketEncryption, as advice: None for every answer that is not clear.
 
-        At most 2 s in all, one repeat after a 5xx or a broken connection.
+        At most 2 s in all, one repeat after a 5xx or a broken connection. Raises Throttled where a
+        pace is kept that leaves no time for it: whoever comes again learns more.
         """
         until = min(
             self._clock.monotonic() + ADVICE_SECONDS, self._invocation.budget.for_one_request()
@@ -259,12 +260,12 @@ class OssTables:
         for _ in range(2):
             try:
                 answer = self._send(get_encryption(arn), until=until)
-            # Nor is there time to wait until the service wants to be asked again.
-            except (httpx.TimeoutException, Unavailable):
+            except httpx.TimeoutException:
                 return None
             except httpx.TransportError:
                 continue
-            if answer.status < 500:
+            is_paced = self._pace is not None and answer.status in SLOW_DOWN
+            if answer.status < 500 and not is_paced:
                 return _clear(answer)
         return None
 

@@ -76,6 +76,8 @@ MOST_TURNS = 3
 # As long as an event may be on its way to the creation function (maxAsyncEventAgeInSeconds of
 # template.yaml): an older bucket without encryption has lost it, or never had a guard.
 EVENT_LASTS = timedelta(days=1)
+# Nobody waits for a region that asks for more.
+LONGEST_WAIT_SECONDS = 300.0
 # A GET may not show at once what a PUT has done.
 READ_BACK_PAUSES = (0.0, 0.5, 1.0, 2.0)
 
@@ -234,9 +236,9 @@ class Sweep:
             rest=self.invocation.clock.sleep,
             report=self.report,
         )
-        for job in turns.left():
-            self.memory.left.append(job.step)
-            self.report(_not_reached(_unknown(job.step)))
+        self.memory.left += [job.step for job in turns.left()]
+        for step in self.memory.left:
+            self.report(_not_reached(_unknown(step)))
         if bugs:
             raise bugs[0]
 
@@ -245,7 +247,8 @@ class Sweep:
 
     def _closed_for(self, region: str) -> float:
         left = self._pace(region).left()
-        return left if left < self.invocation.budget.remaining() else math.inf
+        longest = min(self.invocation.budget.remaining(), LONGEST_WAIT_SECONDS)
+        return left if left < longest else math.inf
 
     def _pace(self, region: str) -> Pace:
         return self._paces.setdefault(region, Pace(self.invocation.clock))
@@ -262,7 +265,7 @@ class Sweep:
         try:
             match job.step:
                 case Visit(bucket):
-                    yield from self._visit(bucket, turn)
+                    yield from self._visit(job.rank, bucket, turn)
                 case LookAt(table):
                     yield from _look_at(table, turn)
                 case page:
@@ -293,13 +296,14 @@ class Sweep:
 
     def _read_page(self, rank: int, step: ReadPage, turn: Turn) -> Found:
         about = _unknown(step)
+        # What was left is listed from its beginning too, and what is wrong with it told then.
+        is_left = rank in (BUCKETS_LEFT, TABLES_LEFT)
         try:
             page = step.listing.page(turn.service)
         except Throttled:
             raise
         except (Refused, Unavailable) as error:
-            # The list is read from its beginning, too.
-            if step.is_first or rank not in (BUCKETS_LEFT, TABLES_LEFT):
+            if not is_left:
                 yield _not_listed(about, error, step.listing)
             return
         if not step.bucket or step.namespace:
@@ -308,13 +312,14 @@ class Sweep:
             try:
                 following = self._following(step, entry)
             except InvalidEvent as error:
-                yield replace(about, reason="unreadable", detail=str(error))
+                if not is_left:
+                    yield replace(about, reason="unreadable", detail=str(error))
             else:
                 if following:
                     yield _job(rank, following)
         if page.rest:
             yield _job(rank, replace(step, listing=page.rest))
-        elif page.is_circular:
+        elif page.is_circular and not is_left:
             told = f"{step.listing.call.operation} gave the same continuation token twice"
             yield replace(about, detail=f"{told}: there may be more than was listed.")
 
@@ -331,8 +336,13 @@ class Sweep:
         table = ListedTable.read(entry, bucket=step.bucket, namespace=step.namespace)
         return LookAt(table) if self._is_new(_name(table)) else None
 
-    def _visit(self, bucket: ListedBucket, turn: Turn) -> Found:
+    def _visit(self, rank: int, bucket: ListedBucket, turn: Turn) -> Found:
         reading = read_bucket(turn.service, bucket.arn)
+        if reading.gone and rank == BUCKETS_LEFT:
+            # Deleted since the last sweep, most likely: if not, this one's list has it.
+            with self._meeting:
+                self._met.discard(str(bucket.arn))
+            return
         now, settings = self.invocation.clock.now(), self.invocation.settings
         found = plan(bucket, reading, settings, now=now, apply=self.apply)
         found = found or self._encrypt(bucket, reading, turn)
@@ -398,8 +408,7 @@ def _look_at(table: ListedTable, turn: Turn) -> Found:
             reason="created_unencrypted",
             detail=WHAT_ITS_OWNER_HAS_TO_DO,
         )
-    # A table that is gone is nobody's concern.
-    elif not reading.gone:
+    else:
         yield found
 
 

@@ -18,7 +18,7 @@ from encryption_guard.dead_letters import DeadLetters, open_destination
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.findings import Finding, Totals
 from encryption_guard.inventory import REGIONS
-from encryption_guard.letter_queues import unless_waiting
+from encryption_guard.letter_queues import briefly, unless_waiting
 from encryption_guard.policy import expiring
 from encryption_guard.shell import (
     ALL_WELL,
@@ -254,12 +254,14 @@ class Report:
 
 def _letters(invocation: Invocation) -> DeadLetters:
     """Where letters go; without a queue they are printed."""
-    put: Callable[[bytes], None]
-    if invocation.settings.dead_letter_queue:
-        put = unless_waiting(open_destination(invocation), invocation, written={})
-    else:
 
-        def put(letter: bytes) -> None:
-            click.echo(plain_json(json.loads(letter)), err=True)
+    def show(letter: bytes) -> None:
+        click.echo(plain_json(json.loads(letter)), err=True)
 
+    def send(letter: bytes) -> None:
+        # The sweep itself has all the time there is.
+        open_destination(briefly(invocation))(letter)
+
+    has_queue = invocation.settings.dead_letter_queue is not None
+    put = unless_waiting(send, invocation, written={}) if has_queue else show
     return dead_letters(put, command="sweep")

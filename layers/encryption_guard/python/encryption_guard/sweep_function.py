@@ -50,12 +50,15 @@ class Diary:
         self.totals.count(finding)
         self.memory.keep(finding)
         if finding.outcome == NOT_REACHED:
-            self.not_reached.append(finding)
-        elif not finding.is_well:
-            self.amiss.append(finding)
-        elif finding.outcome == "encrypted":
-            self.done.append(finding)
-        report_finding(finding, logger=open_logger())
+            kept = self.not_reached
+        else:
+            kept = self.done if finding.is_well else self.amiss
+        is_shown = len(kept) < MOST_SHOWN
+        if is_shown and not (finding.is_well and finding.outcome != "encrypted"):
+            kept.append(finding)
+        # Of what was not reached there may be too much to log in the time that is left.
+        if is_shown or finding.outcome != NOT_REACHED:
+            report_finding(finding, logger=open_logger())
 
     def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
         """The function's result."""
@@ -63,9 +66,9 @@ class Diary:
             "is_well": self.totals.all.is_well,
             "totals": self.totals.all.as_dict(),
             "regions": {name: tally.as_dict() for name, tally in self.totals.regions.items()},
-            "encrypted": [finding.as_dict() for finding in self.done[:MOST_SHOWN]],
-            "amiss": [finding.as_dict() for finding in self.amiss[:MOST_SHOWN]],
-            "not_reached": [finding.as_dict() for finding in self.not_reached[:MOST_SHOWN]],
+            "encrypted": [finding.as_dict() for finding in self.done],
+            "amiss": [finding.as_dict() for finding in self.amiss],
+            "not_reached": [finding.as_dict() for finding in self.not_reached],
             "warnings": [exemption.warning for exemption in ending],
         }
 

@@ -38,7 +38,7 @@ class Turns(Generic[Step]):
     """What waits, by rank; within a rank a slow or a large region does not hold up the others."""
 
     def __init__(self, jobs: Iterable[Job[Step]]) -> None:
-        self._to_come = deque(jobs)
+        self._to_come = deque(sorted(jobs, key=lambda job: job.rank))
         self._ranks: dict[int, dict[str, deque[Job[Step]]]] = {}
         self._waiting = 0
 
@@ -54,13 +54,17 @@ class Turns(Generic[Step]):
     def take(self, closed_for: Callable[[str], float] = lambda _: 0) -> Job[Step] | None:
         """The next one whose region is not closed, if there is one."""
         while True:
-            while self._to_come and self._waiting < ENOUGH:
+            while self._to_come and self._has_room(self._to_come[0]):
                 self.add(self._to_come.popleft())
             job = self._first_open(closed_for)
             if job or not self._to_come:
                 return job
             # All that waits is closed.
             self.add(self._to_come.popleft())
+
+    def _has_room(self, job: Job[Step]) -> bool:
+        waiting = [rank for rank, regions in self._ranks.items() if regions]
+        return self._waiting < ENOUGH or job.rank < min(waiting)
 
     def _first_open(self, closed_for: Callable[[str], float]) -> Job[Step] | None:
         for _, regions in sorted(self._ranks.items()):
@@ -111,7 +115,7 @@ def take_turns(
         while under_way or (turns and not over()):
             while len(under_way) < workers and not over() and (job := turns.take(closed_for)):
                 under_way.add(pool.submit(_run, job, work, failed))
-            is_idle = len(under_way) < workers
+            is_idle = len(under_way) < workers and not over()
             pause = min(turns.soonest(closed_for), REST_SECONDS) if is_idle and turns else None
             if not under_way:
                 if turns.soonest(closed_for) == math.inf:
