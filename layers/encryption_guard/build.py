@@ -2,12 +2,15 @@
 
 The layer holds the locked dependencies for the runtime's Python, whatever this one is, and the
 package as it stands. The same inputs give the same bytes: Serverless Devs compares a checksum, and
-uploads nothing when it has not changed.
+uploads nothing when it has not changed. A build that fails leaves no layer, lest somebody publishes
+the one before.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import re
 import shutil
 import subprocess
@@ -15,39 +18,90 @@ import sys
 import tempfile
 import venv
 import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 LAYER = Path(__file__).parent
 FUNCTIONS = LAYER.parents[1] / "functions"
 PACKAGE = LAYER / "python" / "encryption_guard"
+ARCHIVE = "encryption_guard-layer.zip"
 
 # What Function Compute's runtimes can load (Debian 10 and 11).
 PLATFORM = "manylinux2014_x86_64"
 # Of the wheels' own bookkeeping only what tells name, version and licence is kept.
 LEFT_OUT = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "__pycache__", "bin"}
+# Each function's .fcignore tells Serverless Devs the same.
+LEFT_OUT_OF_FUNCTIONS = {"__pycache__", ".fcignore"}
 # The earliest date a zip can hold: contents alone decide about its bytes.
 NO_DATE = (1980, 1, 1, 0, 0, 0)
+# The day after in UTC: the local time that goes into a zip is not before 1980 anywhere.
+NO_TIME = 315_619_200
+# 8 MiB. Every cold start fetches the layer: what makes it this large has to be meant.
+LARGEST_ZIP = 8 * 1024 * 1024
+LAST_LINES = 8
+
+
+class Failed(Exception):
+    """The build cannot succeed; the message is for a person."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Its bytes as a zip, and unpacked for each package."""
+
+    zipped: int
+    parts: Mapping[str, int]
+
+    @property
+    def unpacked(self) -> int:
+        return sum(self.parts.values())
+
+    def largest(self) -> list[tuple[str, int]]:
+        """The packages that make out most of it, the largest first."""
+        return sorted(self.parts.items(), key=lambda part: (-part[1], part[0]))[:5]
 
 
 def main() -> None:
-    """Read the arguments and build."""
+    """Read the arguments, build, and say how large it is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtime", choices=["python3.12", "python3.10"], default="python3.12")
     parser.add_argument("--output", type=Path, default=Path("build"))
     chosen = parser.parse_args()
 
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    archive = chosen.output / "encryption_guard-layer.zip"
-    with tempfile.TemporaryDirectory() as folder:
-        python = Path(folder, "layer", "python")
-        install(python, runtime=chosen.runtime.removeprefix("python"), scratch=Path(folder))
-        shutil.copytree(PACKAGE, python / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        unpacked = write_zip(archive, python.parent)
-    functions = copy_functions(chosen.output / "functions")
+    try:
+        layer = build(chosen.runtime, chosen.output)
+    except (Failed, OSError) as error:
+        with suppress(OSError):
+            (chosen.output / ARCHIVE).unlink()
+        sys.exit(f"build: {sentence(error, chosen.output)}")
+    print("\n".join(sizes(layer, chosen.runtime, chosen.output)))
 
-    print(f"{archive}: {archive.stat().st_size:,} bytes, {unpacked:,} unpacked, {chosen.runtime}")
-    for function in functions:
-        print(f"{function}/")
+
+def sentence(error: Failed | OSError, output: Path) -> str:
+    """What went wrong, for a person."""
+    if isinstance(error, Failed):
+        return str(error)
+    named = f": {error.filename}" if error.filename else ""
+    return (
+        f"{output} cannot be built into ({error.strerror or error}{named}); "
+        "mend that, or name another folder with --output."
+    )
+
+
+def build(runtime: str, output: Path) -> Layer:
+    """Build for one runtime, and put the layer and the functions into the output folder."""
+    output.mkdir(parents=True, exist_ok=True)
+    # There, because it tells at once whether the folder can be written to, and because from there
+    # the result is moved in one step.
+    with tempfile.TemporaryDirectory(dir=output, prefix=".building-") as folder:
+        scratch = Path(folder)
+        python = scratch / "layer" / "python"
+        install(python, runtime=runtime.removeprefix("python"), scratch=scratch)
+        shutil.copytree(PACKAGE, python / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        return finish(python.parent, scratch=scratch, output=output)
 
 
 def install(target: Path, *, runtime: str, scratch: Path) -> None:
@@ -55,16 +109,32 @@ def install(target: Path, *, runtime: str, scratch: Path) -> None:
     locked = scratch / "requirements.txt"
     locked.write_text(requirements_for(runtime, (LAYER / "requirements.txt").read_text("utf-8")))
     # Debian's Python comes without pip, but a virtual environment has one.
-    venv.create(scratch / "venv", with_pip=True)
-    subprocess.run(  # noqa: S603  every part of the command is ours
+    try:
+        venv.create(scratch / "venv", with_pip=True)
+    except subprocess.CalledProcessError:
+        raise Failed(
+            f"{sys.executable} cannot make a virtual environment with pip; install what it lacks "
+            "(on Debian python3-venv), or build with another Python: make build PYTHON=..."
+        ) from None
+    run(
         [
             *(scratch / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet"),
             *("--disable-pip-version-check", "--no-compile", "--no-deps", "--require-hashes"),
             *("--only-binary", ":all:", "--implementation", "cp", "--platform", PLATFORM),
             *("--python-version", runtime, "--target", target, "--requirement", locked),
         ],
-        check=True,
+        otherwise="pip could not install what requirements.txt locks; its last lines say why:",
     )
+
+
+def run(command: Sequence[str | Path], *, otherwise: str) -> None:
+    """Run a command in silence; raises Failed with the end of what it printed."""
+    done = subprocess.run(  # noqa: S603  every part of the command is ours
+        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if done.returncode:
+        printed = done.stdout.decode(errors="replace").strip().splitlines()
+        raise Failed("\n".join([otherwise, *(f"  {line}" for line in printed[-LAST_LINES:])]))
 
 
 def requirements_for(runtime: str, locked: str) -> str:
@@ -83,33 +153,99 @@ def applies(marker: str, runtime: str) -> bool:
     """Whether a marker of the lock file holds for the runtime."""
     match = re.fullmatch(r"python_full_version (<|>=) '3\.(\d+)'", marker)
     if not match:
-        sys.exit(f"build: the lock file's marker {marker!r} is not known here; extend applies().")
+        raise Failed(f"the lock file's marker {marker!r} is not known here; extend applies().")
     older = int(runtime.partition(".")[2]) < int(match[2])
     return older if match[1] == "<" else not older
 
 
-def write_zip(archive: Path, root: Path) -> int:
-    """Zip a folder, the same way every time; returns the bytes it holds."""
-    total = 0
+def finish(layer: Path, *, scratch: Path, output: Path) -> Layer:
+    """Zip the layer's folder, and move zip and functions to where they belong, all or nothing."""
+    written = write_zip(scratch / ARCHIVE, layer)
+    if written.zipped > LARGEST_ZIP:
+        raise Failed(too_large(written))
+    copy_functions(scratch / "functions")
+    with alone_in(output):
+        with suppress(FileNotFoundError):
+            (output / "functions").rename(scratch / "functions-before")
+        (scratch / "functions").rename(output / "functions")
+        (scratch / ARCHIVE).replace(output / ARCHIVE)
+    return written
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other build moves its results into the folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_zip(archive: Path, root: Path) -> Layer:
+    """Zip a folder, the same way every time.
+
+    How deflate packs is zlib's: a Python that is built with another one, such as zlib-ng, writes
+    other bytes of the same contents.
+    """
+    parts: Counter[str] = Counter()
+    files = {file.relative_to(root).as_posix(): file for file in root.rglob("*") if file.is_file()}
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as layer:
-        for file in sorted(path for path in root.rglob("*") if path.is_file()):
-            name = file.relative_to(root)
-            if LEFT_OUT.intersection(name.parts):
+        for name, file in sorted(files.items()):
+            if LEFT_OUT.intersection(name.split("/")):
                 continue
-            entry = zipfile.ZipInfo(name.as_posix(), NO_DATE)
+            entry = zipfile.ZipInfo(name, NO_DATE)
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             content = file.read_bytes()
-            total += len(content)
+            parts[part_of(name)] += len(content)
             layer.writestr(entry, content)
-    return total
+    return Layer(archive.stat().st_size, parts)
 
 
-def copy_functions(target: Path) -> list[Path]:
-    """Copy each function's folder as it stands."""
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(FUNCTIONS, target, ignore=shutil.ignore_patterns("__pycache__"))
-    return sorted(path for path in target.iterdir() if path.is_dir())
+def part_of(name: str) -> str:
+    """The package that a file of the layer belongs to; its licence and metadata are part of it."""
+    return re.split(r"[-.]", name.split("/")[1])[0]
+
+
+def copy_functions(target: Path) -> None:
+    """Copy each function's folder as it stands; whoever zips the copies gets the same bytes."""
+    left_out = shutil.ignore_patterns(*LEFT_OUT_OF_FUNCTIONS)
+    shutil.copytree(FUNCTIONS, target, ignore=left_out)
+    for path in target.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (NO_TIME, NO_TIME))
+
+
+def too_large(layer: Layer) -> str:
+    """What is too large, by how much, and what to do."""
+    largest = ", ".join(f"{name} {readable(size)}" for name, size in layer.largest())
+    return (
+        f"the layer has {layer.zipped:,} bytes as a zip, {LARGEST_ZIP:,} (8 MiB) are allowed, and "
+        f"most of it is (unpacked) {largest}; take out what need not ship (a dependency from "
+        "pyproject.toml, then `make lock`), or raise LARGEST_ZIP in build.py if it is worth it."
+    )
+
+
+def sizes(layer: Layer, runtime: str, output: Path) -> Iterator[str]:
+    """How large everything is that was built, line by line."""
+    yield (
+        f"{output / ARCHIVE} ({runtime}): {readable(layer.zipped)} zipped, at most "
+        f"{readable(LARGEST_ZIP)}; {readable(layer.unpacked)} unpacked, of which"
+    )
+    largest = layer.largest()
+    rest = layer.unpacked - sum(size for _, size in largest)
+    for name, size in [*largest, ("everything else", rest)]:
+        yield f"  {readable(size):>10}  {name}"
+    for function in sorted((output / "functions").iterdir()):
+        held = sum(file.stat().st_size for file in function.rglob("*") if file.is_file())
+        yield f"{function}/: {held:,} bytes"
+
+
+def readable(size: int) -> str:
+    """A number of bytes as a person reads it."""
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
 
 
 if __name__ == "__main__":

@@ -1,74 +1,398 @@
-"""The built layer, unpacked as Function Compute does, under a Python that has nothing else."""
+"""What `make build` makes, under Function Compute's own Pythons: the artefact that is deployed.
+
+Each runtime's interpreter sees its standard library, the unpacked layer and one function's folder,
+as on the platform; the tests themselves run on whichever Python they like.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
+from base64 import b64decode
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from tests.emulators.cloud import REPOSITORY, TIMER_EVENT
-from tests.emulators.function_compute import FunctionCompute
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, REPOSITORY, TIMER_EVENT
+from tests.emulators.function_compute import Credentials, FunctionCompute
 from tests.emulators.function_instance import Function
+from tests.emulators.oss_tables import OssTables
+from tests.emulators.server import Authority
+from tests.emulators.smq import Smq
 
-RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
-BARE_PYTHON = str(Path(sys.base_prefix, "bin", RUNTIME))
+Runtime = Literal["python3.12", "python3.10"]
+RUNTIMES: tuple[Runtime, ...] = ("python3.12", "python3.10")
+BUILD = REPOSITORY / "layers" / "encryption_guard" / "build.py"
+PACKAGE = BUILD.parent / "python" / "encryption_guard"
+ARCHIVE = "encryption_guard-layer.zip"
+ROLE = AccessKey("STS.packaged", "packaged-secret", ACCOUNT, security_token="packaged-token")
+AS_ROLE = Credentials(ROLE.id, ROLE.secret, "packaged-token")
+# Where everything comes from, and what of the tests' own Python can be seen.
+PROBE = """
+import json, sys
+import encryption_guard, httpx, index, pydantic_core
+
+def handler(event, context):
+    try:
+        import pytest
+    except ImportError:
+        pytest = None
+    modules = [encryption_guard, httpx, index, pydantic_core]
+    return json.dumps({
+        "version": list(sys.version_info[:2]),
+        "path": sys.path,
+        "files": [module.__file__ for module in modules],
+        "pytest": pytest is not None,
+    })
+"""
 
 
-pytestmark = pytest.mark.skipif(
-    RUNTIME not in {"python3.10", "python3.12"} or not Path(BARE_PYTHON).exists(),
-    reason=f"Function Compute has no {RUNTIME}, so that no layer is built for it",
-)
+@dataclass(frozen=True)
+class Artefact:
+    """One build: its folder, in which the layer is unpacked to `opt`."""
+
+    runtime: Runtime
+    folder: Path
+    again: Path
+
+    @property
+    def archive(self) -> Path:
+        return self.folder / ARCHIVE
+
+    @property
+    def layer(self) -> Path:
+        return self.folder / "opt" / "python"
+
+    def function(self, name: str) -> Path:
+        return self.folder / "functions" / name
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make build` makes, the layer unpacked in `opt`."""
-    folder = tmp_path_factory.mktemp("build")
-    build = REPOSITORY / "layers" / "encryption_guard" / "build.py"
-    command = [sys.executable, str(build), "--runtime", RUNTIME, "--output", str(folder)]
-    subprocess.run(command, check=True)
-    with zipfile.ZipFile(folder / "encryption_guard-layer.zip") as archive:
-        archive.extractall(folder / "opt")
+@dataclass(frozen=True)
+class Deployed:
+    """One function of the artefact, and the services around it."""
+
+    function: FunctionCompute
+    tables: OssTables
+    queue: Smq
+
+    def answer(self, event: bytes) -> dict[str, Any]:
+        """What the function returns for the event; it must not fail."""
+        tried = self.function.invoke(event)
+        assert tried.error is None, (tried.error, tried.logs)
+        answer: dict[str, Any] = json.loads(tried.result or "")
+        return answer
+
+    def letters(self) -> list[str]:
+        """The reasons of the dead letters in the queue."""
+        return [json.loads(b64decode(body))["reason"] for body in self.queue.bodies(QUEUE)]
+
+
+def output_of(*command: str) -> str | None:
+    """What a command prints, or None if it fails or is not there."""
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def candidates(runtime: Runtime) -> Iterator[str]:
+    """Where an interpreter of this name may be: on the search path, or kept by pyenv."""
+    yield from filter(None, [shutil.which(runtime)])
+    versions = (output_of("pyenv", "versions", "--bare") or "").split()
+    for version in versions:
+        if version.startswith(f"{runtime.removeprefix('python')}."):
+            prefix = output_of("pyenv", "prefix", version)
+            yield str(Path(prefix or "", "bin", runtime))
+    yield sys.executable
+
+
+def interpreter(runtime: Runtime) -> str | None:
+    """One that runs and is of this version: pyenv's shims are on the path and may do neither."""
+    program = "import sys; print('python%d.%d' % sys.version_info[:2])"
+    found = (one for one in candidates(runtime) if output_of(one, "-c", program) == runtime)
+    return next(found, None)
+
+
+def build(runtime: Runtime, folder: Path, python: str) -> Path:
+    """Build as `make build` does."""
+    command = [python, str(BUILD), "--runtime", runtime, "--output", str(folder)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
-def invoked(built: Path, name: str, event: bytes) -> dict[str, Any]:
-    """What this function answers, with nothing but the layer beside it."""
-    function = Function(
-        code=built / "functions" / name,
-        layer=built / "opt" / "python",
-        python=BARE_PYTHON,
-        runtime="python3.10" if RUNTIME == "python3.10" else "python3.12",
-        initializer="index.initialize",
-        environment={
-            "GUARD_DEAD_LETTER_QUEUE": "acs:mns:cn-hangzhou:1234567890123456:/queues/letters",
-            "GUARD_OSS_TABLES_ENDPOINT": "http://127.0.0.1:9",
-            "GUARD_MAX_ATTEMPTS": "1",
-        },
+@pytest.fixture(scope="module", params=RUNTIMES)
+def artefact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    """Built twice at a time: by the tests' Python, and by the runtime's where it is here."""
+    runtime: Runtime = request.param
+    folders = [tmp_path_factory.mktemp(name) for name in ("build", "again")]
+    builders = [sys.executable, interpreter(runtime) or sys.executable]
+    with ThreadPoolExecutor(2) as pool:
+        first, again = pool.map(build, [runtime] * 2, folders, builders)
+    with zipfile.ZipFile(first / ARCHIVE) as archive:
+        archive.extractall(first / "opt")
+    return Artefact(runtime, first, again)
+
+
+@pytest.fixture(scope="module")
+def python(artefact: Artefact, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The runtime's interpreter without any site-packages; skips where there is none."""
+    found = interpreter(artefact.runtime)
+    if found is None:
+        pytest.skip(f"no {artefact.runtime} on this machine")
+    return started_by(tmp_path_factory.mktemp("bin"), f'exec {shlex.quote(found)} -S "$@"')
+
+
+def started_by(folder: Path, line: str) -> str:
+    """A command that starts an interpreter in this way: the emulator takes only one word."""
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\n{line}\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+@contextmanager
+def deployed(
+    artefact: Artefact, code: Path, python: str, *, initializer: str | None = "index.initialize"
+) -> Iterator[Deployed]:
+    """The function in its runtime, and OSS Tables and the queue over TLS."""
+    authority = Authority()
+    certificate = authority.write(artefact.folder / "ca.pem")
+    with ExitStack() as stack:
+        tables = stack.enter_context(OssTables(ROLE, region=REGION, authority=authority))
+        queue = stack.enter_context(Smq(ROLE, queues=[QUEUE], authority=authority))
+        function = Function(
+            code=code,
+            layer=artefact.layer,
+            python=python,
+            runtime=artefact.runtime,
+            initializer=initializer,
+            environment={
+                "GUARD_DEAD_LETTER_QUEUE": f"acs:mns:{REGION}:{ACCOUNT}:/queues/{QUEUE}",
+                "GUARD_OSS_TABLES_ENDPOINT": tables.url,
+                "GUARD_SMQ_ENDPOINT": queue.url,
+                "SSL_CERT_FILE": str(certificate),
+            },
+        )
+        running = stack.enter_context(FunctionCompute(function, credentials=lambda: AS_ROLE))
+        yield Deployed(running, tables, queue)
+
+
+def sample(name: str) -> bytes:
+    return (REPOSITORY / "events" / name).read_bytes()
+
+
+def ends_its_events(cloud: Deployed) -> None:
+    """One event of each kind: one that encrypts, one that is skipped, one that becomes a letter."""
+    arn = cloud.tables.plant("analytics")
+
+    encrypted = cloud.answer(sample("response_elements_arn.json"))
+    skipped = cloud.answer(sample("put_bucket.json"))
+    invalid = cloud.answer(sample("hostile_arn.json"))
+
+    assert (encrypted["outcome"], encrypted["arn"]) == ("encrypted", arn)
+    assert cloud.tables.encryption(arn) == "AES256"
+    assert (skipped["outcome"], skipped["reason"]) == ("skipped", "not_relevant")
+    assert invalid["outcome"] == "dead_lettered"
+    assert cloud.letters() == [invalid["reason"]]
+
+
+def sweeps(cloud: Deployed, event: bytes) -> None:
+    """The timer finds what no event told of."""
+    arns = [cloud.tables.plant(name) for name in ("orders", "analytics")]
+
+    totals = cloud.answer(event)["totals"]
+
+    assert (totals["buckets"], totals["newly_encrypted"]) == (2, 2)
+    assert [cloud.tables.encryption(arn) for arn in arns] == ["AES256", "AES256"]
+
+
+def test_it_sees_nothing_but_the_layer(artefact: Artefact, python: str, tmp_path: Path) -> None:
+    """The interpreter is the runtime's, and nothing of the tests' own environment reaches it."""
+    probe = tmp_path / "probe"
+    probe.mkdir()
+    (probe / "index.py").write_text(PROBE)
+
+    with deployed(artefact, probe, python, initializer=None) as cloud:
+        seen = cloud.answer(b"{}")
+
+    version = ".".join(str(number) for number in seen["version"])
+    assert f"python{version}" == artefact.runtime
+    assert seen["pytest"] is False
+    ours, *theirs = [Path(file) for file in seen["files"]]
+    assert ours == artefact.layer / "encryption_guard" / "__init__.py"
+    assert [file for file in theirs if not file.is_relative_to(artefact.layer)] == [
+        probe / "index.py"
+    ]
+    assert seen["path"][:2] == [str(probe), str(artefact.layer)]
+    assert not any("site-packages" in place for place in seen["path"])
+
+
+def test_it_ends_every_event(artefact: Artefact, python: str) -> None:
+    """The creation function encrypts, skips and dead-letters with what the layer brings."""
+    with deployed(artefact, artefact.function("encrypt_on_create"), python) as cloud:
+        ends_its_events(cloud)
+
+
+@pytest.mark.parametrize("event", [TIMER_EVENT, sample("timer.json")], ids=["empty", "documented"])
+def test_it_sweeps(artefact: Artefact, python: str, event: bytes) -> None:
+    """The sweep's function encrypts what it finds with what the layer brings."""
+    with deployed(artefact, artefact.function("sweep"), python) as cloud:
+        sweeps(cloud, event)
+
+
+@pytest.fixture
+def unprivileged(artefact: Artefact, tmp_path: Path) -> str:
+    """The interpreter, bound by permissions even if root runs the tests; it may write bytecode.
+
+    Nobody documents that the platform starts it with -B, so that the emulator's has to go.
+    """
+    found = interpreter(artefact.runtime)
+    if found is None:
+        pytest.skip(f"no {artefact.runtime} on this machine")
+    bound = "setpriv --bounding-set=-dac_override" if os.geteuid() == 0 else ""
+    python = started_by(
+        tmp_path, f'case $2 in -B) shift 2;; esac; exec {bound} {shlex.quote(found)} -I -S "$@"'
     )
-    with FunctionCompute(function) as cloud:
-        tried = cloud.invoke(event)
-    assert tried.error is None
-    answer: dict[str, Any] = json.loads(tried.result or "")
-    return answer
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    if output_of(python, "-c", f"open({str(closed / 'file')!r}, 'x')") is not None:
+        pytest.skip("no permission binds whoever runs the tests")
+    if output_of(python, "-c", "") is None:
+        pytest.skip("root cannot be bound by permissions on this machine")
+    return python
 
 
-def test_the_layer_holds_all_that_an_event_needs(built: Path) -> None:
-    """With nothing but the layer beside it, the creation function processes an event."""
-    event = (REPOSITORY / "events" / "put_bucket.json").read_bytes()
+@contextmanager
+def read_only(*folders: Path) -> Iterator[None]:
+    """Nothing can be written anywhere in them."""
+    everything = [path for folder in folders for path in (folder, *folder.rglob("*"))]
+    modes = {path: path.stat().st_mode for path in everything}
+    for path, mode in modes.items():
+        path.chmod(mode & ~0o222)
+    try:
+        yield
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
 
-    assert invoked(built, "encrypt_on_create", event)["reason"] == "not_relevant"
+
+def contents(*folders: Path) -> dict[str, str]:
+    """Each file of the folders with a checksum."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {str(file): sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def test_the_layer_holds_all_that_a_sweep_needs(built: Path) -> None:
-    """Where no service answers, the timer's function says so, region by region."""
-    result = invoked(built, "sweep", TIMER_EVENT)
+def test_it_needs_to_write_nothing(artefact: Artefact, unprivileged: str) -> None:
+    """With layer and code read-only, as the platform mounts them, both functions do the same."""
+    functions = artefact.folder / "functions"
+    before = contents(artefact.layer, functions)
 
-    (region,) = result["amiss"]
-    assert (region["kind"], region["reason"]) == ("region", "not_listed")
-    assert result["totals"]["not_listed"] == 1
+    with read_only(artefact.layer, functions):
+        with deployed(artefact, functions / "encrypt_on_create", unprivileged) as cloud:
+            ends_its_events(cloud)
+        with deployed(artefact, functions / "sweep", unprivileged) as cloud:
+            sweeps(cloud, TIMER_EVENT)
+
+    assert contents(artefact.layer, functions) == before
+
+
+def test_a_second_build_gives_the_same_bytes(artefact: Artefact) -> None:
+    """Wherever and whenever it is built, and by whichever Python."""
+    assert (artefact.again / ARCHIVE).read_bytes() == artefact.archive.read_bytes()
+    first, again = artefact.folder / "functions", artefact.again / "functions"
+    assert [path.relative_to(again) for path in sorted(again.rglob("*"))] == [
+        path.relative_to(first) for path in sorted(first.rglob("*"))
+    ]
+    assert list(contents(again).values()) == list(contents(first).values())
+
+
+def test_a_build_leaves_nothing_else(artefact: Artefact) -> None:
+    """The layer and the functions, and nothing that the build needed meanwhile."""
+    assert sorted(path.name for path in artefact.again.iterdir()) == [ARCHIVE, "functions"]
+
+
+def test_the_zip_tells_nothing_of_its_builder(artefact: Artefact) -> None:
+    """Entries are sorted, of one date and one permission, and all below `python/`."""
+    with zipfile.ZipFile(artefact.archive) as archive:
+        entries = archive.infolist()
+
+    names = [entry.filename for entry in entries]
+    assert names == sorted(set(names))
+    assert all(name.startswith("python/") for name in names)
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {entry.external_attr >> 16 for entry in entries} == {0o644}
+
+
+def test_only_what_runs_there_ships(artefact: Artefact) -> None:
+    """Our package as it stands and no test of ours, no bytecode, and binaries for this runtime."""
+    with zipfile.ZipFile(artefact.archive) as archive:
+        names = archive.namelist()
+        wheels = [archive.read(name).decode() for name in names if name.endswith("/WHEEL")]
+
+    prefix = f"python/{PACKAGE.name}/"
+    ours = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+    sources = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.is_file()]
+    assert ours == {path.as_posix() for path in sources if "__pycache__" not in path.parts}
+    assert not any(Path(name).name.startswith(("test_", "conftest")) for name in ours)
+    assert not any(name.endswith((".pyc", ".pyd", ".dll", ".dylib")) for name in names)
+    tag = artefact.runtime.replace("python", "cp").replace(".", "")
+    binaries = [name for name in names if name.endswith(".so")]
+    assert binaries
+    assert all(f"cpython-{tag[2:]}-x86_64-linux-gnu" in name for name in binaries)
+    tags = {line for wheel in wheels for line in wheel.splitlines() if line.startswith("Tag:")}
+    binary_tags = {line for line in tags if not line.endswith("-none-any")}
+    assert binary_tags
+    assert all(line.startswith(f"Tag: {tag}-{tag}-manylinux") for line in binary_tags)
+
+
+def test_a_build_without_an_index_says_so_and_leaves_no_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody publishes the layer of before by mistake; pip's own words tell what is wrong."""
+    (tmp_path / ARCHIVE).write_text("of before")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+    done = subprocess.run(
+        [sys.executable, str(BUILD), "--output", str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("build: pip could not install what requirements.txt locks;")
+    assert "No matching distribution found" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_into_what_is_no_folder_says_so(tmp_path: Path) -> None:
+    """One sentence, without waiting for pip."""
+    (tmp_path / "file").write_text("")
+
+    done = subprocess.run(
+        [sys.executable, str(BUILD), "--output", str(tmp_path / "file")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"build: {tmp_path / 'file'} cannot be built into (File exists")
+    assert len(done.stderr.splitlines()) == 1

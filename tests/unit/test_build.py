@@ -1,15 +1,53 @@
-"""What `make build` decides before it asks the package index."""
+"""What `make build` decides and writes; only the package index is not asked."""
 
 from __future__ import annotations
 
+import errno
+import os
+import random
+import sys
 import zipfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from layers.encryption_guard.build import LAYER, applies, requirements_for, write_zip
+from layers.encryption_guard.build import (
+    ARCHIVE,
+    FUNCTIONS,
+    LARGEST_ZIP,
+    LAYER,
+    LEFT_OUT_OF_FUNCTIONS,
+    Failed,
+    Layer,
+    applies,
+    finish,
+    readable,
+    requirements_for,
+    run,
+    sentence,
+    sizes,
+    write_zip,
+)
 
 LOCKED = (LAYER / "requirements.txt").read_text("utf-8")
+
+
+def layer_of(folder: Path, contents: Mapping[str, bytes]) -> Path:
+    """A folder that is to become a layer."""
+    for name, content in contents.items():
+        file = folder / "python" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return folder
+
+
+def scratch_of(output: Path, name: str) -> Path:
+    """A folder of one build's own, as each has it."""
+    scratch = output / f".building-{name}"
+    scratch.mkdir()
+    return scratch
 
 
 @pytest.mark.parametrize(
@@ -28,7 +66,7 @@ def test_a_marker_is_judged_by_the_runtime(marker: str, runtime: str, holds: boo
 
 def test_an_unknown_marker_stops_the_build() -> None:
     """A marker that nobody thought of must not silently drop or keep a dependency."""
-    with pytest.raises(SystemExit, match="sys_platform"):
+    with pytest.raises(Failed, match="sys_platform"):
         applies("sys_platform == 'win32'", "3.12")
 
 
@@ -45,26 +83,185 @@ def test_the_lock_is_narrowed_to_the_runtime(runtime: str, backport: bool) -> No
 
 def test_the_same_files_make_the_same_zip(tmp_path: Path) -> None:
     """Neither times nor permissions nor the order of creation show in the archive."""
-    for folder, names in (("one", ["a.py", "b.py"]), ("two", ["b.py", "a.py"])):
-        for name in names:
-            file = tmp_path / folder / "python" / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(name)
-            file.chmod(0o600 if folder == "one" else 0o755)
-        write_zip(tmp_path / f"{folder}.zip", tmp_path / folder)
+    for folder, names in (("one", ["p/a.py", "p-1.py"]), ("two", ["p-1.py", "p/a.py"])):
+        root = layer_of(tmp_path / folder, {name: name.encode() for name in names})
+        for number, name in enumerate(names):
+            (root / "python" / name).chmod(0o600 if folder == "one" else 0o755)
+            os.utime(root / "python" / name, (number, number))
+        write_zip(tmp_path / f"{folder}.zip", root)
 
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
 
 
 def test_what_only_the_installer_needs_is_left_out(tmp_path: Path) -> None:
     """Bytecode, scripts and the installer's records do not ship; licences do."""
-    kept = ["python/p/__init__.py", "python/p-1.dist-info/licenses/LICENSE"]
-    dropped = ["python/bin/p", "python/p/__pycache__/p.pyc", "python/p-1.dist-info/RECORD"]
-    for name in kept + dropped:
-        file = tmp_path / "layer" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("")
+    kept = ["p-1.dist-info/licenses/LICENSE", "p/__init__.py"]
+    dropped = ["bin/p", "p/__pycache__/p.pyc", "p-1.dist-info/RECORD"]
 
-    write_zip(tmp_path / "layer.zip", tmp_path / "layer")
+    write_zip(
+        tmp_path / "layer.zip", layer_of(tmp_path / "layer", dict.fromkeys(kept + dropped, b""))
+    )
 
-    assert sorted(zipfile.ZipFile(tmp_path / "layer.zip").namelist()) == sorted(kept)
+    with zipfile.ZipFile(tmp_path / "layer.zip") as archive:
+        assert archive.namelist() == [f"python/{name}" for name in kept]
+
+
+def test_each_package_counts_with_its_metadata(tmp_path: Path) -> None:
+    """What is said to be large is a package as one installs it: its code, metadata and licence."""
+    contents = {"p/a.py": b"1234", "p-1.dist-info/LICENSE": b"123", "q.py": b"12"}
+
+    written = write_zip(tmp_path / "layer.zip", layer_of(tmp_path / "layer", contents))
+
+    assert written.parts == {"p": 7, "q": 2}
+    assert written.unpacked == 9
+    assert written.zipped == (tmp_path / "layer.zip").stat().st_size
+
+
+def test_a_layer_that_is_too_large_is_not_built(tmp_path: Path) -> None:
+    """Over 8 MiB nothing reaches the output folder, and one sentence says what is large."""
+    noise = random.Random(0).randbytes(LARGEST_ZIP)
+    layer = layer_of(tmp_path / "layer", {"bulky/data.bin": noise, "slim/__init__.py": b""})
+    output = tmp_path / "build"
+    output.mkdir()
+
+    with pytest.raises(Failed) as failure:
+        finish(layer, scratch=scratch_of(output, "1"), output=output)
+
+    assert "8,388,608 (8 MiB) are allowed" in str(failure.value)
+    assert "bulky 8.0 MiB, slim 0.0 KiB; take out what" in str(failure.value)
+    assert len(str(failure.value).splitlines()) == 1
+    assert [path.name for path in output.iterdir()] == [".building-1"]
+
+
+def test_a_layer_at_the_bound_is_built(tmp_path: Path) -> None:
+    """What is known to be needed today fits: only beyond the bound is it refused."""
+    noise = random.Random(0).randbytes(LARGEST_ZIP - 100_000)
+    layer = layer_of(tmp_path / "layer", {"bulky/data.bin": noise})
+
+    written = finish(layer, scratch=scratch_of(tmp_path, "1"), output=tmp_path)
+
+    assert LARGEST_ZIP - 100_000 < written.zipped <= LARGEST_ZIP
+
+
+def test_builds_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
+    """Whoever is last wins as a whole: the zip is one build's, and the functions are complete."""
+    names = [f"{number}" for number in range(20)]
+    alone = {}
+    for name in names:
+        layer = layer_of(tmp_path / name, {"p/a.py": name.encode() * 1000, f"p/{name}.py": b""})
+        write_zip(tmp_path / f"{name}.zip", layer)
+        alone[name] = (tmp_path / f"{name}.zip").read_bytes()
+    output = tmp_path / "build"
+    output.mkdir()
+
+    def build(name: str) -> Layer:
+        return finish(tmp_path / name, scratch=scratch_of(output, name), output=output)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        assert len(list(pool.map(build, names))) == len(names)
+
+    assert (output / ARCHIVE).read_bytes() in alone.values()
+    assert sorted(path.name for path in (output / "functions").rglob("*")) == sorted(
+        ["encrypt_on_create", "index.py", "sweep", "index.py"]
+    )
+
+
+def test_what_was_built_before_is_replaced(tmp_path: Path) -> None:
+    """Of a former build nothing is left that this one does not have."""
+    (tmp_path / ARCHIVE).write_text("of before")
+    (tmp_path / "functions" / "renamed").mkdir(parents=True)
+
+    finish(
+        layer_of(tmp_path / "layer", {"p.py": b""}),
+        scratch=scratch_of(tmp_path, "1"),
+        output=tmp_path,
+    )
+
+    assert zipfile.is_zipfile(tmp_path / ARCHIVE)
+    assert not (tmp_path / "functions" / "renamed").exists()
+
+
+def test_the_functions_are_copied_as_they_stand(tmp_path: Path) -> None:
+    """The same contents have the same dates and permissions, whoever checked them out and how."""
+    finish(
+        layer_of(tmp_path / "layer", {"p.py": b""}),
+        scratch=scratch_of(tmp_path, "1"),
+        output=tmp_path,
+    )
+
+    for name in ("encrypt_on_create", "sweep"):
+        (file,) = (tmp_path / "functions" / name).iterdir()
+        assert file.read_bytes() == (FUNCTIONS / name / "index.py").read_bytes()
+        assert file.stat().st_mode & 0o777 == 0o644
+        assert zipfile.ZipInfo.from_file(file).date_time[0] == 1980
+
+
+@pytest.mark.parametrize(
+    "function",
+    sorted(path.parent for path in FUNCTIONS.glob("*/index.py")),
+    ids=lambda path: path.name,
+)
+def test_serverless_devs_leaves_out_what_the_build_does(function: Path) -> None:
+    """It zips a function's folder itself, and reads there what not to take."""
+    lines = (function / ".fcignore").read_text("utf-8").splitlines()
+
+    assert {line for line in lines if not line.startswith("#")} == LEFT_OUT_OF_FUNCTIONS
+
+
+def test_a_command_that_fails_ends_in_one_sentence() -> None:
+    """Its own last lines follow: they say why, and what came before them is noise."""
+    program = "import sys; print(*range(100), 'why', sep='\\n', file=sys.stderr); sys.exit(3)"
+
+    with pytest.raises(Failed) as failure:
+        run([sys.executable, "-c", program], otherwise="It could not be done:")
+
+    lines = str(failure.value).splitlines()
+    assert lines[0] == "It could not be done:"
+    assert lines[-2:] == ["  99", "  why"]
+    assert len(lines) < 12
+
+
+def test_a_command_that_succeeds_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    """Warnings about somebody's configuration of pip are not what a build has to say."""
+    run([sys.executable, "-c", "print('WARNING')"], otherwise="It could not be done:")
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_cannot_be_written_is_named() -> None:
+    """The sentence has the folder, the system's reason and a way out."""
+    denied = PermissionError(errno.EACCES, "Permission denied", "build/.building-1")
+
+    assert sentence(denied, Path("build")) == (
+        "build cannot be built into (Permission denied: build/.building-1); "
+        "mend that, or name another folder with --output."
+    )
+    assert sentence(OSError(errno.ENOSPC, "No space left on device"), Path("build")) == (
+        "build cannot be built into (No space left on device); "
+        "mend that, or name another folder with --output."
+    )
+
+
+def test_sizes_are_told_from_the_largest_down(tmp_path: Path) -> None:
+    """The zip with its bound, the five largest packages, the rest, and each function's folder."""
+    (tmp_path / "functions" / "one").mkdir(parents=True)
+    (tmp_path / "functions" / "one" / "index.py").write_bytes(b"x" * 1234)
+    parts = {f"p{number}": 1024 * 2**number for number in range(12)}
+
+    told = list(sizes(Layer(3 * 2**20, parts), "python3.12", tmp_path))
+
+    assert told == [
+        f"{tmp_path / ARCHIVE} (python3.12): 3.0 MiB zipped, at most 8.0 MiB; 4.0 MiB unpacked, "
+        "of which",
+        *("     2.0 MiB  p11", "     1.0 MiB  p10", "   512.0 KiB  p9", "   256.0 KiB  p8"),
+        *("   128.0 KiB  p7", "   127.0 KiB  everything else"),
+        f"{tmp_path / 'functions' / 'one'}/: 1,234 bytes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0.0 KiB"), (2**20 - 1, "1024.0 KiB"), (2**20, "1.0 MiB")]
+)
+def test_bytes_are_readable(size: int, text: str) -> None:
+    """Nobody has to count digits."""
+    assert readable(size) == text
