@@ -1,4 +1,4 @@
-"""The emulated cloud as deployed: the services, the rule of template.yaml and the function."""
+"""The emulated cloud as template.yaml deploys it: services, rule, functions and their roles."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.action_trail import Kind, Shape, cloud_event
 from tests.emulators.emulated_service import Clock, utc_now
@@ -20,32 +18,46 @@ from tests.emulators.function_compute import Chaos, Credentials, FunctionCompute
 from tests.emulators.function_compute_api import FunctionComputeApi
 from tests.emulators.function_instance import Function
 from tests.emulators.oss_tables import ApiCall, OssTables
+from tests.emulators.ram_policies import Policy
 from tests.emulators.server import Authority
 from tests.emulators.smq import Smq
+from tests.emulators.template import (
+    function_props,
+    properties,
+    resolved,
+    role_of,
+    role_policy,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 ACCOUNT = "1234567890123456"
 REGION = "cn-hangzhou"
-QUEUE = "dead-letters"
-QUEUE_ARN = f"acs:mns:{REGION}:{ACCOUNT}:/queues/{QUEUE}"
 OWNER = AccessKey("LTAI-emulated-owner", "owner-secret", ACCOUNT)
-# What template.yaml gives the roles of the two functions, and nothing more; with GUARD_AUDIT_TABLES
-# each has the rights of AUDIT besides.
-AUDIT = frozenset({"ListNamespaces", "ListTables", "GetTable", "GetTableEncryption"})
-ROLE = AccessKey(
-    "STS.emulated-role",
-    "role-secret",
-    ACCOUNT,
-    security_token="role-token",
-    allowed=frozenset({"GetTableBucketEncryption", "PutTableBucketEncryption", "SendMessage"}),
-)
-SWEEP_ROLE = AccessKey(
-    "STS.emulated-sweep-role",
-    "sweep-role-secret",
-    ACCOUNT,
-    security_token="sweep-role-token",
-    allowed=ROLE.allowed | {"ListTableBuckets", "GetTableBucket", "BatchPeekMessage"},
-)
+
+
+def deployment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """template.yaml, deployed into the emulated cloud from a shell with these variables."""
+    return resolved({"ALIBABA_CLOUD_REGION": REGION, **(environment or {})}, account=ACCOUNT)
+
+
+def deployed_role(function: str, environment: Mapping[str, str] | None = None) -> AccessKey:
+    """What a function gets of the role that the template gives it: its rights, and no more."""
+    template = deployment(environment)
+    role = role_of(template, function)
+    return AccessKey(
+        f"STS.emulated-{role}",
+        f"{role}-secret",
+        ACCOUNT,
+        security_token=f"{role}-token",
+        policy=Policy.of(role_policy(template, role)),
+    )
+
+
+AUDITING = {"GUARD_AUDIT_TABLES": "true"}
+ROLE = deployed_role("encrypt_on_create")
+SWEEP_ROLE = deployed_role("sweep")
+QUEUE: str = properties(deployment(), "DeadLetterQueue")["QueueName"]
+QUEUE_ARN = f"acs:mns:{REGION}:{ACCOUNT}:/queues/{QUEUE}"
 TIMER_EVENT = json.dumps(
     {"triggerTime": "2026-11-22T12:00:00Z", "triggerName": "sweep", "payload": ""}
 ).encode()
@@ -53,10 +65,7 @@ TIMER_EVENT = json.dumps(
 
 def filter_pattern() -> dict[str, Any]:
     """The filter pattern of template.yaml's EventBridge trigger."""
-    template = yaml.safe_load((REPOSITORY / "template.yaml").read_text("utf-8"))
-    (trigger,) = template["resources"]["encrypt_on_create"]["props"]["triggers"]
-    pattern: dict[str, Any] = json.loads(trigger["triggerConfig"]["eventRuleFilterPattern"])
-    return pattern
+    return _filter_pattern(deployment())
 
 
 @dataclass(frozen=True)
@@ -89,22 +98,29 @@ class EmulatedCloud:
 @contextmanager
 def emulated_cloud(
     *,
-    role: AccessKey = ROLE,
-    sweep_role: AccessKey = SWEEP_ROLE,
+    role: AccessKey | None = None,
+    sweep_role: AccessKey | None = None,
     environment: Mapping[str, str] | None = None,
     shape_of: Callable[[ApiCall], Shape] = lambda _call: "responseElements",
     kind_of: Callable[[ApiCall], Kind] = lambda _call: "ApiCall",
     seed: int = 0,
     twice: float = 0.0,
-    timeout_seconds: float = 30,
+    timeout_seconds: float | None = None,
     chaos: Chaos | None = None,
     instances: int = 1,
     queue_clock: Clock = utc_now,
     queue_nodes: int = 1,
-    sweep_seconds: float = 120,
+    sweep_seconds: float | None = None,
 ) -> Iterator[EmulatedCloud]:
-    """Start the cloud over TLS; leaving it waits until every event is delivered."""
+    """Start the cloud over TLS; leaving it waits until every event is delivered.
+
+    What is not given is as template.yaml has it, deployed with the variables of `environment`:
+    those that it does not know are set for both functions.
+    """
     authority = Authority()
+    template = deployment(environment)
+    role = role or deployed_role("encrypt_on_create", environment)
+    sweep_role = sweep_role or deployed_role("sweep", environment)
     invocations: list[Invocation] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -116,6 +132,7 @@ def emulated_cloud(
                 role,
                 sweep_role,
                 queues=[QUEUE],
+                region=REGION,
                 authority=authority,
                 clock=queue_clock,
                 nodes=queue_nodes,
@@ -135,50 +152,45 @@ def emulated_cloud(
             )
         )
         variables = {
-            "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
             "GUARD_OSS_TABLES_ENDPOINT": tables.url,
             "GUARD_SMQ_ENDPOINT": queue.url,
             "SSL_CERT_FILE": str(certificate),
             **(environment or {}),
         }
+        creation_props = function_props(template, "encrypt_on_create")
         function = stack.enter_context(
             FunctionCompute(
-                Function(
-                    code=REPOSITORY / "functions" / "encrypt_on_create",
-                    initializer="index.initialize",
-                    timeout_seconds=timeout_seconds,
-                    environment=variables,
-                ),
+                _function(creation_props, variables, timeout_seconds),
                 credentials=lambda: _credentials(role),
+                max_retries=_retries(creation_props),
                 chaos=chaos,
                 instances=instances,
-                on_failure=lambda record: queue.put(QUEUE, record),
+                on_failure=lambda record: queue.put(_destination(creation_props), record),
             )
         )
+        sweep_props = function_props(template, "sweep")
         sweeper = stack.enter_context(
             FunctionCompute(
-                Function(
-                    code=REPOSITORY / "functions" / "sweep",
-                    initializer="index.initialize",
-                    name="sweep",
-                    timeout_seconds=sweep_seconds,
-                    environment=variables,
-                ),
+                _function(sweep_props, variables, sweep_seconds),
                 credentials=lambda: _credentials(sweep_role),
-                max_retries=0,
-                on_failure=lambda record: queue.put(QUEUE, record),
+                max_retries=_retries(sweep_props),
+                on_failure=lambda record: queue.put(_destination(sweep_props), record),
             )
         )
 
         def deliver(event: bytes) -> None:
             invocations.extend(function.deliver(event))
 
-        bus.add_rule(filter_pattern(), deliver)
+        bus.add_rule(_filter_pattern(template), deliver)
         api = stack.enter_context(
             FunctionComputeApi(
                 OWNER,
                 role,
-                functions={function.function.name: deliver, "sweep": sweeper.deliver},
+                functions={
+                    function.function.name: deliver,
+                    sweeper.function.name: sweeper.deliver,
+                },
+                region=REGION,
                 workers=instances,
                 authority=authority,
             )
@@ -186,6 +198,40 @@ def emulated_cloud(
         yield EmulatedCloud(certificate, tables, queue, bus, function, api, sweeper, invocations)
         bus.join(timeout=60)
         api.join(timeout=60)
+
+
+def _function(
+    props: Mapping[str, Any], variables: Mapping[str, str], timeout_seconds: float | None
+) -> Function:
+    """The function as the template has it, with these variables besides."""
+    return Function(
+        code=REPOSITORY / props["code"],
+        runtime=props["runtime"],
+        handler=props["handler"],
+        initializer=props["instanceLifecycleConfig"]["initializer"]["handler"],
+        environment={**props["environmentVariables"], **variables},
+        timeout_seconds=props["timeout"] if timeout_seconds is None else timeout_seconds,
+        memory_mb=props["memorySize"],
+        name=props["functionName"],
+        region=REGION,
+        account_id=ACCOUNT,
+    )
+
+
+def _retries(props: Mapping[str, Any]) -> int:
+    return int(props["asyncInvokeConfig"]["maxAsyncRetryAttempts"])
+
+
+def _destination(props: Mapping[str, Any]) -> str:
+    """The queue to which the platform sends what failed."""
+    arn: str = props["asyncInvokeConfig"]["destinationConfig"]["onFailure"]["destination"]
+    return arn.partition(":/queues/")[2].removesuffix("/messages")
+
+
+def _filter_pattern(template: Mapping[str, Any]) -> dict[str, Any]:
+    (trigger,) = function_props(template, "encrypt_on_create")["triggers"]
+    pattern: dict[str, Any] = json.loads(trigger["triggerConfig"]["eventRuleFilterPattern"])
+    return pattern
 
 
 def _credentials(role: AccessKey) -> Credentials:

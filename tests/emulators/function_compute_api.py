@@ -1,4 +1,4 @@
-"""Function Compute's door on loopback: asynchronous invocations by the documented HTTP paths.
+"""Function Compute's door on loopback: invocations, and what is asked of functions, over HTTP.
 
 https://www.alibabacloud.com/help/en/functioncompute/error-codes
 https://help.aliyun.com/en/functioncompute/fc-2-0/developer-reference/signature-authentication
@@ -18,10 +18,10 @@ from urllib.parse import unquote
 
 from fc2.auth import Auth
 
-from tests.emulators.access_keys import AccessKey
+from tests.emulators.access_keys import AccessKey, Rights
 from tests.emulators.emulated_service import Call, Clock, EmulatedService, RefusedError, utc_now
 from tests.emulators.faults import Faults, Refuse
-from tests.emulators.function_compute import LARGEST_ASYNCHRONOUS_EVENT
+from tests.emulators.function_compute import LARGEST_ASYNCHRONOUS_EVENT, Invocation
 from tests.emulators.server import Authority
 from tests.emulators.wire import LOOPBACK_HOSTS, Answer, Request
 
@@ -30,6 +30,10 @@ VERSION_3 = "/2023-03-30/"
 PATH = re.compile(
     r"(?:/2016-08-15/services/(?P<service>[^/.]+)(?:\.(?P<qualifier>[^/]+))?|/2023-03-30)"
     r"/functions/(?P<function>[^/]+)/invocations"
+)
+DESCRIPTION = re.compile(
+    r"/2023-03-30/functions/(?P<function>[^/]+)"
+    r"(?:/triggers/(?P<trigger>[^/]+)|/(?P<async_config>async-invoke-config))?"
 )
 HOST = re.compile(r"(?P<account>[0-9]+)\.[a-z0-9-]+\.fc\.aliyuncs\.com")
 AUTHORIZATION = re.compile(r"FC (?P<access_key_id>[^:\s]+):\S+")
@@ -59,11 +63,26 @@ class _Asked:
         return self.function if self.service is None else f"{self.service}${self.function}"
 
 
+@dataclass(frozen=True)
+class Deployed:
+    """What the service tells of a function, and what a synchronous invocation of it does.
+
+    https://www.alibabacloud.com/help/en/functioncompute/fc/developer-reference/api-fc-2023-03-30-getfunction
+    """
+
+    function: Mapping[str, object]
+    triggers: Mapping[str, Mapping[str, object]]
+    async_config: Mapping[str, object]
+    invoke: Callable[[bytes], Invocation]
+
+
 class FunctionComputeApi(EmulatedService):
     """The service; the functions belong to the account of its first key.
 
     `functions` says for each name what takes its events, in one of `workers` threads: nobody waits
     for it but `join` and `stop`. `accepted` holds every event that was answered with a 202.
+    What is `deployed` can be asked for, and invoked synchronously; the rest cannot. `rights` holds
+    what was asked about the callers' rights.
     """
 
     server_name = "FunctionCompute"
@@ -73,6 +92,8 @@ class FunctionComputeApi(EmulatedService):
         self,
         *access_keys: AccessKey,
         functions: Mapping[str, Deliver],
+        region: str = "cn-hangzhou",
+        deployed: Mapping[str, Deployed] | None = None,
         workers: int = 4,
         authority: Authority | None = None,
         host_names: Sequence[str] = (),
@@ -83,7 +104,10 @@ class FunctionComputeApi(EmulatedService):
         self.accepted: list[tuple[str, bytes]] = []
         self._keys = {key.id: key for key in access_keys}
         self._owner = access_keys[0].account_id
+        self._region = region
+        self.rights = Rights()
         self._functions = functions
+        self._deployed = deployed or {}
         self._workers = concurrent.futures.ThreadPoolExecutor(workers)
         self._deliveries: list[concurrent.futures.Future[object]] = []
         self._lock = threading.Lock()
@@ -108,21 +132,24 @@ class FunctionComputeApi(EmulatedService):
 
     def classify(self, request: Request) -> tuple[str | None, str | None]:
         asked = _asked(request)
-        return (None, None) if asked is None else ("InvokeFunction", asked.key)
+        if asked is not None:
+            return "InvokeFunction", asked.key
+        described = _described(request)
+        return (None, None) if described is None else (_get(described), described["function"])
 
     def perform(self, call: Call) -> Answer:
         request = call.request
         asked = _asked(request)
+        if (described := _described(request)) is not None:
+            return self._describe(call, described)
         if asked is None:
             against = f"'{request.method}' against '{request.path}'"
             raise refuse(400, "PathNotSupported", f"{against} is not supported")
         key = authenticate(request, self._keys, call.now)
         self._check_account(request, key)
-        if not key.may("InvokeFunction"):
-            raise _access_denied(
-                "the caller is not authorized to perform 'fc:InvokeFunction' on resource "
-                f"'functions/{asked.key}'"
-            )
+        self._check_right(key, "InvokeFunction", asked.key)
+        if request.headers.get("x-fc-invocation-type") == "Sync" and asked.key in self._deployed:
+            return _invoked(self._deployed[asked.key], request.body)
         deliver = self._found(asked)
         _check_event(request)
         with self._lock:
@@ -142,6 +169,24 @@ class FunctionComputeApi(EmulatedService):
         headers = {"Content-Type": "application/json", **refusal.headers}
         return Answer(refusal.status, headers, json.dumps(fields).encode())
 
+    def _describe(self, call: Call, described: re.Match[str]) -> Answer:
+        key = authenticate(call.request, self._keys, call.now)
+        self._check_account(call.request, key)
+        name = unquote(described["function"])
+        self._check_right(key, _get(described), name)
+        deployed = self._deployed.get(name)
+        if deployed is None:
+            raise refuse(404, "FunctionNotFound", f"function '{name}' does not exist")
+        told: Mapping[str, object] | None = deployed.function
+        if described["async_config"]:
+            told = deployed.async_config
+        elif described["trigger"]:
+            told = deployed.triggers.get(described["trigger"])
+        if told is None:
+            message = f"trigger '{described['trigger']}' does not exist"
+            raise refuse(404, "TriggerNotFound", message)
+        return Answer(200, {"Content-Type": "application/json"}, json.dumps(told).encode())
+
     def _check_account(self, request: Request, key: AccessKey) -> None:
         match = HOST.fullmatch(request.host)
         if match is None and request.host not in LOOPBACK_HOSTS:
@@ -150,6 +195,13 @@ class FunctionComputeApi(EmulatedService):
         asked_of = self._owner if match is None else match["account"]
         if {key.account_id, asked_of} != {self._owner}:
             raise _access_denied("The service or function doesn't belong to you.")
+
+    def _check_right(self, key: AccessKey, operation: str, function: str) -> None:
+        action, name = f"fc:{operation}", f"functions/{function}"
+        if not self.rights.allow(key, action, f"acs:fc:{self._region}:{self._owner}:{name}"):
+            raise _access_denied(
+                f"the caller is not authorized to perform '{action}' on resource '{name}'"
+            )
 
     def _found(self, asked: _Asked) -> Deliver:
         service = asked.service
@@ -197,6 +249,26 @@ def _asked(request: Request) -> _Asked | None:
     if named["service"] is None:
         named["qualifier"] = request.parameters.get("qualifier")
     return _Asked(named["service"], named["function"], named["qualifier"])
+
+
+def _described(request: Request) -> re.Match[str] | None:
+    return DESCRIPTION.fullmatch(request.path) if request.method == "GET" else None
+
+
+def _get(described: re.Match[str]) -> str:
+    """The operation, as a policy names it."""
+    if described["async_config"]:
+        return "GetFunctionAsyncInvokeConfig"
+    return "GetTrigger" if described["trigger"] else "GetFunction"
+
+
+def _invoked(deployed: Deployed, event: bytes) -> Answer:
+    """https://www.alibabacloud.com/help/en/functioncompute/fc/error-handling-1-1"""
+    invocation = deployed.invoke(event)
+    if invocation.error is None:
+        return Answer(200, {}, (invocation.result or "").encode())
+    report = json.dumps(invocation.error).encode()
+    return Answer(200, {"X-Fc-Error-Type": invocation.condition or ""}, report)
 
 
 def _unknown_key(access_key_id: str) -> RefusedError:

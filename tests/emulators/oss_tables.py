@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from tests.emulators.access_keys import AccessKey
+from tests.emulators.access_keys import AccessKey, Rights
 from tests.emulators.emulated_service import Call, Clock, EmulatedService, RefusedError, utc_now
 from tests.emulators.faults import Faults, Refuse
 from tests.emulators.oss_tables_access import TELLING_CODES, authenticate
@@ -66,6 +66,7 @@ class OssTables(EmulatedService):
     tells a skewed clock and a bad token apart from other 403s, or leaves that to the message.
     `invisible_requests`: how often a bucket that was just created is not found yet. `on_event`
     gets every write call of a known caller, in the request's thread, before it is answered.
+    `rights` holds what was asked about the callers' rights.
     """
 
     server_name = "AliyunOSS"
@@ -91,8 +92,11 @@ class OssTables(EmulatedService):
         self.on_event = on_event
         self._keys = {key.id: key for key in access_keys}
         self.error_types = error_types
+        self.rights = Rights()
         self._state = TableBuckets()
-        self._operations = Operations(self._state, unset, invisible_requests, bucket_quota)
+        self._operations = Operations(
+            self._state, unset, invisible_requests, bucket_quota, self.rights
+        )
 
     def admit(self, key: AccessKey) -> None:
         """Let this key call from now on, instead of an earlier one of the same id."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from tests.emulators.access_keys import AccessKey
+from tests.emulators.access_keys import AccessKey, Rights
 from tests.emulators.oss_tables_access import forbidden
 from tests.emulators.oss_tables_documents import (
     bucket_document,
@@ -43,6 +43,15 @@ class Asked:
         return bucket
 
     @property
+    def resource(self) -> str:
+        """What the caller needs the right on."""
+        if self.route.arn is None:
+            # Which resource listing is checked against is not documented.
+            return str(BucketArn(self.region, self.key.account_id, "*"))
+        about = f"/table/{self.table}" if self.table else ""
+        return f"{self.arn}{about}"
+
+    @property
     def namespace(self) -> str:
         return self.route.namespace or ""
 
@@ -59,10 +68,10 @@ class Operations:
     unset: Literal["empty", "not_found"]
     invisible_requests: int
     bucket_quota: int | None
+    rights: Rights
 
     def carry_out(self, asked: Asked) -> Answer:
-        if not asked.key.may(asked.route.operation):
-            raise _not_allowed(asked.route.operation)
+        self._check_right(asked, asked.route.operation, asked.resource)
         if asked.route.arn is not None:
             self.state.require_visible(asked.arn)
         return OPERATIONS[asked.route.operation](self, asked)
@@ -72,8 +81,7 @@ class Operations:
         arn = new_bucket_arn(asked.region, asked.key.account_id, text(fields, "name"))
         encryption = None
         if fields.get("encryptionConfiguration") is not None:
-            if not asked.key.may("PutTableBucketEncryption"):
-                raise _not_allowed("PutTableBucketEncryption")
+            self._check_right(asked, "PutTableBucketEncryption", str(arn))
             encryption = requested_encryption(fields)
         bucket = TableBucket(
             arn,
@@ -153,6 +161,10 @@ class Operations:
     def get_table_encryption(self, asked: Asked) -> Answer:
         table = self.state.table(asked.arn, asked.namespace, asked.table)
         return self._encryption(table.encryption)
+
+    def _check_right(self, asked: Asked, operation: str, resource: str) -> None:
+        if not self.rights.allow(asked.key, f"oss:{operation}", resource):
+            raise _not_allowed(operation)
 
     def _encryption(self, encryption: Encryption | None) -> Answer:
         if encryption is None and self.unset == "not_found":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from tests.emulators.access_keys import AccessKey
+from tests.emulators.access_keys import AccessKey, Rights
 from tests.emulators.emulated_service import Call, Clock, EmulatedService, utc_now
 from tests.emulators.faults import Faults, Refuse
 from tests.emulators.server import Authority
@@ -52,7 +52,10 @@ class _Asked:
 
 
 class Smq(EmulatedService):
-    """The service; the queues belong to the account of its first key and lie on so many nodes."""
+    """The service; the queues belong to the account of its first key and lie on so many nodes.
+
+    `rights` holds what was asked about the callers' rights.
+    """
 
     server_name = "AliyunMNS"
     request_id_header = "x-mns-request-id"
@@ -61,6 +64,7 @@ class Smq(EmulatedService):
         self,
         *access_keys: AccessKey,
         queues: Sequence[str] = (),
+        region: str = "cn-hangzhou",
         nodes: int = 1,
         visibility_seconds: float = 30,
         authority: Authority | None = None,
@@ -71,6 +75,8 @@ class Smq(EmulatedService):
         super().__init__(authority=authority, host_names=host_names, faults=faults, clock=clock)
         self._keys = {key.id: key for key in access_keys}
         self._owner = access_keys[0].account_id
+        self._region = region
+        self.rights = Rights()
         self._visibility_seconds = visibility_seconds
         self._queues = Queues(clock, nodes)
         for queue in queues:
@@ -114,7 +120,8 @@ class Smq(EmulatedService):
             raise refuse(400, "InvalidRequestURL", "Http request URL format invalid.")
         key = authenticate(call.request, self._keys, call.now)
         self._check_account(call.request, key)
-        if not key.may(call.operation):
+        place = f"acs:mns:{self._region}:{self._owner}:/queues/{call.resource}/messages"
+        if not self.rights.allow(key, f"mns:{call.operation}", place):
             raise _access_denied()
         check_content(call.request)
         asked = _Asked(call.resource, call.request.parameters, call.request.body)

@@ -18,13 +18,15 @@ import fc2
 import pytest
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.cloud import OWNER, ROLE, emulated_cloud
+from tests.emulators.cloud import OWNER, REGION, ROLE, deployment, emulated_cloud
 from tests.emulators.emulated_service import utc_now
 from tests.emulators.faults import Fault, Refuse, throttle
 from tests.emulators.function_compute import FunctionCompute
 from tests.emulators.function_compute_api import FunctionComputeApi
 from tests.emulators.function_instance import Function
+from tests.emulators.ram_policies import Policy
 from tests.emulators.server import Authority
+from tests.emulators.template import function_props
 
 ACCOUNT = "1234567890123456"
 KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
@@ -32,6 +34,10 @@ STS_KEY = replace(KEY, security_token="STSTOKEN")
 ASYNC = {"x-fc-invocation-type": "Async"}
 PATH = "/2016-08-15/services/svc/functions/fn/invocations"
 LARGEST = 128 * 1024
+CREATION, SWEEP = (
+    function_props(deployment(), function)["functionName"]
+    for function in ("encrypt_on_create", "sweep")
+)
 
 
 class Version3(fc2.Client):  # type: ignore[misc]  # fc2 publishes no types
@@ -431,11 +437,18 @@ def test_the_cloud_has_the_door_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_role_of_the_cloud_may_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """The services of the cloud know the role that is passed, and the API what it may."""
-    role = replace(ROLE, id="STS.other", allowed=frozenset({"InvokeFunction"}))
+    place = f"acs:fc:{REGION}:{ACCOUNT}:functions/{CREATION}"
+    invoke = {"Effect": "Allow", "Action": "fc:InvokeFunction", "Resource": place}
+    role = replace(ROLE, id="STS.other", policy=Policy.of([invoke]))
     with emulated_cloud(role=role) as cloud:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cloud.certificate))
-        error = refusal(client(cloud.api, ROLE, Version3).invoke, "encrypt-on-create", b"")
-        client(cloud.api, role, Version3).invoke("encrypt-on-create", b'{"eventName": "Other"}')
+        error = refusal(client(cloud.api, ROLE, Version3).invoke, CREATION, b"")
+        denied = refusal(client(cloud.api, role, Version3).invoke, SWEEP, b"")
+        client(cloud.api, role, Version3).invoke(CREATION, b'{"eventName": "Other"}')
+
+        may = {action for key, action in cloud.api.rights.used if key == role.id}
 
     assert json.loads(error.message)["Code"] == "InvalidAccessKeyID"
+    assert json.loads(denied.message)["Code"] == "AccessDenied"
+    assert may == {"fc:InvokeFunction"}
     assert len(cloud.invocations) == 1

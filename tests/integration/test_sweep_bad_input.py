@@ -27,7 +27,7 @@ from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.findings import Finding, Totals
 from encryption_guard.sweep import Memory, Sweep
 from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
-from tests.emulators.cloud import ACCOUNT, AUDIT, OWNER, REGION, SWEEP_ROLE
+from tests.emulators.cloud import ACCOUNT, AUDITING, OWNER, REGION, deployed_role
 from tests.emulators.faults import (
     Delay,
     Drip,
@@ -49,7 +49,7 @@ from tests.integration.conftest import SkippingClock
 PUT, GET = "PutTableBucketEncryption", "GetTableBucketEncryption"
 LIST, EXISTS = "ListTableBuckets", "GetTableBucket"
 ELSEWHERE = "cn-shanghai"
-SWEEPER = replace(SWEEP_ROLE, allowed=SWEEP_ROLE.allowed | AUDIT)
+SWEEPER = deployed_role("sweep", AUDITING)
 AS_SWEEPER = Credentials(SWEEPER.id, SWEEPER.secret, SWEEPER.security_token)
 # Nothing is waited for but what the service names, and what is there to see a bucket at all.
 IMPATIENT = Clock(chance=lambda: 0.0)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
-from tests.emulators.cloud import AUDIT, QUEUE, SWEEP_ROLE, EmulatedCloud, emulated_cloud
+from tests.emulators.cloud import QUEUE, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import (
     Delay,
     Fault,
@@ -78,8 +77,7 @@ def test_every_bucket_ends_as_it_should_and_is_counted_right() -> None:
         "GUARD_AUDIT_TABLES": "true",
         "GUARD_EXEMPTIONS": json.dumps(EXEMPTIONS),
     }
-    auditing = replace(SWEEP_ROLE, allowed=SWEEP_ROLE.allowed | AUDIT)
-    with emulated_cloud(environment=environment, sweep_role=auditing) as cloud:
+    with emulated_cloud(environment=environment) as cloud:
         plant(cloud)
         cloud.tables.faults.add(REFUSED, *FAULTS)
         result = sweep_until_all_is_known(cloud)

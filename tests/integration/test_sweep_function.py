@@ -15,13 +15,14 @@ import pytest
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
-    AUDIT,
+    AUDITING,
     QUEUE,
     REGION,
     REPOSITORY,
     ROLE,
     SWEEP_ROLE,
     EmulatedCloud,
+    deployed_role,
     emulated_cloud,
 )
 from tests.emulators.faults import Delay, Fault, GarbageBody, Refuse, throttle
@@ -33,9 +34,6 @@ from tests.unit.fakes import OUTCOME_FIELDS
 PUT, GET = "PutTableBucketEncryption", "GetTableBucketEncryption"
 LIST = "ListTableBuckets"
 ELSEWHERE = "cn-shanghai"
-MAY_AUDIT = replace(ROLE, allowed=ROLE.allowed | AUDIT)
-SWEEP_MAY_AUDIT = replace(SWEEP_ROLE, allowed=SWEEP_ROLE.allowed | AUDIT)
-AUDITING = {"GUARD_AUDIT_TABLES": "true"}
 NOBODY = AccessKey("", "", ROLE.account_id)
 
 
@@ -275,7 +273,7 @@ def test_a_cold_instance_knows_drift_by_age() -> None:
 
 @pytest.mark.parametrize(
     ("options", "without"),
-    [(("--function", "sweep"), ""), ((), ""), ((), "GUARD_FUNCTION")],
+    [(("--function", "oss-tables-encryption-sweep"), ""), ((), ""), ((), "GUARD_FUNCTION")],
     ids=["to the sweep", "to the creation function", "to the function of the letter"],
 )
 def test_a_refused_bucket_is_one_letter_until_it_is_mended(
@@ -290,7 +288,7 @@ def test_a_refused_bucket_is_one_letter_until_it_is_mended(
 
         assert len(letters(cloud)) == 1
         assert (letter["reason"], letter["status"], letter["arn"]) == ("rejected", 403, arn)
-        assert letter["function"] == "sweep"
+        assert letter["function"] == "oss-tables-encryption-sweep"
         for told in (result, again):
             (finding,) = told["amiss"]
             assert (finding["outcome"], finding["reason"]) == ("dead_lettered", "rejected")
@@ -321,7 +319,7 @@ def test_a_letter_of_the_creation_function_is_enough() -> None:
         cloud.bus.join(timeout=30)
         result, _ = sweep(cloud)
 
-        assert [letter["function"] for letter in letters(cloud)] == ["encrypt-on-create"]
+        assert [letter["function"] for letter in letters(cloud)] == [cloud.function.function.name]
     assert result["totals"]["dead_lettered"] == 1
 
 
@@ -411,8 +409,7 @@ def test_only_a_last_word_becomes_a_letter() -> None:
 
 def test_a_list_that_is_refused_is_told_with_the_missing_right() -> None:
     """Without ListTableBuckets the region is unknown, and the finding names the right."""
-    role = replace(SWEEP_ROLE, allowed=SWEEP_ROLE.allowed - {LIST})
-    with emulated_cloud(sweep_role=role) as cloud:
+    with emulated_cloud(sweep_role=denied(SWEEP_ROLE, LIST)) as cloud:
         cloud.tables.plant("orders", encryption="AES256")
         result, invocation = sweep(cloud)
 
@@ -669,7 +666,7 @@ def plant_tables(cloud: EmulatedCloud) -> str:
 
 def test_an_audit_names_unprotected_tables() -> None:
     """With GUARD_AUDIT_TABLES=true every table is read, and those without encryption are named."""
-    with emulated_cloud(sweep_role=SWEEP_MAY_AUDIT, environment=AUDITING) as cloud:
+    with emulated_cloud(environment=AUDITING) as cloud:
         arn = plant_tables(cloud)
         encrypted = cloud.tables.plant("parts", encryption="AES256")
         cloud.tables.plant_table(encrypted, "stock", "fine")
@@ -692,7 +689,7 @@ def test_an_audit_names_unprotected_tables() -> None:
 
 def test_without_an_audit_no_table_is_looked_at() -> None:
     """GUARD_AUDIT_TABLES is off by default, and then nothing is asked of tables."""
-    with emulated_cloud(sweep_role=SWEEP_MAY_AUDIT) as cloud:
+    with emulated_cloud() as cloud:
         plant_tables(cloud)
         result, _ = sweep(cloud)
 
@@ -703,7 +700,7 @@ def test_without_an_audit_no_table_is_looked_at() -> None:
 @pytest.mark.parametrize("right", ["ListNamespaces", "ListTables", "GetTableEncryption"])
 def test_an_audit_without_a_right_says_which(right: str) -> None:
     """What may not be read is unknown with the name of the right, and the bucket is encrypted."""
-    role = denied(SWEEP_MAY_AUDIT, right)
+    role = denied(deployed_role("sweep", AUDITING), right)
     with emulated_cloud(sweep_role=role, environment=AUDITING) as cloud:
         arn = plant_tables(cloud)
         result, _ = sweep(cloud)
@@ -720,7 +717,7 @@ def test_an_audit_without_a_right_says_which(right: str) -> None:
 def test_an_exempt_bucket_is_not_audited() -> None:
     """Whoever exempts a bucket does not want to hear of its tables."""
     variables = AUDITING | {"GUARD_EXEMPTIONS": '[{"bucket": "orders", "reason": "a test"}]'}
-    with emulated_cloud(sweep_role=SWEEP_MAY_AUDIT, environment=variables) as cloud:
+    with emulated_cloud(environment=variables) as cloud:
         plant_tables(cloud)
         result, _ = sweep(cloud)
 
@@ -730,7 +727,7 @@ def test_an_exempt_bucket_is_not_audited() -> None:
 
 def test_later_tables_get_their_turn_too() -> None:
     """In a bucket with more tables than a sweep has time for, every table is read in the end."""
-    with emulated_cloud(sweep_role=SWEEP_MAY_AUDIT, environment=AUDITING, sweep_seconds=4) as cloud:
+    with emulated_cloud(environment=AUDITING, sweep_seconds=4) as cloud:
         arn = cloud.tables.plant("orders", encryption="AES256")
         for number in range(60):
             cloud.tables.plant_table(arn, "sales", f"table-{number:02}")
@@ -761,7 +758,7 @@ def created(
 )
 def test_a_late_put_makes_the_creation_function_look_at_tables(seconds: int | None) -> None:
     """Tables that were there before the bucket was encrypted are named in the log."""
-    with emulated_cloud(role=MAY_AUDIT, environment=AUDITING) as cloud:
+    with emulated_cloud(environment=AUDITING) as cloud:
         arn = plant_tables(cloud)
         other = cloud.tables.plant("parts")
         cloud.tables.plant_table(other, "stock", "early")
@@ -785,7 +782,7 @@ def test_there_is_no_look_at_tables_without_a_cause(
     variables: Mapping[str, str], seconds: int, encryption: str | None
 ) -> None:
     """It is asked for, and only after a PUT that came too late to be before every table."""
-    with emulated_cloud(role=MAY_AUDIT, environment=variables) as cloud:
+    with emulated_cloud(environment=variables) as cloud:
         arn = cloud.tables.plant("orders", encryption=encryption)
         cloud.tables.plant_table(arn, "sales", "early", unencrypted=True)
         # An instance that is warm: its start does not count.
@@ -810,7 +807,7 @@ def test_there_is_no_look_at_tables_without_a_cause(
 )
 def test_a_look_at_tables_that_fails_does_not_fail_the_event(fault: Fault) -> None:
     """The event is done when its bucket is encrypted; that the look failed is in the log."""
-    with emulated_cloud(role=MAY_AUDIT, environment=AUDITING, timeout_seconds=10) as cloud:
+    with emulated_cloud(environment=AUDITING, timeout_seconds=10) as cloud:
         arn = plant_tables(cloud)
         cloud.tables.faults.add(fault)
         cloud.bus.publish(created(arn, ago(seconds=60)))
@@ -827,7 +824,7 @@ def test_a_look_at_tables_that_fails_does_not_fail_the_event(fault: Fault) -> No
 
 def test_every_late_bucket_of_an_array_is_looked_at() -> None:
     """Of several events in one payload, each bucket that was encrypted late is looked at."""
-    with emulated_cloud(role=MAY_AUDIT, environment=AUDITING) as cloud:
+    with emulated_cloud(environment=AUDITING) as cloud:
         arns = [cloud.tables.plant(name) for name in ("orders", "parts", "bills")]
         for arn in arns:
             cloud.tables.plant_table(arn, "sales", "early")

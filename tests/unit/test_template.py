@@ -4,55 +4,56 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 from typing import Any
 
 import pytest
-import yaml
 
 from encryption_guard.config import Settings
-from encryption_guard.policy import CAUSES
 from encryption_guard.sweep import EVENT_LASTS
 from encryption_guard.sweep_function import is_event
-from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
     ACCOUNT,
-    AUDIT,
+    AUDITING,
+    QUEUE,
+    QUEUE_ARN,
+    REGION,
     REPOSITORY,
     ROLE,
     SWEEP_ROLE,
     TIMER_EVENT,
+    deployed_role,
+    deployment,
     filter_pattern,
 )
 from tests.emulators.event_bridge import matches
-
-TEMPLATE: dict[str, Any] = yaml.safe_load((REPOSITORY / "template.yaml").read_text("utf-8"))
-FUNCTION: dict[str, Any] = TEMPLATE["resources"]["encrypt_on_create"]["props"]
-SWEEP: dict[str, Any] = TEMPLATE["resources"]["sweep"]["props"]
-ROS: dict[str, Any] = TEMPLATE["resources"]["infra"]["props"]["template"]["Resources"]
-
-# Each function with the role that it has, and what the tests' clouds give it.
-both = pytest.mark.parametrize("function", [FUNCTION, SWEEP], ids=["encrypt_on_create", "sweep"])
-each_role = pytest.mark.parametrize(
-    ("function", "resource", "emulated"),
-    [(FUNCTION, "Role", ROLE), (SWEEP, "SweepRole", SWEEP_ROLE)],
-    ids=["encrypt_on_create", "sweep"],
+from tests.emulators.serverless_devs.checks import complaints_about
+from tests.emulators.template import (
+    function_props,
+    infrastructure,
+    properties,
+    role_of,
+    role_policy,
 )
 
+DEPLOYED = deployment()
+FUNCTION, SWEEP = (function_props(DEPLOYED, name) for name in ("encrypt_on_create", "sweep"))
+# What the one who deploys may choose, as both functions have to know it.
+CHOSEN = {
+    "GUARD_MODE": "detect",
+    "GUARD_EXEMPTIONS": '[{"bucket": "scratch-*", "reason": "public: #1"}]',
+    "GUARD_ALLOWED_ACCOUNTS": "1111111111111111",
+    "GUARD_AUDIT_TABLES": "true",
+}
+AUDIT = {"oss:ListNamespaces", "oss:ListTables", "oss:GetTable", "oss:GetTableEncryption"}
 
-def statements(resource: str, *, audit: bool) -> list[dict[str, Any]]:
-    """A role's policy, with the condition on AuditTables decided."""
-    policy = ROS[resource]["Properties"]["Policies"][0]["PolicyDocument"]
-    return [one | {"Action": decided(one["Action"], audit=audit)} for one in policy["Statement"]]
+both = pytest.mark.parametrize("function", [FUNCTION, SWEEP], ids=["encrypt_on_create", "sweep"])
+each_name = pytest.mark.parametrize("name", ["encrypt_on_create", "sweep"])
 
 
-def decided(value: Any, *, audit: bool) -> list[str]:
-    """What Resource Orchestration Service makes of a value that may be an Fn::If."""
-    if isinstance(value, dict):
-        condition, if_true, if_false = value["Fn::If"]
-        assert condition == "AuditTables"
-        return list(if_true if audit else if_false)
-    return list(value)
+def actions(role: str, environment: dict[str, str] | None = None) -> set[str]:
+    """Every action that a role is granted."""
+    statements = role_policy(deployment(environment), role)
+    return {action for statement in statements for action in statement["Action"]}
 
 
 @both
@@ -77,91 +78,132 @@ def test_every_variable_is_a_setting_and_a_string(function: dict[str, Any]) -> N
     assert {type(value) for value in variables.values()} == {str}
 
 
+@each_name
+@pytest.mark.parametrize("environment", [{}, CHOSEN], ids=["by default", "as chosen"])
+def test_the_settings_satisfy_the_function(name: str, environment: dict[str, str]) -> None:
+    """With its variables filled in, the function starts, and knows what was chosen."""
+    variables = function_props(deployment(environment), name)["environmentVariables"]
+
+    settings = Settings.from_environment(variables | {"FC_FUNCTION_NAME": name})
+
+    assert variables.items() >= environment.items()
+    assert settings.mode == environment.get("GUARD_MODE", "enforce")
+    assert settings.audit_tables is bool(environment)
+    assert [exemption.bucket for exemption in settings.exemptions] == ["scratch-*"] * bool(
+        environment
+    )
+
+
 @both
-def test_the_settings_satisfy_the_function(function: dict[str, Any]) -> None:
-    """With its variables filled in, the function starts."""
-    values = {
-        "vars.mode": "detect",
-        "vars.region": "cn-hangzhou",
-        "vars.sweepRegions": "",
-        "vars.auditTables": "true",
-        "vars.exemptions": "[]",
-        "vars.allowedAccounts": "",
-        "config('AccountID')": ACCOUNT,
-        "resources.infra.output.QueueName": "letters",
-    }
-    filled = {
-        name: re.sub(r"\$\{([^}]+)\}", lambda match: values[match[1]], text)
-        for name, text in function["environmentVariables"].items()
-    }
-
-    settings = Settings.from_environment(filled | {"FC_FUNCTION_NAME": "encrypt-on-create"})
-
-    assert settings.mode == "detect"
-    assert settings.audit_tables
-
-
-@each_role
-def test_the_failure_destination_is_the_queue_and_the_role_may_send_there(
-    function: dict[str, Any], resource: str, emulated: AccessKey
-) -> None:
-    """FC's own letters go where ours go; FC wants `/messages` behind the queue."""
+def test_dead_letters_and_what_failed_go_to_the_queue(function: dict[str, Any]) -> None:
+    """FC's own letters go where ours go, a queue that is created; FC wants `/messages` behind."""
     config = function["asyncInvokeConfig"]
-    queue = function["environmentVariables"]["GUARD_DEAD_LETTER_QUEUE"]
-    name = ROS["DeadLetterQueue"]["Properties"]["QueueName"]
 
-    destination = config["destinationConfig"]["onFailure"]["destination"]
-
-    assert destination == f"{queue}/messages"
-    assert emulated.may("SendMessage")
-    (send,) = [s for s in statements(resource, audit=False) if "mns:SendMessage" in s["Action"]]
-    assert send["Resource"] == [f"acs:mns:${{vars.region}}:*:/queues/{name}/messages"]
+    assert function["environmentVariables"]["GUARD_DEAD_LETTER_QUEUE"] == QUEUE_ARN
+    assert config["destinationConfig"]["onFailure"]["destination"] == f"{QUEUE_ARN}/messages"
 
 
-@pytest.mark.parametrize("audit", [False, True], ids=["", "with the audit"])
-@each_role
-def test_the_role_has_what_the_emulated_one_has(
-    function: dict[str, Any], resource: str, emulated: AccessKey, audit: bool
+@each_name
+def test_the_role_is_one_that_function_compute_may_take(name: str) -> None:
+    """The ARN of a function's role is that of a role of its own, which FC is trusted with."""
+    role = role_of(DEPLOYED, name)
+    (trust,) = properties(DEPLOYED, role)["AssumeRolePolicyDocument"]["Statement"]
+    arn = f"acs:ram::{ACCOUNT}:role/{properties(DEPLOYED, role)['RoleName']}"
+
+    assert role == {"encrypt_on_create": "Role", "sweep": "SweepRole"}[name]
+    assert function_props(DEPLOYED, name)["role"] == arn
+    assert arn == arn.lower()
+    assert (trust["Effect"], trust["Action"]) == ("Allow", "sts:AssumeRole")
+    assert trust["Principal"] == {"Service": ["fc.aliyuncs.com"]}
+
+
+@pytest.mark.parametrize("environment", [{}, AUDITING], ids=["", "with the audit"])
+@pytest.mark.parametrize("role", ["Role", "SweepRole"])
+def test_rights_are_named_one_by_one(role: str, environment: dict[str, str]) -> None:
+    """No action is a glob, and only listing is granted on everything: its resource is unknown."""
+    policy = role_policy(deployment(environment), role)
+
+    everywhere = [one["Action"] for one in policy if "*" in one["Resource"]]
+
+    assert not any("*" in action or "?" in action for action in actions(role, environment))
+    assert everywhere == ([["oss:ListTableBuckets"]] if role == "SweepRole" else [])
+
+
+@pytest.mark.parametrize("role", ["Role", "SweepRole"])
+def test_one_variable_decides_about_the_audit_and_its_rights(role: str) -> None:
+    """What the functions are told is what the roles are granted for."""
+    told = [
+        function_props(deployment(AUDITING), name)["environmentVariables"]["GUARD_AUDIT_TABLES"]
+        for name in ("encrypt_on_create", "sweep")
+    ]
+
+    assert told == ["true", "true"]
+    assert actions(role, AUDITING) - actions(role) == AUDIT
+    assert actions(role) - actions(role, AUDITING) == set()
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "creation", "sweep"),
+    [
+        ("oss:PutTableBucketEncryption", f"acs:osstables:{REGION}:1:bucket/orders", True, True),
+        ("oss:PutTableBucketEncryption", "acs:osstables:eu-central-1:1:bucket/o", False, True),
+        ("oss:PutTableBucketEncryption", f"acs:oss:{REGION}:1:orders", False, False),
+        ("oss:GetTableBucket", f"acs:osstables:{REGION}:1:bucket/orders", False, True),
+        ("oss:DeleteTableBucket", f"acs:osstables:{REGION}:1:bucket/orders", False, False),
+        ("mns:SendMessage", f"acs:mns:{REGION}:1:/queues/{QUEUE}/messages", True, True),
+        ("mns:SendMessage", f"acs:mns:{REGION}:1:/queues/another/messages", False, False),
+        ("mns:BatchPeekMessage", f"acs:mns:{REGION}:1:/queues/{QUEUE}/messages", False, True),
+        ("mns:DeleteMessage", f"acs:mns:{REGION}:1:/queues/{QUEUE}/messages", False, False),
+    ],
+)
+def test_rights_end_at_the_region_and_the_queue(
+    action: str, resource: str, *, creation: bool, sweep: bool
 ) -> None:
-    """The rights that the tests run with are the rights that are deployed, and no more."""
-    policy = statements(resource, audit=audit)
-    actions = {action for statement in policy for action in statement["Action"]}
-
-    needed = {action.partition(":")[2] for action in actions if not action.startswith("log:")}
-
-    assert function["role"] == f"${{resources.infra.output.{resource}Arn}}"
-    assert needed == emulated.allowed | (AUDIT if audit else set())
-    assert not any("*" in action for action in actions)
-    # What it needs for listing is not documented; everything else has a resource of its own.
-    everywhere = [s["Action"] for s in policy if "*" in s["Resource"]]
-    assert everywhere == ([["oss:ListTableBuckets"]] if resource == "SweepRole" else [])
+    """The creation function acts in its region, the sweep in each, and both on one queue."""
+    assert ROLE.may(action, resource) is creation
+    assert SWEEP_ROLE.may(action, resource) is sweep
 
 
-def test_the_audit_is_what_the_condition_and_the_functions_are_told() -> None:
-    """One variable decides about the audit and about the rights for it."""
-    conditions = TEMPLATE["resources"]["infra"]["props"]["template"]["Conditions"]
+@both
+def test_the_platform_may_write_where_the_function_logs(function: dict[str, Any]) -> None:
+    """The role may post to the log store that the function names and that is created, no other."""
+    log = function["logConfig"]
+    name = "sweep" if function is SWEEP else "encrypt_on_create"
+    role = deployed_role(name)
+    place = f"acs:log:{REGION}:{ACCOUNT}:project/{log['project']}/logstore"
+    stores = [
+        (one["Properties"]["ProjectName"], one["Properties"]["LogstoreName"])
+        for one in infrastructure(DEPLOYED).values()
+        if one["Type"] == "ALIYUN::SLS::Logstore"
+    ]
 
-    assert conditions == {"AuditTables": {"Fn::Equals": ["true", "${vars.auditTables}"]}}
-    for function in (FUNCTION, SWEEP):
-        assert function["environmentVariables"]["GUARD_AUDIT_TABLES"] == "${vars.auditTables}"
+    assert (log["project"], log["logstore"]) in stores
+    assert role.may("log:PostLogStoreLogs", f"{place}/{log['logstore']}")
+    assert not role.may("log:PostLogStoreLogs", f"{place}/another")
 
 
 def test_both_functions_leave_the_same_alone() -> None:
     """An exemption that only one of them knew would end with the other one's next run."""
-    shared = ("GUARD_MODE", "GUARD_EXEMPTIONS", "GUARD_ALLOWED_ACCOUNTS", "GUARD_AUDIT_TABLES")
-    creation, sweep = (function["environmentVariables"] for function in (FUNCTION, SWEEP))
+    chosen = deployment(CHOSEN)
+    creation, sweep = (
+        function_props(chosen, name)["environmentVariables"]
+        for name in ("encrypt_on_create", "sweep")
+    )
 
-    assert [creation[name] for name in shared] == [sweep[name] for name in shared]
+    assert [creation[name] for name in CHOSEN] == list(CHOSEN.values())
+    assert [sweep[name] for name in CHOSEN] == list(CHOSEN.values())
 
 
-def test_the_timer_sweeps_every_quarter_of_an_hour() -> None:
+@pytest.mark.parametrize(
+    ("environment", "every"), [({}, "15m"), ({"GUARD_SWEEP_EVERY": "1m"}, "1m")]
+)
+def test_the_timer_sweeps_as_often_as_it_is_told(environment: dict[str, str], every: str) -> None:
     """The sweep has a timer whose rate is a variable, and whose event is no bucket's."""
-    (trigger,) = SWEEP["triggers"]
+    (trigger,) = function_props(deployment(environment), "sweep")["triggers"]
 
     assert trigger["triggerType"] == "timer"
-    assert trigger["triggerConfig"]["cronExpression"] == "@every ${vars.sweepEvery}"
+    assert trigger["triggerConfig"]["cronExpression"] == f"@every {every}"
     assert trigger["triggerConfig"]["enable"] is True
-    assert TEMPLATE["vars"]["sweepEvery"] == "${env('GUARD_SWEEP_EVERY', '15m')}"
     assert json.loads(TIMER_EVENT)["payload"] == trigger["triggerConfig"]["payload"]
     assert not is_event(TIMER_EVENT)
 
@@ -177,8 +219,7 @@ def test_the_platforms_limits_are_kept(function: dict[str, Any]) -> None:
     assert function["runtime"] == "python3.12"
     assert function["asyncInvokeConfig"]["maxAsyncEventAgeInSeconds"] <= 604800
     assert 0 <= function["asyncInvokeConfig"]["maxAsyncRetryAttempts"] <= 8
-    assert ROS["DeadLetterQueue"]["Properties"]["MessageRetentionPeriod"] == 7 * 24 * 3600
-    assert TEMPLATE["vars"]["name"] == TEMPLATE["vars"]["name"].lower()
+    assert properties(DEPLOYED, "DeadLetterQueue")["MessageRetentionPeriod"] == 7 * 24 * 3600
 
 
 def test_what_is_old_to_a_sweep_is_old_to_the_platform() -> None:
@@ -214,22 +255,6 @@ def test_the_rule_keeps_out_what_does_not() -> None:
     assert [matches(filter_pattern(), event) for event in others] == [False] * 3
 
 
-def minded_samples() -> dict[str, dict[str, Any]]:
-    """The CloudEvents of events/ whose call is one that the guard minds."""
-    parsed = {
-        file.stem: json.loads(file.read_bytes())
-        for file in sorted((REPOSITORY / "events").glob("*.json"))
-    }
-    return {
-        name: event
-        for name, event in parsed.items()
-        if isinstance(event, dict)
-        and isinstance(event.get("data"), dict)
-        and event["data"].get("eventName") in list(CAUSES)
-    }
-
-
-@pytest.mark.parametrize("event", minded_samples().values(), ids=minded_samples())
-def test_the_rule_lets_in_every_sample_that_matters(event: dict[str, Any]) -> None:
-    """Every sample of an event that the guard minds reaches it."""
-    assert matches(filter_pattern(), event)
+def test_no_check_of_a_deployment_complains() -> None:
+    """What is held against the real Serverless Devs holds without it, the samples included."""
+    assert complaints_about(deployment()["resources"]) == []

@@ -1,0 +1,204 @@
+'use strict';
+/* A stand-in for the components `fc3` and `ros` of Serverless Devs: the folder's name says which.
+   Both act on one emulated account, the JSON file that EMULATED_ACCOUNT names, and refuse what the
+   platform would refuse. */
+
+const { createHash } = require('crypto');
+const { spawnSync } = require('child_process');
+const fs = require('fs');
+const path = require('path');
+const { inAccount, option, may, list, refuse, ROLE } = require('./account');
+const { stackOf } = require('./stack');
+
+const COMPONENT = path.basename(__dirname);
+const QUEUE = 'ALIYUN::MNS::Queue';
+const PROJECT = 'ALIYUN::SLS::Project';
+const LOGSTORE = 'ALIYUN::SLS::Logstore';
+// https://www.alibabacloud.com/help/en/functioncompute/fc/python/
+const WITHOUT_PYTHON_312 = ['ap-southeast-1', 'ap-southeast-3', 'ap-southeast-5', 'cn-wulanchabu'];
+
+const SKIPPED = '{"outcome": "skipped", "reason": "not_relevant"}';
+const LAYER_ARN = /^acs:fc:([^:]+):([^:]+):layers\/([^/]+)\/versions\/(\d+)$/;
+const DESTINATION_ARN = /^acs:mns:([^:]+):([^:]+):\/queues\/([^/]+)\/messages$/;
+
+/* ros: stacks. */
+
+function rosDeploy(place, { props }) {
+  const stackId = `${place.name}-${props.name}`;
+  const known = { types: TYPES, roleArn: (name) => place.arnOf(name) };
+  const { resources, outputs } = stackOf(props, known);
+  for (const { type, properties } of Object.values(resources)) {
+    const taken = type === ROLE && place.role(place.arnOf(properties.RoleName), stackId);
+    if (taken) refuse(`EntityAlreadyExists.Role: ${properties.RoleName}`);
+  }
+  place.stacks[props.name] = { stackId, resources };
+  place.step(`stack ${props.name}`);
+  return { stackId, ...outputs };
+}
+
+/* fc3: layers and functions. */
+
+function requireLayers(place, { layers, runtime }) {
+  for (const arn of list(layers)) {
+    const [, region, id, name, version] = LAYER_ARN.exec(arn) || [];
+    const found = region === place.name && id === place.id
+      && list(place.layers[name]).find((one) => one.version === Number(version));
+    if (!found) refuse(`LayerVersionNotFound: ${arn}`);
+    if (found.compatibleRuntime.includes(runtime)) continue;
+    refuse(`InvalidArgument: ${arn} is not for ${runtime}`);
+  }
+}
+
+function requireCode(props, inputs) {
+  const folder = path.resolve(path.dirname(inputs.yaml.path), props.code);
+  const hooks = Object.values(props.instanceLifecycleConfig || {}).map((hook) => hook.handler);
+  for (const handler of [props.handler, ...hooks]) {
+    const file = path.join(folder, `${handler.split('.')[0]}.py`);
+    if (!fs.existsSync(file)) refuse(`InvalidArgument: ${handler}: there is no ${file}`);
+  }
+}
+
+/* After the triggers, as fc3 does it: until then nothing catches what fails. */
+function requireDestination(place, { asyncInvokeConfig, role }) {
+  for (const { destination } of Object.values((asyncInvokeConfig || {}).destinationConfig || {})) {
+    const [, region, id, queue] = DESTINATION_ARN.exec(destination) || [];
+    const there = region === place.name && id === place.id
+      && place.made(QUEUE).some((one) => one.QueueName === queue);
+    if (!there) refuse(`InvalidArgument: the destination ${destination} does not exist`);
+    if (may(place.role(role), 'mns:SendMessage', destination)) continue;
+    refuse(`AccessDenied: ${role} lacks mns:SendMessage on ${destination}`);
+  }
+}
+
+function requireLogs(place, { logConfig }) {
+  if (typeof logConfig !== 'object') return;
+  const { project, logstore } = logConfig;
+  const stores = place.made(LOGSTORE).filter((one) => one.ProjectName === project);
+  const projects = place.made(PROJECT).map((one) => one.Name);
+  if (!projects.includes(project)) refuse(`ProjectNotExist: ${project}`);
+  if (!stores.some((one) => one.LogstoreName === logstore)) refuse(`LogStoreNotExist: ${logstore}`);
+}
+
+function functionDeploy(place, inputs) {
+  const props = { ...inputs.props, role: String(inputs.props.role).toLowerCase() };
+  const { functionName: name, runtime, role } = props;
+  const tooNew = runtime === 'python3.12' && WITHOUT_PYTHON_312.includes(place.name);
+  if (tooNew) refuse(`InvalidArgument: ${place.name} has no ${runtime}`);
+  if (!place.role(role)) refuse(`EntityNotExist.Role: ${role}`);
+  requireLayers(place, props);
+  requireCode(props, inputs);
+  requireLogs(place, props);
+  place.functions[name] = props;
+  place.step(`function ${name}`);
+  for (const trigger of list(props.triggers)) place.step(`trigger ${name}/${trigger.triggerName}`);
+  requireDestination(place, props);
+  if (props.asyncInvokeConfig) place.step(`asyncInvokeConfig ${name}`);
+  if (props.concurrencyConfig) place.step(`concurrency ${name}`);
+  return { region: place.name, functionName: name };
+}
+
+/* The same bytes as the latest version's are not published again, whatever the runtime. */
+function layerPublish(place, inputs) {
+  const name = option(inputs, '--layer-name');
+  const file = path.resolve(path.dirname(inputs.yaml.path), option(inputs, '--code'));
+  const codeChecksum = createHash('sha256').update(fs.readFileSync(file)).digest('hex');
+  const versions = place.layers[name] = list(place.layers[name]);
+  const latest = versions[versions.length - 1];
+  if (latest && latest.codeChecksum === codeChecksum) return latest;
+  const version = latest ? latest.version + 1 : 1;
+  versions.push({
+    layerName: name, version, codeChecksum,
+    compatibleRuntime: option(inputs, '--compatible-runtime').split(','),
+    layerVersionArn: `acs:fc:${place.name}:${place.id}:layers/${name}/versions/${version}`,
+  });
+  place.step(`layer ${name} ${version}`);
+  return versions[versions.length - 1];
+}
+
+function layerRemove(place, inputs) {
+  const name = option(inputs, '--layer-name');
+  const only = Number(option(inputs, '--version-id'));
+  place.layers[name] = list(place.layers[name]).filter((one) => only && one.version !== only);
+  place.step(`remove layer ${name}`);
+}
+
+const layerVersions = (place, inputs) => list(place.layers[option(inputs, '--layer-name')]);
+
+function layer(place, inputs) {
+  return { publish: layerPublish, versions: layerVersions, remove: layerRemove }[inputs.args[0]](place, inputs);
+}
+
+/* What EMULATED_FUNCTION, a command as a JSON list, makes of the event on its standard input. */
+function ran(place, inputs, props) {
+  const file = option(inputs, '-f', '--event-file');
+  const input = file ? fs.readFileSync(path.resolve(file)) : option(inputs, '-e', '--event') || '';
+  const { PATH, HOME, EMULATED_FUNCTION } = process.env;
+  if (!EMULATED_FUNCTION) return { stdout: SKIPPED, stderr: '', status: 0 };
+  const [command, ...args] = JSON.parse(EMULATED_FUNCTION);
+  const env = {
+    PATH, HOME, ...props.environmentVariables,
+    FC_FUNCTION_NAME: props.functionName, FC_REGION: place.name, FC_ACCOUNT_ID: place.id,
+  };
+  return spawnSync(command, args, { input, encoding: 'utf8', env });
+}
+
+/* Told as fc3 tells it, colours included. */
+function invoke(place, inputs, logger) {
+  const { stdout, stderr, status, error } = ran(place, inputs, made(place, inputs));
+  // A function need not read its event.
+  if (error && error.code !== 'EPIPE') throw error;
+  const rule = (edge) => `\x1b[33m========= FC invoke Logs ${edge} =========\x1b[39m`;
+  const [kind, colour] = status ? ['Error Type: UnhandledInvocationError\n\n', 31] : ['', 32];
+  logger.write(`${rule('begin')}\n${stderr}\n${rule('end')}\n\nInvoke instanceId: c-emulated\n`
+    + 'Code Checksum: 0\nQualifier: LATEST\nRequestId: emulated\n');
+  logger.write(`${kind}Invoke Result:\n\x1b[${colour}m${stdout.trimEnd()}\x1b[39m`);
+}
+
+/* What both components do with what they made: the account keeps it as `stacks` or `functions`. */
+const KIND = COMPONENT === 'ros' ? 'stacks' : 'functions';
+const nameIn = (props) => (COMPONENT === 'ros' ? props.name : props.functionName);
+
+function made(place, { props }) {
+  const name = nameIn(props);
+  return place[KIND][name] || refuse(`NotFound: ${name} is not among the ${KIND} of ${place.name}`);
+}
+
+function plan(place, { props, resource }, logger) {
+  const act = place[KIND][nameIn(props)] ? 'update' : 'create';
+  logger.write(`${[resource.name, act, ...list(props.layers)].join(' ')}`);
+}
+
+function remove(place, { props }) {
+  delete place[KIND][nameIn(props)];
+  place.step(`remove ${nameIn(props)}`);
+}
+
+const SCHEMA = JSON.parse(fs.readFileSync(path.join(__dirname, 'schema.json'), 'utf8'));
+const TYPES = Object.keys(SCHEMA.definitions).filter((name) => name.includes('::'));
+if (TYPES.length) {
+  SCHEMA.definitions.resource.properties.Type.enum = TYPES;
+  SCHEMA.definitions.resource.allOf = TYPES.map((type) => ({
+    if: { type: 'object', properties: { Type: { const: type } } },
+    then: { type: 'object', properties: { Properties: { $ref: `#/definitions/${type}` } } },
+  }));
+}
+const OWN = { ros: { deploy: rosDeploy }, fc3: { deploy: functionDeploy, invoke, layer } };
+const COMMANDS = { plan, remove, info: made, ...OWN[COMPONENT] };
+
+const LAYER_COMMANDS = { publish: { help: {} }, versions: { help: {} }, remove: { help: {} } };
+
+class StandIn {
+  constructor({ logger }) {
+    this.commands = Object.fromEntries(Object.keys(COMMANDS).map((name) => [name, { help: {} }]));
+    if (COMPONENT === 'fc3') Object.assign(this.commands.layer, { subCommands: LAYER_COMMANDS });
+    for (const [name, act] of Object.entries(COMMANDS)) {
+      const actOn = (inputs) => (place) => act(place, inputs, logger);
+      this[name] = (inputs) => inAccount(COMPONENT, name, inputs, actOn(inputs));
+    }
+  }
+
+  getSchema() { return JSON.stringify(SCHEMA); }
+}
+
+module.exports = StandIn;
+module.exports.default = StandIn;

@@ -1,0 +1,221 @@
+"""The rights that template.yaml grants: every one of them is needed, and no other is.
+
+The functions do everything that they can, in the emulated cloud, which holds each of their calls
+against the policy of their role.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from tests.emulators.cloud import (
+    AUDITING,
+    QUEUE,
+    EmulatedCloud,
+    deployed_role,
+    emulated_cloud,
+)
+from tests.emulators.faults import Fault, Refuse
+from tests.emulators.ram_policies import Policy, Statement
+from tests.integration.conftest import creation_of
+
+PUT, GET = "PutTableBucketEncryption", "GetTableBucketEncryption"
+# Function Compute makes this call itself, with the function's role: no code of the guard does.
+MADE_BY_THE_PLATFORM = frozenset({"log:PostLogStoreLogs"})
+# Too wide is what nobody needs, and also what nobody asked for by its name.
+TOO_MUCH = "oss:DeleteTableBucket"
+TABLES = frozenset({"early", "earlier"})
+ENCRYPTED = {"plain", "unclear", "late"}
+FUNCTIONS = ("encrypt_on_create", "sweep")
+AUDITS: dict[str, Mapping[str, str]] = {"without the audit": {}, "with the audit": AUDITING}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a scenario: the rights that were used, those that were missing, and the end."""
+
+    used: frozenset[str]
+    missing: frozenset[str]
+    encrypted: frozenset[str]
+    letters: tuple[str, ...]
+    unprotected: frozenset[str]
+
+
+def plant(cloud: EmulatedCloud) -> dict[str, str]:
+    """A bucket for each thing that can happen to one; `late` has tables from before."""
+    minutes_ago = datetime.now(timezone.utc) - timedelta(minutes=5)
+    names = ("plain", "unclear", "refused", "late")
+    arns = {name: cloud.tables.plant(name, created_at=minutes_ago) for name in names}
+    for table in TABLES:
+        cloud.tables.plant_table(arns["late"], "sales", table)
+    cloud.tables.faults.add(
+        Fault(Refuse(403), operation=PUT, resource="refused"),
+        # No page tells how an encryption that was never set is answered for. After a 404 the guard
+        # asks whether the bucket, or the table, is there.
+        Fault(Refuse(404), operation=GET, resource="unclear", times=1),
+        Fault(Refuse(404), operation="GetTableEncryption", times=1),
+    )
+    return arns
+
+
+def create(cloud: EmulatedCloud) -> str:
+    """The events of all creations reach the function, that of `late` after five minutes."""
+    arns = plant(cloud)
+    late = (datetime.now(timezone.utc) - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # An instance that is warm: its start does not make the others late.
+    cloud.function.deliver(b'{"eventName": "Other"}')
+    for name, arn in arns.items():
+        record = {"eventTime": late} if name == "late" else {}
+        cloud.invocations.extend(cloud.function.deliver(creation_of(arn, **record)))
+    return "".join(invocation.logs for invocation in cloud.invocations)
+
+
+def sweep(cloud: EmulatedCloud) -> str:
+    """The timer goes off, in an account whose events never came."""
+    plant(cloud)
+    return "".join(invocation.logs for invocation in cloud.sweep())
+
+
+SCENARIOS: Mapping[str, Callable[[EmulatedCloud], str]] = {
+    "encrypt_on_create": create,
+    "sweep": sweep,
+}
+
+
+@functools.cache
+def run(function: str, audit: str, policy: Policy) -> Run:
+    """The function's scenario, with this policy for its role."""
+    environment = AUDITS[audit]
+    key = replace(deployed_role(function, environment), policy=policy)
+    with emulated_cloud(
+        environment=environment,
+        role=key if function == "encrypt_on_create" else None,
+        sweep_role=key if function == "sweep" else None,
+    ) as cloud:
+        lines = SCENARIOS[function](cloud).splitlines()
+        told = [json.loads(line) for line in lines if line.startswith("{")]
+        rights = (cloud.tables.rights, cloud.queue.rights, cloud.api.rights)
+        buckets = cloud.tables.buckets()
+        return Run(
+            frozenset(each for one in rights for id_, each in one.used if id_ == key.id),
+            frozenset(each for one in rights for id_, each in one.missing if id_ == key.id),
+            frozenset(bucket.arn.name for bucket in buckets if bucket.encryption),
+            tuple(_bucket_of(body) for body in cloud.queue.bodies(QUEUE)),
+            frozenset(line["table"] for line in told if line.get("outcome") == "unprotected"),
+        )
+
+
+def _bucket_of(body: str) -> str:
+    """Whose letter it is; the platform's own records have no place in these scenarios."""
+    letter = json.loads(body if body.startswith("{") else b64decode(body))
+    return str(letter.get("arn")).rpartition("/")[2]
+
+
+def deployed_policy(function: str, audit: str) -> Policy:
+    """What template.yaml grants the function's role."""
+    policy = deployed_role(function, AUDITS[audit]).policy
+    assert policy is not None
+    return policy
+
+
+def complaints(function: str, audit: str, policy: Policy) -> list[str]:
+    """What is wrong with a policy: one sentence for each right too many, or too few."""
+    ran = run(function, audit, policy)
+    never_used = policy.granted - ran.used - MADE_BY_THE_PLATFORM
+    audited: frozenset[str] = TABLES if audit == "with the audit" else frozenset()
+    ended = (ran.encrypted == ENCRYPTED, ran.letters == ("refused",), ran.unprotected == audited)
+    told = [f"{action} is granted and never used" for action in sorted(never_used)]
+    told += [f"{action} is used and not granted" for action in sorted(ran.missing)]
+    return told if all(ended) else [*told, f"it ended as it should not: {ran}"]
+
+
+def without(policy: Policy, action: str) -> Policy:
+    """The policy with one action less."""
+    left = [
+        (one, tuple(each for each in one.actions if each != action)) for one in policy.statements
+    ]
+    return Policy(tuple(replace(one, actions=actions) for one, actions in left if actions))
+
+
+def each_right() -> list[tuple[str, str]]:
+    """Each action that the code itself makes, with its function; those without the audit are some
+    of those with it."""
+    return [
+        (function, action)
+        for function in FUNCTIONS
+        for action in sorted(
+            deployed_policy(function, "with the audit").granted - MADE_BY_THE_PLATFORM
+        )
+    ]
+
+
+each_function = pytest.mark.parametrize("function", FUNCTIONS)
+with_and_without = pytest.mark.parametrize("audit", AUDITS)
+
+
+@each_function
+@with_and_without
+def test_what_is_granted_is_what_is_done(function: str, audit: str) -> None:
+    """Doing everything it can, a function uses every right that its role has, and lacks none."""
+    assert complaints(function, audit, deployed_policy(function, audit)) == []
+
+
+@each_function
+@with_and_without
+def test_the_platform_may_write_the_log(function: str, audit: str) -> None:
+    """The one right that no code uses is there: without it the function is mute."""
+    assert deployed_policy(function, audit).granted >= MADE_BY_THE_PLATFORM
+
+
+@pytest.mark.parametrize(("function", "action"), each_right())
+def test_one_right_less_is_missed(function: str, action: str) -> None:
+    """Whichever action a policy loses, the emulated cloud refuses a call of the function."""
+    policy = without(deployed_policy(function, "with the audit"), action)
+
+    told = complaints(function, "with the audit", policy)
+
+    assert f"{action} is used and not granted" in told
+
+
+@each_function
+@with_and_without
+def test_one_right_more_is_told(function: str, audit: str) -> None:
+    """An action that a policy gains, for whatever resource, is granted and never used."""
+    more = Statement("Allow", (TOO_MUCH,), ("acs:osstables:*:*:bucket/nobodys",))
+    policy = deployed_policy(function, audit)
+
+    told = complaints(function, audit, Policy((*policy.statements, more)))
+
+    assert told == [f"{TOO_MUCH} is granted and never used"]
+
+
+@each_function
+def test_the_rights_of_the_audit_are_too_many_without_it(function: str) -> None:
+    """Whoever does not audit tables grants none of the rights for it."""
+    told = complaints(function, "without the audit", deployed_policy(function, "with the audit"))
+
+    rights = ("GetTable", "GetTableEncryption", "ListNamespaces", "ListTables")
+    assert told == [f"oss:{right} is granted and never used" for right in rights]
+
+
+@each_function
+def test_a_right_on_another_resource_is_none(function: str) -> None:
+    """The rights on buckets are checked against the bucket: those on another one do not help."""
+    policy = deployed_policy(function, "without the audit")
+    elsewhere = tuple(
+        replace(one, resources=("acs:osstables:*:*:bucket/another",))
+        if f"oss:{PUT}" in one.actions
+        else one
+        for one in policy.statements
+    )
+
+    told = complaints(function, "without the audit", Policy(elsewhere))
+
+    assert f"oss:{GET} is used and not granted" in told

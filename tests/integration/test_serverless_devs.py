@@ -1,0 +1,617 @@
+"""template.yaml through the real Serverless Devs CLI: resolved, verified, deployed, removed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.emulators.cloud import ACCOUNT, REPOSITORY
+from tests.emulators.serverless_devs import (
+    MISSING,
+    ServerlessDevs,
+    checks,
+    serverless_devs,
+)
+
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+Template = dict[str, Any]
+Change = Callable[[Template], object]
+
+HERE = {"ALIBABA_CLOUD_REGION": "cn-hangzhou"}
+# Nothing as it is by default, and values in which YAML or a template could see something else.
+THERE = {
+    "ALIBABA_CLOUD_REGION": "ap-southeast-1",
+    "GUARD_RUNTIME": "python3.10",
+    "GUARD_MODE": "detect",
+    "GUARD_AUDIT_TABLES": "true",
+    "GUARD_EXEMPTIONS": '[{"bucket": "scratch-*", "reason": "a: #1", "expires": "2099-01-01"}]',
+    "GUARD_ALLOWED_ACCOUNTS": "1111111111111111",
+    "GUARD_SWEEP_REGIONS": "ap-southeast-1,eu-central-1",
+    "GUARD_SWEEP_EVERY": "1m",
+    "GUARD_CONTACT_GROUP": "operators",
+    "GUARD_WEBHOOK": "https://hooks.example/guard?key=1",
+    "GUARD_ACTION_POLICY": "sls.builtin",
+}
+SWEEP, CREATION = "oss-tables-encryption-sweep", "oss-tables-encrypt-on-create"
+
+# Settings that the template gives no function, and why.
+WITHOUT_A_PLACE = {
+    "FC_REGION": "Function Compute sets it",
+    "FC_ACCOUNT_ID": "Function Compute sets it",
+    "FC_FUNCTION_NAME": "Function Compute sets it",
+    "GUARD_FUNCTION": "an operator's: where dead letters are sent again",
+    "GUARD_FC_ENDPOINT": "an operator's: where dead letters are sent again",
+    "GUARD_SMQ_ENDPOINT": "for tests: the queue's ARN tells the host",
+    "GUARD_OSS_TABLES_ENDPOINT": "for tests: the region tells the host",
+    "GUARD_OSS_TABLES_ADDRESSING": "for a service that changed: its default is the documented one",
+    "GUARD_OSS_TABLES_NETWORK": "for functions within a VPC, which these are not",
+    "GUARD_HTTP_TIMEOUT_SECONDS": "its default goes with the functions' time-outs",
+    "GUARD_MAX_ATTEMPTS": "its default goes with the functions' time-outs",
+}
+
+
+@pytest.fixture(scope="module")
+def s(tmp_path_factory: pytest.TempPathFactory) -> ServerlessDevs:
+    """For what changes nothing in the account."""
+    return serverless_devs(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def here(s: ServerlessDevs) -> dict[str, Any]:
+    """What the template resolves to in a shell that sets nothing."""
+    return s.preview()
+
+
+@pytest.fixture(scope="module", params=[HERE, THERE], ids=["default", "second region"])
+def environment(request: pytest.FixtureRequest) -> dict[str, str]:
+    chosen: dict[str, str] = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def resources(
+    s: ServerlessDevs, environment: dict[str, str], here: dict[str, Any]
+) -> dict[str, Any]:
+    """What the template resolves to."""
+    return here if environment is HERE else s.preview(environment)
+
+
+@pytest.fixture(scope="module")
+def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Function Compute takes for a layer: it does not look inside."""
+    file = tmp_path_factory.mktemp("build") / "layer.zip"
+    file.write_bytes(b"the layer")
+    return file
+
+
+def publish(
+    s: ServerlessDevs, layer: Path, environment: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Publish the layer as `make deploy` does."""
+    done = s.run(
+        *("sweep", "layer", "publish", "--layer-name", "encryption-guard"),
+        *("--code", str(layer), "-o", "json", "--silent"),
+        *("--compatible-runtime", (environment or {}).get("GUARD_RUNTIME", "python3.12")),
+        environment=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    published: dict[str, Any] = json.loads(done.stdout)
+    return published
+
+
+def deploy(
+    s: ServerlessDevs, environment: dict[str, str] | None = None, template: Path | None = None
+) -> str:
+    """What a deployment that succeeds prints; AssertionError with what it printed otherwise."""
+    done = s.run("deploy", "-y", "--skip-actions", environment=environment, template=template)
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def published(
+    tmp_path_factory: pytest.TempPathFactory, layer: Path
+) -> Callable[[], ServerlessDevs]:
+    """Makes an account that has the layer, and nothing else."""
+    first = serverless_devs(tmp_path_factory.mktemp("home"))
+    publish(first, layer)
+    account = json.dumps(first.account())
+
+    def another() -> ServerlessDevs:
+        s = serverless_devs(tmp_path_factory.mktemp("home"))
+        Path(s.environment["EMULATED_ACCOUNT"]).write_text(account, "utf-8")
+        return s
+
+    return another
+
+
+@pytest.fixture(scope="module")
+def deployed(published: Callable[[], ServerlessDevs]) -> ServerlessDevs:
+    """An account to which the template is deployed."""
+    s = published()
+    deploy(s)
+    return s
+
+
+def copy(folder: Path, change: Change) -> Path:
+    """A template that differs from ours in this, beside the functions' code."""
+    template = yaml.safe_load((REPOSITORY / "template.yaml").read_text("utf-8"))
+    change(template)
+    (folder / "functions").symlink_to(REPOSITORY / "functions")
+    file = folder / "template.yaml"
+    file.write_text(yaml.safe_dump(template, sort_keys=False), "utf-8")
+    return file
+
+
+def props(template: Template, resource: str = "encrypt_on_create") -> dict[str, Any]:
+    found: dict[str, Any] = template["resources"][resource]["props"]
+    return found
+
+
+def ros(template: Template, resource: str) -> dict[str, Any]:
+    found: dict[str, Any] = props(template, "infra")["template"]["Resources"][resource]
+    return found
+
+
+# What the template resolves to.
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+def test_what_it_resolves_to_is_right(
+    resources: dict[str, Any], check: Callable[[checks.Resources], list[str]]
+) -> None:
+    """Every check is content with the template, as it is and for a second region."""
+    assert check(resources) == []
+
+
+def test_the_tests_own_reading_of_it_is_the_clis(
+    resources: dict[str, Any], environment: dict[str, str]
+) -> None:
+    """What other tests take from the template without Node.js is what the CLI makes of it."""
+    from tests.emulators.template import resolved
+
+    ours = resolved({} if environment is HERE else environment, account=ACCOUNT)["resources"]
+
+    assert list(ours) == list(resources)
+    for name, resource in resources.items():
+        assert ours[name]["component"] == resource["component"]
+        assert ours[name]["props"] == resource["props"]
+
+
+def test_every_setting_has_its_place_or_a_reason(resources: dict[str, Any]) -> None:
+    """The functions are given the settings that there are, those left out for a reason aside."""
+    functions = checks.functions(resources).values()
+    given = {name for function in functions for name in function["environmentVariables"]}
+
+    assert given | set(WITHOUT_A_PLACE) == checks.SETTINGS
+    assert not given & set(WITHOUT_A_PLACE)
+
+
+def test_the_region_and_the_runtime_are_what_the_shell_says(
+    resources: dict[str, Any], environment: dict[str, str]
+) -> None:
+    """One variable moves everything to another region, another one to another Python."""
+    functions = checks.functions(resources).values()
+    runtime = environment.get("GUARD_RUNTIME", "python3.12")
+
+    assert {function["runtime"] for function in functions} == {runtime}
+    assert {resource["props"]["region"] for resource in resources.values()} == {
+        environment["ALIBABA_CLOUD_REGION"]
+    }
+
+
+def test_it_verifies(s: ServerlessDevs, environment: dict[str, str]) -> None:
+    """The CLI finds nothing in it that the platform would not take."""
+    done = s.run("verify", environment=environment)
+
+    assert (done.returncode, "passed" in done.stdout) == (0, True), done.stdout
+
+
+# What becomes of it in an account.
+
+
+def test_the_sweep_is_there_before_events_are(deployed: ServerlessDevs) -> None:
+    """An event that fails before its function has a failure destination is found by the sweep."""
+    steps = [step.removeprefix("cn-hangzhou: ") for step in deployed.account()["steps"]]
+
+    events = steps.index(f"trigger {CREATION}/table-bucket-events")
+    assert steps[0:2] == ["layer encryption-guard 1", "stack oss-tables-encryption-guard"]
+    assert f"function {CREATION}" in steps[:events]
+    for step in (f"function {SWEEP}", f"trigger {SWEEP}/sweep", f"asyncInvokeConfig {SWEEP}"):
+        assert step in steps[:events]
+    assert steps[events + 1] == f"asyncInvokeConfig {CREATION}"
+
+
+def test_each_role_may_write_where_its_function_logs(deployed: ServerlessDevs) -> None:
+    """Without that right Function Compute keeps quiet, and no log is ever written."""
+    place = deployed.account()["regions"]["cn-hangzhou"]
+    (stack,) = place["stacks"].values()
+    roles = {
+        f"acs:ram::{ACCOUNT}:role/{made['properties']['RoleName']}": made["properties"]["Policies"]
+        for made in stack["resources"].values()
+        if made["type"] == "ALIYUN::RAM::Role"
+    }
+
+    for function in place["functions"].values():
+        logs = function["logConfig"]
+        store = f"project/{logs['project']}/logstore/{logs['logstore']}"
+        (statement,) = [
+            one
+            for policy in roles[function["role"]]
+            for one in policy["PolicyDocument"]["Statement"]
+            if "log:PostLogStoreLogs" in one["Action"]
+        ]
+        (resource,) = statement["Resource"]
+        assert fnmatchcase(f"acs:log:cn-hangzhou:{ACCOUNT}:{store}", resource)
+
+
+def test_every_resource_can_be_planned_and_the_functions_called(deployed: ServerlessDevs) -> None:
+    """A command for one resource needs nothing that only a deployment of all would tell it."""
+    done = {
+        (resource, command): deployed.run(resource, command)
+        for resource, command in (
+            *((resource, "plan") for resource in ("infra", "sweep", "encrypt_on_create")),
+            *((function, "invoke") for function in ("sweep", "encrypt_on_create")),
+        )
+    }
+
+    assert {what: one.returncode for what, one in done.items()} == dict.fromkeys(done, 0)
+    assert "infra update" in done["infra", "plan"].stdout
+    assert '"not_relevant"' in done["sweep", "invoke"].stdout
+
+
+def test_everything_can_be_removed_one_by_one(published: Callable[[], ServerlessDevs]) -> None:
+    """Each resource goes by itself, the functions first, and the layer too."""
+    s = published()
+    deploy(s)
+
+    codes = [
+        s.run(*command).returncode
+        for command in (
+            ("encrypt_on_create", "remove", "-y"),
+            ("sweep", "remove", "-y"),
+            ("sweep", "layer", "remove", "--layer-name", "encryption-guard", "-y"),
+            ("infra", "remove", "-y"),
+        )
+    ]
+
+    assert codes == [0] * 4
+    left = s.account()["regions"]["cn-hangzhou"]
+    assert left == {"stacks": {}, "layers": {"encryption-guard": []}, "functions": {}}
+
+
+def test_two_regions_do_not_get_in_each_others_way(
+    published: Callable[[], ServerlessDevs], layer: Path
+) -> None:
+    """Roles are the account's, not a region's: a second deployment makes roles of its own."""
+    s = published()
+    deploy(s)
+
+    version = publish(s, layer, THERE)["version"]
+    deploy(s, {**THERE, "LAYER_VERSION": str(version)})
+
+    regions = s.account()["regions"]
+    assert version == 1
+    assert set(regions) == {"cn-hangzhou", "ap-southeast-1"}
+    assert all(set(region["functions"]) == {SWEEP, CREATION} for region in regions.values())
+    # With somebody to tell there are alarms; without, none.
+    here, there = (
+        set(next(iter(regions[region]["stacks"].values()))["resources"])
+        for region in ("cn-hangzhou", "ap-southeast-1")
+    )
+    template = yaml.safe_load((REPOSITORY / "template.yaml").read_text("utf-8"))
+    declared = props(template, "infra")["template"]["Resources"]
+    assert there == set(declared)
+    assert here == {name for name, resource in declared.items() if "Condition" not in resource}
+
+
+def test_credentials_of_an_alias_reach_the_components_and_stay_out_of_the_books(
+    s: ServerlessDevs,
+) -> None:
+    """Temporary keys come as one variable; only the end of a key's id is ever written down."""
+    key = {
+        "AccountID": ACCOUNT,
+        "AccessKeyID": "STS.temporary-1234",
+        "AccessKeySecret": "alias-secret",
+        "SecurityToken": "alias-token",
+    }
+    alias = "guard_serverless_devs_key"
+
+    done = s.run("infra", "plan", "-a", alias, environment={alias: json.dumps(key)})
+
+    assert done.returncode == 0, done.stdout
+    call = s.calls()[-1]
+    assert (call["component"], call["method"], call["resource"]) == ("ros", "plan", "infra")
+    assert (call["account"], call["key_ending"]) == (ACCOUNT, "1234")
+    assert "alias-" not in json.dumps(s.account())
+
+
+# The stand-ins' own ways.
+
+
+def test_a_layer_has_a_new_version_only_if_it_is_another(s: ServerlessDevs, tmp_path: Path) -> None:
+    """The same bytes are the same version."""
+    layer = tmp_path / "layer.zip"
+    versions = []
+    for content in (b"one", b"one", b"two"):
+        layer.write_bytes(content)
+        versions.append(publish(s, layer)["version"])
+
+    assert versions == [1, 1, 2]
+
+
+def test_asked_for_json_the_cli_keeps_failures_to_itself(s: ServerlessDevs) -> None:
+    """With `-o` every failure counts as allowed: the exit code says nothing, no output does."""
+    command = (
+        *("sweep", "layer", "publish", "--layer-name", "guard"),
+        *("--code", "build/nothing.zip", "--compatible-runtime", "python3.12"),
+    )
+
+    plain, as_json = s.run(*command), s.run(*command, "-o", "json", "--silent")
+
+    assert (plain.returncode, "ENOENT" in plain.stdout) == (101, True)
+    assert (as_json.returncode, as_json.stdout) == (0, "")
+
+
+def test_the_function_called_is_the_command_given(deployed: ServerlessDevs) -> None:
+    """It has the event and its variables; what it prints is the answer, and errors say so."""
+    program = (
+        "import os, sys; "
+        "print(sys.stdin.read(), os.environ['GUARD_MODE'], os.environ['FC_REGION']); "
+        "sys.exit('fail' in sys.argv)"
+    )
+    command = [sys.executable, "-c", program]
+
+    well, badly = (
+        deployed.run(
+            *("sweep", "invoke", "-e", "the event"),
+            environment={"EMULATED_FUNCTION": json.dumps(argv)},
+        ).stdout
+        for argv in (command, [*command, "fail"])
+    )
+
+    assert "Invoke Result:\n\x1b[32mthe event enforce cn-hangzhou\x1b[39m" in well
+    assert "Error Type" not in well
+    assert "Error Type: UnhandledInvocationError" in badly
+    assert "\x1b[31mthe event enforce cn-hangzhou\x1b[39m" in badly
+
+
+# That the checks would notice.
+
+
+def test_a_copy_is_as_good(s: ServerlessDevs, tmp_path: Path, here: dict[str, Any]) -> None:
+    """What the tests below find is in the change alone."""
+    template = copy(tmp_path, lambda template: template)
+
+    assert s.run("verify", template=template).returncode == 0
+    assert s.preview(template=template) == here
+
+
+TOLD_BY_VERIFY: dict[str, tuple[Change, str]] = {
+    "a value that is no string": (
+        lambda t: props(t)["environmentVariables"].update(GUARD_MODE=5),
+        "encrypt_on_create/props/environmentVariables/GUARD_MODE must be string",
+    ),
+    "a misspelt property": (
+        lambda t: props(t).update(memorysize=256),
+        "encrypt_on_create/props must NOT have additional properties",
+    ),
+    "a misspelt key of a trigger": (
+        lambda t: props(t)["triggers"][0]["triggerConfig"].update(eventRuleFilterPatern="{}"),
+        "encrypt_on_create/props/triggers/0/triggerConfig must NOT have additional properties",
+    ),
+    "a trigger without its sink": (
+        lambda t: props(t)["triggers"][0]["triggerConfig"].pop("eventSinkConfig"),
+        "triggerConfig must have required property 'eventSinkConfig'",
+    ),
+    "a misspelt key of the asynchronous calls": (
+        lambda t: props(t)["asyncInvokeConfig"].update(maxAsyncRetryAttempt=3),
+        "encrypt_on_create/props/asyncInvokeConfig must NOT have additional properties",
+    ),
+    "a misspelt key of a resource": (
+        lambda t: ros(t, "DeadLetterQueue")["Properties"].update(MessageRetention=604800),
+        "infra/props/template/Resources/DeadLetterQueue/Properties must NOT have additional",
+    ),
+    "an unknown resource": (
+        lambda t: ros(t, "SweepRole").update(Type="ALIYUN::RAM::Roll"),
+        "infra/props/template/Resources/SweepRole/Type must be equal to one of",
+    ),
+    "a queue that forgets": (
+        lambda t: ros(t, "DeadLetterQueue")["Properties"].pop("MessageRetentionPeriod"),
+        "DeadLetterQueue/Properties must have required property 'MessageRetentionPeriod'",
+    ),
+    "a role with capitals": (
+        lambda t: props(t).update(role="acs:ram::${config('AccountID')}:role/Guard"),
+        "encrypt_on_create/props/role must match pattern",
+    ),
+    "a size that is none": (
+        lambda t: props(t).update(memorySize=200),
+        "encrypt_on_create/props/memorySize must be multiple of 64",
+    ),
+    "a Python that is not there": (
+        lambda t: props(t).update(runtime="python3.13"),
+        "encrypt_on_create/props/runtime must be equal to one of the allowed values",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def verified(s: ServerlessDevs, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the CLI says of a template with all of that at once: it does not stop at the first."""
+
+    def spoil(template: Template) -> None:
+        for change, _complaint in TOLD_BY_VERIFY.values():
+            change(template)
+
+    done = s.run("verify", template=copy(tmp_path_factory.mktemp("spoilt"), spoil))
+    assert done.returncode == 1
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [complaint for _change, complaint in TOLD_BY_VERIFY.values()],
+    ids=TOLD_BY_VERIFY.keys(),
+)
+def test_verify_tells(verified: list[str], complaint: str) -> None:
+    """A template that the platform would not take, or would take for another, does not verify."""
+    assert any(complaint in line for line in verified)
+
+
+# As the checks see a template: resolved.
+TOLD_BY_A_CHECK: dict[str, tuple[Change, str]] = {
+    "a variable by another name": (
+        lambda r: props(r)["environmentVariables"].update(GUARD_MODES="enforce"),
+        "encrypt_on_create: GUARD_MODES is no setting",
+    ),
+    "a value that is no string": (
+        lambda r: props(r)["environmentVariables"].update(GUARD_AUDIT_TABLES=True),
+        "encrypt_on_create: GUARD_AUDIT_TABLES is not a string",
+    ),
+    "a value that is none": (
+        lambda r: props(r)["environmentVariables"].update(GUARD_MODE="enfroce"),
+        'encrypt_on_create: GUARD_MODE is "enfroce", but has to be enforce or detect; '
+        "correct the variable.",
+    ),
+    "a handler that is not there": (
+        lambda r: props(r).update(handler="index.handel"),
+        "encrypt_on_create: index.handel is not in ./functions/encrypt_on_create",
+    ),
+    "a file that is not there": (
+        lambda r: props(r).update(handler="main.handler"),
+        "encrypt_on_create: main.handler is not in ./functions/encrypt_on_create",
+    ),
+    "a variable that is not filled in": (
+        lambda r: props(r).update(description="of ${vars.name}"),
+        "/encrypt_on_create/props/description: of ${vars.name}",
+    ),
+    "a role with capitals": (
+        lambda r: props(r).update(role=f"acs:ram::{ACCOUNT}:role/Guard"),
+        f"encrypt_on_create: acs:ram::{ACCOUNT}:role/Guard is no role's ARN in lower case",
+    ),
+    "a role that nobody makes": (
+        lambda r: props(r).update(role=f"acs:ram::{ACCOUNT}:role/guard"),
+        f"encrypt_on_create: no stack makes acs:ram::{ACCOUNT}:role/guard",
+    ),
+    "an ARN that is none": (
+        lambda r: props(r).update(layers=["acs:fc:cn-hangzhou:layers/guard/versions/1"]),
+        "/encrypt_on_create/props/layers/0: acs:fc:cn-hangzhou:layers/guard/versions/1 is no ARN",
+    ),
+    "a destination that is another queue": (
+        lambda r: props(r)["environmentVariables"].update(
+            GUARD_DEAD_LETTER_QUEUE=f"acs:mns:cn-hangzhou:{ACCOUNT}:/queues/others"
+        ),
+        f"encrypt_on_create: no stack makes acs:mns:cn-hangzhou:{ACCOUNT}:/queues/others",
+    ),
+    "too little time": (
+        lambda r: props(r).update(timeout=30),
+        "encrypt_on_create: 30 s, but one bucket may take 38",
+    ),
+    "a processor that is none": (
+        lambda r: props(r).update(cpu=0.24),
+        "encrypt_on_create: 0.24 is no multiple of 0.05",
+    ),
+    "too large a processor": (
+        lambda r: props(r).update(cpu=0.5, memorySize=256),
+        "encrypt_on_create: 0.25 GB do not go with 0.5 processors",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"), TOLD_BY_A_CHECK.values(), ids=TOLD_BY_A_CHECK.keys()
+)
+def test_a_check_tells(here: dict[str, Any], change: Change, complaint: str) -> None:
+    """Whatever the schemas cannot know is told by a check."""
+    resources = deepcopy(here)
+    change({"resources": resources})
+
+    assert complaint in checks.complaints_about(resources)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "complaint"),
+    [
+        ('{"source": ["acs.ecs"]}', "response_elements_arn does not pass"),
+        ('{"source": [{"prefix": "acs"}]}', "without_event_name passes"),
+        ('{"source": ["acs.oss"]', "Expecting ',' delimiter"),
+    ],
+    ids=["nothing", "everything", "no JSON"],
+)
+def test_a_rule_is_tried_on_every_sample(
+    here: dict[str, Any], pattern: str, complaint: str
+) -> None:
+    """A pattern that lets in too little or too much, or is none, is told."""
+    resources = deepcopy(here)
+    trigger = props({"resources": resources})["triggers"][0]
+    trigger["triggerConfig"]["eventRuleFilterPattern"] = pattern
+
+    assert any(complaint in one for one in checks.patterns(resources))
+
+
+def forbid_sending(template: Template) -> None:
+    """Take one right from the creation function's role."""
+    (policy,) = ros(template, "Role")["Properties"]["Policies"]
+    statements = policy["PolicyDocument"]["Statement"]
+    statements[:] = [one for one in statements if "mns:SendMessage" not in one["Action"]]
+
+
+TOLD_BY_THE_DEPLOYMENT: dict[str, tuple[Change, str]] = {
+    "a right that is missing": (forbid_sending, "lacks mns:SendMessage on acs:mns:cn-hangzhou"),
+    "a queue that is missing": (
+        lambda t: ros(t, "DeadLetterQueue")["Properties"].update(QueueName="others"),
+        "the destination acs:mns:cn-hangzhou",
+    ),
+    "a role that is missing": (
+        lambda t: ros(t, "Role")["Properties"].update(RoleName="others"),
+        "EntityNotExist.Role",
+    ),
+    "a file that is missing": (
+        lambda t: props(t).update(handler="main.handler"),
+        "main.handler: there is no",
+    ),
+    "a log that is missing": (
+        lambda t: ros(t, "LogStore")["Properties"].update(LogstoreName="others"),
+        "LogStoreNotExist",
+    ),
+    "a resource of no type": (
+        lambda t: ros(t, "DeadLetterQueue").update(Type="ALIYUN::MNS::Queu"),
+        "the resource type ALIYUN::MNS::Queu is unknown",
+    ),
+    "a switch that is neither on nor off": (
+        lambda t: t["vars"].update(auditTables="maybe"),
+        "AuditTables may not be maybe",
+    ),
+    "a layer for another Python": (
+        lambda t: t["vars"].update(runtime="python3.10"),
+        "is not for python3.10",
+    ),
+    "a Python that the region has not": (
+        lambda t: t["vars"].update(region="ap-southeast-1"),
+        "ap-southeast-1 has no python3.12",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    TOLD_BY_THE_DEPLOYMENT.values(),
+    ids=TOLD_BY_THE_DEPLOYMENT.keys(),
+)
+def test_the_deployment_tells(
+    published: Callable[[], ServerlessDevs], tmp_path: Path, change: Change, complaint: str
+) -> None:
+    """What no template shows by itself, the platform refuses when it is deployed."""
+    with pytest.raises(AssertionError, match=r"^101: ") as refused:
+        deploy(published(), template=copy(tmp_path, change))
+
+    assert complaint in str(refused.value)

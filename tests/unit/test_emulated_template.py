@@ -1,0 +1,200 @@
+"""How the emulated cloud reads template.yaml: expressions, then conditions and functions.
+
+test_serverless_devs.py holds the first against the real command.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.emulators.cloud import ACCOUNT, REPOSITORY
+from tests.emulators.template import TEMPLATE, resolved, resolved_document, role_of, ros_decided
+
+VARS: dict[str, Any] = {
+    "region": "${env('REGION', 'cn-hangzhou')}",
+    "name": "guard-${vars.region}",
+    "number": 7,
+    "flag": True,
+    "tags": {"team": "lake"},
+}
+RESOURCES = {"one": {"component": "fc3", "props": {"name": "${vars.name}", "cpu": 0.25}}}
+
+
+def value_of(text: str, **environment: str) -> Any:
+    """What a text in a document becomes."""
+    document = {"vars": VARS, "resources": RESOURCES, "asked": text}
+    return resolved_document(document, environment, account=ACCOUNT)["asked"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("nothing to resolve", "nothing to resolve"),
+        ("5 $ and {braces}", "5 $ and {braces}"),
+        ("${env('A', 'default')}", "default"),
+        ("${env('A', \"default\")}", "default"),
+        ("${ env('A','default') }", "default"),
+        ("${env('A', '')}", ""),
+        ("${env('A', '[]')}", "[]"),
+        ("${env('A', '5')}", "5"),
+        ("${env('A', 5)}", 5),
+        ("${env('A', true)}", True),
+        ("x ${env('A', true)} ${env('A', 5)}", "x true 5"),
+        ("${env('REGION', 'x')}", "eu-central-1"),
+        ("${env('NUMBER', 5)}", "12"),
+        ("${env('EMPTY', 'default')}", "default"),
+        ("${vars.region}", "eu-central-1"),
+        ("${vars.name}-2", "guard-eu-central-1-2"),
+        ("${vars.number}", 7),
+        ("${vars.flag}", True),
+        ("${vars.tags}", {"team": "lake"}),
+        ("${vars.tags.team}", "lake"),
+        ("${config('AccountID')}", ACCOUNT),
+        ("${config('AccountID')}/${vars.name}", f"{ACCOUNT}/guard-eu-central-1"),
+        ("${resources.one.props.name}", "guard-eu-central-1"),
+        ("${resources.one.props.cpu}", 0.25),
+    ],
+)
+def test_an_expression_becomes_its_value(text: str, value: object) -> None:
+    """A value that is one expression keeps its type; in the middle of a text it is text."""
+    found = value_of(text, REGION="eu-central-1", NUMBER="12", EMPTY="")
+
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("${vars.missing}", r"there is no \$\{vars\.missing\}"),
+        ("${vars.number.more}", r"there is no \$\{vars\.number\.more\}"),
+        ("${resources.two.props.name}", r"there is no \$\{resources\.two"),
+        ("${resources.one.output.name}", r"unknown expression: \$\{resources\.one\.output"),
+        ("${env('A')}", r"without a default: \$\{env\('A'\)\}"),
+        ("${config('AccessKeyID')}", "unknown expression"),
+        ("${file('secret')}", "unknown expression"),
+        ("${vars.region", r"not resolved: \$\{vars\.region"),
+        ("${env('HOSTILE', '')}", r"not resolved: \$\{vars\.name\}"),
+        ("x ${vars.tags}", "not a text"),
+    ],
+)
+def test_what_nobody_knows_is_refused_by_its_name(text: str, complaint: str) -> None:
+    """An expression that is unknown, or still there afterwards, raises and is named."""
+    with pytest.raises(ValueError, match=complaint):
+        value_of(text, HOSTILE="${vars.name}")
+
+
+def test_what_refers_to_itself_is_refused() -> None:
+    """A circle of variables raises."""
+    document = {"vars": {"a": "${vars.b}", "b": "x-${vars.a}"}}
+
+    with pytest.raises(ValueError, match=r"refers to itself: \$\{vars\.b\}"):
+        resolved_document(document, {}, account=ACCOUNT)
+
+
+def test_the_template_depends_on_nothing_but_what_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The variables of the shell that runs the tests are not those of a deployment."""
+    before = resolved(account=ACCOUNT)
+    monkeypatch.setenv("GUARD_MODE", "detect")
+
+    assert resolved(account=ACCOUNT) == before
+    assert resolved({"GUARD_MODE": "detect"}, account=ACCOUNT) != before
+    assert TEMPLATE == REPOSITORY / "template.yaml"
+
+
+CONDITIONS = {
+    "Audit": {"Fn::Equals": ["true", {"Ref": "AuditTables"}]},
+    "NoAudit": {"Fn::Not": {"Fn::Equals": ["true", {"Ref": "AuditTables"}]}},
+    "NotAudit": {"Fn::Not": ["Audit"]},
+    "Both": {"Fn::And": ["Audit", {"Fn::Equals": ["a", "a"]}]},
+    "Either": {"Fn::Or": ["Audit", {"Fn::Equals": ["a", "b"]}]},
+    "Odd": {"Fn::Select": ["0", "a"]},
+}
+PARAMETERS = {
+    "AuditTables": {"Type": "String", "AllowedValues": ["true", "false"]},
+    "Group": {"Type": "String", "Default": "operators"},
+}
+
+
+def decided(asked: object, *, audit: str = "true", condition: str | None = None) -> Any:
+    """What a property becomes; None if its resource is not created."""
+    resource = {"Type": "ALIYUN::Any", "Properties": {"asked": asked, "other": 1}}
+    resources = {"Asked": resource | ({"Condition": condition} if condition else {})}
+    template = {"Conditions": CONDITIONS, "Parameters": PARAMETERS, "Resources": resources}
+    found = ros_decided(template, {"AuditTables": audit})["Resources"]
+    return found["Asked"]["Properties"] if found else None
+
+
+@pytest.mark.parametrize("audit", ["true", "false"])
+@pytest.mark.parametrize(
+    ("condition", "at_audit"),
+    [("Audit", True), ("Both", True), ("Either", True), ("NoAudit", False), ("NotAudit", False)],
+)
+def test_a_condition_decides_about_it(condition: str, audit: str, *, at_audit: bool) -> None:
+    """A resource is created if its condition is met, which may be made of others, or name one."""
+    created = decided("x", audit=audit, condition=condition) is not None
+
+    assert created is (at_audit if audit == "true" else not at_audit)
+
+
+@pytest.mark.parametrize(
+    ("asked", "value"),
+    [
+        ({"Fn::If": ["Audit", ["a"], ["b"]]}, ["a"]),
+        ({"Fn::If": ["NoAudit", "a", {"Fn::If": ["Audit", "b", "c"]}]}, "b"),
+        ({"Fn::If": ["Audit", {"k": {"Ref": "Group"}}, "b"]}, {"k": "operators"}),
+        ({"Fn::Join": ["-", ["a", {"Ref": "Group"}, "b"]]}, "a-operators-b"),
+        (
+            {"Fn::Join": ["-", ["a", {"Fn::GetAtt": ["Asked", "Arn"]}]]},
+            {"Fn::Join": ["-", ["a", {"Fn::GetAtt": ["Asked", "Arn"]}]]},
+        ),
+        (["a", {"Ref": "ALIYUN::NoValue"}, {"Fn::If": ["Audit", "b", "c"]}], ["a", "b"]),
+        ({"Ref": "Asked"}, {"Ref": "Asked"}),
+        ({"Ref": "ALIYUN::Region"}, {"Ref": "ALIYUN::Region"}),
+        ({"Fn::GetAtt": ["Asked", "Arn"]}, {"Fn::GetAtt": ["Asked", "Arn"]}),
+    ],
+)
+def test_a_function_is_decided(asked: object, value: object) -> None:
+    """Fn::If, Fn::Join and parameters become values; what only a resource could tell stays."""
+    assert decided(asked) == {"asked": value, "other": 1}
+
+
+def test_what_has_no_value_is_left_out() -> None:
+    """A property that becomes ALIYUN::NoValue is as if it were not there."""
+    assert decided({"Fn::If": ["NoAudit", "a", {"Ref": "ALIYUN::NoValue"}]}) == {"other": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"asked": {"Fn::Sub": "x"}}, "unknown function: Fn::Sub"),
+        ({"asked": {"Ref": "Nobody"}}, "there is no Nobody"),
+        ({"asked": {"Fn::If": ["Missing", "a", "b"]}}, "there is no condition Missing"),
+        ({"asked": "x", "condition": "Odd"}, "unknown condition: Fn::Select"),
+        ({"asked": {"Ref": "AuditTables"}, "audit": "yes"}, "AuditTables may not be 'yes'"),
+    ],
+)
+def test_what_cannot_be_decided_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    """Nothing that is unknown is passed over in silence."""
+    with pytest.raises(ValueError, match=complaint):
+        decided(**changes)
+
+
+def test_a_parameter_needs_a_value() -> None:
+    """Without a value and without a default there is nothing to decide by."""
+    template = {"Parameters": {"A": {"Type": "String"}}, "Resources": {"R": {"P": {"Ref": "A"}}}}
+
+    with pytest.raises(ValueError, match="the parameter A has no value"):
+        ros_decided(template)
+
+
+def test_a_function_with_a_role_that_nobody_creates_is_refused() -> None:
+    """The ARN of a role is a name that has to be one of the template's."""
+    template = resolved(account=ACCOUNT)
+    template["resources"]["sweep"]["props"]["role"] += "-2"
+
+    with pytest.raises(ValueError, match="which nobody creates"):
+        role_of(template, "sweep")
