@@ -47,8 +47,19 @@ browser:
 			--no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
 		|| echo "They could not be installed: the tests of the page are skipped" >&2; fi
 
+# For `make deploy`, and for the tests that hold template.yaml against the real command.
+node_modules/.package-lock.json: package.json package-lock.json
+	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+.PHONY: serverless-devs
+serverless-devs:
+	@command -v npm >/dev/null 2>&1 \
+		&& $(MAKE) --no-print-directory node_modules/.package-lock.json \
+		|| echo "Serverless Devs could not be installed: it takes Node.js with npm" >&2
+
 .PHONY: test
-test: check browser ## Every check and test of the project
+test: check browser serverless-devs ## Every check and test of the project
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 .PHONY: matrix
@@ -70,6 +81,25 @@ vectors: $(INSTALLED) ## Make the golden signature vectors anew with the officia
 build: ## build/: the layer zip (RUNTIME=python3.12) and the functions' code
 	@$(PYTHON) $(LAYER)/build.py --runtime $(RUNTIME) --output build
 
+DEPLOY := $(BIN)/python -m layers.encryption_guard.deploy
+WHERE = $(addprefix --region ,$(or $(REGIONS),$(REGION))) $(if $(ANY_REGION),--any-region)
+
+.PHONY: deploy
+deploy: $(INSTALLED) serverless-devs ## Build, publish, deploy, try it (REGION=... or REGIONS="a b")
+	@$(DEPLOY) deploy $(WHERE)
+
+.PHONY: plan
+plan: $(INSTALLED) serverless-devs ## What `make deploy` would change
+	@$(DEPLOY) plan $(WHERE)
+
+.PHONY: remove
+remove: $(INSTALLED) serverless-devs ## Remove all that `make deploy` made (YES=1: do not ask)
+	@$(DEPLOY) remove $(WHERE) $(if $(YES),--yes)
+
+.PHONY: verify-live
+verify-live: $(INSTALLED) serverless-devs ## In your account: a bucket is made, watched, and deleted
+	@$(BIN)/python -m tests.live.verify $(addprefix --region ,$(REGION)) $(if $(YES),--yes)
+
 .PHONY: lock
 lock: ## Pin the newest allowed dependencies with their hashes (needs uv)
 	uv pip compile --universal -p 3.10 --generate-hashes --no-header --no-annotate --upgrade -q pyproject.toml -o $(LAYER)/requirements.txt
@@ -78,4 +108,4 @@ lock: ## Pin the newest allowed dependencies with their hashes (needs uv)
 
 .PHONY: clean
 clean: ## Remove what was built and set up
-	rm -rf build .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf build node_modules .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -13,6 +13,7 @@ from encryption_guard.cli import main
 from encryption_guard.config import Settings
 from encryption_guard.enforcement import Outcome
 from encryption_guard.errors import Reason
+from layers.encryption_guard.preflight import REGIONS
 from tests.emulators.cloud import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
@@ -40,6 +41,41 @@ def test_the_settings_are_those_that_are_read() -> None:
     read = {alias for alias in aliases if alias.startswith("GUARD_")} | {"GUARD_EXEMPTIONS"}
 
     assert set(first_cells(section("Settings"))) == read
+
+
+def test_the_variables_of_a_deployment_are_those_of_the_template() -> None:
+    """Whatever the template reads of the deploying shell has its row, and nothing else has."""
+    template = (REPOSITORY / "template.yaml").read_text("utf-8")
+    read = set(re.findall(r"env\('([A-Z_]+)'", template)) - {"ALIBABA_CLOUD_REGION"}
+    table = section("Deploy").partition("| variable of your shell |")[2].partition("\n\n")[0]
+
+    documented = {
+        name
+        for row in table.splitlines()
+        for name in re.findall("`([A-Z_]{6,})`", row.split(" | ")[0])
+    }
+
+    assert documented == read
+
+
+def test_the_regions_are_those_that_can_be_deployed_to() -> None:
+    """Its table of what a region has says what `make deploy` goes by."""
+    table = section("Deploy").partition("| OSS publishes events |")[2].partition("\n\n")[0]
+
+    told = {
+        name: (events, python)
+        for row in table.splitlines()[2:]
+        for names, _, events, python in [row.strip("| ").split(" | ")]
+        for name in re.findall("`([^`]+)`", names)
+    }
+
+    assert told == {
+        region.name: (
+            "yes" if region.publishes_events else "no",
+            region.runtime.removeprefix("python"),
+        )
+        for region in REGIONS.values()
+    }
 
 
 def test_every_cause_has_its_row() -> None:

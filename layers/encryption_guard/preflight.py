@@ -1,0 +1,219 @@
+"""What must be so before anything is deployed: decided from what is given, nothing is asked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from encryption_guard.arn import is_region
+from encryption_guard.config import Settings
+from encryption_guard.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region where OSS Tables is offered, and what else it has.
+
+    `runtime` is the newest Python that Function Compute is documented to have there.
+    """
+
+    name: str
+    publishes_events: bool
+    runtime: str
+
+
+# https://www.alibabacloud.com/help/en/oss/user-guide/quick-start (OSS Tables, a preview)
+# https://www.alibabacloud.com/help/en/eventbridge/user-guide/oss-events
+# https://www.alibabacloud.com/help/en/functioncompute/fc/python/
+REGIONS = {
+    region.name: region
+    for region in (
+        Region("cn-hangzhou", publishes_events=True, runtime="python3.12"),
+        Region("cn-shanghai", publishes_events=True, runtime="python3.12"),
+        Region("cn-beijing", publishes_events=True, runtime="python3.12"),
+        Region("cn-shenzhen", publishes_events=True, runtime="python3.12"),
+        Region("cn-wulanchabu", publishes_events=False, runtime="python3.10"),
+        Region("ap-southeast-1", publishes_events=True, runtime="python3.10"),
+        Region("eu-central-1", publishes_events=False, runtime="python3.12"),
+        Region("us-east-1", publishes_events=False, runtime="python3.12"),
+    )
+}
+RUNTIMES = ("python3.10", "python3.12")
+# Where no event tells of a bucket, the timer does; a minute is the least that it can.
+EVERY_MINUTE = "1m"
+OLDEST_NODE = (14, 14)
+# What `-a` calls a key of the environment: Serverless Devs knows such names by their ending.
+ALIAS = "encryption_guard_serverless_devs_key"
+KEY_PAIR = ("AccountID", "AccessKeyID", "AccessKeySecret")
+
+# Variables that only the template reads: their form, and that form in words.
+FORMS = {
+    "GUARD_SWEEP_EVERY": (r"[1-9][0-9]*[mh]", "a time such as 15m or 1h"),
+    "GUARD_SLOW_AFTER_MS": (r"[1-9][0-9]*", "a number of milliseconds"),
+    "GUARD_WEBHOOK": (r"https?://\S+", "the URL of a web hook"),
+    "GUARD_AUDIT_TABLES": (r"true|false", "true or false"),
+}
+
+Level = Literal["fine", "mind", "wrong"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, and, where it is not fine, what to do."""
+
+    level: Level
+    what: str
+    todo: str = ""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How Serverless Devs gets its credentials: options, and variables besides the shell's."""
+
+    whose: str
+    options: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def tools(node: str | None, serverless_devs: str | None) -> list[Finding]:
+    """Whether Node.js and Serverless Devs are there; each is given as it tells its version."""
+    if node is None:
+        todo = "Install Node.js 14.14 or newer, with npm."
+        return [Finding("wrong", "Node.js is not installed", todo)]
+    version = tuple(int(number) for number in re.findall(r"\d+", node)[:2])
+    if version < OLDEST_NODE:
+        return [Finding("wrong", f"Node.js {node} is too old", "Install Node.js 14.14 or newer.")]
+    if serverless_devs is None:
+        todo = "Run `make serverless-devs`, which installs it into node_modules/."
+        return [Finding("wrong", "Serverless Devs does not run", todo)]
+    return [Finding("fine", f"Node.js {node}, Serverless Devs {serverless_devs}")]
+
+
+def access(environment: Mapping[str, str], aliases: Collection[str]) -> Access | Finding:
+    """Where the credentials come from: the environment, else the alias `default`.
+
+    `aliases` are those that `s config add` has set up.
+    """
+    if all(environment.get(name) for name in KEY_PAIR):
+        own = {name: environment[name] for name in KEY_PAIR}
+        whose = f"access key {own['AccessKeyID'][:4]}… of account {own['AccountID']}"
+        return Access(whose, variables=own)
+    key_id = environment.get("ALIBABA_CLOUD_ACCESS_KEY_ID")
+    secret = environment.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
+    if key_id and secret:
+        return _of_the_shell(key_id, secret, environment)
+    if "default" in aliases:
+        return Access("the alias `default` of Serverless Devs")
+    return Finding(
+        "wrong",
+        "There are no credentials",
+        "Set ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and "
+        "ALIBABA_CLOUD_ACCOUNT_ID (of a temporary key ALIBABA_CLOUD_SECURITY_TOKEN too), "
+        "or set up the alias `default` with `node_modules/.bin/s config add`.",
+    )
+
+
+def _of_the_shell(key_id: str, secret: str, environment: Mapping[str, str]) -> Access | Finding:
+    account = environment.get("ALIBABA_CLOUD_ACCOUNT_ID", "")
+    if not re.fullmatch(r"[0-9]{5,20}", account, re.ASCII):
+        todo = "Set ALIBABA_CLOUD_ACCOUNT_ID to the number of the account that owns the key."
+        return Finding("wrong", f"The access key {key_id[:4]}… comes without its account", todo)
+    key = {"AccountID": account, "AccessKeyID": key_id, "AccessKeySecret": secret}
+    if token := environment.get("ALIBABA_CLOUD_SECURITY_TOKEN"):
+        key["SecurityToken"] = token
+    whose = f"access key {key_id[:4]}… of account {account}"
+    return Access(whose, ("-a", ALIAS), {ALIAS: json.dumps(key)})
+
+
+def variables(region: Region, environment: Mapping[str, str]) -> dict[str, str]:
+    """What the template is told of the region, where the shell does not say otherwise."""
+    every = EVERY_MINUTE if not region.publishes_events else ""
+    told = {
+        "ALIBABA_CLOUD_REGION": region.name,
+        "GUARD_RUNTIME": environment.get("GUARD_RUNTIME") or region.runtime,
+        "GUARD_SWEEP_EVERY": environment.get("GUARD_SWEEP_EVERY") or every,
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def region_findings(region: Region, environment: Mapping[str, str]) -> list[Finding]:
+    """What differs in this region, and whether the shell's own choices fit it."""
+    told = variables(region, environment)
+    return [
+        _runtime(region, told["GUARD_RUNTIME"]),
+        _events(region, told.get("GUARD_SWEEP_EVERY", "15m")),
+    ]
+
+
+def _runtime(region: Region, runtime: str) -> Finding:
+    if runtime not in RUNTIMES:
+        todo = f"Unset GUARD_RUNTIME, or set it to {' or '.join(RUNTIMES)}."
+        return Finding("wrong", f"No layer can be built for {runtime}", todo)
+    if RUNTIMES.index(runtime) > RUNTIMES.index(region.runtime):
+        todo = f"Unset GUARD_RUNTIME: {region.runtime} is taken there."
+        return Finding("wrong", f"{region.name} is not known to have {runtime}", todo)
+    return Finding("fine", f"{runtime} in {region.name}")
+
+
+def _events(region: Region, every: str) -> Finding:
+    if region.publishes_events:
+        return Finding("fine", f"OSS publishes its events in {region.name}; a sweep every {every}")
+    return Finding(
+        "mind",
+        f"OSS publishes no events in {region.name}: the sweep alone protects it, every {every}",
+        "A new bucket can be open that long; create it with its encryption where you can.",
+    )
+
+
+def region(name: str, *, any_region: bool) -> Region | Finding:
+    """The region of this name; one that is not known is taken to have the least, if it is taken."""
+    if name in REGIONS:
+        return REGIONS[name]
+    if any_region and is_region(name):
+        return Region(name, publishes_events=False, runtime=RUNTIMES[0])
+    return Finding(
+        "wrong",
+        f"OSS Tables is not known to be offered in {name!r}",
+        f"Choose one of {', '.join(REGIONS)}; if it is offered there by now, say ANY_REGION=1.",
+    )
+
+
+def settings(environment: Mapping[str, str]) -> list[Finding]:
+    """What the functions and the template would make of the shell's settings.
+
+    An exemption that the function would drop stops the deployment: nobody is at its log yet.
+    """
+    given = {name: value for name, value in environment.items() if name.startswith("GUARD_")}
+    try:
+        read = Settings.from_environment(given)
+    except ConfigurationError as error:
+        return [Finding("wrong", str(error), "Correct it in your shell, or unset it.")]
+    findings = [
+        Finding("wrong", sentence, "Correct GUARD_EXEMPTIONS in your shell.")
+        for sentence in read.exemption_errors
+    ]
+    findings += [
+        Finding("wrong", f"{name}={given[name]!r} is not {allowed}", "Correct it, or unset it.")
+        for name, (form, allowed) in FORMS.items()
+        if given.get(name) and not re.fullmatch(form, given[name], re.ASCII)
+    ]
+    if read.mode == "detect":
+        findings.append(Finding("mind", "GUARD_MODE=detect: nothing will be encrypted"))
+    return [*findings, *_notifications(given)]
+
+
+def _notifications(given: Mapping[str, str]) -> list[Finding]:
+    findings = []
+    if given.get("GUARD_WEBHOOK") and not given.get("GUARD_CONTACT_GROUP"):
+        todo = "Set GUARD_CONTACT_GROUP too: CloudMonitor calls a web hook only beside a group."
+        findings.append(Finding("wrong", "GUARD_WEBHOOK is set without a contact group", todo))
+    elif not given.get("GUARD_CONTACT_GROUP"):
+        todo = "Set GUARD_CONTACT_GROUP to a contact group of CloudMonitor."
+        findings.append(Finding("mind", "Nobody will be told of dead letters", todo))
+    if not given.get("GUARD_ACTION_POLICY"):
+        todo = "Set GUARD_ACTION_POLICY to an action policy of the log service."
+        findings.append(Finding("mind", "Nobody will be told of errors in the log", todo))
+    return findings

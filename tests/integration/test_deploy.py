@@ -1,0 +1,407 @@
+"""`make deploy`, `make plan` and `make remove`: the real Serverless Devs, an emulated account."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from layers.encryption_guard import deploy
+from tests.emulators.cloud import ACCOUNT, REPOSITORY
+from tests.emulators.serverless_devs import MISSING, ServerlessDevs, serverless_devs
+
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+SECRET, TOKEN = "secret-of-the-deployer", "token-of-the-deployer"
+KEY = {
+    "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI5tDeployer",
+    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": SECRET,
+    "ALIBABA_CLOUD_SECURITY_TOKEN": TOKEN,
+    "ALIBABA_CLOUD_ACCOUNT_ID": ACCOUNT,
+}
+CREATE, SWEEP = "oss-tables-encrypt-on-create", "oss-tables-encryption-sweep"
+# The deployed function, with the variables that the template gives it.
+INVOKED = f"""
+import contextlib, importlib, os, sys, types
+os.environ.update(ALIBABA_CLOUD_ACCESS_KEY_ID="role", ALIBABA_CLOUD_ACCESS_KEY_SECRET="x")
+name = os.environ["FC_FUNCTION_NAME"]
+folder = dict([("{CREATE}", "encrypt_on_create"), ("{SWEEP}", "sweep")])[name]
+sys.path.insert(0, os.path.join("functions", folder))
+function = types.SimpleNamespace(name=name, handler="index.handler", memory=256, timeout=60)
+context = types.SimpleNamespace(request_id="r", function=function, region=os.environ["FC_REGION"],
+    account_id=os.environ["FC_ACCOUNT_ID"], credentials=None)
+with contextlib.redirect_stdout(sys.stderr):
+    result = importlib.import_module("index").handler(sys.stdin.buffer.read(), context)
+print(result)
+"""
+
+
+class Deployer:
+    """Somebody in a checkout of their own, with an account that is emulated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.s: ServerlessDevs = serverless_devs(folder)
+        self.environment = {
+            **KEY,
+            **self.s.environment,
+            "EMULATED_FUNCTION": json.dumps([sys.executable, "-c", INVOKED]),
+        }
+
+    def __call__(self, *arguments: str, **environment: str | None) -> Result:
+        return CliRunner().invoke(
+            deploy.main, arguments, env={**self.environment, **environment}, input=""
+        )
+
+    def place(self, region: str) -> dict[str, Any]:
+        """What is in this region of the account."""
+        place: dict[str, Any] = self.s.account()["regions"][region]
+        return place
+
+    def rate(self, region: str) -> str:
+        """How often this region is swept."""
+        (trigger,) = self.place(region)["functions"][SWEEP]["triggers"]
+        return str(trigger["triggerConfig"]["cronExpression"])
+
+    def runtimes(self, region: str) -> set[str]:
+        """Of the functions, and what the layer is for."""
+        place = self.place(region)
+        (layer,) = place["layers"]["encryption-guard"]
+        used = {each["runtime"] for each in place["functions"].values()}
+        return used | set(layer["compatibleRuntime"])
+
+    def holds(self, region: str, **what: Any) -> None:
+        """There is something in the account already."""
+        regions = {region: {"stacks": {}, "layers": {}, "functions": {}, **what}}
+        account = {"calls": [], "steps": [], "regions": regions}
+        Path(self.s.environment["EMULATED_ACCOUNT"]).write_text(json.dumps(account), "utf-8")
+
+    def rewrite(self, file_name: str, old: str, new: str) -> None:
+        """Let a component behave in another way."""
+        file = self.s.folder / ".s/components/devsapp.cn/v3" / file_name
+        text = file.read_text("utf-8")
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new), "utf-8")
+
+    def asked(self) -> list[tuple[str, str]]:
+        """Which commands reached which resources, since the account is there."""
+        return [(call["resource"], call["method"]) for call in self.s.calls()]
+
+
+def lay_out(folder: Path) -> Path:
+    """What a fresh clone holds after `npm ci`, without writing into this one."""
+    for name in ("node_modules", "functions"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    shutil.copy(REPOSITORY / "template.yaml", folder)
+    layer = folder / "layers" / "encryption_guard"
+    layer.mkdir(parents=True)
+    for name in ("build.py", "requirements.txt", "python"):
+        (layer / name).symlink_to(REPOSITORY / "layers" / "encryption_guard" / name)
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nobodys_shell() -> Iterator[None]:
+    """Nothing of whoever runs the tests decides about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (*KEY, "AccountID", "AccessKeyID", "AccessKeySecret", "LAYER_VERSION"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone whose layer takes no time to build: what is in it is in the file `layer`."""
+    folder = lay_out(tmp_path)
+    builder = folder / deploy.BUILDER
+    builder.unlink()
+    zip_file = str(deploy.LAYER_ZIP)
+    builder.write_text(
+        "import pathlib, shutil; pathlib.Path('build').mkdir(exist_ok=True); "
+        f"shutil.copy('layer', {zip_file!r})",
+        "utf-8",
+    )
+    (folder / "layer").write_bytes(b"a layer")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def deployer(tmp_path_factory: pytest.TempPathFactory) -> Deployer:
+    return Deployer(tmp_path_factory.mktemp("home"))
+
+
+@dataclass(frozen=True)
+class Deployed:
+    deployer: Deployer
+    result: Result
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """One command in a fresh clone, with a component that prints the credentials it gets."""
+    deployer = Deployer(tmp_path_factory.mktemp("home"))
+    deployer.rewrite(
+        "ros/account.js",
+        "const { region } = inputs.props;",
+        "const { region } = inputs.props; console.log(JSON.stringify(credential));",
+    )
+    folder = lay_out(tmp_path_factory.mktemp("clone"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield Deployed(deployer, deployer("deploy", "--region", "cn-shanghai"), folder)
+
+
+def test_one_command_protects_a_region(deployed: Deployed) -> None:
+    """From a clone to a deployed and tried guard: layer, stack, both functions, in this order."""
+    assert deployed.result.exit_code == 0, deployed.result.output
+    place = deployed.deployer.place("cn-shanghai")
+    assert [layer["version"] for layer in place["layers"]["encryption-guard"]] == [1]
+    assert set(place["functions"]) == {CREATE, SWEEP}
+    assert deployed.deployer.asked()[-5:] == [
+        ("infra", "deploy"),
+        ("sweep", "deploy"),
+        ("encrypt_on_create", "deploy"),
+        ("sweep", "invoke"),
+        ("encrypt_on_create", "invoke"),
+    ]
+    assert (deployed.folder / deploy.LAYER_ZIP).stat().st_size > 1_000_000
+
+
+def test_the_functions_answer_that_it_is_not_relevant(deployed: Deployed) -> None:
+    """Their real handlers, with the template's variables, get a harmless event at the end."""
+    assert deployed.result.output.count("skipped: not_relevant") == 2
+
+
+def test_what_to_look_at_next_is_told(deployed: Deployed) -> None:
+    """The commands that follow can be pasted: queue, region and log project are the account's."""
+    queue = f"acs:mns:cn-shanghai:{ACCOUNT}:/queues/oss-tables-encryption-guard-dead-letters"
+
+    said = deployed.result.output
+
+    assert f"export GUARD_DEAD_LETTER_QUEUE={queue}\n" in said
+    assert "encryption-guard sweep --region cn-shanghai\n" in said
+    assert "make verify-live REGION=cn-shanghai\n" in said
+    assert f"oss-tables-encryption-guard-cn-shanghai-{ACCOUNT}" in said
+
+
+def test_no_secret_is_printed_or_kept(deployed: Deployed) -> None:
+    """Neither on the terminal nor in any file, though a component prints its credentials."""
+    log = deployed.folder / "build" / "deploy-cn-shanghai.log"
+    written = [file for file in deployed.folder.rglob("build/*") if file.is_file()]
+
+    assert '"AccessKeySecret":"****"' in log.read_text("utf-8")
+    for kept in (deployed.result.output.encode(), *(file.read_bytes() for file in written)):
+        assert SECRET.encode() not in kept
+        assert TOKEN.encode() not in kept
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_serverless_devs_alone_does_it_too(deployer: Deployer, checkout: Path) -> None:
+    """In a fresh account `s deploy` builds and publishes the layer before the first function."""
+    (checkout / "Makefile").symlink_to(REPOSITORY / "Makefile")
+
+    done = deployer.s.run(
+        "deploy",
+        "-y",
+        template=checkout / "template.yaml",
+        environment={"PYTHON": sys.executable},
+    )
+
+    assert done.returncode == 0, done.stdout
+    place = deployer.place("cn-hangzhou")
+    assert [layer["version"] for layer in place["layers"]["encryption-guard"]] == [1]
+    assert set(place["functions"]) == {CREATE, SWEEP}
+    assert (checkout / deploy.LAYER_ZIP).read_bytes() == b"a layer"
+
+
+def test_an_upgrade_takes_the_new_layer(deployer: Deployer, checkout: Path) -> None:
+    """A layer that changed becomes the next version, both functions are moved to it, and a plan
+    compares with that version."""
+    deployer("deploy", "--region", "cn-hangzhou")
+    (checkout / "layer").write_bytes(b"a newer layer")
+
+    upgraded = deployer("deploy", "--region", "cn-hangzhou")
+    planned = deployer("plan", "--region", "cn-hangzhou")
+
+    assert (upgraded.exit_code, planned.exit_code) == (0, 0)
+    functions = deployer.place("cn-hangzhou")["functions"].values()
+    layers = [layer.rpartition("/")[2] for each in functions for layer in each["layers"]]
+    assert layers == ["2", "2"]
+    assert re.search(
+        "encrypt_on_create update .*:layers/encryption-guard/versions/2", planned.output
+    )
+
+
+def test_each_region_gets_what_it_has(deployer: Deployer, checkout: Path) -> None:
+    """No events: it says so, and sweeps every minute. No python3.12: the older one, and its layer.
+    The others are as always."""
+    regions = ["us-east-1", "ap-southeast-1", "cn-hangzhou"]
+
+    result = deployer("deploy", *(word for name in regions for word in ("--region", name)))
+
+    assert result.exit_code == 0, result.output
+    assert "OSS publishes no events in us-east-1: the sweep alone protects it" in result.output
+    assert "Done in: us-east-1, ap-southeast-1, cn-hangzhou\n" in result.output
+    assert [deployer.rate(name) for name in regions] == ["@every 1m", "@every 15m", "@every 15m"]
+    assert [deployer.runtimes(name) for name in regions] == [
+        {"python3.12"},
+        {"python3.10"},
+        {"python3.12"},
+    ]
+    assert not (checkout / "build" / "functions").exists()
+
+
+def test_one_region_that_fails_does_not_keep_the_next_from_it(
+    deployer: Deployer, checkout: Path
+) -> None:
+    """Both are named, the failure with its cause, what to do, and where all of it stands."""
+    name = "oss-tables-encryption-guard-cn-hangzhou"
+    role = {"type": "ALIYUN::RAM::Role", "properties": {"RoleName": name}}
+    deployer.holds("cn-hangzhou", stacks={"x": {"stackId": "x", "resources": {"R": role}}})
+
+    result = deployer("deploy", "--region", "cn-hangzhou", "--region", "cn-shanghai")
+
+    assert result.exit_code == 1
+    assert f"EntityAlreadyExists.Role: {name}" in result.output
+    assert "run it again" in result.output
+    assert "build/deploy-cn-hangzhou.log" in result.output
+    assert "Done in: cn-shanghai\n  Failed in: cn-hangzhou\n" in result.output
+    assert (checkout / "build" / "deploy-cn-hangzhou.log").is_file()
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_function_that_does_not_work_is_found(deployer: Deployer) -> None:
+    """A deployment whose functions do not load has failed, and shows what they say."""
+    broken = 'print(\'{"errorMessage": "No module named httpx"}\'); raise SystemExit(1)'
+
+    result = deployer(
+        *("deploy", "--region", "cn-hangzhou"),
+        EMULATED_FUNCTION=json.dumps([sys.executable, "-c", broken]),
+    )
+
+    assert result.exit_code == 1
+    assert "sweep answered a harmless event with an error" in result.output
+    assert "No module named httpx" in result.output
+
+
+def test_a_layer_that_cannot_be_built_is_said(deployer: Deployer, checkout: Path) -> None:
+    """Nothing is published, and the builder's last words are shown."""
+    (checkout / deploy.BUILDER).write_text("raise SystemExit('no wheel for this Python')")
+
+    result = deployer("deploy", "--region", "cn-hangzhou")
+
+    assert result.exit_code == 1
+    assert "no wheel for this Python" in result.output
+    assert deployer.asked() == []
+
+
+def test_a_misspelt_template_stops_it_before_anything_is_made(
+    deployer: Deployer, checkout: Path
+) -> None:
+    """`s deploy` would send it; `s verify`, which does not, comes first."""
+    template = checkout / "template.yaml"
+    template.write_text(template.read_text("utf-8").replace("memorySize:", "memory_size:"))
+
+    result = deployer("deploy", "--region", "cn-hangzhou")
+
+    assert result.exit_code == 1
+    assert "memory" in result.output
+    assert deployer.asked() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (("--region", "mars-1"), {}, "OSS Tables is not known to be offered in 'mars-1'"),
+        (("--region", "cn-hangzhou", "--region", "mars-1"), {}, "'mars-1'"),
+        ((), {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": None}, "There are no credentials"),
+        ((), {"ALIBABA_CLOUD_ACCOUNT_ID": None}, "comes without its account"),
+        ((), {"GUARD_MODE": "protect"}, "GUARD_MODE"),
+        ((), {"GUARD_RUNTIME": "python3.13"}, "No layer can be built for python3.13"),
+        ((), {"PATH": "/nowhere"}, "Node.js is not installed"),
+    ],
+    ids=["region", "one of two", "no key", "no account", "setting", "runtime", "no Node.js"],
+)
+def test_what_cannot_succeed_is_not_begun(
+    deployer: Deployer,
+    checkout: Path,
+    arguments: tuple[str, ...],
+    environment: dict[str, str | None],
+    said: str,
+) -> None:
+    """The check names what is wrong, in whichever region, and nothing is touched in any."""
+    result = deployer("deploy", *arguments, **environment)
+
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "Nothing was begun." in result.output
+    assert deployer.asked() == []
+    assert not (checkout / "build").exists()
+
+
+@pytest.mark.parametrize(("set_to", "region"), [("cn-beijing", "cn-beijing"), ("", "cn-hangzhou")])
+@pytest.mark.usefixtures("checkout")
+def test_the_region_of_the_shell_is_the_default(
+    deployer: Deployer, set_to: str, region: str
+) -> None:
+    """Without REGION it is ALIBABA_CLOUD_REGION, and without that the template's."""
+    result = deployer("deploy", ALIBABA_CLOUD_REGION=set_to, GUARD_MODE="none, to end it here")
+
+    assert f"python3.12 in {region}\n" in result.output
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_configured_alias_is_enough(deployer: Deployer) -> None:
+    """Without a key in the shell, what `s config add` set up is used."""
+    home = deployer.s.folder / ".s"
+    (home / "access.yaml").write_text("other: {}\ndefault:\n  AccountID: x\n", "utf-8")
+
+    result = deployer("deploy", **dict.fromkeys(KEY), GUARD_MODE="none, to end it here")
+
+    assert "the alias `default` of Serverless Devs" in result.output
+
+
+@pytest.mark.usefixtures("checkout")
+def test_what_was_deployed_can_be_removed(deployer: Deployer) -> None:
+    """Functions first, so that no event meets a missing role. A part that stays does not keep the
+    others; the end names it, and the next time it goes too."""
+    deployer("deploy", "--region", "cn-hangzhou")
+    begin = "function layerRemove(place, inputs) {"
+    refusing = begin + " refuse('Forbidden: layer');"
+    deployer.rewrite("fc3/component.js", begin, refusing)
+
+    failed = deployer("remove", "--yes", "--region", "cn-hangzhou")
+    left = deployer.place("cn-hangzhou")
+    deployer.rewrite("fc3/component.js", refusing, begin)
+    result = deployer("remove", "--yes", "--region", "cn-hangzhou")
+
+    assert failed.exit_code == 1
+    assert "In cn-hangzhou is left: the layer, all versions" in failed.output
+    assert (left["functions"], left["stacks"]) == ({}, {})
+    assert result.exit_code == 0, result.output
+    assert deployer.place("cn-hangzhou")["layers"] == {"encryption-guard": []}
+    assert deployer.asked()[-4:] == [
+        ("encrypt_on_create", "remove"),
+        ("sweep", "remove"),
+        ("sweep", "layer"),
+        ("infra", "remove"),
+    ]
+
+
+@pytest.mark.usefixtures("checkout")
+def test_removing_asks_first(deployer: Deployer) -> None:
+    """The dead letters and the logs go too: a slip of the hand must not do that."""
+    result = deployer("remove", "--region", "cn-hangzhou")
+
+    assert result.exit_code == 1
+    assert "its dead letters and its logs?" in result.output
+    assert deployer.asked() == []

@@ -1,0 +1,94 @@
+"""What is made of the answers of Serverless Devs; a program stands in its place."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from layers.encryption_guard.deploy import latest, previewed, publish, tried
+from layers.encryption_guard.serverless_devs import Failed, ServerlessDevs
+
+
+def answering(printed: str, *, code: int = 0) -> ServerlessDevs:
+    """A Serverless Devs that prints this, whatever it is asked."""
+    program = f"print({printed!r}); raise SystemExit({code})"
+    return ServerlessDevs((sys.executable, "-c", program), (), {}, io.StringIO(), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["version: 7", "layerName: encryption-guard\nversion:           7\nlayerVersionArn: a:b:1"],
+)
+def test_the_published_version_is_read(printed: str) -> None:
+    """As Serverless Devs prints what a component returns."""
+    assert publish(answering(printed), "python3.12") == "7"
+
+
+@pytest.mark.parametrize("printed", ["", "published", "compatible-version: 7", "version: latest"])
+def test_a_version_that_is_not_told_is_not_guessed(printed: str) -> None:
+    """Otherwise an old layer would go on running, and nobody would know."""
+    with pytest.raises(Failed, match="told no version") as failed:
+        publish(answering(printed), "python3.12")
+
+    assert "LAYER_VERSION=<number>" in failed.value.todo
+
+
+def test_a_publication_that_failed_is_told() -> None:
+    """With what Serverless Devs said of it."""
+    with pytest.raises(Failed, match="ended with 101") as failed:
+        publish(answering("Forbidden: no right to fc:CreateLayerVersion", code=101), "python3.12")
+
+    assert failed.value.printed == "Forbidden: no right to fc:CreateLayerVersion"
+
+
+@pytest.mark.parametrize(
+    ("printed", "version"),
+    [
+        ('[{"version": 9}, {"version": 10}]', "10"),
+        ("[]", "1"),
+        ("", "1"),
+        ('{"error": "no such layer"}', "1"),
+    ],
+    ids=["some", "none left", "a failure, kept to itself", "something else"],
+)
+def test_the_latest_version_is_the_highest(printed: str, version: str) -> None:
+    """What a first deployment would publish is 1."""
+    assert latest(answering(printed)) == version
+
+
+def test_the_answer_that_is_expected_is_the_result() -> None:
+    """As Function Compute's component shows it, log first."""
+    printed = (
+        "========= FC invoke Logs begin =========\n"
+        '{"level": "INFO", "outcome": "encrypted", "reason": "created"}\n'
+        "========= FC invoke Logs end =========\n\nRequestId: 1\n\nInvoke Result:\n"
+        '{"outcome": "skipped", "reason": "not_relevant", "arn": null}\n✔ [sweep] completed\n'
+    )
+
+    assert tried(answering(printed), "sweep") == "skipped: not_relevant"
+
+
+@pytest.mark.parametrize(
+    ("result", "seen"),
+    [
+        ('{"outcome": "encrypted", "reason": "created"}', "encrypted: created"),
+        ('{"errorMessage": "No module named httpx"}', "an error"),
+        ("[]", "an error"),
+        ("nothing that anybody expects", "an error"),
+    ],
+)
+def test_any_other_answer_is_a_failure(result: str, seen: str) -> None:
+    """Deployed is not working: what came back is told and shown."""
+    with pytest.raises(Failed, match=f"sweep answered a harmless event with {seen}") as failed:
+        tried(answering(f"Invoke Result:\n{result}"), "sweep")
+
+    assert result in failed.value.printed
+
+
+@pytest.mark.parametrize("printed", ["", "[]", '{"vars": {}}'])
+def test_a_template_that_does_not_resolve_is_said(printed: str) -> None:
+    """Serverless Devs may fail without saying so."""
+    with pytest.raises(Failed, match="could not be resolved"):
+        previewed(answering(printed))

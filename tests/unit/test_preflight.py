@@ -1,0 +1,251 @@
+"""What stops a deployment before it begins, and what is only to be minded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from encryption_guard.inventory import REGIONS as SWEPT
+from layers.encryption_guard import preflight
+from layers.encryption_guard.preflight import ALIAS, REGIONS, Access, Finding, Region
+
+SHELL = {
+    "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI5tExample",
+    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "not-to-be-seen",
+    "ALIBABA_CLOUD_ACCOUNT_ID": "1234567890123456",
+}
+TOLD = {"GUARD_CONTACT_GROUP": "security", "GUARD_ACTION_POLICY": "sls.builtin"}
+HANGZHOU, SINGAPORE, VIRGINIA = (
+    REGIONS[name] for name in ("cn-hangzhou", "ap-southeast-1", "us-east-1")
+)
+
+
+def levels(findings: list[Finding]) -> list[str]:
+    return [finding.level for finding in findings]
+
+
+def test_the_regions_are_those_that_are_swept() -> None:
+    """Whatever region a sweep of all looks at can be deployed to, and no other is known."""
+    assert set(REGIONS) == set(SWEPT)
+
+
+def test_a_region_differs_in_events_and_in_python() -> None:
+    """Three regions publish no events, two have no python3.12: as the documents list them."""
+    silent = {region.name for region in REGIONS.values() if not region.publishes_events}
+    older = {region.name for region in REGIONS.values() if region.runtime == "python3.10"}
+
+    assert silent == {"cn-wulanchabu", "eu-central-1", "us-east-1"}
+    assert older == {"cn-wulanchabu", "ap-southeast-1"}
+
+
+@pytest.mark.parametrize(
+    ("node", "command", "level"),
+    [
+        ("20.20.2", "3.1.10", "fine"),
+        ("14.14.0", "3.1.10", "fine"),
+        ("14.13.9", "3.1.10", "wrong"),
+        ("8.0.0", "3.1.10", "wrong"),
+        (None, None, "wrong"),
+        ("20.20.2", None, "wrong"),
+    ],
+)
+def test_the_tools_have_to_be_there(node: str | None, command: str | None, level: str) -> None:
+    """Without Node.js of a version that Serverless Devs runs on, and itself, nothing begins."""
+    (finding,) = preflight.tools(node, command)
+
+    assert finding.level == level
+    assert bool(finding.todo) == (level == "wrong")
+
+
+def test_the_shells_key_becomes_an_alias() -> None:
+    """The key of the shell reaches Serverless Devs in a variable, never in an argument."""
+    access = preflight.access(SHELL, aliases=set())
+
+    assert isinstance(access, Access)
+    assert access.options == ("-a", ALIAS)
+    assert json.loads(access.variables[ALIAS]) == {
+        "AccountID": "1234567890123456",
+        "AccessKeyID": "LTAI5tExample",
+        "AccessKeySecret": "not-to-be-seen",
+    }
+
+
+def test_a_temporary_key_takes_its_token_along() -> None:
+    """A key of STS is nothing without its token."""
+    access = preflight.access(SHELL | {"ALIBABA_CLOUD_SECURITY_TOKEN": "the-token"}, aliases=set())
+
+    assert isinstance(access, Access)
+    assert json.loads(access.variables[ALIAS])["SecurityToken"] == "the-token"
+
+
+def test_a_key_is_not_shown() -> None:
+    """Neither its secret nor more than its first letters stand in what is printed of it."""
+    access = preflight.access(SHELL, aliases=set())
+
+    assert "not-to-be-seen" not in repr(access)
+    assert "5tExample" not in repr(access)
+
+
+def test_the_variables_of_serverless_devs_win() -> None:
+    """Set as it documents them, they are left to it, as it would take them anyway."""
+    own = {"AccountID": "1", "AccessKeyID": "LTAI5tOther", "AccessKeySecret": "other"}
+
+    access = preflight.access(SHELL | own, aliases={"default"})
+
+    assert access == Access("access key LTAI… of account 1", variables=own)
+
+
+def test_without_a_key_in_the_shell_the_alias_counts() -> None:
+    """What `s config add` has set up is used as the template names it."""
+    assert preflight.access({}, aliases={"other", "default"}) == Access(
+        "the alias `default` of Serverless Devs"
+    )
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI5tExample"},
+        {"AccountID": "1", "AccessKeyID": "LTAI5tExample"},
+        dict.fromkeys(SHELL, ""),
+    ],
+    ids=["nothing", "half a key", "two of three", "empty"],
+)
+def test_no_credentials_stop_it(environment: dict[str, str]) -> None:
+    """Without a whole key nothing begins, and the variables are named."""
+    finding = preflight.access(environment, aliases={"other"})
+
+    assert isinstance(finding, Finding)
+    assert finding.level == "wrong"
+    assert "ALIBABA_CLOUD_ACCESS_KEY_SECRET" in finding.todo
+
+
+@pytest.mark.parametrize("account", ["", "my-account", "123", "١٢٣٤٥٦"])
+def test_a_key_without_its_account_stops_it(account: str) -> None:
+    """The template needs the account's number; nothing can look it up."""
+    finding = preflight.access(SHELL | {"ALIBABA_CLOUD_ACCOUNT_ID": account}, aliases={"default"})
+
+    assert isinstance(finding, Finding)
+    assert "ALIBABA_CLOUD_ACCOUNT_ID" in finding.todo
+
+
+@pytest.mark.parametrize(
+    ("region", "environment", "told"),
+    [
+        (HANGZHOU, {}, {"GUARD_RUNTIME": "python3.12"}),
+        (SINGAPORE, {}, {"GUARD_RUNTIME": "python3.10"}),
+        (VIRGINIA, {}, {"GUARD_RUNTIME": "python3.12", "GUARD_SWEEP_EVERY": "1m"}),
+        (
+            VIRGINIA,
+            {"GUARD_SWEEP_EVERY": "5m", "GUARD_RUNTIME": "python3.10"},
+            {"GUARD_RUNTIME": "python3.10", "GUARD_SWEEP_EVERY": "5m"},
+        ),
+    ],
+    ids=["events", "older Python", "no events", "the shell's choice"],
+)
+def test_a_region_decides_what_the_shell_does_not(
+    region: Region, environment: dict[str, str], told: dict[str, str]
+) -> None:
+    """The runtime that is there, and a sweep every minute where nothing else tells of a bucket."""
+    assert preflight.variables(region, environment) == {
+        "ALIBABA_CLOUD_REGION": region.name,
+        **told,
+    }
+
+
+@pytest.mark.parametrize(
+    ("region", "environment", "expected"),
+    [
+        (HANGZHOU, {}, ["fine", "fine"]),
+        (VIRGINIA, {}, ["fine", "mind"]),
+        (SINGAPORE, {"GUARD_RUNTIME": "python3.12"}, ["wrong", "fine"]),
+        (HANGZHOU, {"GUARD_RUNTIME": "python3.10"}, ["fine", "fine"]),
+        (HANGZHOU, {"GUARD_RUNTIME": "python3.13"}, ["wrong", "fine"]),
+    ],
+    ids=["all", "no events", "no such Python there", "an older one", "no layer for it"],
+)
+def test_what_a_region_lacks_is_said(
+    region: Region, environment: dict[str, str], expected: list[str]
+) -> None:
+    """Missing events are to be minded; a runtime that the region does not have stops it."""
+    assert levels(preflight.region_findings(region, environment)) == expected
+
+
+def test_the_sweeps_pace_is_told_where_it_is_alone() -> None:
+    """Where nothing else protects a region, the finding says how long a bucket may be open."""
+    _, events = preflight.region_findings(VIRGINIA, {})
+
+    assert "the sweep alone protects it, every 1m" in events.what
+
+
+def test_an_unknown_region_stops_it_unless_it_is_wanted() -> None:
+    """OSS Tables may come to further regions: then the least is assumed of them."""
+    refused = preflight.region("cn-chengdu", any_region=False)
+
+    assert isinstance(refused, Finding)
+    assert refused.level == "wrong"
+    assert "ANY_REGION=1" in refused.todo
+    assert preflight.region("cn-chengdu", any_region=True) == Region(
+        "cn-chengdu", publishes_events=False, runtime="python3.10"
+    )
+
+
+@pytest.mark.parametrize("name", ["", "mars", "cn-hangzhou;rm", "CN-HANGZHOU", "cn-hangzhou.evil"])
+def test_what_is_no_region_is_never_taken(name: str) -> None:
+    """Not even with ANY_REGION: it becomes part of names and hosts."""
+    assert isinstance(preflight.region(name, any_region=True), Finding)
+
+
+def test_good_settings_find_nothing() -> None:
+    """With somebody to tell, there is nothing to say."""
+    assert preflight.settings(TOLD) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GUARD_MODE", "protect"),
+        ("GUARD_EXEMPTIONS", '[{"bucket": "tmp-*"}]'),
+        ("GUARD_EXEMPTIONS", "not JSON"),
+        ("GUARD_ALLOWED_ACCOUNTS", "somebody"),
+        ("GUARD_SWEEP_REGIONS", "Hangzhou"),
+        ("GUARD_SWEEP_EVERY", "0m"),
+        ("GUARD_SWEEP_EVERY", "often"),
+        ("GUARD_SLOW_AFTER_MS", "a minute"),
+        ("GUARD_AUDIT_TABLES", "yes"),
+        ("GUARD_WEBHOOK", "hooks.example.com"),
+    ],
+)
+def test_a_wrong_setting_stops_it(name: str, value: str) -> None:
+    """What the functions would refuse or drop at their first event is refused before they exist."""
+    findings = preflight.settings(TOLD | {name: value})
+
+    assert levels(findings) == ["wrong"]
+    assert name in findings[0].what + findings[0].todo
+
+
+def test_detect_is_told() -> None:
+    """Whoever only wants to look first is reminded that nothing is encrypted."""
+    (finding,) = preflight.settings(TOLD | {"GUARD_MODE": "detect"})
+
+    assert finding.level == "mind"
+
+
+def test_nobody_to_tell_is_to_be_minded() -> None:
+    """An alarm that reaches nobody is none."""
+    findings = preflight.settings({})
+
+    assert levels(findings) == ["mind", "mind"]
+    assert "GUARD_CONTACT_GROUP" in findings[0].todo
+    assert "GUARD_ACTION_POLICY" in findings[1].todo
+
+
+def test_a_web_hook_alone_stops_it() -> None:
+    """CloudMonitor calls a web hook only beside a contact group: it would never be called."""
+    findings = preflight.settings(
+        {"GUARD_WEBHOOK": "https://hooks.example.com/x", "GUARD_ACTION_POLICY": "sls.builtin"}
+    )
+
+    assert levels(findings) == ["wrong"]

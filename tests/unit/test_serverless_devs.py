@@ -1,0 +1,143 @@
+"""What is read from, and kept out of, what Serverless Devs prints."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from layers.encryption_guard.serverless_devs import (
+    OTHERWISE,
+    Failed,
+    ServerlessDevs,
+    json_in,
+    redacted,
+    remedy,
+    tail,
+)
+
+KEY = {
+    "AccessKeyID": "LTAI5tExample",
+    "AccessKeySecret": "secret-of-key",
+    "SecurityToken": "x" * 40,
+}
+ENVIRONMENT = {
+    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret-of-the-shell",
+    "my_serverless_devs_key": json.dumps(KEY),
+    "GUARD_WEBHOOK": "https://hooks.example.com/robot?access_token=abc",
+    "TOKENIZERS": "true",
+}
+
+
+def command(program: str, *, log: io.StringIO, told: list[str]) -> ServerlessDevs:
+    """A Python program in the place of `s`."""
+    return ServerlessDevs((sys.executable, "-c", program), (), ENVIRONMENT, log, told.append)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "secret-of-the-shell",
+        "secret-of-key",
+        "x" * 40,
+        "https://hooks.example.com/robot?access_token=abc",
+    ],
+)
+def test_no_secret_of_the_environment_is_seen(secret: str) -> None:
+    """Whoever prints it: keys, tokens, those within the JSON of an alias, and a web hook's URL."""
+    assert redacted(f"<{secret}>", ENVIRONMENT) == "<****>"
+
+
+def test_what_is_no_secret_stays() -> None:
+    """A switch whose name sounds like a secret is not struck out of every line."""
+    assert redacted("triggerEnable: true", ENVIRONMENT) == "triggerEnable: true"
+
+
+def test_the_log_has_everything_but_secrets_and_colours() -> None:
+    """What is kept in a file can be read, and shown to others."""
+    log, told = io.StringIO(), list[str]()
+    program = r"print('\x1b[33mkey secret-of-the-shell\x1b[39m done')"
+
+    printed = command(program, log=log, told=told).run("deploy", "-y")
+
+    assert printed == "key **** done\n"
+    assert log.getvalue() == "$ s deploy -y\nkey **** done\n"
+    assert told == ["key **** done"]
+
+
+def test_arguments_carry_the_template_and_the_alias() -> None:
+    """Serverless Devs looks for other names of a template by itself."""
+    log = io.StringIO()
+    s = ServerlessDevs(
+        (sys.executable, "-c", "import sys; print(sys.argv[1:])"), ("-a", "k"), {}, log, print
+    )
+
+    assert s.run("infra", "remove") == "['infra', 'remove', '-t', 'template.yaml', '-a', 'k']\n"
+
+
+def test_a_failure_tells_its_end_and_a_remedy() -> None:
+    """The last lines are kept, warnings about who runs it are not."""
+    program = "print('[2026-11-23 01:00:00][WARN][s_cli] root'); print('NoPermission'); exit(101)"
+
+    with pytest.raises(Failed, match="`s deploy -y` ended with 101") as failed:
+        command(program, log=io.StringIO(), told=[]).run("deploy", "-y")
+
+    assert failed.value.printed == "NoPermission"
+    assert "right" in failed.value.todo
+
+
+def test_it_is_never_asked_anything() -> None:
+    """A question would hang where nobody looks: there is nothing to read the answer from."""
+    program = "import sys; print(repr(sys.stdin.read()))"
+
+    assert command(program, log=io.StringIO(), told=[]).run("deploy") == "''\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "word"),
+    [
+        ("Code: Forbidden.RAM, the user is not authorized", "right"),
+        ("SignatureDoesNotMatch: Specified signature is not matched", "key"),
+        ("FC service is NotEnabled", "activate"),
+        ("getaddrinfo ENOTFOUND ros.aliyuncs.com", "network"),
+    ],
+)
+def test_a_known_failure_has_a_remedy(printed: str, word: str) -> None:
+    """What the platform says in code words is told in plain ones."""
+    assert word in remedy(printed)
+
+
+def test_an_unknown_failure_can_be_repeated() -> None:
+    """Whatever it was, running it again does no harm."""
+    assert remedy("something else") == OTHERWISE
+
+
+def test_the_tail_is_what_says_something() -> None:
+    """Empty lines are left out, and of many lines the last ones are shown."""
+    printed = "\n\n".join(str(number) for number in range(100))
+
+    assert tail(printed).splitlines() == [str(number) for number in range(75, 100)]
+
+
+@pytest.mark.parametrize(
+    ("printed", "value"),
+    [
+        ('{"version": 7}', {"version": 7}),
+        ('[2026-11-23 01:20:56][INFO] Layer baseDir is: x\n{\n  "version": 7\n}\n', {"version": 7}),
+        ('[{"version": 1}]\n', [{"version": 1}]),
+        ('{"a": 1}\nmore\n{"b": 2}\n✔ completed\n', {"b": 2}),
+    ],
+    ids=["alone", "after a log line", "a list", "the last one"],
+)
+def test_json_is_found_among_lines(printed: str, value: object) -> None:
+    """The commands print more than the JSON that they were asked for."""
+    assert json_in(printed) == value
+
+
+@pytest.mark.parametrize("printed", ["", "no JSON", "{broken", "[2026-11-23][WARN] only"])
+def test_no_json_is_said(printed: str) -> None:
+    """Nothing is made up where there is none."""
+    with pytest.raises(ValueError, match="no JSON"):
+        json_in(printed)
