@@ -165,7 +165,7 @@ def emulated_cloud(
                 max_retries=_retries(creation_props),
                 chaos=chaos,
                 instances=instances,
-                on_failure=lambda record: queue.put(_destination(creation_props), record),
+                on_failure=lambda record: _keep(record, queue, role, creation_props),
             )
         )
         sweep_props = function_props(template, "sweep")
@@ -174,7 +174,7 @@ def emulated_cloud(
                 _function(sweep_props, variables, sweep_seconds),
                 credentials=lambda: _credentials(sweep_role),
                 max_retries=_retries(sweep_props),
-                on_failure=lambda record: queue.put(_destination(sweep_props), record),
+                on_failure=lambda record: _keep(record, queue, sweep_role, sweep_props),
             )
         )
 
@@ -222,10 +222,11 @@ def _retries(props: Mapping[str, Any]) -> int:
     return int(props["asyncInvokeConfig"]["maxAsyncRetryAttempts"])
 
 
-def _destination(props: Mapping[str, Any]) -> str:
-    """The queue to which the platform sends what failed."""
+def _keep(record: bytes, queue: Smq, role: AccessKey, props: Mapping[str, Any]) -> None:
+    """What failed goes to the failure destination with the function's own right, or nowhere."""
     arn: str = props["asyncInvokeConfig"]["destinationConfig"]["onFailure"]["destination"]
-    return arn.partition(":/queues/")[2].removesuffix("/messages")
+    if queue.rights.allow(role, "mns:SendMessage", arn):
+        queue.put(arn.partition(":/queues/")[2].removesuffix("/messages"), record)
 
 
 def _filter_pattern(template: Mapping[str, Any]) -> dict[str, Any]:
