@@ -55,7 +55,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 .PHONY: serverless-devs
 serverless-devs:
 	@command -v npm >/dev/null 2>&1 \
-		&& $(MAKE) --no-print-directory node_modules/.package-lock.json \
+		&& $(MAKE) --silent --no-print-directory node_modules/.package-lock.json \
 		|| echo "Serverless Devs could not be installed: it takes Node.js with npm" >&2
 
 .PHONY: test

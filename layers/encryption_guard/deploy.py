@@ -232,14 +232,18 @@ def previewed(s: ServerlessDevs) -> dict[str, Any]:
 def what_next(region: Region, resources: Mapping[str, Any]) -> str:
     """What a person should look at, now that it is deployed."""
     function = resources["encrypt_on_create"]
-    queue = function["environmentVariables"]["GUARD_DEAD_LETTER_QUEUE"]
+    variables = function["environmentVariables"]
+    if variables["GUARD_MODE"] == "detect":
+        state = f"{region.name} is watched; GUARD_MODE=detect: nothing is encrypted."
+    else:
+        state = f"{region.name} is guarded."
     return f"""
-  {region.name} is guarded. What to look at next, with your key in ALIBABA_CLOUD_*:
-    every bucket, now     .venv/bin/encryption-guard sweep --region {region.name}
-    what could not be     export GUARD_DEAD_LETTER_QUEUE={queue}
-    done                  .venv/bin/encryption-guard dead-letters list
-    see it happen         make verify-live REGION={region.name}
-    its log               project {function["logConfig"]["project"]}
+  {state} What to look at next, with your key in ALIBABA_CLOUD_*:
+    every bucket, now        .venv/bin/encryption-guard sweep --region {region.name}
+    what could not be done   export GUARD_DEAD_LETTER_QUEUE={variables["GUARD_DEAD_LETTER_QUEUE"]}
+                             .venv/bin/encryption-guard dead-letters list
+    see it happen            make verify-live REGION={region.name}
+    its log                  project {function["logConfig"]["project"]}
 """
 
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from layers.encryption_guard.deploy import latest, previewed, publish, tried
+from layers.encryption_guard.deploy import latest, previewed, publish, tried, what_next
+from layers.encryption_guard.preflight import REGIONS
 from layers.encryption_guard.serverless_devs import Failed, ServerlessDevs
 
 
@@ -85,6 +86,17 @@ def test_any_other_answer_is_a_failure(result: str, seen: str) -> None:
         tried(answering(f"Invoke Result:\n{result}"), "sweep")
 
     assert result in failed.value.printed
+
+
+@pytest.mark.parametrize(("mode", "said"), [("enforce", "guarded"), ("detect", "watched")])
+def test_a_region_that_is_only_watched_is_not_called_guarded(mode: str, said: str) -> None:
+    """In detect mode nothing is encrypted, and the last words of the deployment say so."""
+    variables = {"GUARD_MODE": mode, "GUARD_DEAD_LETTER_QUEUE": "acs:mns:r:1:/queues/q"}
+    function = {"environmentVariables": variables, "logConfig": {"project": "p"}}
+
+    next_steps = what_next(REGIONS["cn-hangzhou"], {"encrypt_on_create": function})
+
+    assert f"cn-hangzhou is {said}" in next_steps
 
 
 @pytest.mark.parametrize("printed", ["", "[]", '{"vars": {}}'])
