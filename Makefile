@@ -18,7 +18,7 @@ help: ## Show what can be made
 $(VENV)/.dependencies: requirements-build.txt requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 or newer with venv was found: install one, or name it with PYTHON=..." >&2; exit 2; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once)" >&2
-	@$(PYTHON) -m venv --clear $(VENV)
+	@"$(PYTHON)" -m venv --clear $(VENV)
 	@$(PIP) install --require-hashes -r requirements-build.txt
 	@$(PIP) install --require-hashes --no-build-isolation -r requirements-dev.txt
 	@touch $@
@@ -79,7 +79,7 @@ vectors: $(INSTALLED) ## Make the golden signature vectors anew with the officia
 
 .PHONY: build
 build: ## build/: the layer zip (RUNTIME=python3.12) and the functions' code
-	@$(PYTHON) $(LAYER)/build.py --runtime $(RUNTIME) --output build
+	@"$(PYTHON)" $(LAYER)/build.py --runtime $(RUNTIME) --output build
 
 DEPLOY := $(BIN)/python -m layers.encryption_guard.deploy
 WHERE = $(addprefix --region ,$(or $(REGIONS),$(REGION))) $(if $(ANY_REGION),--any-region)
