@@ -124,7 +124,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     builder.unlink()
     zip_file = str(deploy.LAYER_ZIP)
     builder.write_text(
-        "import pathlib, shutil; pathlib.Path('build').mkdir(exist_ok=True); "
+        "import pathlib, shutil, sys; pathlib.Path('build').mkdir(exist_ok=True); "
+        "pathlib.Path('build', 'arguments').write_text(' '.join(sys.argv)); "
         f"shutil.copy('layer', {zip_file!r})",
         "utf-8",
     )
@@ -196,7 +197,8 @@ def test_what_to_look_at_next_is_told(deployed: Deployed) -> None:
 def test_no_secret_is_printed_or_kept(deployed: Deployed) -> None:
     """Neither on the terminal nor in any file, though a component prints its credentials."""
     log = deployed.folder / "build" / "deploy-cn-shanghai.log"
-    written = [file for file in deployed.folder.rglob("build/*") if file.is_file()]
+    places = (deployed.folder / "build", deployed.deployer.s.folder)
+    written = [file for place in places for file in place.rglob("*") if file.is_file()]
 
     assert '"AccessKeySecret":"****"' in log.read_text("utf-8")
     for kept in (deployed.result.output.encode(), *(file.read_bytes() for file in written)):
@@ -205,7 +207,12 @@ def test_no_secret_is_printed_or_kept(deployed: Deployed) -> None:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_serverless_devs_alone_does_it_too(deployer: Deployer, checkout: Path) -> None:
+@pytest.mark.parametrize(
+    ("region", "runtime"), [("cn-hangzhou", "python3.12"), ("ap-southeast-1", "python3.10")]
+)
+def test_serverless_devs_alone_does_it_too(
+    deployer: Deployer, checkout: Path, region: str, runtime: str
+) -> None:
     """In a fresh account `s deploy` builds and publishes the layer before the first function."""
     (checkout / "Makefile").symlink_to(REPOSITORY / "Makefile")
 
@@ -213,14 +220,30 @@ def test_serverless_devs_alone_does_it_too(deployer: Deployer, checkout: Path) -
         "deploy",
         "-y",
         template=checkout / "template.yaml",
-        environment={"PYTHON": sys.executable},
+        environment={
+            "PYTHON": sys.executable,
+            "ALIBABA_CLOUD_REGION": region,
+            "GUARD_RUNTIME": runtime,
+        },
     )
 
     assert done.returncode == 0, done.stdout
-    place = deployer.place("cn-hangzhou")
+    place = deployer.place(region)
     assert [layer["version"] for layer in place["layers"]["encryption-guard"]] == [1]
     assert set(place["functions"]) == {CREATE, SWEEP}
-    assert (checkout / deploy.LAYER_ZIP).read_bytes() == b"a layer"
+    assert deployer.runtimes(region) == {runtime}
+    assert f"--runtime {runtime}" in (checkout / "build" / "arguments").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("checkout")
+def test_empty_variables_of_serverless_devs_do_not_count(deployer: Deployer) -> None:
+    """They would win over the shell's key, so they are not handed on."""
+    result = deployer("plan", AccountID="", AccessKeyID="", AccessKeySecret="")
+
+    assert result.exit_code == 0, result.output
+    assert {(call["account"], call["key_ending"]) for call in deployer.s.calls()} == {
+        (ACCOUNT, "oyer")
+    }
 
 
 def test_an_upgrade_takes_the_new_layer(deployer: Deployer, checkout: Path) -> None:
@@ -241,7 +264,8 @@ def test_an_upgrade_takes_the_new_layer(deployer: Deployer, checkout: Path) -> N
     )
 
 
-def test_each_region_gets_what_it_has(deployer: Deployer, checkout: Path) -> None:
+@pytest.mark.usefixtures("checkout")
+def test_each_region_gets_what_it_has(deployer: Deployer) -> None:
     """No events: it says so, and sweeps every minute. No python3.12: the older one, and its layer.
     The others are as always."""
     regions = ["us-east-1", "ap-southeast-1", "cn-hangzhou"]
@@ -257,7 +281,6 @@ def test_each_region_gets_what_it_has(deployer: Deployer, checkout: Path) -> Non
         {"python3.10"},
         {"python3.12"},
     ]
-    assert not (checkout / "build" / "functions").exists()
 
 
 def test_one_region_that_fails_does_not_keep_the_next_from_it(
@@ -304,14 +327,15 @@ def test_a_layer_that_cannot_be_built_is_said(deployer: Deployer, checkout: Path
     assert deployer.asked() == []
 
 
+@pytest.mark.parametrize("command", ["deploy", "plan"])
 def test_a_misspelt_template_stops_it_before_anything_is_made(
-    deployer: Deployer, checkout: Path
+    deployer: Deployer, checkout: Path, command: str
 ) -> None:
     """`s deploy` would send it; `s verify`, which does not, comes first."""
     template = checkout / "template.yaml"
     template.write_text(template.read_text("utf-8").replace("memorySize:", "memory_size:"))
 
-    result = deployer("deploy", "--region", "cn-hangzhou")
+    result = deployer(command, "--region", "cn-hangzhou")
 
     assert result.exit_code == 1
     assert "memory" in result.output

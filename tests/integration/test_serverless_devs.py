@@ -314,6 +314,24 @@ def test_two_regions_do_not_get_in_each_others_way(
     assert here == {name for name, resource in declared.items() if "Condition" not in resource}
 
 
+def test_whoever_is_named_is_told(published: Callable[[], ServerlessDevs], layer: Path) -> None:
+    """The contact group and its web hook reach the alarm, the action policy reaches both alerts."""
+    s = published()
+    version = publish(s, layer, THERE)["version"]
+    deploy(s, {**THERE, "LAYER_VERSION": str(version)})
+
+    (stack,) = s.account()["regions"]["ap-southeast-1"]["stacks"].values()
+    told = {name: resource["properties"] for name, resource in stack["resources"].items()}
+
+    assert told["DeadLettersWaiting"]["ContactGroups"] == [THERE["GUARD_CONTACT_GROUP"]]
+    assert told["DeadLettersWaiting"]["Webhook"] == THERE["GUARD_WEBHOOK"]
+    policies = {
+        told[name]["Detail"]["Configuration"]["PolicyConfiguration"]["ActionPolicyId"]
+        for name in ("ErrorsLogged", "SlowEncryptions")
+    }
+    assert policies == {THERE["GUARD_ACTION_POLICY"]}
+
+
 def test_credentials_of_an_alias_reach_the_components_and_stay_out_of_the_books(
     s: ServerlessDevs,
 ) -> None:
@@ -467,8 +485,79 @@ def test_verify_tells(verified: list[str], complaint: str) -> None:
     assert any(complaint in line for line in verified)
 
 
+def alarm(template: Template) -> dict[str, Any]:
+    """The properties of the alarm on dead letters."""
+    found: dict[str, Any] = ros(template, "DeadLettersWaiting")["Properties"]
+    return found
+
+
+def configuration(template: Template, name: str) -> dict[str, Any]:
+    """What an alert of the log service is set to."""
+    found: dict[str, Any] = ros(template, name)["Properties"]["Detail"]["Configuration"]
+    return found
+
+
+def asked(template: Template, name: str) -> dict[str, Any]:
+    """The one query of an alert."""
+    (query,) = configuration(template, name)["QueryList"]
+    found: dict[str, Any] = query
+    return found
+
+
 # As the checks see a template: resolved.
 TOLD_BY_A_CHECK: dict[str, tuple[Change, str]] = {
+    "an alarm on another queue": (
+        lambda r: alarm(r)["Resources"][0].update(queue="others"),
+        "oss-tables-encryption-guard-cn-hangzhou-dead-letters: nobody makes "
+        f"{{'userId': '{ACCOUNT}', 'region': 'cn-hangzhou', 'queue': 'others'}}",
+    ),
+    "an alarm in another region": (
+        lambda r: alarm(r)["Resources"][0].update(region="cn-beijing"),
+        "oss-tables-encryption-guard-cn-hangzhou-dead-letters: nobody makes "
+        f"{{'userId': '{ACCOUNT}', 'region': 'cn-beijing', "
+        "'queue': 'oss-tables-encryption-guard-dead-letters'}",
+    ),
+    "an alarm at the hundredth letter": (
+        lambda r: alarm(r)["Escalations"]["Critical"].update(Threshold="100"),
+        "oss-tables-encryption-guard-cn-hangzhou-dead-letters: "
+        "it does not rise at the first letter",
+    ),
+    "an alarm on hidden letters": (
+        lambda r: alarm(r).update(MetricName="InactiveMessages"),
+        "oss-tables-encryption-guard-cn-hangzhou-dead-letters: "
+        "it does not rise at the first letter",
+    ),
+    "an alert on another store": (
+        lambda r: asked(r, "ErrorsLogged").update(Store="others"),
+        "encryption-guard-errors: nobody writes to cn-hangzhou/"
+        f"oss-tables-encryption-guard-cn-hangzhou-{ACCOUNT}/others",
+    ),
+    "an alert on a field that nobody indexes": (
+        lambda r: asked(r, "SlowEncryptions").update(
+            Query="message.time_to_encrypt > 1 | select count(*) as slow"
+        ),
+        "encryption-guard-slow: message.time_to_encrypt is not indexed for >",
+    ),
+    "an index of words where numbers are compared": (
+        lambda r: ros(r, "LogIndex")["Properties"]["KeyIndices"][-1]["JsonKeyIndices"][-1].update(
+            Type="text"
+        ),
+        "encryption-guard-slow: message.time_to_encrypt_ms is not indexed for >",
+    ),
+    "an alert that counts one thing and judges another": (
+        lambda r: configuration(r, "ErrorsLogged")["SeverityConfigurations"][0][
+            "EvalCondition"
+        ].update(Condition="error > 0"),
+        "encryption-guard-errors: it does not rise at the first of errors",
+    ),
+    "an alert that is off": (
+        lambda r: ros(r, "ErrorsLogged")["Properties"]["Detail"].update(State="Disabled"),
+        "encryption-guard-errors: it is off",
+    ),
+    "an alert with a blind time": (
+        lambda r: asked(r, "ErrorsLogged").update(Start="-1m"),
+        "encryption-guard-errors: it looks at another time than the one that has passed",
+    ),
     "a variable by another name": (
         lambda r: props(r)["environmentVariables"].update(GUARD_MODES="enforce"),
         "encrypt_on_create: GUARD_MODES is no setting",

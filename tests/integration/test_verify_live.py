@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from encryption_guard.config import Credentials, Settings
+from encryption_guard.smq import Message
 from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 from tests.emulators import function_compute
 from tests.emulators.access_keys import AccessKey
@@ -30,7 +32,9 @@ from tests.emulators.cloud import (
     EmulatedCloud,
     emulated_cloud,
 )
+from tests.emulators.faults import Fault, Refuse
 from tests.emulators.function_compute_api import Deployed, FunctionComputeApi
+from tests.emulators.oss_tables import ApiCall
 from tests.live.capture import PATTERN, Begin, Capture, Deaf, LeftOver, Listen
 from tests.live.expected import Function, expected
 from tests.live.experiment import Plan
@@ -288,6 +292,49 @@ def test_an_interruption_does_not_reach_the_cleaning_up(start: Start) -> None:
         assert run.cloud.tables.buckets() == []
 
 
+def test_an_interruption_at_the_end_is_no_success(start: Start) -> None:
+    """Ctrl-C while the long name is asked for: every check is well, and the exit code is 1."""
+    with start() as run:
+        publish = run.cloud.tables.on_event
+        assert publish is not None
+
+        def interrupt(call: ApiCall) -> None:
+            publish(call)
+            if call.bucket and call.bucket.startswith("guard-verify-long-"):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        run.cloud.tables.on_event = interrupt
+        code = run(captured(run.cloud))
+
+        assert "NOT" not in run.output
+        assert "It was interrupted" in run.output
+        assert code == 1
+
+
+def test_an_interruption_does_not_reach_the_cleaning_up_after_a_crash(start: Start) -> None:
+    """Ctrl-C during the deletion after a crash changes nothing, and the crash is still raised."""
+
+    def make(_plan: Plan, _peek: Peek) -> Capture:
+        @contextmanager
+        def capture() -> Iterator[Begin]:
+            def listen() -> list[Message]:
+                raise RuntimeError("crashed")
+
+            yield lambda: listen
+
+        return capture
+
+    with start(GUARD_MODE="detect") as run:
+        # The second attempt comes after a pause: then there is Ctrl-C, and still a bucket.
+        run.cloud.tables.faults.add(Fault(Refuse(403), "DeleteTableBucket", times=1))
+        with pytest.raises((RuntimeError, KeyboardInterrupt)) as ended:
+            run(make, sleep=lambda _: signal.raise_signal(signal.SIGINT))
+
+        assert (ended.type, str(ended.value)) == (RuntimeError, "crashed")
+        assert run.output.count("please wait") == 1
+        assert run.cloud.tables.buckets() == []
+
+
 def test_an_interruption_while_the_rule_is_made_leaves_it_again(start: Start) -> None:
     """Ctrl-C before there is a bucket: the capture is left, and nothing was created."""
     left: list[str] = []
@@ -331,6 +378,16 @@ def test_what_cannot_be_removed_is_told(start: Start) -> None:
 
         assert code == 1
         assert "LEFT OVER: the stack: remove it by hand." in run.output
+
+
+def test_what_is_left_over_is_no_success(start: Start) -> None:
+    """Where all else is well, something that could not be removed makes the exit code 1."""
+    with start() as run:
+        code = run(captured(run.cloud, left_over=True))
+
+        assert run.output.count("NOT") == 1
+        assert run.row("all that was made is deleted").startswith("NOT")
+        assert code == 1
 
 
 def test_nothing_deployed_is_not_waited_for(start: Start) -> None:

@@ -82,8 +82,8 @@ class Experiment:
             if self.observed.encrypted_after is not None:
                 self._drift()
             self._note(kms=self._doors.tables.put_kms(self._arn))
-        self._long_name()
         self._glance()
+        self._long_name()
 
     def clean_up(self) -> list[str]:
         """Delete everything; what is left over, each with how to remove it."""

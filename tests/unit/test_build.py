@@ -93,6 +93,14 @@ def test_the_same_files_make_the_same_zip(tmp_path: Path) -> None:
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
 
 
+def test_the_files_of_the_zip_are_in_order(tmp_path: Path) -> None:
+    """Entries are sorted by their whole name, also where a folder lists a file before others."""
+    write_zip(tmp_path / "layer.zip", layer_of(tmp_path / "layer", {"z.py": b"", "a/b.py": b""}))
+
+    with zipfile.ZipFile(tmp_path / "layer.zip") as archive:
+        assert archive.namelist() == ["python/a/b.py", "python/z.py"]
+
+
 def test_what_only_the_installer_needs_is_left_out(tmp_path: Path) -> None:
     """Bytecode, scripts and the installer's records do not ship; licences do."""
     kept = ["p-1.dist-info/licenses/LICENSE", "p/__init__.py"]
@@ -182,7 +190,7 @@ def test_what_was_built_before_is_replaced(tmp_path: Path) -> None:
 
 
 def test_the_functions_are_copied_as_they_stand(tmp_path: Path) -> None:
-    """The same contents have the same dates and permissions, whoever checked them out and how."""
+    """Copies have the contents of their originals, and always the same dates and permissions."""
     finish(
         layer_of(tmp_path / "layer", {"p.py": b""}),
         scratch=scratch_of(tmp_path, "1"),
@@ -190,7 +198,9 @@ def test_the_functions_are_copied_as_they_stand(tmp_path: Path) -> None:
     )
 
     for name in ("encrypt_on_create", "sweep"):
-        (file,) = (tmp_path / "functions" / name).iterdir()
+        folder = tmp_path / "functions" / name
+        (file,) = folder.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o755
         assert file.read_bytes() == (FUNCTIONS / name / "index.py").read_bytes()
         assert file.stat().st_mode & 0o777 == 0o644
         assert zipfile.ZipInfo.from_file(file).date_time[0] == 1980
@@ -222,7 +232,7 @@ def test_a_command_that_fails_ends_in_one_sentence() -> None:
 
 
 def test_a_command_that_succeeds_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    """Warnings about somebody's configuration of pip are not what a build has to say."""
+    """Nothing that a successful command prints is passed on."""
     run([sys.executable, "-c", "print('WARNING')"], otherwise="It could not be done:")
 
     assert capfd.readouterr() == ("", "")
@@ -263,5 +273,5 @@ def test_sizes_are_told_from_the_largest_down(tmp_path: Path) -> None:
     ("size", "text"), [(0, "0.0 KiB"), (2**20 - 1, "1024.0 KiB"), (2**20, "1.0 MiB")]
 )
 def test_bytes_are_readable(size: int, text: str) -> None:
-    """Nobody has to count digits."""
+    """A size is told in KiB below one MiB and in MiB from there on, with one decimal."""
     assert readable(size) == text

@@ -23,13 +23,13 @@ def answering(printed: str, *, code: int = 0) -> ServerlessDevs:
     ["version: 7", "layerName: encryption-guard\nversion:           7\nlayerVersionArn: a:b:1"],
 )
 def test_the_published_version_is_read(printed: str) -> None:
-    """As Serverless Devs prints what a component returns."""
+    """The version is taken from what Serverless Devs prints, alone or among other lines."""
     assert publish(answering(printed), "python3.12") == "7"
 
 
 @pytest.mark.parametrize("printed", ["", "published", "compatible-version: 7", "version: latest"])
 def test_a_version_that_is_not_told_is_not_guessed(printed: str) -> None:
-    """Otherwise an old layer would go on running, and nobody would know."""
+    """A publication that prints no numbered version fails, and says how to name one."""
     with pytest.raises(Failed, match="told no version") as failed:
         publish(answering(printed), "python3.12")
 
@@ -37,7 +37,7 @@ def test_a_version_that_is_not_told_is_not_guessed(printed: str) -> None:
 
 
 def test_a_publication_that_failed_is_told() -> None:
-    """With what Serverless Devs said of it."""
+    """A failed publication is told with its exit code and what Serverless Devs printed."""
     with pytest.raises(Failed, match="ended with 101") as failed:
         publish(answering("Forbidden: no right to fc:CreateLayerVersion", code=101), "python3.12")
 
@@ -55,12 +55,12 @@ def test_a_publication_that_failed_is_told() -> None:
     ids=["some", "none left", "a failure, kept to itself", "something else"],
 )
 def test_the_latest_version_is_the_highest(printed: str, version: str) -> None:
-    """What a first deployment would publish is 1."""
+    """The latest version is the highest by number, and 1 where none is listed."""
     assert latest(answering(printed)) == version
 
 
 def test_the_answer_that_is_expected_is_the_result() -> None:
-    """As Function Compute's component shows it, log first."""
+    """Outcome and reason are read from the invocation's result, not from the log before it."""
     printed = (
         "========= FC invoke Logs begin =========\n"
         '{"level": "INFO", "outcome": "encrypted", "reason": "created"}\n'
@@ -101,6 +101,6 @@ def test_a_region_that_is_only_watched_is_not_called_guarded(mode: str, said: st
 
 @pytest.mark.parametrize("printed", ["", "[]", '{"vars": {}}'])
 def test_a_template_that_does_not_resolve_is_said(printed: str) -> None:
-    """Serverless Devs may fail without saying so."""
+    """Output without a resolved template is a failure, even when the command succeeded."""
     with pytest.raises(Failed, match="could not be resolved"):
         previewed(answering(printed))

@@ -72,7 +72,7 @@ def test_the_shells_key_becomes_an_alias() -> None:
 
 
 def test_a_temporary_key_takes_its_token_along() -> None:
-    """A key of STS is nothing without its token."""
+    """The security token of the shell becomes part of the key that Serverless Devs gets."""
     access = preflight.access(SHELL | {"ALIBABA_CLOUD_SECURITY_TOKEN": "the-token"}, aliases=set())
 
     assert isinstance(access, Access)
@@ -234,7 +234,7 @@ def test_detect_is_told() -> None:
 
 
 def test_nobody_to_tell_is_to_be_minded() -> None:
-    """An alarm that reaches nobody is none."""
+    """A missing contact group and a missing action policy are each to be minded."""
     findings = preflight.settings({})
 
     assert levels(findings) == ["mind", "mind"]

@@ -68,7 +68,7 @@ def test_the_log_has_everything_but_secrets_and_colours() -> None:
 
 
 def test_arguments_carry_the_template_and_the_alias() -> None:
-    """Serverless Devs looks for other names of a template by itself."""
+    """The template and the options of the key follow the command's own arguments."""
     log = io.StringIO()
     s = ServerlessDevs(
         (sys.executable, "-c", "import sys; print(sys.argv[1:])"), ("-a", "k"), {}, log, print

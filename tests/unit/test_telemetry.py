@@ -26,6 +26,8 @@ from encryption_guard.enforcement import (
 from encryption_guard.errors import LetterNotWritten, Unavailable
 from encryption_guard.findings import Finding
 from encryption_guard.telemetry import open_logger, report, report_finding
+from tests.emulators.cloud import deployment
+from tests.emulators.serverless_devs.checks import indexed
 from tests.unit.fakes import ARN, OUTCOME_FIELDS, REGION, FakeOssTables, forget_logger
 
 # What a line has besides: where and when it was written.
@@ -281,3 +283,19 @@ def test_there_is_one_logger(stream: io.StringIO, capsys: pytest.CaptureFixture[
     assert open_logger() is logger
     assert json.loads(capsys.readouterr().out)["outcome"] == "skipped"
     assert stream.getvalue() == ""
+
+
+def test_the_alerts_of_the_template_find_these_lines(logger: Logger, stream: io.StringIO) -> None:
+    """The fields that its index knows are those of a line, the numbers numbers."""
+    logger.error("anything")
+    report(OUTCOMES["encrypted"], logger=logger)
+    error, encrypted = lines(stream)
+
+    asked = {
+        name.removeprefix("message."): kind
+        for name, kind in indexed(deployment()["resources"]).items()
+        if name.startswith("message.")
+    }
+
+    assert error["level"] == "ERROR"
+    assert {name: "long" if isinstance(encrypted[name], int) else "text" for name in asked} == asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from tests.emulators.cloud import (
 from tests.emulators.event_bridge import matches
 from tests.emulators.serverless_devs.checks import complaints_about
 from tests.emulators.template import (
+    TEMPLATE,
     function_props,
     infrastructure,
     properties,
@@ -44,6 +46,8 @@ CHOSEN = {
     "GUARD_ALLOWED_ACCOUNTS": "1111111111111111",
     "GUARD_AUDIT_TABLES": "true",
 }
+# With somebody to tell there are alarms.
+TOLD = {"GUARD_CONTACT_GROUP": "operators", "GUARD_ACTION_POLICY": "sls.builtin"}
 AUDIT = {"oss:ListNamespaces", "oss:ListTables", "oss:GetTable", "oss:GetTableEncryption"}
 
 both = pytest.mark.parametrize("function", [FUNCTION, SWEEP], ids=["encrypt_on_create", "sweep"])
@@ -178,6 +182,8 @@ def test_the_platform_may_write_where_the_function_logs(function: dict[str, Any]
     ]
 
     assert (log["project"], log["logstore"]) in stores
+    # Any rule for where a record begins would glue lines of JSON together.
+    assert log["logBeginRule"] == "None"
     assert role.may("log:PostLogStoreLogs", f"{place}/{log['logstore']}")
     assert not role.may("log:PostLogStoreLogs", f"{place}/another")
 
@@ -220,6 +226,67 @@ def test_the_platforms_limits_are_kept(function: dict[str, Any]) -> None:
     assert function["asyncInvokeConfig"]["maxAsyncEventAgeInSeconds"] <= 604800
     assert 0 <= function["asyncInvokeConfig"]["maxAsyncRetryAttempts"] <= 8
     assert properties(DEPLOYED, "DeadLetterQueue")["MessageRetentionPeriod"] == 7 * 24 * 3600
+
+
+@pytest.mark.parametrize(
+    ("name", "repeats", "instances", "processors", "seconds"),
+    [("encrypt_on_create", 3, 5, 1, 60), ("sweep", 0, 2, 0.25, 120)],
+)
+def test_each_function_has_what_the_readme_tells(
+    name: str, repeats: int, instances: int, processors: float, seconds: int
+) -> None:
+    """How often what failed is repeated, how many run at a time, how fast and how long."""
+    function = function_props(DEPLOYED, name)
+
+    assert function["asyncInvokeConfig"]["maxAsyncRetryAttempts"] == repeats
+    assert function["concurrencyConfig"] == {"reservedConcurrency": instances}
+    assert (function["cpu"], function["memorySize"]) == (processors, processors * 1024)
+    assert function["timeout"] == seconds
+    assert function["tags"] == [{"key": "application", "value": "oss-tables-encryption-guard"}]
+
+
+def test_events_reach_the_creation_function() -> None:
+    """Its trigger is EventBridge's, it is on, and it asks for asynchronous invocations."""
+    (trigger,) = FUNCTION["triggers"]
+
+    assert trigger["triggerType"] == "eventbridge"
+    assert trigger["triggerConfig"]["triggerEnable"] is True
+    assert trigger["triggerConfig"]["asyncInvocationType"] is True
+
+
+def test_the_stack_is_given_every_parameter_it_has() -> None:
+    """One that is not passed would silently be empty; the web hook's URL is a secret."""
+    stack = DEPLOYED["resources"]["infra"]["props"]
+
+    assert set(stack["parameters"]) == set(stack["template"]["Parameters"])
+    assert stack["template"]["Parameters"]["Webhook"]["NoEcho"] is True
+
+
+def test_no_account_is_written_into_the_template() -> None:
+    """Whatever is an account's own is filled in when it is deployed."""
+    assert not re.search(r"\d{10,}", TEMPLATE.read_text("utf-8"))
+
+
+def query(name: str, environment: dict[str, str] | None = None) -> str:
+    """What an alert searches the log for."""
+    detail = infrastructure(deployment(TOLD | (environment or {})))[name]["Properties"]["Detail"]
+    (asked,) = detail["Configuration"]["QueryList"]
+    return str(asked["Query"]).partition(" | ")[0]
+
+
+@pytest.mark.parametrize(
+    ("environment", "milliseconds"), [({}, 60000), ({"GUARD_SLOW_AFTER_MS": "5"}, 5)]
+)
+def test_what_is_slow_is_a_variable(environment: dict[str, str], milliseconds: int) -> None:
+    """An encryption is slow after a minute, or as it is said."""
+    searched = query("SlowEncryptions", environment)
+
+    assert searched == f"message.time_to_encrypt_ms > {milliseconds}"
+
+
+def test_an_error_is_a_line_or_a_crash() -> None:
+    """The guard's own lines tell of errors, the platform's records of what it could not tell."""
+    assert query("ErrorsLogged") == "message.level: ERROR or hasFunctionError: true"
 
 
 def test_what_is_old_to_a_sweep_is_old_to_the_platform() -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from encryption_guard.smq import Message
 from encryption_guard.transport import Clock
+from layers.encryption_guard.preflight import ALIAS
 from tests.emulators.cloud import filter_pattern
 from tests.live import facts
 from tests.live.capture import (
@@ -47,6 +48,8 @@ from tests.live.observations import (
     Told,
 )
 from tests.live.scrub import MADE_UP_ACCOUNT, Scrubbed, scrubbed
+from tests.live.verify import ACCOUNT as ACCOUNT_VARIABLE
+from tests.live.verify import KEY_ID, SECRET, Asked, _capture_by_stack, plan_for
 
 ACCOUNT = "5558887776665554"
 REGION = "cn-hangzhou"
@@ -142,6 +145,9 @@ def test_what_says_nothing_of_anybody_stays() -> None:
         ("2001:db8:85a3::8a2e:370:7334", "2001:db8::1"),
         ("0123456789abcdef0123456789abcdef", "a0000000000000000000000000000002"),
         ("987654321", "100000001"),
+        ("bid12345678", "bid10000001"),
+        ("n12345678x", "n10000001x"),
+        ("run1badcafez", "runa0000001z"),
         ("vpc-bp1aevy8sofi8mh1q5abc", "vpc-X00000000000000000001"),
         ("https://h/?Signature=abc%2B&x=1", "https://h/?Signature=removed-1&x=1"),
         ("QWxhZGRpbjpvcGVuIHNlc2FtZQ12==", "X00000000000000000000000000001"),
@@ -208,6 +214,7 @@ digits = st.text("0123456789", min_size=15, max_size=18).filter(
 )
 letters = st.text("abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789", min_size=16)
 around = st.text(max_size=12)
+FIELDS = ["userName", "id", "arn", "time", "eventName", "type", "x", "names"]
 
 
 @st.composite
@@ -217,7 +224,7 @@ def events(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
     number = st.sampled_from(hidden[:2]).map(int)
     text = st.tuples(around, st.sampled_from(hidden), around).map("".join)
     leaf = st.one_of(text, number, st.booleans(), st.none(), around)
-    name = st.sampled_from(["userName", "id", "arn", "time", "eventName", "type", "x", "names"])
+    name = st.sampled_from(FIELDS)
     value = st.recursive(
         leaf,
         lambda inner: st.one_of(
@@ -241,16 +248,23 @@ def test_no_number_and_no_key_survives(made: tuple[dict[str, Any], list[str]]) -
     assert not any(hidden in text for hidden in (account, uid, key))
 
 
+def shape(value: Any) -> Any:
+    """How it is nested: a key stands for itself unless it could hold a name, a leaf for nothing."""
+    if isinstance(value, dict):
+        return [(key if key in FIELDS else "", shape(item)) for key, item in value.items()]
+    return [shape(item) for item in value] if isinstance(value, list) else None
+
+
 @given(events())
 def test_scrubbing_keeps_the_shape(made: tuple[dict[str, Any], list[str]]) -> None:
-    """The result is JSON of the same length at the top, and the same for the same event."""
+    """Objects, lists and fields are nested as before, and the same event gives the same result."""
     event, (account, _, _) = made
     raw = json.dumps(event).encode()
 
     first = scrubbed(raw, account=account, bucket=BUCKET, region=REGION)
 
     assert first == scrubbed(raw, account=account, bucket=BUCKET, region=REGION)
-    assert len(json.loads(first.text)) == len(event)
+    assert shape(json.loads(first.text)) == shape(event)
 
 
 # Reading an event.
@@ -680,6 +694,37 @@ def test_without_serverless_devs_it_says_how_to_get_it(tmp_path: Path) -> None:
     assert missing.run("deploy") == (
         "`s` does not run (No such file or directory); `make serverless-devs` installs it"
     )
+
+
+def test_another_key_of_the_shell_does_not_reach_serverless_devs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`s` gets the key that was asked for, and none of the variables that it would prefer."""
+    command = tmp_path / "node_modules" / ".bin" / "s"
+    command.parent.mkdir(parents=True)
+    command.write_text(
+        f"#!{sys.executable}\nimport json, os\njson.dump(dict(os.environ), open('told', 'w'))\n"
+    )
+    command.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    asked_for = {KEY_ID: "LTAI-mine", SECRET: "mine", ACCOUNT_VARIABLE: ACCOUNT}
+    others = {"AccountID": "99999", "AccessKeyID": "LTAI-other", "AccessKeySecret": "other"}
+    plan = plan_for(Asked(REGION), ACCOUNT)
+
+    make = _capture_by_stack(
+        {**asked_for, **others, "HOME": "/home/me"}, Clock(sleep=lambda _: None), tmp_path / "live"
+    )
+    with make(plan, lambda _queue: [])() as begin:
+        begin()
+
+    told = json.loads((tmp_path / "told").read_text("utf-8"))
+    assert told.keys().isdisjoint(others)
+    assert told["HOME"] == "/home/me"
+    assert json.loads(told[ALIAS]) == {
+        "AccountID": ACCOUNT,
+        "AccessKeyID": "LTAI-mine",
+        "AccessKeySecret": "mine",
+    }
 
 
 # What is deleted.

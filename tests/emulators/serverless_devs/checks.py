@@ -26,6 +26,11 @@ Complaints = list[str]
 SETTINGS = frozenset(
     {field.alias for field in Settings.model_fields.values() if field.alias} | {"GUARD_EXEMPTIONS"}
 )
+# Namespace, metric, and how the metric is compared.
+AT_THE_FIRST_LETTER = (
+    *("acs_mns_new", "ActiveMessages"),
+    *("Maximum", "GreaterThanOrEqualToThreshold", "1", 1),
+)
 QUEUE_VARIABLE = "GUARD_DEAD_LETTER_QUEUE"
 _REGION, _ACCOUNT = r"[a-z]{2}(?:-[a-z0-9]+)+", r"[0-9]{5,20}"
 # The service, its region, the account and what is meant; in a policy each may be a `*`.
@@ -211,7 +216,62 @@ def is_minded(event: Mapping[str, Any]) -> bool:
     return any(name in CAUSES for name in (names if isinstance(names, list) else [names]))
 
 
+def alarms(resources: Resources) -> Complaints:
+    """The alarm is on our queue and rises at the first letter; each alert asks what is indexed."""
+    complaints = []
+    queues = {queue["QueueName"] for queue in made(resources, "ALIYUN::MNS::Queue")}
+    for rule in made(resources, "ALIYUN::CMS::ResourceMetricRule"):
+        (watched,) = rule["Resources"]
+        level = rule["Escalations"]["Critical"]
+        if watched["queue"] not in queues or watched["region"] not in regions(resources):
+            complaints.append(f"{rule['RuleName']}: nobody makes {watched}")
+        if (rule["Namespace"], rule["MetricName"], *level.values()) != AT_THE_FIRST_LETTER:
+            complaints.append(f"{rule['RuleName']}: it does not rise at the first letter")
+    return complaints + [
+        f"{alert['Detail']['Name']}: {complaint}"
+        for alert in made(resources, "ALIYUN::SLS::Alert")
+        for complaint in _of_an_alert(alert["Detail"], resources)
+    ]
+
+
+def _of_an_alert(detail: Mapping[str, Any], resources: Resources) -> Iterator[str]:
+    configuration = detail["Configuration"]
+    (asked,) = configuration["QueryList"]
+    (severity,) = configuration["SeverityConfigurations"]
+    searched, _, counted = asked["Query"].partition(" | select count(*) as ")
+    stores = made(resources, "ALIYUN::SLS::Logstore")
+    if (asked["Project"], asked["Store"]) not in [
+        (store["ProjectName"], store["LogstoreName"]) for store in stores
+    ] or asked["Region"] not in regions(resources):
+        yield f"nobody writes to {asked['Region']}/{asked['Project']}/{asked['Store']}"
+    for field, operator in re.findall(r"([\w.]+)\s*([:>])", searched):
+        if indexed(resources).get(field) != ("long" if operator == ">" else "text"):
+            yield f"{field} is not indexed for {operator}"
+    if severity["EvalCondition"]["Condition"] != f"{counted} > 0":
+        yield f"it does not rise at the first of {counted}"
+    if detail["State"] != "Enabled":
+        yield "it is off"
+    if asked["Start"] != f"-{detail['Schedule']['Interval']}":
+        yield "it looks at another time than the one that has passed"
+
+
+def indexed(resources: Resources) -> dict[str, str]:
+    """The type of each field of a log record that can be searched."""
+    keys = [key for index in made(resources, "ALIYUN::SLS::Index") for key in index["KeyIndices"]]
+    return {key["Name"]: key["Type"] for key in keys} | {
+        f"{key['Name']}.{inner['Name']}": inner["Type"]
+        for key in keys
+        for inner in key.get("JsonKeyIndices", [])
+    }
+
+
+def regions(resources: Resources) -> set[str]:
+    """Where the resources are: one region."""
+    return {one["props"]["region"] for one in resources.values()}
+
+
 CHECKS = (
+    alarms,
     unresolved,
     handlers,
     variables,
