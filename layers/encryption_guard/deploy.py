@@ -30,7 +30,9 @@ from layers.encryption_guard.serverless_devs import (
     TEMPLATE,
     Failed,
     ServerlessDevs,
+    errors_in,
     json_in,
+    remedy,
     tail,
 )
 
@@ -113,7 +115,12 @@ def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
         tell(f"version {version}")
     s = replace(s, environment={**s.environment, "LAYER_VERSION": version})
     with report.step("Deploy the queue, the roles, the alarms and the functions"):
-        s.run("deploy", "-y", "--skip-actions")
+        deployed = s.run("deploy", "-y", "--skip-actions")
+    for line in errors_in(deployed):
+        todo = (
+            "Serverless Devs did not fail for it: see what it is about; `make verify-live` helps."
+        )
+        report.finding(Finding("mind", line, todo))
     for function in FUNCTIONS:
         with report.step(f"Try {function}:") as tell:
             tell(tried(s, function))
@@ -152,7 +159,7 @@ def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
     for title, command in commands:
         try:
             with report.step(title):
-                s.run(*command)
+                gone(s, *command)
         except Failed as error:
             report.failed(error)
             left.append(title.removeprefix("Remove "))
@@ -160,6 +167,16 @@ def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
         raise Failed(
             f"In {region.name} is left: {', '.join(left)}", "Mend the cause; run it again."
         )
+
+
+def gone(s: ServerlessDevs, *command: str) -> None:
+    """Remove something; raises Failed if it is said, or seen, to be there still."""
+    printed = s.run(*command)
+    if errors := errors_in(printed):
+        raise Failed("Serverless Devs could not remove it", remedy(printed), "\n".join(errors))
+    # Of a version that stays it says nothing.
+    if "layer" in command and (left := published(s)):
+        raise Failed(f"Of the layer is left: version {left}", OTHERWISE, tail(printed))
 
 
 def build(runtime: str) -> str:
@@ -192,14 +209,19 @@ def publish(s: ServerlessDevs, runtime: str) -> str:
 
 def latest(s: ServerlessDevs) -> str:
     """The version of the layer that is published last; 1 if there is none yet."""
+    return str(max(published(s), default=1))
+
+
+def published(s: ServerlessDevs) -> list[int]:
+    """The versions of the layer that are there, as far as Serverless Devs tells."""
     printed = s.run(
         *(FUNCTIONS[0], "layer", "versions", "--layer-name", LAYER_NAME),
         *("-o", "json", "--silent"),
     )
     try:
-        return str(max(int(layer["version"]) for layer in json_in(printed)))
+        return [int(layer["version"]) for layer in json_in(printed)]
     except (ValueError, KeyError, TypeError):
-        return "1"
+        return []
 
 
 def tried(s: ServerlessDevs, function: str) -> str:

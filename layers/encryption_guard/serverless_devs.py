@@ -11,6 +11,9 @@ from typing import Any, TextIO
 
 # Such as that one should not be root.
 _WARNING = re.compile(r"\[[^]]+\]\[WARN\]")
+_ERROR = re.compile(r"\[[^]]+\]\[ERROR\]")
+# What is not there need not be removed.
+NOTHING_THERE = ("stack is not exist", "NotFound")
 # A variable with such a name is a whole key, as JSON.
 ALIAS_ENDING = "_serverless_devs_key"
 TEMPLATE = "template.yaml"
@@ -110,6 +113,16 @@ def remedy(printed: str) -> str:
         if re.search(pattern, printed):
             return todo
     return OTHERWISE
+
+
+def errors_in(printed: str) -> list[str]:
+    """What it called an error without failing for it, as when it could not remove something."""
+    lines = printed.splitlines()
+    return [
+        line
+        for line in lines
+        if _ERROR.match(line) and not any(word in line for word in NOTHING_THERE)
+    ]
 
 
 def tail(printed: str) -> str:

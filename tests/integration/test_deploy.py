@@ -155,6 +155,11 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         "const { region } = inputs.props;",
         "const { region } = inputs.props; console.log(JSON.stringify(credential));",
     )
+    deployer.rewrite(
+        "ros/component.js",
+        "const COMMANDS = {",
+        "console.error('[2026-11-23 01:00:00][ERROR][infra] something minor');\nconst COMMANDS = {",
+    )
     folder = lay_out(tmp_path_factory.mktemp("clone"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -180,6 +185,14 @@ def test_one_command_protects_a_region(deployed: Deployed) -> None:
 def test_the_functions_answer_that_it_is_not_relevant(deployed: Deployed) -> None:
     """Their real handlers, with the template's variables, get a harmless event at the end."""
     assert deployed.result.output.count("skipped: not_relevant") == 2
+
+
+def test_an_error_that_failed_nothing_is_shown(deployed: Deployed) -> None:
+    """What Serverless Devs calls an error is not kept back, though it went on."""
+    said = deployed.result.output
+
+    assert "! [2026-11-23 01:00:00][ERROR][infra] something minor" in said
+    assert "did not fail for it" in said
 
 
 def test_what_to_look_at_next_is_told(deployed: Deployed) -> None:
@@ -400,7 +413,7 @@ def test_what_was_deployed_can_be_removed(deployer: Deployer) -> None:
     others; the end names it, and the next time it goes too."""
     deployer("deploy", "--region", "cn-hangzhou")
     begin = "function layerRemove(place, inputs) {"
-    refusing = begin + " refuse('Forbidden: layer');"
+    refusing = begin + " return;"
     deployer.rewrite("fc3/component.js", begin, refusing)
 
     failed = deployer("remove", "--yes", "--region", "cn-hangzhou")
@@ -409,14 +422,14 @@ def test_what_was_deployed_can_be_removed(deployer: Deployer) -> None:
     result = deployer("remove", "--yes", "--region", "cn-hangzhou")
 
     assert failed.exit_code == 1
+    assert "Of the layer is left: version [1]" in failed.output
     assert "In cn-hangzhou is left: the layer, all versions" in failed.output
     assert (left["functions"], left["stacks"]) == ({}, {})
     assert result.exit_code == 0, result.output
     assert deployer.place("cn-hangzhou")["layers"] == {"encryption-guard": []}
-    assert deployer.asked()[-4:] == [
+    assert [asked for asked in deployer.asked() if asked[1] != "layer"][-3:] == [
         ("encrypt_on_create", "remove"),
         ("sweep", "remove"),
-        ("sweep", "layer"),
         ("infra", "remove"),
     ]
 

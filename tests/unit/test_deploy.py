@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from layers.encryption_guard.deploy import latest, previewed, publish, tried, what_next
+from layers.encryption_guard.deploy import gone, latest, previewed, publish, tried, what_next
 from layers.encryption_guard.preflight import REGIONS
 from layers.encryption_guard.serverless_devs import Failed, ServerlessDevs
 
@@ -104,3 +104,30 @@ def test_a_template_that_does_not_resolve_is_said(printed: str) -> None:
     """Output without a resolved template is a failure, even when the command succeeded."""
     with pytest.raises(Failed, match="could not be resolved"):
         previewed(answering(printed))
+
+
+def test_a_removal_that_only_says_so_has_failed() -> None:
+    """Serverless Devs ends well though it could not remove something: its error line counts."""
+    line = "[2026-11-23 03:33:33][ERROR][sweep] remove error: Forbidden"
+
+    with pytest.raises(Failed, match="could not remove") as failed:
+        gone(answering(line), "sweep", "remove", "-y")
+
+    assert failed.value.printed == line
+    assert "right" in failed.value.todo
+
+
+def test_versions_that_stay_are_told() -> None:
+    """Of a layer that could not be removed, the versions that are there still are named."""
+    with pytest.raises(Failed, match=r"is left: version \[3, 4\]"):
+        gone(answering('[{"version": 3}, {"version": 4}]'), "sweep", "layer", "remove")
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["", "[2026-11-23 03:33:33][ERROR][infra] stack is not exist, id = , name = x", "[x][WARN] y"],
+    ids=["silence", "nothing there", "a warning"],
+)
+def test_what_is_not_there_is_gone(printed: str) -> None:
+    """A second removal finds nothing, and that is no failure."""
+    gone(answering(printed), "infra", "remove", "-y")
