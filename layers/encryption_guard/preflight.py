@@ -41,6 +41,8 @@ REGIONS = {
         Region("us-east-1", publishes_events=False, runtime="python3.12"),
     )
 }
+# What is shipped, and will be where the functions run.
+CODE = ("functions/encrypt_on_create", "functions/sweep")
 RUNTIMES = ("python3.10", "python3.12")
 # Where no event tells of a bucket, the timer does; a minute is the least that it can.
 EVERY_MINUTE = "1m"
@@ -192,8 +194,8 @@ def settings(environment: Mapping[str, str]) -> list[Finding]:
     except ConfigurationError as error:
         return [Finding("wrong", str(error), "Correct it in your shell, or unset it.")]
     findings = [
-        Finding("wrong", sentence, "Correct GUARD_EXEMPTIONS in your shell.")
-        for sentence in read.exemption_errors
+        Finding("wrong", sentence, "Correct GUARD_EXEMPTIONS, or the file that it names.")
+        for sentence in _dropped(given)
     ]
     findings += [
         Finding("wrong", f"{name}={given[name]!r} is not {allowed}", "Correct it, or unset it.")
@@ -203,6 +205,15 @@ def settings(environment: Mapping[str, str]) -> list[Finding]:
     if read.mode == "detect":
         findings.append(Finding("mind", "GUARD_MODE=detect: nothing will be encrypted"))
     return [*findings, *_notifications(given)]
+
+
+def _dropped(given: Mapping[str, str]) -> list[str]:
+    """What either function would say of its exemptions; a file of them lies in its own folder."""
+    places = [{**given, "FC_FUNC_CODE_PATH": folder} for folder in CODE]
+    told = [
+        error for place in places for error in Settings.from_environment(place).exemption_errors
+    ]
+    return list(dict.fromkeys(told))
 
 
 def _notifications(given: Mapping[str, str]) -> list[Finding]:

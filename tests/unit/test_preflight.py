@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from encryption_guard.inventory import REGIONS as SWEPT
 from layers.encryption_guard import preflight
-from layers.encryption_guard.preflight import ALIAS, REGIONS, Access, Finding, Region
+from layers.encryption_guard.preflight import ALIAS, CODE, REGIONS, Access, Finding, Region
 
 SHELL = {
     "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI5tExample",
@@ -224,6 +225,23 @@ def test_a_wrong_setting_stops_it(name: str, value: str) -> None:
 
     assert levels(findings) == ["wrong"]
     assert name in findings[0].what + findings[0].todo
+
+
+def test_a_file_of_exemptions_lies_with_both_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read where the functions will read it, and one that lacks it stops the deployment."""
+    monkeypatch.chdir(tmp_path)
+    given = TOLD | {"GUARD_EXEMPTIONS": "file:exempt.json"}
+    for folder in CODE:
+        Path(folder).mkdir(parents=True)
+    Path(CODE[0], "exempt.json").write_text('[{"bucket": "tmp-*", "reason": "scratch"}]')
+
+    missing = preflight.settings(given)
+    Path(CODE[1], "exempt.json").write_text("[]")
+
+    assert levels(missing) == ["wrong"]
+    assert preflight.settings(given) == []
 
 
 def test_detect_is_told() -> None:
