@@ -198,13 +198,18 @@ def settings(environment: Mapping[str, str]) -> list[Finding]:
         for sentence in _dropped(given)
     ]
     findings += [
-        Finding("wrong", f"{name}={given[name]!r} is not {allowed}", "Correct it, or unset it.")
+        Finding("wrong", f"{_shown(name, given)} is not {allowed}", "Correct it, or unset it.")
         for name, (form, allowed) in FORMS.items()
         if given.get(name) and not re.fullmatch(form, given[name], re.ASCII)
     ]
     if read.mode == "detect":
         findings.append(Finding("mind", "GUARD_MODE=detect: nothing will be encrypted"))
     return [*findings, *_notifications(given)]
+
+
+def _shown(name: str, given: Mapping[str, str]) -> str:
+    # Whoever knows the URL of a web hook can call it, so it is not printed.
+    return name if name == "GUARD_WEBHOOK" else f"{name}={given[name]!r}"
 
 
 def _dropped(given: Mapping[str, str]) -> list[str]:

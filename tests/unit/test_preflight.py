@@ -227,6 +227,14 @@ def test_a_wrong_setting_stops_it(name: str, value: str) -> None:
     assert name in findings[0].what + findings[0].todo
 
 
+def test_a_web_hook_is_not_printed() -> None:
+    """Its URL lets anybody call it: a wrong one is told by its name alone."""
+    findings = preflight.settings(TOLD | {"GUARD_WEBHOOK": "hooks.example.com/?token=not-shown"})
+
+    assert levels(findings) == ["wrong"]
+    assert "not-shown" not in str(findings)
+
+
 def test_a_file_of_exemptions_lies_with_both_functions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
