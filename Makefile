@@ -73,6 +73,11 @@ bench: $(INSTALLED) ## Time one PUT and a whole sweep: ours, the official SDK, t
 	@$(BIN)/python -m tests.benchmarks.put_encryption
 	@$(BIN)/python -m tests.benchmarks.sweep
 
+.PHONY: chaos
+chaos: $(INSTALLED) ## 10,000 creations under every fault at once, and a judge (SEED=, EVENTS=)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS)) \
+		--json build/chaos.json
+
 .PHONY: vectors
 vectors: $(INSTALLED) ## Make the golden signature vectors anew with the official SDK
 	@$(BIN)/python -m tests.vectors.make

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.emulators.emulated_service import Clock, utc_now
 from tests.emulators.event_bridge import EventBridge
 from tests.emulators.function_compute import Chaos, Credentials, FunctionCompute, Invocation
 from tests.emulators.function_compute_api import FunctionComputeApi
-from tests.emulators.function_instance import Function
+from tests.emulators.function_instance import LAYER, Function
 from tests.emulators.oss_tables import ApiCall, OssTables
 from tests.emulators.ram_policies import Policy
 from tests.emulators.server import Authority
@@ -107,6 +107,8 @@ def emulated_cloud(
     twice: float = 0.0,
     timeout_seconds: float | None = None,
     chaos: Chaos | None = None,
+    key_of_invocation: Callable[[], AccessKey] | None = None,
+    layer: Path = LAYER,
     instances: int = 1,
     queue_clock: Clock = utc_now,
     queue_nodes: int = 1,
@@ -115,12 +117,14 @@ def emulated_cloud(
     """Start the cloud over TLS; leaving it waits until every event is delivered.
 
     What is not given is as template.yaml has it, deployed with the variables of `environment`:
-    those that it does not know are set for both functions.
+    those that it does not know are set for both functions. `key_of_invocation` gives each try of
+    the creation function its key, instead of the role's one.
     """
     authority = Authority()
     template = deployment(environment)
     role = role or deployed_role("encrypt_on_create", environment)
     sweep_role = sweep_role or deployed_role("sweep", environment)
+    key_of_invocation = key_of_invocation or (lambda: role)
     invocations: list[Invocation] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -160,8 +164,8 @@ def emulated_cloud(
         creation_props = function_props(template, "encrypt_on_create")
         function = stack.enter_context(
             FunctionCompute(
-                _function(creation_props, variables, timeout_seconds),
-                credentials=lambda: _credentials(role),
+                replace(_function(creation_props, variables, timeout_seconds), layer=layer),
+                credentials=lambda: _credentials(key_of_invocation()),
                 max_retries=_retries(creation_props),
                 chaos=chaos,
                 instances=instances,

@@ -21,6 +21,7 @@ from tests.emulators.faults import (
     Reset,
     ResetMidAnswer,
     SkewClock,
+    Strike,
     Truncate,
 )
 from tests.emulators.server import Authority, ConnectionSpentError, Server
@@ -90,7 +91,10 @@ class Call:
 
 
 class EmulatedService(ABC):
-    """A service on loopback, running between `start` and `stop`, or inside `with`."""
+    """A service on loopback, running between `start` and `stop`, or inside `with`.
+
+    `on_strike` is what kills a client, wherever its process is.
+    """
 
     server_name: ClassVar[str]
     request_id_header: ClassVar[str]
@@ -107,6 +111,7 @@ class EmulatedService(ABC):
     ) -> None:
         tls = None if authority is None else authority.server_context(*host_names)
         self.faults = Faults() if faults is None else faults
+        self.on_strike: Callable[[Call], object] = lambda _call: None
         self._clock = clock
         self._stopping = threading.Event()
         self._record: list[RecordedRequest] = []
@@ -168,10 +173,11 @@ class EmulatedService(ABC):
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         request = received(environ)
-        if (request.method, request.path) in self.named_in_body:
+        in_body = (request.method, request.path) in self.named_in_body
+        if in_body or self.faults.reads_bodies:
             request = with_body(request, environ)
         operation, resource = self.classify(request)
-        met = self.faults.met_by(operation, resource)
+        met = self.faults.met_by(operation, resource, request.body)
         entry = RecordedRequest(request, operation, resource, self.new_request_id(), tuple(met))
         position = self._remember(entry)
         answer = self._answer(entry, environ, position)
@@ -191,6 +197,8 @@ class EmulatedService(ABC):
         self._delay(entry.faults, after=True)
         if fault is None:
             return answer
+        if isinstance(fault.effect, Drip):
+            self._note(position, status=answer.status)
         return self._spoilt(fault, answer, call, environ["werkzeug.socket"])
 
     def _call(self, entry: RecordedRequest) -> Call:
@@ -219,8 +227,12 @@ class EmulatedService(ABC):
             case Refuse():
                 return self._stamped(self.refused(fault.effect, call), call)
             case GarbageBody(body):
-                return self._stamped(Answer(200, {"Content-Type": "text/html"}, body), call)
+                spoilt = Answer(answer.status, {"Content-Type": "text/html"}, body)
+                return self._stamped(spoilt, call)
             case Reset():
+                reset(connection)
+            case Strike():
+                self.on_strike(call)
                 reset(connection)
             case ResetMidAnswer():
                 answered = answer.head() + answer.body

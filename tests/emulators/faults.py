@@ -54,7 +54,7 @@ class Garbage:
 
 @dataclass(frozen=True)
 class GarbageBody:
-    """A 200 whose body is none of the service's."""
+    """A 200 whose body is none of the service's; `after`: with the status that it earned."""
 
     body: bytes = b"<html>\xff\xfe{not what you asked for"
 
@@ -74,11 +74,25 @@ class SkewClock:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Strike:
+    """Whoever asked is killed while it waits for the answer: see `EmulatedService.on_strike`."""
+
+
 Effect = (
-    Refuse | Reset | ResetMidAnswer | Truncate | Delay | Garbage | GarbageBody | Drip | SkewClock
+    Refuse
+    | Reset
+    | ResetMidAnswer
+    | Truncate
+    | Delay
+    | Garbage
+    | GarbageBody
+    | Drip
+    | SkewClock
+    | Strike
 )
 
-INSTEAD_OF_THE_ANSWER = (Refuse, Reset, Garbage, GarbageBody)
+INSTEAD_OF_THE_ANSWER = (Refuse, Reset, Garbage, GarbageBody, Strike)
 
 
 def throttle(status: Literal[429, 503] = 503, *, retry_after: float | None = None) -> Refuse:
@@ -120,7 +134,12 @@ class Fault:
 
 
 class Faults:
-    """The faults that are switched on. Any thread may add, clear and consult them."""
+    """The faults that are switched on. Any thread may add, clear and consult them.
+
+    `reads_bodies`: whether it takes a request's body to know what it meets.
+    """
+
+    reads_bodies = False
 
     def __init__(self, *faults: Fault, seed: int = 0) -> None:
         self._lock = threading.Lock()
@@ -140,9 +159,14 @@ class Faults:
         with self._lock:
             return iter([fault for fault, left in self._faults if left != 0])
 
-    def met_by(self, operation: str | None, resource: str | None) -> list[Fault]:
+    def met_by(
+        self,
+        operation: str | None,
+        resource: str | None,
+        body: bytes = b"",  # noqa: ARG002  for those that read it
+    ) -> list[Fault]:
         """Those that this request meets, used up by one. Delays and skews add up; of the others
-        it meets the first."""
+        it meets the first. `body` is empty unless they read bodies."""
         met: list[Fault] = []
         with self._lock:
             for index, (fault, left) in enumerate(self._faults):

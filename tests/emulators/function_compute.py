@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from types import TracebackType
 
@@ -20,7 +20,28 @@ LARGEST_ASYNCHRONOUS_EVENT = 128 * 1024
 UNHANDLED = "UnhandledInvocationError"
 TIMED_OUT = "FunctionTimedOut"
 
-Chaos = Callable[[bytes], int | None]
+
+@dataclass(frozen=True)
+class Kill:
+    """The process dies so many milliseconds after the handler was called."""
+
+    after_ms: int
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """It stands still from then on, until the function's time-out."""
+
+    after_ms: int
+
+
+@dataclass(frozen=True)
+class Recycle:
+    """The platform gives the instance up after its answer."""
+
+
+Interruption = Kill | Freeze | Recycle
+Chaos = Callable[[bytes], Interruption | None]
 
 
 @dataclass(frozen=True)
@@ -59,9 +80,9 @@ class FunctionCompute:
         chaos: Chaos | None = None,
         instances: int = 1,
     ) -> None:
-        """`chaos` gets the event and says after how many milliseconds the process is killed.
+        """`chaos` gets the event of each try and says what befalls the process.
 
-        Those count from when the handler was called. `instances` is how many run at a time.
+        `instances` is how many run at a time.
         """
         if not 0 <= max_retries <= 8:
             raise ValueError(f"max_retries is {max_retries}, 0 to 8 are allowed")
@@ -74,6 +95,7 @@ class FunctionCompute:
         self._instances = instances
         self._places = threading.Semaphore(instances)
         self._warm: list[Instance] = []
+        self._at_work: dict[Instance, bytes] = {}
         self._stopped = False
 
     def __enter__(self) -> "FunctionCompute":
@@ -112,6 +134,12 @@ class FunctionCompute:
         if tries[-1].error is not None and self._on_failure is not None:
             self._on_failure(self._destination_record(event, tries))
         return tries
+
+    def strike(self, concerned: Callable[[bytes], bool]) -> None:
+        """Kill every process that is at work on such an event."""
+        for instance, event in list(self._at_work.items()):
+            if concerned(event):
+                instance.kill()
 
     def _destination_record(self, event: bytes, tries: list[Invocation]) -> bytes:
         record = {
@@ -171,7 +199,7 @@ class FunctionCompute:
         """What the function says; an instance that cannot be used again is not alive after it."""
         request = {"request_id": request_id, "credentials": asdict(self._credentials())}
         payload = base64.b64encode(event).decode()
-        kill_after_ms = self._chaos(event)
+        interruption = self._chaos(event)
         try:
             if cold:
                 limit = self.function.initialization_timeout_seconds
@@ -180,11 +208,39 @@ class FunctionCompute:
                     instance.kill()
                     return started
             limit = self.function.timeout_seconds
-            return instance.ask({**request, "event": payload}, limit, kill_after_ms)
+            self._at_work[instance] = event
+            with _interrupted(instance, interruption):
+                return instance.ask({**request, "event": payload}, limit)
         except TimeoutError:
             return _failure(TIMED_OUT, f"Function time out after {limit:g} seconds")
         except InstanceDiedError:
             return _failure(UNHANDLED, "Process exited unexpectedly before completing request")
+        finally:
+            self._at_work.pop(instance, None)
+
+
+@contextmanager
+def _interrupted(instance: Instance, interruption: Interruption | None) -> Iterator[None]:
+    with ExitStack() as stack:
+        match interruption:
+            case Kill(after_ms):
+                stack.enter_context(_later(after_ms, instance.kill))
+            case Freeze(after_ms):
+                stack.enter_context(_later(after_ms, instance.freeze))
+            case Recycle():
+                stack.callback(instance.kill)
+        yield
+
+
+@contextmanager
+def _later(milliseconds: int, act: Callable[[], object]) -> Iterator[None]:
+    timer = threading.Timer(milliseconds / 1000, act)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _failure(condition: str, message: str) -> Message:

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -117,18 +118,15 @@ class Instance:
             stderr=subprocess.STDOUT,
         )
 
-    def ask(self, message: Message, seconds: float, kill_after_ms: int | None = None) -> Message:
+    def ask(self, message: Message, seconds: float) -> Message:
         """The process's answer; TimeoutError when it is late, InstanceDiedError when it is gone.
 
-        After either the process has ended; `kill_after_ms` makes it die while it works.
+        After either the process has ended.
         """
-        patience = seconds if kill_after_ms is None else min(seconds, kill_after_ms / 1000)
         try:
-            return self._exchange(message, time.monotonic() + patience)
+            return self._exchange(message, time.monotonic() + seconds)
         except TimeoutError:
             self.kill()
-            if patience < seconds:
-                raise InstanceDiedError from None
             raise
         except (EOFError, BrokenPipeError):
             self.kill()
@@ -168,6 +166,10 @@ class Instance:
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    def freeze(self) -> None:
+        """Let it stand still; only `kill` ends that."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         self._process.kill()

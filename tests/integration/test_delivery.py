@@ -18,6 +18,7 @@ from mns.account import Account
 from tests.emulators.action_trail import KINDS, SHAPES, Kind, Shape, cloud_event
 from tests.emulators.cloud import OWNER, QUEUE, REGION, ROLE, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse, Reset
+from tests.emulators.function_compute import Kill
 from tests.emulators.oss_tables import ApiCall
 
 PUT = "PutTableBucketEncryption"
@@ -178,7 +179,7 @@ def test_the_last_net_needs_the_functions_right(owner: Owner) -> None:
 
 def test_a_killed_process_loses_nothing(owner: Owner) -> None:
     """A process that is killed in the middle of its work is retried in a new one."""
-    kill_first = chain([1], repeat(None))
+    kill_first = chain([Kill(after_ms=1)], repeat(None))
 
     with emulated_cloud(chaos=lambda _event: next(kill_first)) as cloud:
         cloud.tables.faults.add(Fault(Reset(), operation=PUT, times=1))

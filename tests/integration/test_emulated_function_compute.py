@@ -3,14 +3,22 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.emulators.function_compute import Credentials, FunctionCompute
+from tests.emulators.function_compute import (
+    Credentials,
+    Freeze,
+    FunctionCompute,
+    Kill,
+    Recycle,
+)
 from tests.emulators.function_instance import LAYER, Function
 
 ECHO = "def handler(event, context): return event"
@@ -20,6 +28,11 @@ import time
 def handler(event, context):
     print("waiting")
     time.sleep(60 if event == b"hang" else 0)
+"""
+SLOW = """
+import time
+def handler(event, context):
+    time.sleep(0.5)
 """
 EXIT = """
 import os
@@ -274,13 +287,50 @@ def test_a_process_that_leaves_is_an_unhandled_error(deploy: Run) -> None:
 
 def test_chaos_kills_the_process_while_it_works(deploy: Run) -> None:
     """A kill in the middle of an invocation is a death, not a time-out."""
-    cloud = deploy(HANG, chaos=lambda event: 20 if event == b"hang" else None)
+    cloud = deploy(HANG, chaos=lambda event: Kill(20) if event == b"hang" else None)
 
     killed, later = cloud.invoke(b"hang"), cloud.invoke(b"")
 
     assert killed.condition == "UnhandledInvocationError"
     assert killed.seconds < 5
     assert later.error is None
+
+
+def test_a_process_that_stands_still_is_ended_by_its_time_out(deploy: Run) -> None:
+    """A frozen process answers nothing, and is told apart from one that died."""
+    cloud = deploy(
+        SLOW,
+        function={"timeout_seconds": 2},
+        chaos=lambda event: Freeze(10) if event else None,
+    )
+
+    frozen, later = cloud.invoke(b"frozen"), cloud.invoke(b"")
+
+    assert frozen.condition == "FunctionTimedOut"
+    assert later.error is None
+
+
+def test_a_recycled_instance_answers_and_is_not_used_again(deploy: Run) -> None:
+    """The platform may give up any instance between two events: the next start is a cold one."""
+    cloud = deploy(ECHO, chaos=lambda event: Recycle() if event == b"last" else None)
+
+    cold, warm, last, anew = (cloud.invoke(event) for event in (b"", b"", b"last", b""))
+
+    assert [each.cold_start for each in (cold, warm, last, anew)] == [True, False, False, True]
+    assert last.result == "last"
+
+
+def test_a_strike_kills_those_that_work_on_the_event(deploy: Run) -> None:
+    """Only the process that is at work on such an event dies."""
+    cloud = deploy(HANG)
+    with ThreadPoolExecutor() as pool:
+        struck = pool.submit(cloud.invoke, b"hang")
+        while not struck.done():
+            cloud.strike(lambda event: event == b"another")
+            cloud.strike(lambda event: event == b"hang")
+            time.sleep(0.05)
+
+    assert struck.result().condition == "UnhandledInvocationError"
 
 
 def test_a_delivery_is_retried_with_the_same_request_id(deploy: Run) -> None:
