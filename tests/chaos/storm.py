@@ -230,8 +230,8 @@ def _in_letter(_queue: str | None, body: bytes) -> str | None:
 
 
 def _strike(cloud: EmulatedCloud, concerned: str | None) -> None:
-    text = (concerned or "").encode()
-    cloud.function.strike(lambda event: text in event)
+    if concerned is not None:
+        cloud.function.strike(lambda event: concerned.encode() in event)
 
 
 def _deliver(
