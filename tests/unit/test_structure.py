@@ -18,7 +18,7 @@ FLOORS = [
     {"arn"},
     {"config", "events"},
     {"payloads", "policy", "transport"},
-    {"function_compute", "oss_tables", "smq"},
+    {"function_compute", "oss_tables", "proxies", "smq"},
     {"dead_letters", "inventory"},
     {"enforcement", "findings", "letters"},
     {"advice", "letter_queues", "telemetry", "turns"},

@@ -239,6 +239,9 @@ class Settings(BaseModel):
     audit_tables: Annotated[bool, _in_the_form(r"true|false")] = Field(
         default=False, alias="GUARD_AUDIT_TABLES", description="true or false"
     )
+    trust_env: Annotated[bool, _in_the_form(r"true|false")] = Field(
+        default=False, alias="GUARD_TRUST_ENV", description="true or false"
+    )
 
     exemptions: tuple[Exemption, ...] = ()
     # What was wrong with GUARD_EXEMPTIONS: logged as errors, because stopping the function for it

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters, open_destination
@@ -15,6 +15,9 @@ from encryption_guard.enforcement import Processed, process_payload
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.telemetry import open_logger, report
 from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
+
+if TYPE_CHECKING:
+    import httpx
 
 open_transport = functools.cache(Transport)
 
@@ -28,6 +31,13 @@ def read_settings(account_id: str, region: str) -> Settings:
     return settings
 
 
+@functools.cache
+def _with_proxy() -> httpx.BaseTransport:
+    from encryption_guard.proxies import trusting_environment  # only who asks for it needs it
+
+    return trusting_environment(open_transport())
+
+
 def open_invocation(context: Any) -> Invocation:
     """What one invocation may use, until the function's time-out.
 
@@ -35,9 +45,10 @@ def open_invocation(context: Any) -> Invocation:
     """
     clock = Clock()
     budget = TimeBudget(clock.monotonic() + context.function.timeout, clock)
+    settings = read_settings(context.account_id, context.region)
     return Invocation(
-        transport=open_transport(),
-        settings=read_settings(context.account_id, context.region),
+        transport=_with_proxy() if settings.trust_env else open_transport(),
+        settings=settings,
         read_credentials=functools.partial(Credentials.read, context),
         budget=budget,
         clock=clock,

@@ -23,6 +23,7 @@ from encryption_guard.telemetry import open_logger
 from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 
 if TYPE_CHECKING:
+    import httpx
     from rich.progress import Progress, ProgressColumn
 
 ALL_WELL, FAILED, MISUSE = 0, 1, 2
@@ -67,7 +68,7 @@ def open_invocation(
     clock = Clock()
     for sentence in settings.exemption_errors:
         open_logger(sys.stderr).error("exemption dropped", detail=sentence)
-    with Transport() as transport:
+    with _open_transport(settings) as transport:
         yield Invocation(
             transport=transport,
             settings=settings,
@@ -75,6 +76,14 @@ def open_invocation(
             budget=TimeBudget(clock.monotonic() + seconds, clock),
             clock=clock,
         )
+
+
+def _open_transport(settings: Settings) -> httpx.BaseTransport:
+    if not settings.trust_env:
+        return Transport()
+    from encryption_guard.proxies import trusting_environment
+
+    return trusting_environment(Transport())
 
 
 def dead_letters(put: Callable[[bytes], None], *, command: str) -> DeadLetters:

@@ -214,9 +214,12 @@ class Transport(httpx.HTTPTransport):
     httpx's own, on a pool whose time-outs are instants. Without a client around it nothing follows
     a redirect, asks a proxy or sends back the cookies of an earlier answer; and it costs less.
     Trust comes from certifi, or from `SSL_CERT_FILE` or `SSL_CERT_DIR` where they are set.
+    A `proxy` is asked only if it is given.
     """
 
-    def __init__(self, *, connections: int = CONNECTIONS) -> None:
+    def __init__(
+        self, *, connections: int = CONNECTIONS, proxy: httpcore.Proxy | None = None
+    ) -> None:
         try:
             ssl_context = httpx.create_ssl_context()
         except OSError as error:
@@ -230,6 +233,7 @@ class Transport(httpx.HTTPTransport):
             max_connections=connections,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
             network_backend=_InstantBackend(),
+            proxy=proxy,
         )
 
 

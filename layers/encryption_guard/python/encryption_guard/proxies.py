@@ -1,0 +1,62 @@
+"""Proxies of the environment: asked only where GUARD_TRUST_ENV says so, and told nothing secret.
+
+HTTPS_PROXY, else ALL_PROXY; NO_PROXY names what is asked directly (each in small letters too, which
+win). A proxy only carries the connection (CONNECT): TLS ends at the service, which has to prove
+itself as ever. What is not HTTPS goes to no proxy, for that would see the signed request.
+"""
+
+from __future__ import annotations
+
+from urllib.request import getproxies_environment, proxy_bypass
+
+import httpcore
+import httpx
+
+from encryption_guard.errors import ConfigurationError
+from encryption_guard.transport import Transport
+
+
+class ProxiedTransport(httpx.BaseTransport):
+    """Sends each request through the proxy or directly, as the environment wants it."""
+
+    def __init__(self, direct: Transport, through_proxy: Transport) -> None:
+        self._direct = direct
+        self._through_proxy = through_proxy
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        bypassed = proxy_bypass(request.url.netloc.decode("ascii"))
+        is_direct = request.url.scheme != "https" or bypassed
+        return (self._direct if is_direct else self._through_proxy).handle_request(request)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._direct.close()
+        self._through_proxy.close()
+
+
+def trusting_environment(direct: Transport) -> httpx.BaseTransport:
+    """The transport, with the environment's proxy if there is one.
+
+    Raises ConfigurationError for a proxy that is not one of HTTP.
+    """
+    proxies = getproxies_environment()
+    for scheme in ("https", "all"):
+        if given := proxies.get(scheme):
+            return ProxiedTransport(direct, Transport(proxy=_proxy(given, f"{scheme}_PROXY")))
+    return direct
+
+
+def _proxy(given: str, variable: str) -> httpcore.Proxy:
+    try:
+        url = httpx.URL(given if "://" in given else f"http://{given}")
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError
+    except (httpx.InvalidURL, ValueError):
+        # Not the value: it may hold a password.
+        raise ConfigurationError(
+            f"{variable.upper()} is not a proxy that can be used; it has to be"
+            " http://<host>:<port> or https://<host>:<port>."
+        ) from None
+    auth = (url.username, url.password) if url.username or url.password else None
+    return httpcore.Proxy(url=str(url.copy_with(username=None, password=None)), auth=auth)

@@ -1,0 +1,220 @@
+"""Proxies: asked by nobody unless it is wished, and told nothing that is secret."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from encryption_guard.cli import main
+from encryption_guard.errors import ConfigurationError
+from encryption_guard.proxies import trusting_environment
+from encryption_guard.transport import Clock, Transport, exchange, new_request
+from tests.emulators.cloud import QUEUE_ARN, ROLE, emulated_cloud
+from tests.emulators.connect_proxy import ConnectProxy
+from tests.integration.conftest import Guard, creation_of
+
+VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
+UNSIGNED = httpx.Auth()
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this shell has set does not count."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def proxy() -> Iterator[ConnectProxy]:
+    with ConnectProxy() as running:
+        yield running
+
+
+def fetch(url: str, *, seconds: float = 10) -> int:
+    """Ask with what the environment wants."""
+    with ExitStack() as stack:
+        transport = trusting_environment(Transport())
+        stack.callback(transport.close)
+        return exchange(
+            transport,
+            new_request("GET", url, headers={"authorization": "planted-signature"}),
+            auth=UNSIGNED,
+            until=Clock().monotonic() + seconds,
+        ).status
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_proxy_that_is_asked_carries_what_it_cannot_read(
+    guard: Guard, proxy: ConnectProxy, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It learns host and port; the request, its signature and the answer go by encrypted."""
+    monkeypatch.setenv(name, proxy.url)
+
+    status = fetch(guard.tables.url)
+
+    assert status == guard.tables.requests[0].status
+    (head,) = proxy.heads
+    assert head.startswith(f"CONNECT 127.0.0.1:{guard.tables.port} HTTP/1.1\r\n")
+    assert "authorization" not in head.lower()
+    assert proxy.read
+    assert b"planted-signature" not in proxy.read
+
+
+def test_a_function_that_trusts_its_environment_asks_the_proxy(proxy: ConnectProxy) -> None:
+    """GUARD_TRUST_ENV=true in the function's environment, and its requests go through the proxy."""
+    environment = {"GUARD_TRUST_ENV": "true", "HTTPS_PROXY": proxy.url}
+    with emulated_cloud(environment=environment) as cloud:
+        arn = cloud.tables.plant("orders")
+
+        (invocation,) = cloud.function.deliver(creation_of(arn))
+
+        assert invocation.error is None
+        assert cloud.tables.encryption(arn) == "AES256"
+    assert any(f":{cloud.tables.port} " in head for head in proxy.heads)
+    assert (ROLE.security_token or "").encode() not in proxy.read
+
+
+def test_a_function_that_was_not_asked_to_does_not(proxy: ConnectProxy) -> None:
+    """The variables alone lead no signed request elsewhere."""
+    environment = {"HTTPS_PROXY": proxy.url, "ALL_PROXY": proxy.url}
+    with emulated_cloud(environment=environment) as cloud:
+        arn = cloud.tables.plant("orders")
+
+        cloud.function.deliver(creation_of(arn))
+
+        assert cloud.tables.encryption(arn) == "AES256"
+    assert proxy.heads == []
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_command_asks_the_proxy_only_if_told_to(
+    guard: Guard, proxy: ConnectProxy, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator behind a proxy says GUARD_TRUST_ENV=true."""
+    arn = guard.tables.plant("orders")
+    settings = {
+        "HTTPS_PROXY": proxy.url,
+        "GUARD_TRUST_ENV": str(asked).lower(),
+        "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
+        "GUARD_OSS_TABLES_ENDPOINT": guard.tables.url,
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": ROLE.id,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ROLE.secret,
+        "ALIBABA_CLOUD_SECURITY_TOKEN": ROLE.security_token or "",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+    result = CliRunner().invoke(main, ["enforce", arn])
+
+    assert (result.exit_code, guard.tables.encryption(arn)) == (0, "AES256")
+    assert bool(proxy.heads) is asked
+
+
+@pytest.mark.parametrize("exception", ["*", "127.0.0.1", "example.com,127.0.0.1"])
+def test_what_no_proxy_names_is_asked_directly(
+    guard: Guard, proxy: ConnectProxy, exception: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NO_PROXY counts as in every other program."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", exception)
+
+    fetch(guard.tables.url)
+
+    assert len(guard.tables.requests) == 1
+    assert proxy.heads == []
+
+
+def test_without_a_proxy_everything_is_asked_directly(guard: Guard) -> None:
+    """To trust an environment that names none changes nothing."""
+    fetch(guard.tables.url)
+
+    assert len(guard.tables.requests) == 1
+
+
+def test_what_is_not_https_goes_to_no_proxy(
+    proxy: ConnectProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy would read the request with its signature."""
+    monkeypatch.setenv("ALL_PROXY", proxy.url)
+
+    with pytest.raises(httpx.ConnectError):
+        fetch("http://127.0.0.1:9")
+
+    assert proxy.heads == []
+
+
+def test_a_proxy_gets_its_own_password_and_nothing_else(
+    guard: Guard, proxy: ConnectProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name and the password in its URL are meant for it."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//somebody:pass%20word@"))
+
+    fetch(guard.tables.url)
+
+    expected = b64encode(b"somebody:pass word").decode()
+    assert f"proxy-authorization: basic {expected}".lower() in proxy.heads[0].lower()
+
+
+def test_an_address_without_a_scheme_is_one_of_http(
+    guard: Guard, proxy: ConnectProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As curl and others take it."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.removeprefix("http://"))
+
+    fetch(guard.tables.url)
+
+    assert len(proxy.heads) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+        b"\x16\x03\x01 this is not HTTP\r\n\r\n",
+        b"",
+    ],
+    ids=["407", "502", "garbage", "nothing"],
+)
+def test_a_proxy_in_trouble_is_a_broken_connection(
+    guard: Guard, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it does, the try ends in time, and nothing is sent past it."""
+    with ConnectProxy(answer=answer) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+
+        with pytest.raises(httpx.TransportError):
+            fetch(guard.tables.url, seconds=0.5)
+
+    assert guard.tables.requests == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "socks5://somebody:planted@127.0.0.1:1080",
+        "ftp://somebody:planted@127.0.0.1",
+        "http://somebody:planted@",
+        "http://somebody:planted@127.0.0.1:port",
+        "://somebody:planted@",
+    ],
+)
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.usefixtures("trusted")
+def test_a_proxy_that_is_none_is_a_wrong_setting(
+    given: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence that names the variable, and not its value: that may hold a password."""
+    monkeypatch.setenv(name, given)
+
+    with pytest.raises(ConfigurationError) as refused:
+        trusting_environment(Transport())
+
+    assert str(refused.value).startswith(f"{name} is not a proxy that can be used")
+    assert "planted" not in str(refused.value)
+    assert refused.value.__cause__ is None

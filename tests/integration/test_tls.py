@@ -1,0 +1,250 @@
+"""Whom the guard speaks to: only a service that proves its name, in a TLS that is not outdated."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import warnings
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import certifi
+import httpx
+import pytest
+import trustme
+
+from encryption_guard.errors import Unavailable
+from encryption_guard.transport import Clock, Transport, exchange, new_request
+from tests.emulators.cloud import QUEUE, emulated_cloud
+from tests.emulators.faults import Fault, Refuse
+from tests.emulators.server import LOOPBACK, Server
+from tests.integration.conftest import Guard, creation_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+PUT = "PutTableBucketEncryption"
+Context = Callable[[trustme.CA, Path], ssl.SSLContext]
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+def good(ca: trustme.CA, _folder: Path) -> ssl.SSLContext:
+    return server_context(ca.issue_cert(LOOPBACK))
+
+
+def wrong_name(ca: trustme.CA, _folder: Path) -> ssl.SSLContext:
+    return server_context(ca.issue_cert("cn-hangzhou.oss-tables.aliyuncs.com"))
+
+
+def name_that_only_begins_alike(ca: trustme.CA, _folder: Path) -> ssl.SSLContext:
+    return server_context(ca.issue_cert(f"{LOOPBACK}.example.com", common_name=LOOPBACK))
+
+
+def expired(ca: trustme.CA, _folder: Path) -> ssl.SSLContext:
+    ended = datetime(2020, 1, 2, tzinfo=timezone.utc)
+    began = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    return server_context(ca.issue_cert(LOOPBACK, not_before=began, not_after=ended))
+
+
+def unknown_authority(_ca: trustme.CA, _folder: Path) -> ssl.SSLContext:
+    return server_context(trustme.CA().issue_cert(LOOPBACK))
+
+
+def self_signed(_ca: trustme.CA, folder: Path) -> ssl.SSLContext:
+    another = trustme.CA()
+    pem = folder / "self.pem"
+    pem.write_bytes(another.private_key_pem.bytes() + another.cert_pem.bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+def speaks(version: ssl.TLSVersion) -> Context:
+    """A server with a good certificate that speaks this version of TLS and no other."""
+
+    def context(ca: trustme.CA, folder: Path) -> ssl.SSLContext:
+        made = good(ca, folder)
+        # The versions that are to be refused are deprecated in Python too.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            made.set_ciphers("ALL:@SECLEVEL=0")
+            made.minimum_version = made.maximum_version = version
+        return made
+
+    return context
+
+
+class Service:
+    """Answers everything with 200, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        self.heard.append(environ["REQUEST_METHOD"])
+        start_response("200 OK", [])
+        return [b""]
+
+
+@pytest.fixture
+def ca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """The one authority that is trusted."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return made
+
+
+def fetch(url: str) -> int:
+    with Transport() as transport:
+        return exchange(
+            transport,
+            new_request("PUT", url, headers={"authorization": "planted"}, content=b"{}"),
+            auth=httpx.Auth(),
+            until=Clock().monotonic() + 10,
+        ).status
+
+
+@pytest.mark.parametrize(
+    "context",
+    [good, speaks(ssl.TLSVersion.TLSv1_2), speaks(ssl.TLSVersion.TLSv1_3)],
+    ids=["as it is", "TLS 1.2", "TLS 1.3"],
+)
+def test_a_service_that_proves_itself_is_spoken_to(
+    ca: trustme.CA, tmp_path: Path, context: Context
+) -> None:
+    """A good certificate, in either TLS of today."""
+    service = Service()
+
+    with Server(service, tls=context(ca, tmp_path)) as server:
+        assert fetch(server.url) == 200
+
+    assert service.heard == ["PUT"]
+
+
+@pytest.mark.parametrize(
+    ("context", "why"),
+    [
+        (wrong_name, "CERTIFICATE_VERIFY_FAILED.*IP address mismatch"),
+        (name_that_only_begins_alike, "CERTIFICATE_VERIFY_FAILED.*IP address mismatch"),
+        (expired, "CERTIFICATE_VERIFY_FAILED.*certificate has expired"),
+        (unknown_authority, "CERTIFICATE_VERIFY_FAILED.*unable to get local issuer"),
+        (self_signed, "CERTIFICATE_VERIFY_FAILED.*self.signed certificate"),
+        (speaks(ssl.TLSVersion.TLSv1_1), "UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"),
+        (speaks(ssl.TLSVersion.TLSv1), "UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"),
+    ],
+    ids=[
+        "wrong name",
+        "name that only begins alike",
+        "expired",
+        "unknown authority",
+        "self-signed",
+        "TLS 1.1",
+        "TLS 1.0",
+    ],
+)
+def test_a_service_that_does_not_is_told_nothing(
+    ca: trustme.CA, tmp_path: Path, context: Context, why: str
+) -> None:
+    """No certificate that fails and no outdated TLS gets to see a request."""
+    service = Service()
+
+    with (
+        Server(service, tls=context(ca, tmp_path)) as server,
+        pytest.raises(httpx.ConnectError, match=why),
+    ):
+        fetch(server.url)
+
+    assert service.heard == []
+
+
+def test_the_servers_of_outdated_tls_are_ones_that_answer(ca: trustme.CA, tmp_path: Path) -> None:
+    """A client that does not mind is answered in TLS 1.1: it is the guard that refuses."""
+    lenient = ssl.create_default_context(cadata=ca.cert_pem.bytes().decode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        lenient.minimum_version = ssl.TLSVersion.TLSv1_1
+    lenient.set_ciphers("ALL:@SECLEVEL=0")
+
+    with (
+        Server(Service(), tls=speaks(ssl.TLSVersion.TLSv1_1)(ca, tmp_path)) as server,
+        socket.create_connection((LOOPBACK, server.port)) as plain,
+        lenient.wrap_socket(plain, server_hostname=LOOPBACK) as encrypted,
+    ):
+        assert encrypted.version() == "TLSv1.1"
+
+
+@pytest.mark.usefixtures("ca")
+def test_plain_http_behind_https_is_told_nothing() -> None:
+    """A server without TLS gets no request in plain text."""
+    service = Service()
+
+    with Server(service) as server, pytest.raises(httpx.ConnectError, match="SSL"):
+        fetch(server.url.replace("http://", "https://"))
+
+    assert service.heard == []
+
+
+def test_a_service_that_cannot_prove_itself_costs_no_event(guard: Guard) -> None:
+    """Nothing is claimed, and the event is left to the platform to deliver again."""
+    arn = guard.tables.plant("orders")
+
+    with Server(Service(), tls=server_context(trustme.CA().issue_cert(LOOPBACK))) as impostor:
+        guard.environment["GUARD_OSS_TABLES_ENDPOINT"] = impostor.url
+        processed = guard.process(creation_of(arn))
+
+    assert processed.outcomes == ()
+    (failure,) = processed.failures
+    assert isinstance(failure, Unavailable)
+    assert guard.letters() == []
+
+
+def test_a_deployed_function_that_trusts_nobody_keeps_its_event() -> None:
+    """With another authority than the services', each try fails, and the platform keeps it."""
+    with emulated_cloud(environment={"SSL_CERT_FILE": certifi.where()}) as cloud:
+        arn = cloud.tables.plant("orders")
+
+        tries = cloud.function.deliver(creation_of(arn))
+
+        assert [each.error is None for each in tries] == [False] * 4
+        (kept,) = cloud.queue.bodies(QUEUE)
+        assert arn in json.loads(kept)["requestPayload"]
+        assert cloud.tables.requests == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_of_oss_tables_is_not_followed(guard: Guard, status: int) -> None:
+    """Nobody else is sent the signed request: the event becomes a dead letter."""
+    service = Service()
+    arn = guard.tables.plant("orders")
+
+    with Server(service) as elsewhere:
+        moved = Refuse(status, headers={"Location": elsewhere.url})
+        guard.tables.faults.add(Fault(moved))
+        (outcome,) = guard.process(creation_of(arn)).outcomes
+
+    assert (outcome.outcome, outcome.reason) == ("dead_lettered", "unexpected_redirect")
+    assert service.heard == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_of_the_queue_is_not_followed(guard: Guard, status: int) -> None:
+    """Nobody else is sent the letter: it is not written, and the platform keeps the event."""
+    service = Service()
+    arn = guard.tables.plant("orders")
+    guard.tables.faults.add(Fault(Refuse(403), operation=PUT))
+
+    with Server(service) as elsewhere:
+        guard.queue.faults.add(Fault(Refuse(status, headers={"Location": elsewhere.url})))
+        processed = guard.process(creation_of(arn))
+
+    assert processed.outcomes == ()
+    assert service.heard == []
