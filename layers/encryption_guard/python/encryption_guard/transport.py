@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import socket
 import ssl
 import threading
@@ -28,6 +29,13 @@ KEEP_ALIVE_SECONDS = 60.0
 # What is read is raw: an answer that was compressed all the same would be unreadable.
 COMMON_HEADERS = {"user-agent": "oss-tables-encryption-guard", "accept-encoding": "identity"}
 LONGEST_ANSWER = 64 * 1024
+
+# Headers of OSS Tables, SMQ and Function Compute that let whoever has them act for us.
+PROOFS = ("authorization", "x-oss-security-token", "security-token", "x-fc-security-token")
+_SIGNATURE = re.compile(r"Signature=|:")
+# What is shorter proves nothing, and would be found everywhere.
+SHORTEST_PROOF = 16
+REDACTED = b"[redacted]"
 
 # One request, its repeats and pauses included, may take this much of the time that is left: there
 # has to be some for the dead letter of a request that failed, and for saying so.
@@ -106,6 +114,8 @@ def exchange(
 ) -> Answer:
     """Sign a request, send it once and read its answer, all before the instant `until`.
 
+    What proved who asks is taken out of the answer: a service or a proxy that echoes it must not
+    bring it into a log or a dead letter.
     Raises httpx.TransportError if that does not work out, for whatever reason.
     """
     now = time.monotonic()
@@ -115,16 +125,36 @@ def exchange(
         "read": until,
         "pool": max(until - now, 0),
     }
-    response = transport.handle_request(next(auth.auth_flow(request)))
+    signed = next(auth.auth_flow(request))
+    response = transport.handle_request(signed)
     try:
         body = bytearray()
         for chunk in response.iter_raw():
             body += chunk
             if len(body) > longest:
                 break
-        return Answer(response.status_code, response.headers, bytes(body[:longest]))
+        answer = Answer(response.status_code, response.headers, bytes(body[:longest]))
     finally:
         response.close()
+    return _without(_proofs(signed), answer)
+
+
+def _proofs(request: httpx.Request) -> list[bytes]:
+    """The tokens, the authorization and the signature in it of a request."""
+    given = [request.headers[name] for name in PROOFS if name in request.headers]
+    signatures = [_SIGNATURE.split(text)[-1] for text in given]
+    # The longer first: a signature is part of its authorization.
+    return [text.encode() for text in (*given, *signatures) if len(text) >= SHORTEST_PROOF]
+
+
+def _without(proofs: Iterable[bytes], answer: Answer) -> Answer:
+    said = b"\n".join([*(value for _, value in answer.headers.raw), answer.body])
+    for proof in proofs:
+        if proof in said:
+            headers = [(name, value.replace(proof, REDACTED)) for name, value in answer.headers.raw]
+            body = answer.body.replace(proof, REDACTED)
+            answer = Answer(answer.status, httpx.Headers(headers), body)
+    return answer
 
 
 def pause_before_next(answer: Answer | None, *, tries: int, clock: Clock) -> float:

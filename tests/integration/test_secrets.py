@@ -1,0 +1,384 @@
+"""No byte that leaves the process holds a secret, but for what is said to the services themselves.
+
+Keys that can be told from everything else are planted; whatever is logged, returned, raised, kept
+in the queue or printed is searched for them, also in the encodings that it may have gone through.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import sys
+import traceback
+import zlib
+from base64 import b64decode, b64encode
+from binascii import Error as NotBase64
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote_to_bytes
+
+import pytest
+
+from encryption_guard.config import Credentials
+from encryption_guard.errors import GuardError
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.cloud import QUEUE, EmulatedCloud, deployed_role, emulated_cloud
+from tests.emulators.faults import (
+    Drip,
+    Effect,
+    Fault,
+    Garbage,
+    GarbageBody,
+    Refuse,
+    Reset,
+    ResetMidAnswer,
+    SkewClock,
+    Truncate,
+    throttle,
+)
+from tests.emulators.function_instance import LAYER
+from tests.emulators.operators_shell import environment
+from tests.emulators.server import Authority, Server
+from tests.integration.conftest import Guard, creation_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+SECRET = "planted/Secret+0123456789abcdefABCDEF=="
+TOKEN = "CAISplanted/Token+" + "0123456789abcdefABCDEF" * 8 + "=="
+ROLE = replace(
+    deployed_role("encrypt_on_create"), id="STS.plantedKeyId", secret=SECRET, security_token=TOKEN
+)
+OPERATOR = AccessKey("STS.plantedOperator", SECRET, ROLE.account_id, security_token=TOKEN)
+PUT = "PutTableBucketEncryption"
+SEND = "SendMessage"
+LOUD = {
+    "POWERTOOLS_LOG_LEVEL": "DEBUG",
+    "LOG_LEVEL": "DEBUG",
+    "POWERTOOLS_LOGGER_LOG_EVENT": "true",
+    "POWERTOOLS_DEV": "true",
+    "POWERTOOLS_DEBUG": "true",
+}
+BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}={0,2}")
+ESCAPED = re.compile(rb"\\u00([0-9a-fA-F]{2})")
+
+
+def readings(data: bytes, depth: int = 4) -> Iterator[bytes]:
+    """The bytes, and what they may stand for: unescaped, decoded from URLs, base64 and gzip."""
+    yield data
+    if not depth:
+        return
+    plain = ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), data).replace(b"\\/", b"/")
+    for other in {unquote_to_bytes(data), plain, plain.replace(b'\\"', b'"')} - {data}:
+        yield from readings(other, depth - 1)
+    for run in BASE64.findall(data):
+        with ExitStack() as stack:
+            stack.enter_context(_suppressed())
+            decoded = b64decode(run, validate=True)
+            yield from readings(decoded, depth - 1)
+            yield from readings(zlib.decompress(decoded, wbits=31), depth - 1)
+
+
+@contextmanager
+def _suppressed() -> Iterator[None]:
+    try:
+        yield
+    except (NotBase64, zlib.error):
+        return
+
+
+def leaked(*texts: str | bytes, proofs: Iterable[str] = ()) -> list[str]:
+    """Which of the planted secrets, and of the proofs that were sent, can be read in the texts."""
+    data = b"\n".join(text.encode() if isinstance(text, str) else text for text in texts)
+    wanted = [SECRET, TOKEN, TOKEN[:40], TOKEN[-40:], *proofs]
+    found = list(readings(data))
+    return [word for word in wanted if any(word.encode() in reading for reading in found)]
+
+
+def proofs_of(*requests: Sequence[object]) -> list[str]:
+    """The authorizations that services were sent, and the signatures in them."""
+    headers = [r.headers.get("authorization", "") for some in requests for r in some]  # type: ignore[attr-defined]
+    return [part for text in headers if text for part in (text, re.split("Signature=|:", text)[-1])]
+
+
+class Echo:
+    """A service that refuses, and tells everybody what it was asked with."""
+
+    def __init__(self, status: str = "403 Forbidden") -> None:
+        self.status = status
+        self.proofs: list[str] = []
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        asked = {key: value for key, value in environ.items() if key.startswith("HTTP_")}
+        authorization = asked.get("HTTP_AUTHORIZATION", "")
+        self.proofs += [authorization, re.split("Signature=|:", authorization)[-1]]
+        token = [value for key, value in asked.items() if key.endswith("SECURITY_TOKEN")]
+        told = f"you said {authorization} with {token}"
+        headers = [
+            ("x-oss-error-type", authorization),
+            ("x-oss-ec", (token or [""])[0]),
+            ("x-oss-request-id", self.proofs[-1]),
+            ("x-mns-request-id", self.proofs[-1]),
+            ("location", f"https://127.0.0.1/?{authorization}"),
+        ]
+        start_response(self.status, headers)
+        if environ["REQUEST_METHOD"] == "POST":
+            return [
+                f"<Error><Code>{authorization}</Code><Message>{told}</Message></Error>".encode()
+            ]
+        return [json.dumps({"Code": authorization, "message": told}).encode()]
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda text: text,
+        lambda text: json.dumps(json.dumps({"token": text})).encode(),
+        lambda text: quote(text, safe="").encode(),
+        lambda text: b64encode(text.encode()),
+        lambda text: b64encode(gzip.compress(text.encode())),
+        lambda text: b64encode(json.dumps({"event": b64encode(text.encode()).decode()}).encode()),
+        lambda text: "".join(f"\\u{ord(char):04x}" for char in text).encode(),
+    ],
+    ids=["plain", "JSON in JSON", "URL", "base64", "gzip", "base64 in base64", "escaped"],
+)
+@pytest.mark.parametrize("planted", [SECRET, TOKEN])
+def test_what_is_planted_is_found(hide: Callable[[str], bytes], planted: str) -> None:
+    """Whoever finds nothing must have been able to find something."""
+    assert planted in leaked("before", hide(f"x {planted} y"), "after")
+    assert leaked("nothing of that kind", b64encode(b"nothing here either")) == []
+
+
+EFFECTS: dict[str, Effect | None] = {
+    "nothing": None,
+    "400": Refuse(400),
+    "403": Refuse(403),
+    "404": Refuse(404),
+    "a redirect": Refuse(307, headers={"Location": "/elsewhere"}),
+    "throttling": throttle(429, retry_after=0),
+    "500": Refuse(500),
+    "a skewed clock": SkewClock(3600),
+    "an expired token": Refuse(403, "SecurityTokenExpired"),
+    # In the body: what httpcore logs of an answer's headers is its own, and kept silent.
+    "an echo": Refuse(403, message=f"The token {TOKEN} is not welcome."),
+    "a reset": Reset(),
+    "half an answer": ResetMidAnswer(),
+    "garbage": Garbage(),
+    "a foreign body": GarbageBody(),
+    "a wrong length": Truncate(),
+    "slow bytes": Drip(0.2),
+}
+
+
+@pytest.fixture(scope="module")
+def loud_function(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layer, made to log everything that any library says from DEBUG on."""
+    layer = shutil.copytree(LAYER, tmp_path_factory.mktemp("layer") / "python")
+    telemetry = layer / "encryption_guard" / "telemetry.py"
+    text = telemetry.read_text("utf-8")
+    quiet = "logging.getLogger(chatty).setLevel(logging.WARNING)"
+    assert text.count(quiet) == 1
+    loud = "logging.getLogger(chatty).setLevel(logging.DEBUG)"
+    telemetry.write_text(text.replace(quiet, f"logging.getLogger().setLevel(1); {loud}"), "utf-8")
+    return layer
+
+
+@pytest.mark.parametrize("operation", [PUT, SEND])
+def test_a_function_tells_no_secret(loud_function: Path, operation: str) -> None:
+    """Logs of every library, results, errors and the queue, through every kind of trouble."""
+    settings = {**LOUD, "GUARD_HTTP_TIMEOUT_SECONDS": "0.3", "GUARD_MAX_ATTEMPTS": "2"}
+    told: list[str] = []
+    with emulated_cloud(role=ROLE, environment=settings, layer=loud_function) as cloud:
+        for name, effect in EFFECTS.items():
+            arn = cloud.tables.plant(f"orders-{len(told)}")
+            service = cloud.tables if operation == PUT else cloud.queue
+            if operation == SEND:
+                cloud.tables.faults.add(Fault(Refuse(403), operation=PUT))
+            if effect:
+                service.faults.add(Fault(effect, operation=operation))
+            tries = cloud.function.deliver(creation_of(arn))
+            told += [f"{name} {each.logs} {each.result} {json.dumps(each.error)}" for each in tries]
+            cloud.tables.faults.clear()
+            cloud.queue.faults.clear()
+        proofs = proofs_of(cloud.tables.requests, cloud.queue.requests)
+        messages = cloud.queue.bodies(QUEUE)
+
+    # The libraries were heard, and so was the guard.
+    assert any("httpcore" in text or "send_request_headers" in text for text in told)
+    assert messages
+    assert proofs
+    assert leaked(*told, *messages, proofs=proofs) == []
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "500 Oops", "302 Found"])
+@pytest.mark.parametrize("endpoint", ["GUARD_OSS_TABLES_ENDPOINT", "GUARD_SMQ_ENDPOINT"])
+def test_an_echo_of_the_credentials_goes_nowhere(
+    guard: Guard, authority: Authority, endpoint: str, status: str
+) -> None:
+    """A service that sends them back brings them into no letter and no error."""
+    arn = guard.tables.plant("orders")
+    guard.read_credentials = lambda: Credentials(ROLE.id, SECRET, TOKEN)
+    for service in (guard.tables, guard.queue):
+        service.admit(ROLE)
+    guard.tables.faults.add(Fault(Refuse(403), operation=PUT))
+    echo = Echo(status)
+
+    with Server(echo, tls=authority.server_context()) as server:
+        guard.environment |= {endpoint: server.url, "GUARD_MAX_ATTEMPTS": "1"}
+        processed = guard.process(creation_of(arn))
+
+    told = [json.dumps(outcome.as_dict()) for outcome in processed.outcomes]
+    raised = ["".join(traceback.format_exception(failure)) for failure in processed.failures]
+    letters = [json.dumps(letter) for letter in (*guard.letters(), *guard.logged)]
+    assert any(echo.proofs)
+    assert told or raised
+    assert leaked(*told, *raised, *letters, proofs=filter(None, echo.proofs)) == []
+    if endpoint == "GUARD_OSS_TABLES_ENDPOINT" and status.startswith("4"):
+        assert "[redacted]" in "".join([*raised, *letters])
+
+
+WRONG = {
+    "a newline in the secret": (ROLE.id, f"{SECRET}\n", TOKEN),
+    "a newline in the token": (ROLE.id, SECRET, f"{TOKEN}\r\nx-injected: 1"),
+    "a token that no header can hold": (ROLE.id, SECRET, f"{TOKEN}…"),
+    "a space in the id": (f"{ROLE.id} {SECRET}", SECRET, TOKEN),
+    "no secret": (ROLE.id, "", TOKEN),
+}
+
+
+@pytest.mark.parametrize("given", WRONG.values(), ids=WRONG)
+def test_a_key_that_cannot_be_sent_is_not_told(
+    guard: Guard,
+    given: tuple[str, str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No library gets to complain of a header with the token in it."""
+    names = ("ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "SECURITY_TOKEN")
+    for name, value in zip(names, given, strict=True):
+        monkeypatch.setenv(f"ALIBABA_CLOUD_{name}", value)
+    guard.read_credentials = Credentials.read
+    event = creation_of(guard.tables.plant("orders"))
+    caplog.set_level(1)
+
+    with pytest.raises(GuardError) as refused:
+        guard.process(event)
+
+    told = "".join(traceback.format_exception(refused.value))
+    assert leaked(told, repr(refused.value), caplog.text) == []
+    assert guard.tables.requests == []
+
+
+# Every logger there is, from DEBUG on, before and after the command has set up its own.
+SHELL = """
+import logging, sys
+from encryption_guard.telemetry import open_logger
+logging.basicConfig(level=1, stream=sys.stderr)
+open_logger(sys.stderr)
+for name in ("httpx", "httpcore", "h11", "urllib3", "requests", "fc2", "aliyun-fc2", "fc2.client"):
+    logging.getLogger(name).setLevel(1)
+from encryption_guard.cli import main
+main()
+"""
+COMMANDS = [
+    ("enforce", "{arn}"),
+    ("enforce", "{arn}", "--output", "json"),
+    ("sweep", "--region", "cn-hangzhou"),
+    ("sweep", "--region", "cn-hangzhou", "--tables", "--output", "json", "--html", "{html}"),
+    ("sweep", "--region", "cn-hangzhou", "--apply", "--output", "csv"),
+    ("dead-letters", "list"),
+    ("dead-letters", "list", "--output", "json"),
+    ("dead-letters", "list", "--peek"),
+    ("dead-letters", "redrive", "--apply"),
+    ("dead-letters", "redrive", "--local", "--apply"),
+]
+
+
+def said(cloud: EmulatedCloud, *arguments: str, **variables: str) -> str:
+    """All that a command writes, in a shell with the planted key in which everything is logged."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHELL, *arguments],
+        env={
+            **environment(cloud),
+            **LOUD,
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": OPERATOR.id,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": SECRET,
+            "ALIBABA_CLOUD_SECURITY_TOKEN": TOKEN,
+            "GUARD_MAX_ATTEMPTS": "2",
+            "GUARD_HTTP_TIMEOUT_SECONDS": "0.5",
+            **variables,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def cloud() -> Iterator[EmulatedCloud]:
+    """A cloud in which the planted key may do everything, and two events were refused."""
+    with emulated_cloud() as running:
+        for service in (running.tables, running.queue, running.api):
+            service.admit(OPERATOR)
+        running.tables.faults.add(Fault(Refuse(403), operation=PUT))
+        for name in ("refused-1", "refused-2"):
+            running.function.deliver(creation_of(running.tables.plant(name), eventId=name))
+        running.tables.faults.clear()
+        yield running
+
+
+def test_no_command_tells_a_secret(cloud: EmulatedCloud, tmp_path: Path) -> None:
+    """Standard output, standard error and the auditor's page, with every logger at DEBUG."""
+    page = tmp_path / "page.html"
+    arn = cloud.tables.plant("orders")
+
+    told = [
+        said(cloud, *(part.format(arn=arn, html=page) for part in command)) for command in COMMANDS
+    ]
+
+    proofs = proofs_of(cloud.tables.requests, cloud.queue.requests, cloud.api.requests)
+    assert all(told)
+    assert cloud.api.accepted
+    assert "httpcore" in "".join(told)
+    assert leaked(*told, page.read_bytes(), proofs=proofs) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "endpoint"),
+    [
+        (("enforce", "{arn}"), "GUARD_OSS_TABLES_ENDPOINT"),
+        (("sweep", "--region", "cn-hangzhou", "--apply"), "GUARD_OSS_TABLES_ENDPOINT"),
+        (("dead-letters", "list"), "GUARD_SMQ_ENDPOINT"),
+        (("dead-letters", "redrive", "--apply"), "GUARD_FC_ENDPOINT"),
+        (("dead-letters", "discard", "{id}", "--because", "no", "--apply"), "GUARD_SMQ_ENDPOINT"),
+    ],
+)
+def test_no_command_tells_what_a_service_echoes(
+    cloud: EmulatedCloud, tmp_path: Path, command: tuple[str, ...], endpoint: str
+) -> None:
+    """Whichever service sends the credentials back, the operator is not shown them."""
+    authority, echo = Authority(), Echo()
+    arn = cloud.tables.plant("orders")
+    both = tmp_path / "both.pem"
+    both.write_bytes(cloud.certificate.read_bytes() + authority.pem)
+
+    with Server(echo, tls=authority.server_context()) as server:
+        told = said(
+            cloud,
+            *(part.format(arn=arn, id="0123456789abcdef") for part in command),
+            **{endpoint: server.url, "SSL_CERT_FILE": str(both)},
+        )
+
+    # What httpcore logs of an answer's headers is its own; the guard keeps it silent.
+    ours = "\n".join(line for line in told.splitlines() if "receive_response_headers" not in line)
+    assert any(echo.proofs)
+    assert leaked(ours, proofs=filter(None, echo.proofs)) == []
