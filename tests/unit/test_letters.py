@@ -17,7 +17,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from encryption_guard.dead_letters import DeadLetter, DeadLetters
+from encryption_guard.dead_letters import LARGEST_PACKED, DeadLetter, DeadLetters
 from encryption_guard.errors import InvalidEvent, Refused
 from encryption_guard.letters import (
     Letter,
@@ -52,7 +52,7 @@ EVENT = to_bytes(creation_of(ARN))
 QUOTES = json.dumps(creation_of(ARN, note=[""] * 10_000), separators=(",", ":")).encode()
 LARGE = to_bytes(creation_of(ARN, note="x" * 60_000))
 NOISE = random.Random(1).randbytes(LARGEST_PAYLOAD)
-BOMB = b64encode(gzip.compress(b" " * (LARGEST_EVENT + 1))).decode()
+BOMB = b64encode(gzip.compress(b" " * (LARGEST_PACKED + 1))).decode()
 
 
 def own_letter(raw: bytes = EVENT, *, redrives: int = 0) -> bytes:
@@ -1225,8 +1225,18 @@ def test_what_cannot_be_compressed_into_128_kb_is_not_sent() -> None:
     assert payloads[1] is None
 
 
+def test_an_operator_may_read_what_the_function_would_not_open() -> None:
+    """A letter may keep up to 4 MB, compressed; whoever looks at it has the memory for it."""
+    event = b'{"eventName":"%s"}' % (b"x" * 2 * LARGEST_EVENT)
+    packed = b64encode(gzip.compress(event)).decode()
+
+    opened = open_letter(own_with(event=packed, event_encoding="gzip+base64"))
+
+    assert [delivery.raw for delivery in opened.deliveries] == [event]
+
+
 def test_what_could_not_be_opened_is_not_sent() -> None:
-    """An event beyond 4 MB compresses well, and the function would not unpack it."""
+    """An event beyond 256 KB compresses well, and the function would not unpack it."""
     events = [b'{"a":"%s"}' % (b"x" * (size - 8)) for size in (LARGEST_EVENT, LARGEST_EVENT + 1)]
 
     payloads = [sent([event]) for event in events]

@@ -28,6 +28,8 @@ from encryption_guard.transport import Invocation
 
 # SMQ takes 64 KB and a base64 body is a third longer: this leaves room for the XML around it.
 LARGEST_LETTER = 47 * 1024
+# What is kept compressed, for an operator to read; the function opens no more than LARGEST_EVENT.
+LARGEST_PACKED = 4 * 1024 * 1024
 LOG_CHUNK = 8 * 1024
 
 Encoding = Literal["utf-8", "base64", "gzip+base64"]
@@ -76,7 +78,7 @@ def fit(letter: DeadLetter, raw: bytes) -> DeadLetter:
 
     An event that fits in none is left out; its size and hash go to `detail`.
     """
-    for encoding, text in encodings(raw):
+    for encoding, text in encodings(raw, largest=LARGEST_PACKED):
         filled = letter.model_copy(update={"event": text, "event_encoding": encoding})
         if len(text) <= LARGEST_LETTER and len(filled.body()) <= LARGEST_LETTER:
             return filled
@@ -84,11 +86,12 @@ def fit(letter: DeadLetter, raw: bytes) -> DeadLetter:
     return letter.model_copy(update={"detail": letter.detail + lost})
 
 
-def encodings(raw: bytes) -> Iterator[tuple[Encoding, str]]:
+def encodings(raw: bytes, *, largest: int = LARGEST_EVENT) -> Iterator[tuple[Encoding, str]]:
+    """Each form that an event may have in a letter; compressed only up to the `largest`."""
     with suppress(UnicodeDecodeError):
         yield "utf-8", raw.decode()
     yield "base64", b64encode(raw).decode()
-    if len(raw) <= LARGEST_EVENT:  # else nobody would unpack it
+    if len(raw) <= largest:
         yield "gzip+base64", b64encode(gzip.compress(raw, mtime=0)).decode()
 
 

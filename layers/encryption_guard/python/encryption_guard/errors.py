@@ -15,6 +15,7 @@ GuardError
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from typing import ClassVar, Literal
 
 Reason = Literal[
@@ -31,12 +32,12 @@ LONGEST_QUOTE = 200
 
 def shortened(text: str) -> str:
     """A foreign value, cut so that its JSON-escaped ASCII form is at most 200 characters."""
-    kept = text[:LONGEST_QUOTE]
-    if kept == text and len(json.dumps(kept)) <= LONGEST_QUOTE:
+    if len(text) <= LONGEST_QUOTE and len(json.dumps(text)) <= LONGEST_QUOTE:
         return text
-    while len(json.dumps(kept + "...")) > LONGEST_QUOTE:
-        kept = kept[:-1]
-    return kept + "..."
+    # Found by halves: a payload may hold hundreds of these.
+    lengths = range(1, LONGEST_QUOTE)
+    kept = bisect_right(lengths, LONGEST_QUOTE, key=lambda n: len(json.dumps(text[:n] + "...")))
+    return text[:kept] + "..."
 
 
 def quoted(text: str) -> str:

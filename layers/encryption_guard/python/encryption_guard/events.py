@@ -9,7 +9,7 @@ https://www.alibabacloud.com/help/doc-detail/293590.htm
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any, Final
@@ -42,6 +42,8 @@ _HOST = re.compile(
     re.ASCII,
 )
 _SUBJECT = re.compile(rf".*:{ACCOUNT_ID}:([^:]*)", re.ASCII)
+# More than any server takes.
+LONGEST_URL = 8 * 1024
 _PATH_ARN = re.compile(r"/buckets/(acs:[^/]*/[^/]*)", re.IGNORECASE)
 
 
@@ -62,9 +64,7 @@ class Foreign(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fold_keys(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
+    def _fold_keys(cls, value: dict[str, object]) -> dict[str, object]:
         # Should a key stand there in two casings, the first one counts.
         return {key.lower(): item for key, item in reversed(value.items())}
 
@@ -111,21 +111,18 @@ class NamedBucket:
 
 
 def read_event(
-    record: object | bytes,
+    record: object,
     *,
     subject: str | None,
     region: str | None,
     account_id: str | None,
 ) -> BucketEvent:
-    """Read an ActionTrail record, as JSON or parsed; the rest is what its envelope tells.
+    """Read an ActionTrail record, parsed or its JSON text; the rest is what its envelope tells.
 
     Raises InvalidEvent unless the record has an eventName.
     """
     try:
-        if isinstance(record, bytes):
-            read = Record.model_validate_json(record)
-        else:
-            read = Record.model_validate(mapping(record))
+        read = Record.model_validate(mapping(record))
     except ValidationError:
         raise InvalidEvent("There is no record with an eventName (a text) in the event.") from None
     own_account = read.recipientaccountid or next(strings(read.useridentity, "accountid"), None)
@@ -229,18 +226,18 @@ def _in_resource_name(event: BucketEvent) -> Iterator[str]:
     names = (event.record.resourcename or "").split(";")
     kinds += [""] * (len(names) - len(kinds))
     return _preferring_buckets(
-        [
-            (kind, [name.strip() for name in joined.split(",") if name.strip()])
-            for kind, joined in zip(kinds, names, strict=False)
-        ]
+        (kind, [name for name in map(str.strip, joined.split(",")) if name])
+        for kind, joined in dict.fromkeys(zip(kinds, names, strict=False))
     )
 
 
-def _preferring_buckets(groups: list[tuple[str, list[str]]]) -> Iterator[str]:
-    filled = [group for group in groups if group[1]]
-    buckets = [group for group in filled if "bucket" in group[0].lower()]
-    for _, names in buckets or filled:
-        yield from names
+def _preferring_buckets(groups: Iterable[tuple[str, list[str]]]) -> Iterator[str]:
+    buckets: dict[str, None] = {}
+    others: dict[str, None] = {}
+    for kind, names in groups:
+        # Once each: a name may stand there ten thousand times.
+        (buckets if "bucket" in kind.lower() else others).update(dict.fromkeys(names))
+    return iter(buckets or others)
 
 
 def _in_request_parameters(event: BucketEvent) -> Iterator[str]:
@@ -254,6 +251,8 @@ def _in_request_parameter_json(event: BucketEvent) -> Iterator[str]:
 def _request(parameters: object) -> Iterator[str]:
     yield from strings(parameters, "tablebucketarn", "name", "bucketname")
     for url in strings(parameters, "uri", "url"):
+        if len(url) > LONGEST_URL:
+            continue
         match = _PATH_ARN.search(unquote(re.split(r"[?#]", url, maxsplit=1)[0]))
         if match:
             yield match[1]

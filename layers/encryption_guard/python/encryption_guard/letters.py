@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from encryption_guard.dead_letters import DeadLetter, encodings, letter_id
+from encryption_guard.dead_letters import LARGEST_PACKED, DeadLetter, encodings, letter_id
 from encryption_guard.errors import InvalidEvent, quoted, shortened
 from encryption_guard.events import find_bucket, strings
 from encryption_guard.payloads import Delivery, open_payload
@@ -103,7 +103,7 @@ def open_letter(body: bytes, *, region: str | None = None, account_id: str | Non
 
     `region` and `account_id` complete a bucket's bare name where its event does not tell them.
     """
-    deliveries = open_payload(body).deliveries
+    deliveries = open_payload(body, unpacked=LARGEST_PACKED).deliveries
     document = _document(body)
     keys = {key.lower() for key in document}
     if {"version", "event", "event_encoding"} <= keys:

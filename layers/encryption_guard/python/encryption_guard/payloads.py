@@ -10,18 +10,25 @@ import json
 import re
 import zlib
 from base64 import b64decode
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic_core import from_json
 
 from encryption_guard.errors import InvalidEvent, quoted
 from encryption_guard.events import BucketEvent, Foreign, Text, read_event, strings
 
 # An array of FC records of dead letters of arrays is far more than anything that occurs.
 DEEPEST_WRAPPING = 8
-# Against a dead letter that was made to unpack without end.
-LARGEST_EVENT = 4 * 1024 * 1024
+# Against dead letters that were made to unpack without end: so much in all, of one payload. It is
+# twice what an asynchronous event may be, and as JSON may take 40 times the memory.
+LARGEST_EVENT = 256 * 1024
+# Against an array of nothings, each of which would become a dead letter: as many events as this, or
+# as a payload holds of the smallest real ones. An asynchronous one holds some 400 of those.
+MOST_EVENTS = 1000
+SMALLEST_EVENT = 300
 
 
 class _Envelope(Foreign):
@@ -69,13 +76,39 @@ class Payload:
     is_array: bool
 
 
-def open_payload(event: object) -> Payload:
+class _TooManyEvents(Exception):
+    """The payload holds more events than are allowed; `array`, the outermost, is what is kept."""
+
+    def __init__(self, array: Delivery) -> None:
+        super().__init__()
+        self.array = array
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """What else a payload may hold: events, and bytes that were compressed.
+
+    `array` is the outermost, once there is one.
+    """
+
+    events: int
+    unpacked: int
+    array: Delivery | None = None
+
+
+def open_payload(event: object, *, unpacked: int = LARGEST_EVENT) -> Payload:
     """Read what a handler may be given: bytes, or the same as text or as parsed JSON.
 
     Wrappings (arrays, FC's destination records, our own dead letters) are taken off; what cannot be
-    read becomes a delivery whose event is the InvalidEvent that says why.
+    read becomes a delivery whose event is the InvalidEvent that says why. Compressed letters may
+    become so many bytes in all as `unpacked` says.
     """
-    return _open(_as_bytes(event), redrives=0, depth=0)
+    raw = _as_bytes(event)
+    allowance = _Allowance(max(MOST_EVENTS, len(raw) // SMALLEST_EVENT), unpacked)
+    try:
+        return _open(raw, redrives=0, depth=0, allowance=allowance)
+    except _TooManyEvents as error:
+        return Payload((error.array,), is_array=True)
 
 
 def _as_bytes(event: object) -> bytes:
@@ -83,68 +116,89 @@ def _as_bytes(event: object) -> bytes:
         return bytes(event)
     if isinstance(event, str):
         return event.encode("utf-8", "surrogatepass")
-    return json.dumps(event, default=str).encode()
+    try:
+        return json.dumps(event, default=str).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"What was handed in is not JSON: {error}.".encode()
 
 
-def _open(raw: bytes, *, redrives: int, depth: int) -> Payload:
+def _open(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Payload:
     envelope = None
     try:
         if depth > DEEPEST_WRAPPING:
             raise InvalidEvent(f"The event is wrapped more than {DEEPEST_WRAPPING} times.")
         if raw.lstrip(b" \t\r\n")[:1] == b"[":
-            return _open_array(raw, redrives=redrives, depth=depth)
-        envelope = _Envelope.model_validate_json(raw)
+            return _open_array(raw, redrives=redrives, depth=depth, allowance=allowance)
+        document = _object(raw)
+        envelope = _Envelope.model_validate(document)
         redrives = max(redrives, _count(envelope.guardredrives))
         if envelope.requestpayload is not None:
             inner = _requested(envelope.requestpayload)
-            return _open(inner, redrives=redrives, depth=depth + 1)
+            return _open(inner, redrives=redrives, depth=depth + 1, allowance=allowance)
         if envelope.event is not None and envelope.event_encoding is not None:
             redrives = max(redrives, _count(envelope.redrives))
-            return _open(_lettered(envelope), redrives=redrives, depth=depth + 1)
+            inner = _lettered(envelope, allowance)
+            return _open(inner, redrives=redrives, depth=depth + 1, allowance=allowance)
         event: BucketEvent | InvalidEvent = read_event(
-            raw if envelope.data is None else envelope.data,
+            document if envelope.data is None else envelope.data,
             subject=envelope.subject,
             region=envelope.aliyunregionid,
             account_id=envelope.aliyunaccountid,
         )
     except InvalidEvent as error:
-        event = error
-    except ValidationError as error:
-        why = error.errors(include_url=False, include_input=False)[0]["msg"]
-        event = InvalidEvent(f"The event is not a JSON object: {why}.")
+        # As a value it must not keep alive what it was raised from, of which there may be much.
+        event = InvalidEvent(str(error))
     return Payload((_deliver(raw, redrives, envelope, event),), is_array=False)
 
 
-def _open_array(raw: bytes, *, redrives: int, depth: int) -> Payload:
+def _object(raw: bytes) -> dict[str, object]:
     try:
-        items = _slices(raw.decode())
+        document = from_json(raw)
+    except ValueError as error:
+        raise InvalidEvent(f"The event is not a JSON object: Invalid JSON: {error}.") from None
+    if not isinstance(document, dict):
+        raise InvalidEvent("The event is not a JSON object.")
+    return document
+
+
+def _open_array(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Payload:
+    try:
+        items = list(islice(_slices(raw.decode()), allowance.events + 1))
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"The event is not a JSON array: {error}.") from None
     if not items:
         event = InvalidEvent("The event is an empty array.")
         return Payload((_deliver(raw, redrives, None, event),), is_array=True)
-    opened = (_open(item.encode(), redrives=redrives, depth=depth + 1) for item in items)
+    too_many = InvalidEvent(
+        f"The array holds more than {MOST_EVENTS} events, and they are smaller than any real one."
+    )
+    allowance.array = allowance.array or _deliver(raw, redrives, None, too_many)
+    allowance.events -= len(items) - 1  # they take the place of the array
+    if allowance.events < 1:
+        raise _TooManyEvents(allowance.array)
+    opened = (
+        _open(item.encode(), redrives=redrives, depth=depth + 1, allowance=allowance)
+        for item in items
+    )
     return Payload(tuple(d for payload in opened for d in payload.deliveries), is_array=True)
 
 
-def _slices(text: str) -> list[str]:
+def _slices(text: str) -> Iterator[str]:
     """The items of a JSON array, each as the exact piece of text that it is."""
     decoder = json.JSONDecoder()
     at = _skip_space(text, text.index("[") + 1)
-    items: list[str] = []
     if text[at : at + 1] == "]":
         end = at
     else:
         while True:
             _, end = decoder.raw_decode(text, at)
-            items.append(text[at:end])
+            yield text[at:end]
             end = _skip_space(text, end)
             if text[end : end + 1] != ",":
                 break
             at = _skip_space(text, end + 1)
     if text[end : end + 1] != "]" or text[end + 1 :].strip(" \t\r\n"):
         raise ValueError(f"expected ',' or ']' at character {end}")
-    return items
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -167,7 +221,7 @@ def _count(redrives: object) -> int:
     return max(redrives, 0)
 
 
-def _lettered(letter: _Envelope) -> bytes:
+def _lettered(letter: _Envelope, allowance: _Allowance) -> bytes:
     if letter.version is True or letter.version != 1:
         raise InvalidEvent(
             f"It looks like a dead letter of version {quoted(str(letter.version)[:9])}; this guard"
@@ -185,16 +239,21 @@ def _lettered(letter: _Envelope) -> bytes:
         return letter.event.encode()
     try:
         packed = b64decode(letter.event, validate=True)
-        return packed if letter.event_encoding == "base64" else _unpack(packed)
+        return packed if letter.event_encoding == "base64" else _unpack(packed, allowance)
     except (ValueError, zlib.error) as error:
         raise InvalidEvent(f"The dead letter's event cannot be decoded: {error}.") from None
 
 
-def _unpack(packed: bytes) -> bytes:
+def _unpack(packed: bytes, allowance: _Allowance) -> bytes:
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
-    event = unpacker.decompress(packed, LARGEST_EVENT)
+    # One more than is left, because nothing would mean without limit.
+    event = unpacker.decompress(packed, allowance.unpacked + 1)
+    allowance.unpacked -= len(event)
+    if allowance.unpacked < 0:
+        allowance.unpacked = 0
+        raise ValueError("more bytes than a payload may hold, with what was unpacked before it")
     if not unpacker.eof:
-        raise ValueError(f"cut short, or more than {LARGEST_EVENT} bytes")
+        raise ValueError("cut short")
     return event
 
 

@@ -1,0 +1,262 @@
+"""Messages that mean harm, as `encryption-guard dead-letters` reads and prints them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from encryption_guard.cli import main
+from encryption_guard.letter_queues import FileLetters, Waiting
+from encryption_guard.letter_views import HEADINGS, Listed, contents, grouped, story
+from encryption_guard.letters import decoded, instant, open_letter
+from encryption_guard.payloads import LARGEST_EVENT, MOST_EVENTS
+from encryption_guard.redrive import Leave, Send, Target, plan_sending, why_not
+from encryption_guard.shell import plain, plain_json
+from tests.fuzz.hostile import filled, letter, record, worst_cases
+from tests.unit.fakes import (
+    ACCOUNT,
+    ARN,
+    REGION,
+    START,
+    creation_of,
+    dead_letter_of,
+    destination_record_of,
+    forget_logger,
+)
+
+ESC, BELL, CSI, DELETE = "\x1b", "\x07", "\x9b", "\x7f"
+# Colours, the title, the clipboard, the cursor, a link; right to left, and lines written over.
+STEERING = [
+    *(f"{ESC}[31m", f"{ESC}]0;title{BELL}", f"{ESC}]52;c;cm0gLXJm{BELL}", f"{ESC}[2J{ESC}[H"),
+    *(f"{ESC}]8;;https://evil.example{ESC}\\", f"{CSI}1m", "\x90q\x9c", "\x85", DELETE, "\0"),
+    *("\u202e", "\u2066", "\u2069", "\u200f", "\u061c", "\u2028", "\u2029", "\ufeff", "\U000e0041"),
+    *("all is well\rrm -rf", "all\r\nletter  forged", "\b\b\b", "\v", "\f", "\n\n", "\t"),
+    *("[red]markup[/red]", "[link=https://evil.example]x[/link]", ":boom:", "$(reboot)", "`x`"),
+]
+PRINTABLE = {chr(code) for code in range(0x20, 0x7F)}
+FOREIGN = st.lists(st.sampled_from(STEERING) | st.text(max_size=5), min_size=1, max_size=4).map(
+    "".join
+)
+VALUES: st.SearchStrategy[object] = (
+    FOREIGN | st.none() | st.integers() | st.floats() | st.just([]) | st.just({})
+)
+OWN = json.loads(dead_letter_of(creation_of(ARN)))
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file of letters, and a shell that has credentials and nothing else."""
+    for name in ("GUARD_DEAD_LETTER_QUEUE", "GUARD_FUNCTION", "FC_FUNCTION_NAME", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "AKID")
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "AKSECRET")
+    forget_logger()
+    yield tmp_path / "letters.jsonl"
+    forget_logger()
+
+
+def run(file: Path, command: str, *arguments: str) -> Result:
+    """One command about the letters in a file."""
+    given = ["dead-letters", command, "--queue", f"file:{file}", *arguments]
+    return CliRunner().invoke(main, given)
+
+
+def assert_plain(text: str) -> None:
+    """Nothing but printable ASCII and the ends of lines."""
+    assert set(text) <= PRINTABLE | {"\n"}
+
+
+def waiting_of(body: bytes, **known: str) -> Waiting:
+    """A message as a queue hands it out."""
+    return Waiting("\x1bkey", body, open_letter(body, **known), since=START)
+
+
+@st.composite
+def own(draw: st.DrawFn) -> bytes:
+    """A letter of ours in which some texts are foreign, or gone."""
+    changed = draw(st.dictionaries(st.sampled_from(sorted(OWN)), VALUES, max_size=4))
+    return json.dumps(OWN | changed, ensure_ascii=draw(st.booleans())).encode()
+
+
+EVENTS = st.builds(
+    lambda told, event_id, source: {"id": event_id, "source": source, "data": told},
+    st.dictionaries(st.sampled_from(["eventName", "resourceName", "eventTime"]), FOREIGN),
+    VALUES,
+    FOREIGN,
+)
+RECORDS = st.builds(
+    lambda event, context, answer: json.dumps(
+        json.loads(destination_record_of(event, **context)) | {"responsePayload": answer}
+    ).encode(),
+    EVENTS,
+    st.dictionaries(
+        st.sampled_from(["requestId", "functionArn", "condition", "approximateInvokeCount"]), VALUES
+    ),
+    st.dictionaries(st.sampled_from(["errorType", "errorMessage"]), VALUES) | VALUES,
+)
+MESSAGES = st.recursive(
+    own() | RECORDS | EVENTS.map(lambda event: json.dumps(event).encode()) | st.binary(),
+    lambda inner: st.one_of(
+        inner.map(letter),
+        inner.map(record),
+        st.lists(inner, max_size=3).map(lambda items: b"[" + b",".join(items) + b"]"),
+    ),
+    max_leaves=3,
+)
+
+
+@given(body=MESSAGES)
+@example(body=letter(filled(b"{}")))
+@example(body=json.dumps(OWN | {"at": "0001-01-01T00:00:00+23:59"}).encode())
+@example(body=json.dumps(OWN | {"redrives": 10**4299}).encode())
+def test_nothing_that_is_shown_steers_the_terminal(body: bytes) -> None:
+    """Whatever a message says, its row, its line, its group and its story are printable ASCII."""
+    waiting = waiting_of(body, region=REGION, account_id=ACCOUNT)
+    listed = Listed.of(waiting)
+
+    assert_plain(story(waiting, START, queue="file:\x1b"))
+    for told in (
+        listed.as_dict(),
+        contents(waiting),
+        *(g.as_dict() for g in grouped([listed], "code")),
+    ):
+        line = plain_json(told)
+        assert set(line) <= PRINTABLE
+        assert isinstance(json.loads(line), dict)
+    assert_plain("".join(plain(cell) for cell in listed.row(START) if cell))
+
+
+@given(body=MESSAGES)
+def test_no_message_breaks_the_plan_of_a_redrive(body: bytes) -> None:
+    """What would be sent of it is settled for any message, or why nothing would be."""
+    waiting = waiting_of(body, region=REGION, account_id=ACCOUNT)
+
+    plan = why_not(waiting, max_redrives=3) or plan_sending(
+        waiting, target=Target(None, REGION, ACCOUNT)
+    )
+
+    assert isinstance(plan, (Leave, Send))
+
+
+@given(value=st.text() | st.integers() | st.sampled_from([10**400, "0001-01-01T00:00+23:59"]))
+def test_no_time_breaks_the_order_of_letters(value: object) -> None:
+    """A letter's time is one that can be held against others, or none."""
+    at = instant(value)
+
+    assert at is None or (at <= START) is not (at > START)
+
+
+COMMANDS = {
+    "list": ("list",),
+    "list as json": ("list", "--output", "json"),
+    "list by reason": ("list", "--by", "reason"),
+    "list by code": ("list", "--by", "code"),
+    "list by code as json": ("list", "--by", "code", "--output", "json"),
+    "show": ("show", OWN["id"]),
+    "show as json": ("show", OWN["id"], "--output", "json"),
+    "redrive": ("redrive",),
+    "redrive as json": ("redrive", "--output", "json"),
+    "discard": ("discard", "--all"),
+    "discard as json": ("discard", "--all", "--output", "json"),
+    "discard --apply": ("discard", "--all", "--apply", "--because", "".join(STEERING)),
+}
+
+
+def hostile_letters() -> list[bytes]:
+    """Every text of a letter of ours steering the terminal, and every other kind of message."""
+    texts = {"detail", "event", "event_id", "arn", "code", "message", "ec", "oss_request_id"}
+    texts |= {"function", "function_request_id", "at"}
+    steering = "".join(STEERING)
+    event = creation_of(ARN, event_id=steering, eventSource=steering)
+    own_letters: list[Any] = [OWN | {name: steering} for name in sorted(texts)]
+    own_letters += [OWN | dict.fromkeys(texts - {"event"}, steering)]
+    return [
+        *(json.dumps(told).encode() for told in own_letters),
+        json.dumps(event).encode(),
+        destination_record_of(event, requestId=steering, functionArn=steering, condition=steering),
+        steering.replace("\n", " ").encode(),
+        b"\xff" + steering.replace("\n", " ").encode("utf-16"),
+        letter(json.dumps(event).encode()),
+    ]
+
+
+def keep(file: Path, bodies: list[bytes]) -> None:
+    """Let these be the letters in the file, a line each."""
+    file.write_bytes(b"".join(body.replace(b"\n", b" ") + b"\n" for body in bodies))
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_no_command_prints_what_steers_the_terminal(file: Path, command: tuple[str, ...]) -> None:
+    """Tables, stories, lines of JSON and the log of what was discarded are printable ASCII."""
+    keep(file, hostile_letters())
+
+    result = run(file, *command)
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout
+    assert_plain(result.stdout)
+    assert_plain(result.stderr)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bodies=st.lists(MESSAGES, min_size=1, max_size=8), command=st.sampled_from([*COMMANDS.values()])
+)
+def test_no_letters_break_a_command(
+    file: Path, bodies: list[bytes], command: tuple[str, ...]
+) -> None:
+    """Any messages are listed, shown, planned for and discarded, without an exception."""
+    keep(file, bodies)
+
+    result = run(file, *command)
+
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert result.exit_code in (0, 1)
+    assert_plain(result.output)
+
+
+def test_a_row_is_one_line(file: Path) -> None:
+    """The table of letters has a line for each, however many lines their texts have."""
+    told = OWN | {"code": "a\nb\r\nc", "message": "\n".join("abc")}
+    keep(file, [json.dumps(told).encode()] * 3)
+
+    table = run(file, "list").stdout.splitlines()
+
+    assert len(table) == 1 + 3
+    assert table[0].split()[:2] == list(HEADINGS[:2])
+
+
+SMALL = {name: body for name, body in worst_cases().items() if len(body) < 64 * 1024}
+
+
+@pytest.mark.parametrize("body", SMALL.values(), ids=SMALL)
+def test_the_worst_messages_are_read_within_bounds(body: bytes) -> None:
+    """A message of 64 KB holds no more events, and unpacks no further, than a payload may."""
+    waiting = waiting_of(body)
+
+    assert len(waiting.opened.deliveries) <= MOST_EVENTS
+    assert sum(len(delivery.raw) for delivery in waiting.opened.deliveries) <= (
+        LARGEST_EVENT + len(body)
+    )
+
+
+@given(body=st.text(st.characters(codec=None, categories=None)) | st.binary().map(bytes.hex))
+def test_no_body_of_a_message_raises(body: str) -> None:
+    """Base64, halves of it, or anything else: it is some letter, and it can be shown."""
+    assert_plain(story(waiting_of(decoded(body)), START))
+
+
+def test_letters_of_a_file_with_strange_line_ends_are_read(file: Path) -> None:
+    """Only a line feed ends a letter: no other separator makes two of one."""
+    file.write_bytes(b"\x1b\r\x0b\x0c\x85\xe2\x80\xa8\x00" * 3 + b"\n" + b"\r\n")
+
+    assert [waiting.body for waiting in FileLetters(file).waiting()] == [
+        b"\x1b\r\x0b\x0c\x85\xe2\x80\xa8\x00" * 3
+    ]
