@@ -7,6 +7,8 @@ INSTALLED := $(VENV)/.installed
 RUNTIME ?= python3.12
 LAYER := layers/encryption_guard
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# aliyun-fc2 alone publishes no wheel; whatever else would run a program to be installed is refused.
+LOCKED := --require-hashes --only-binary :all: --no-binary aliyun-fc2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,8 +21,8 @@ $(VENV)/.dependencies: requirements-build.txt requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 or newer with venv was found: install one, or name it with PYTHON=..." >&2; exit 2; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once)" >&2
 	@"$(PYTHON)" -m venv --clear $(VENV)
-	@$(PIP) install --require-hashes -r requirements-build.txt
-	@$(PIP) install --require-hashes --no-build-isolation -r requirements-dev.txt
+	@$(PIP) install $(LOCKED) -r requirements-build.txt
+	@$(PIP) install $(LOCKED) --no-build-isolation -r requirements-dev.txt
 	@touch $@
 
 $(INSTALLED): $(VENV)/.dependencies pyproject.toml
@@ -77,6 +79,18 @@ bench: $(INSTALLED) ## Time one PUT and a whole sweep: ours, the official SDK, t
 chaos: $(INSTALLED) ## 10,000 creations under every fault at once, and a judge (SEED=, EVENTS=)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS)) \
 		--json build/chaos.json
+
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## Search for events that break the function (SECONDS=60)
+	@if $(PIP) install $(LOCKED) -r requirements-fuzz.txt >/dev/null 2>&1; then \
+		$(BIN)/python -m tests.fuzz.handler --seconds $(or $(SECONDS),60); \
+	else echo "atheris could not be installed here: Hypothesis searches alone" >&2; \
+		$(BIN)/python -m pytest -q --hypothesis-profile=searching --hypothesis-show-statistics \
+			-k "not worst" tests/unit/test_hostile_events.py tests/unit/test_hostile_letters.py; fi
+
+.PHONY: audit
+audit: $(INSTALLED) ## Ask for known weaknesses of all that is locked
+	@$(BIN)/python -m layers.encryption_guard.audit
 
 .PHONY: vectors
 vectors: $(INSTALLED) ## Make the golden signature vectors anew with the official SDK

@@ -2,8 +2,8 @@
 
 The layer holds the locked dependencies for the runtime's Python, whatever this one is, and the
 package as it stands. The same inputs give the same bytes: Serverless Devs compares a checksum, and
-uploads nothing when it has not changed. A build that fails leaves no layer, lest somebody publishes
-the one before.
+uploads nothing when it has not changed. Beside the layer lies a document of what is in it. A build
+that fails leaves neither, lest somebody publishes the one before.
 """
 
 from __future__ import annotations
@@ -22,12 +22,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING or __package__:
+    from layers.encryption_guard.sbom import Product, Shipped, Untold, document
+else:  # as a plain script, whose own folder is where Python looks
+    from sbom import Product, Shipped, Untold, document
 
 LAYER = Path(__file__).parent
-FUNCTIONS = LAYER.parents[1] / "functions"
+REPOSITORY = LAYER.parents[1]
+FUNCTIONS = REPOSITORY / "functions"
 PACKAGE = LAYER / "python" / "encryption_guard"
 ARCHIVE = "encryption_guard-layer.zip"
+MATERIALS = "encryption_guard-layer.cdx.json"
 
 # What Function Compute's runtimes can load (Debian 10 and 11).
 PLATFORM = "manylinux2014_x86_64"
@@ -73,16 +82,17 @@ def main() -> None:
 
     try:
         layer = build(chosen.runtime, chosen.output)
-    except (Failed, OSError) as error:
-        with suppress(OSError):
-            (chosen.output / ARCHIVE).unlink()
+    except (Failed, Untold, OSError) as error:
+        for name in (ARCHIVE, MATERIALS):
+            with suppress(OSError):
+                (chosen.output / name).unlink()
         sys.exit(f"build: {sentence(error, chosen.output)}")
     print("\n".join(sizes(layer, chosen.runtime, chosen.output)))
 
 
-def sentence(error: Failed | OSError, output: Path) -> str:
+def sentence(error: Failed | Untold | OSError, output: Path) -> str:
     """What went wrong, for a person."""
-    if isinstance(error, Failed):
+    if not isinstance(error, OSError):
         return str(error)
     named = f": {error.filename}" if error.filename else ""
     return (
@@ -99,12 +109,25 @@ def build(runtime: str, output: Path) -> Layer:
     with tempfile.TemporaryDirectory(dir=output, prefix=".building-") as folder:
         scratch = Path(folder)
         python = scratch / "layer" / "python"
-        install(python, runtime=runtime.removeprefix("python"), scratch=scratch)
+        ours = product(runtime.removeprefix("python"))
+        parts = install(python, runtime=ours.runtime, scratch=scratch)
         shutil.copytree(PACKAGE, python / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        return finish(python.parent, scratch=scratch, output=output)
+        return finish(python.parent, product=ours, shipped=parts, scratch=scratch, output=output)
 
 
-def install(target: Path, *, runtime: str, scratch: Path) -> None:
+def product(runtime: str) -> Product:
+    """What pyproject.toml says of our package; Python 3.10 cannot read TOML by itself."""
+    project = (REPOSITORY / "pyproject.toml").read_text("utf-8").partition("\n[project]\n")[2]
+    name, version, licence = (
+        re.search(rf'^{key} = "(.+)"$', project, re.MULTILINE)[1]  # type: ignore[index]
+        for key in ("name", "version", "license")
+    )
+    listed = re.search(r"^dependencies = \[\n(.*?)^\]$", project, re.MULTILINE | re.DOTALL)
+    requires = re.findall(r'^ +"(.+)",$', listed[1], re.MULTILINE)  # type: ignore[index]
+    return Product(name, version, licence, requires, runtime)
+
+
+def install(target: Path, *, runtime: str, scratch: Path) -> list[Shipped]:
     """Put the locked wheels for the runtime's Python (such as "3.12") into the target folder."""
     locked = scratch / "requirements.txt"
     locked.write_text(requirements_for(runtime, (LAYER / "requirements.txt").read_text("utf-8")))
@@ -116,15 +139,45 @@ def install(target: Path, *, runtime: str, scratch: Path) -> None:
             f"{sys.executable} cannot make a virtual environment with pip; install what it lacks "
             "(on Debian python3-venv), or build with another Python: make build PYTHON=..."
         ) from None
+    # Fetched first: once it is installed, not every pip tells which file it was.
+    pip(scratch, runtime, "download", "--dest", scratch / "wheels")
+    pip(
+        *(scratch, runtime, "install", "--no-compile", "--target", target),
+        *("--no-index", "--find-links", scratch / "wheels"),
+    )
+    return [shipped(wheel, target) for wheel in sorted((scratch / "wheels").iterdir())]
+
+
+def pip(scratch: Path, runtime: str, *command: str | Path) -> None:
+    """Run a command of pip for what is locked: nothing but wheels, and only with these hashes."""
     run(
         [
-            *(scratch / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet"),
-            *("--disable-pip-version-check", "--no-compile", "--no-deps", "--require-hashes"),
+            *(scratch / "venv" / "bin" / "python", "-m", "pip", *command, "--quiet"),
+            *("--disable-pip-version-check", "--no-deps", "--require-hashes"),
             *("--only-binary", ":all:", "--implementation", "cp", "--platform", PLATFORM),
-            *("--python-version", runtime, "--target", target, "--requirement", locked),
+            *("--python-version", runtime, "--requirement", scratch / "requirements.txt"),
         ],
         otherwise="pip could not install what requirements.txt locks; its last lines say why:",
     )
+
+
+def shipped(wheel: Path, installed: Path) -> Shipped:
+    """What the layer holds of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = next(
+            name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)
+        )
+    documents = (installed / metadata).parent.glob("sboms/*")
+    return Shipped(
+        (installed / metadata).read_text("utf-8"),
+        checksum(wheel),
+        {path.relative_to(installed.parent).as_posix(): checksum(path) for path in documents},
+    )
+
+
+def checksum(file: Path) -> str:
+    """A file's SHA-256."""
+    return sha256(file.read_bytes()).hexdigest()
 
 
 def run(command: Sequence[str | Path], *, otherwise: str) -> None:
@@ -158,17 +211,22 @@ def applies(marker: str, runtime: str) -> bool:
     return older if match[1] == "<" else not older
 
 
-def finish(layer: Path, *, scratch: Path, output: Path) -> Layer:
-    """Zip the layer's folder, and move zip and functions to where they belong, all or nothing."""
+def finish(
+    layer: Path, *, product: Product, shipped: Sequence[Shipped], scratch: Path, output: Path
+) -> Layer:
+    """Zip the layer's folder, and move all results to where they belong, all or nothing."""
     written = write_zip(scratch / ARCHIVE, layer)
     if written.zipped > LARGEST_ZIP:
         raise Failed(too_large(written))
+    materials = document(product, shipped, archive=checksum(scratch / ARCHIVE))
+    (scratch / MATERIALS).write_text(materials, "utf-8")
     copy_functions(scratch / "functions")
     with alone_in(output):
         with suppress(FileNotFoundError):
             (output / "functions").rename(scratch / "functions-before")
         (scratch / "functions").rename(output / "functions")
-        (scratch / ARCHIVE).replace(output / ARCHIVE)
+        for name in (ARCHIVE, MATERIALS):
+            (scratch / name).replace(output / name)
     return written
 
 
@@ -238,6 +296,7 @@ def sizes(layer: Layer, runtime: str, output: Path) -> Iterator[str]:
     rest = layer.unpacked - sum(size for _, size in largest)
     for name, size in [*largest, ("everything else", rest)]:
         yield f"  {readable(size):>10}  {name}"
+    yield f"{output / MATERIALS}: what it is made of (CycloneDX)"
     for function in sorted((output / "functions").iterdir()):
         held = sum(file.stat().st_size for file in function.rglob("*") if file.is_file())
         yield f"{function}/: {held:,} bytes"

@@ -19,10 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, REPOSITORY, TIMER_EVENT
@@ -37,6 +40,7 @@ RUNTIMES: tuple[Runtime, ...] = ("python3.12", "python3.10")
 BUILD = REPOSITORY / "layers" / "encryption_guard" / "build.py"
 PACKAGE = BUILD.parent / "python" / "encryption_guard"
 ARCHIVE = "encryption_guard-layer.zip"
+MATERIALS = "encryption_guard-layer.cdx.json"
 ROLE = AccessKey("STS.packaged", "packaged-secret", ACCOUNT, security_token="packaged-token")
 AS_ROLE = Credentials(ROLE.id, ROLE.secret, "packaged-token")
 # Where everything comes from, and what of the tests' own Python can be seen.
@@ -70,6 +74,10 @@ class Artefact:
     @property
     def archive(self) -> Path:
         return self.folder / ARCHIVE
+
+    @property
+    def materials(self) -> Path:
+        return self.folder / MATERIALS
 
     @property
     def layer(self) -> Path:
@@ -313,6 +321,7 @@ def test_it_needs_to_write_nothing(artefact: Artefact, unprivileged: str) -> Non
 def test_a_second_build_gives_the_same_bytes(artefact: Artefact) -> None:
     """Wherever and whenever it is built, and by whichever Python."""
     assert (artefact.again / ARCHIVE).read_bytes() == artefact.archive.read_bytes()
+    assert (artefact.again / MATERIALS).read_bytes() == artefact.materials.read_bytes()
     first, again = artefact.folder / "functions", artefact.again / "functions"
     assert [path.relative_to(again) for path in sorted(again.rglob("*"))] == [
         path.relative_to(first) for path in sorted(first.rglob("*"))
@@ -321,8 +330,41 @@ def test_a_second_build_gives_the_same_bytes(artefact: Artefact) -> None:
 
 
 def test_a_build_leaves_nothing_else(artefact: Artefact) -> None:
-    """The layer and the functions, and nothing that the build needed meanwhile."""
-    assert sorted(path.name for path in artefact.again.iterdir()) == [ARCHIVE, "functions"]
+    """The layer with its materials, the functions, and nothing that was needed meanwhile."""
+    built = sorted(path.name for path in artefact.again.iterdir())
+
+    assert built == sorted([ARCHIVE, MATERIALS, "functions"])
+
+
+def test_the_materials_are_what_is_in_the_zip(artefact: Artefact) -> None:
+    """Each distribution of the layer with its version and a locked hash, and no other."""
+    described = json.loads(artefact.materials.read_text("utf-8"))
+
+    errors = JsonStrictValidator(SchemaVersion.V1_6).validate_str(artefact.materials.read_text())
+    assert errors is None
+    assert {(one["name"], one["version"]) for one in described["components"]} == {
+        (one.metadata["Name"], one.version) for one in distributions(path=[str(artefact.layer)])
+    }
+    locked = (BUILD.parent / "requirements.txt").read_text("utf-8")
+    assert all(f"sha256:{hash_of(one)}" in locked for one in described["components"])
+    ours = described["metadata"]["component"]
+    assert hash_of(ours) == sha256(artefact.archive.read_bytes()).hexdigest()
+    assert f"python{ours['properties'][0]['value']}" == artefact.runtime
+
+
+def hash_of(component: dict[str, Any]) -> str:
+    ((algorithm, content),) = [tuple(one.values()) for one in component["hashes"]]
+    assert algorithm == "SHA-256"
+    return str(content)
+
+
+def test_every_licence_ships_with_what_it_is_for(artefact: Artefact) -> None:
+    """Whoever has the layer has the text under which each part of it may be passed on."""
+    parts = [path for path in artefact.layer.iterdir() if path.suffix == ".dist-info"]
+
+    without = [part.name for part in parts if not any(part.rglob("LICENSE*"))]
+    assert len(parts) > 10
+    assert without == []
 
 
 def test_the_zip_tells_nothing_of_its_builder(artefact: Artefact) -> None:
@@ -363,7 +405,8 @@ def test_a_build_without_an_index_says_so_and_leaves_no_layer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody publishes the layer of before by mistake; pip's own words tell what is wrong."""
-    (tmp_path / ARCHIVE).write_text("of before")
+    for name in (ARCHIVE, MATERIALS):
+        (tmp_path / name).write_text("of before")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)

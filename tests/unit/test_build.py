@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import sys
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -19,18 +21,29 @@ from layers.encryption_guard.build import (
     LARGEST_ZIP,
     LAYER,
     LEFT_OUT_OF_FUNCTIONS,
+    MATERIALS,
+    REPOSITORY,
     Failed,
     Layer,
     applies,
-    finish,
+    product,
     readable,
     requirements_for,
     run,
     sentence,
+    shipped,
     sizes,
     write_zip,
 )
+from layers.encryption_guard.build import finish as finish_with
+from layers.encryption_guard.sbom import Product, Shipped, Untold
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+OURS = Product("ours", "1.2", "Apache-2.0", [], "3.12")
 LOCKED = (LAYER / "requirements.txt").read_text("utf-8")
 
 
@@ -48,6 +61,11 @@ def scratch_of(output: Path, name: str) -> Path:
     scratch = output / f".building-{name}"
     scratch.mkdir()
     return scratch
+
+
+def finish(layer: Path, *, scratch: Path, output: Path) -> Layer:
+    """The end of a build in which nothing of third parties ships."""
+    return finish_with(layer, product=OURS, shipped=[], scratch=scratch, output=output)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +207,62 @@ def test_what_was_built_before_is_replaced(tmp_path: Path) -> None:
     assert not (tmp_path / "functions" / "renamed").exists()
 
 
+def test_the_materials_name_the_zip_beside_them(tmp_path: Path) -> None:
+    """Whoever has both files can tell that they are of one build."""
+    finish(
+        layer_of(tmp_path / "layer", {"p.py": b""}),
+        scratch=scratch_of(tmp_path, "1"),
+        output=tmp_path,
+    )
+
+    component = json.loads((tmp_path / MATERIALS).read_text())["metadata"]["component"]
+    content = sha256((tmp_path / ARCHIVE).read_bytes()).hexdigest()
+    assert component["hashes"] == [{"alg": "SHA-256", "content": content}]
+
+
+def test_without_its_materials_a_layer_is_not_built(tmp_path: Path) -> None:
+    """When they cannot be told, the output folder stays as it was: all or nothing."""
+    output = tmp_path / "build"
+    output.mkdir()
+    parts = [Shipped("Name: a\nVersion: 1\nRequires-Dist: b\n", "00")]
+
+    with pytest.raises(Untold, match="b is required, but not in the layer"):
+        finish_with(
+            layer_of(tmp_path / "layer", {"p.py": b""}),
+            product=OURS,
+            shipped=parts,
+            scratch=scratch_of(output, "1"),
+            output=output,
+        )
+
+    assert [path.name for path in output.iterdir()] == [".building-1"]
+
+
+def test_the_product_is_what_pyproject_says() -> None:
+    """A Python without a TOML parser reads the same as one that has it."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+
+    assert product("3.12") == Product(
+        project["name"], project["version"], project["license"], project["dependencies"], "3.12"
+    )
+
+
+def test_what_a_wheel_ships_is_read_from_the_layer(tmp_path: Path) -> None:
+    """Its metadata as it is installed, the SHA-256 of the wheel, and documents that it brings."""
+    info = tmp_path / "layer" / "python" / "a-1.dist-info"
+    (info / "sboms").mkdir(parents=True)
+    (info / "METADATA").write_text("Name: a\nVersion: 1\n")
+    (info / "sboms" / "a.json").write_bytes(b"{}")
+    with zipfile.ZipFile(tmp_path / "a-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("a-1.dist-info/METADATA", "")
+
+    assert shipped(tmp_path / "a-1-py3-none-any.whl", info.parent) == Shipped(
+        "Name: a\nVersion: 1\n",
+        sha256((tmp_path / "a-1-py3-none-any.whl").read_bytes()).hexdigest(),
+        {"python/a-1.dist-info/sboms/a.json": sha256(b"{}").hexdigest()},
+    )
+
+
 def test_the_functions_are_copied_as_they_stand(tmp_path: Path) -> None:
     """Copies have the contents of their originals, and always the same dates and permissions."""
     finish(
@@ -265,6 +339,7 @@ def test_sizes_are_told_from_the_largest_down(tmp_path: Path) -> None:
         "of which",
         *("     2.0 MiB  p11", "     1.0 MiB  p10", "   512.0 KiB  p9", "   256.0 KiB  p8"),
         *("   128.0 KiB  p7", "   127.0 KiB  everything else"),
+        f"{tmp_path / MATERIALS}: what it is made of (CycloneDX)",
         f"{tmp_path / 'functions' / 'one'}/: 1,234 bytes",
     ]
 

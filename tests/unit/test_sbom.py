@@ -1,0 +1,217 @@
+"""What the layer's CycloneDX document says; the official schema and parsers judge it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packageurl import PackageURL
+
+from layers.encryption_guard.sbom import Product, Shipped, Untold, document, holds
+
+SHA256 = "5" * 64
+OURS = Product("ours", "1.2.3", "Apache-2.0", ["a>=1,<2", "B_b.c>=3"], "3.12")
+
+
+def wheel(*headers: str, sha256: str = SHA256) -> Shipped:
+    """One that says this of itself."""
+    return Shipped("\n".join(["Metadata-Version: 2.4", *headers, "", "Name: no header"]), sha256)
+
+
+A = wheel("Name: a", "Version: 1.0", "License-Expression: MIT", "Requires-Dist: b-b-c (>=3)")
+B = wheel("Name: B_b.c", "Version: 3.1", "License-Expression: MIT OR (Apache-2.0 AND ISC)")
+
+
+def described(*shipped: Shipped, product: Product = OURS) -> dict[str, Any]:
+    """The document, which has to keep to the official schema."""
+    written = document(product, shipped, archive=SHA256)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(written) is None
+    parsed: dict[str, Any] = json.loads(written)
+    return parsed
+
+
+def alone(*headers: str) -> list[dict[str, Any]]:
+    """The licences of a package that says this of itself."""
+    ours = Product("ours", "1", "Apache-2.0", ["a"], "3.12")
+    (component,) = described(wheel("Name: a", "Version: 1", *headers), product=ours)["components"]
+    stated: list[dict[str, Any]] = component.get("licenses", [])
+    return stated
+
+
+def test_everything_that_ships_is_described() -> None:
+    """Name and version as the package has them, its package URL, and the wheel's SHA-256."""
+    first, second = described(B, A)["components"]
+
+    assert (first["name"], first["version"]) == ("a", "1.0")
+    assert (second["name"], second["version"]) == ("B_b.c", "3.1")
+    assert first["hashes"] == second["hashes"] == [{"alg": "SHA-256", "content": SHA256}]
+    assert PackageURL.from_string(first["purl"]) == PackageURL("pypi", None, "a", "1.0")
+    assert PackageURL.from_string(second["purl"]) == PackageURL("pypi", None, "b-b-c", "3.1")
+
+
+def test_the_root_is_our_package() -> None:
+    """With its version and licence, the zip's SHA-256, and the Python that it is built for."""
+    root = described(A, B)["metadata"]["component"]
+
+    assert (root["name"], root["version"]) == ("ours", "1.2.3")
+    assert root["licenses"][0]["license"]["id"] == "Apache-2.0"
+    assert root["hashes"] == [{"alg": "SHA-256", "content": SHA256}]
+    assert root["properties"] == [{"name": "python", "value": "3.12"}]
+
+
+def test_the_graph_is_what_the_packages_require() -> None:
+    """An edge for each requirement, however the name is written in it."""
+    graph = {one["ref"]: one["dependsOn"] for one in described(A, B)["dependencies"]}
+
+    assert graph == {
+        "pkg:generic/ours@1.2.3": ["pkg:pypi/a@1.0", "pkg:pypi/b-b-c@3.1"],
+        "pkg:pypi/a@1.0": ["pkg:pypi/b-b-c@3.1"],
+        "pkg:pypi/b-b-c@3.1": [],
+    }
+
+
+def test_the_same_parts_make_the_same_document() -> None:
+    """Nothing of it depends on when, where, or in which order it is made."""
+    assert document(OURS, [A, B], archive=SHA256) == document(OURS, [B, A], archive=SHA256)
+    assert "timestamp" not in document(OURS, [A, B], archive=SHA256)
+
+
+def test_the_serial_number_tells_documents_apart() -> None:
+    """Another hash is another document."""
+    other = wheel(*B.metadata.splitlines()[1:-2], sha256="6" * 64)
+
+    assert described(A, B)["serialNumber"] != described(A, other)["serialNumber"]
+
+
+def test_a_bill_that_a_wheel_brings_is_referred_to() -> None:
+    """What is compiled into a wheel is told by the wheel's own document in the zip."""
+    documents = {"python/b.dist-info/sboms/b.cyclonedx.json": SHA256}
+    second = described(A, Shipped(B.metadata, SHA256, documents))["components"][1]
+
+    assert second["externalReferences"] == [
+        {
+            "type": "bom",
+            "url": "python/b.dist-info/sboms/b.cyclonedx.json",
+            "hashes": [{"alg": "SHA-256", "content": SHA256}],
+        }
+    ]
+
+
+def test_an_expression_stays_one() -> None:
+    """A licence expression with operators is passed on as it stands."""
+    assert alone("License-Expression: MIT OR (Apache-2.0 AND ISC)") == [
+        {"expression": "MIT OR (Apache-2.0 AND ISC)", "acknowledgement": "declared"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("headers", "ids"),
+    [
+        (["License-Expression: PSF-2.0", "License: MIT"], ["PSF-2.0"]),
+        (["License: BSD-3-Clause", "Classifier: License :: OSI Approved :: BSD License"], None),
+        (["Classifier: License :: OSI Approved :: MIT License"], ["MIT"]),
+        (["License: MPL-2.0", "Classifier: Typing :: Typed"], ["MPL-2.0"]),
+        (
+            [
+                "License: MIT",
+                "Classifier: License :: OSI Approved :: MIT License",
+                "Classifier: License :: OSI Approved :: MIT No Attribution License (MIT-0)",
+            ],
+            ["MIT", "MIT-0"],
+        ),
+    ],
+)
+def test_a_licence_is_what_the_package_declares(headers: list[str], ids: list[str] | None) -> None:
+    """The expression first, else the older field and every classifier that means one licence."""
+    assert alone(*headers) == [
+        {"license": {"id": one, "acknowledgement": "declared"}} for one in ids or ["BSD-3-Clause"]
+    ]
+
+
+def test_a_licence_that_has_no_id_keeps_its_name() -> None:
+    """Words that are no SPDX id are not made into one."""
+    assert alone("License: Our Own Licence\n        And its text") == [
+        {"license": {"name": "Our Own Licence", "acknowledgement": "declared"}}
+    ]
+
+
+@pytest.mark.parametrize("headers", [[], ["Classifier: License :: OSI Approved :: BSD License"]])
+def test_no_licence_is_invented(headers: list[str]) -> None:
+    """Who declares none, or one of several, has none in the document."""
+    assert alone(*headers) == []
+
+
+@pytest.mark.parametrize(
+    ("marker", "runtime", "expected"),
+    [
+        ('python_version < "3.11"', "3.10", True),
+        ('python_version < "3.11"', "3.12", False),
+        ("python_version<='3.9'", "3.10", False),
+        ("python_version == '3.10'", "3.10", True),
+        ("python_version != '3.10'", "3.10", False),
+        ("python_version > '3.9'", "3.10", True),
+        ("python_full_version >= '3.11.0'", "3.12", True),
+        ("python_full_version < '3.11'", "3.12", False),
+        ("extra == 'http2'", "3.12", False),
+        ("platform_system == 'Windows'", "3.12", False),
+        ("sys_platform != 'win32'", "3.12", True),
+        ("extra == 'x' or os_name == 'posix'", "3.12", True),
+        ("os_name == 'posix' or extra == 'x'", "3.12", True),
+        ("os_name == 'posix' and extra == 'x'", "3.12", False),
+        ("os_name == 'nt' and extra == 'x' or python_version >= '3'", "3.12", True),
+        ("os_name == 'nt' and (extra == 'x' or python_version >= '3')", "3.12", False),
+        (" (platform_python_implementation == 'CPython') and extra == 'brotli' ", "3.12", False),
+    ],
+)
+def test_markers_are_judged_by_the_runtime(marker: str, runtime: str, expected: bool) -> None:
+    """On Function Compute's Linux, with its Python, and with no extra."""
+    assert holds(marker, runtime) == expected
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "python_full_version < '3.11.4'",
+        "python_full_version == '3.11'",
+        "platform_release > '5'",
+        "'linux' == sys_platform",
+        "sys_platform in 'linux darwin'",
+        "(os_name == 'posix'",
+        "os_name == 'posix')",
+        "os_name ==",
+        "os_name",
+        "os_name @ 'posix'",
+        "",
+    ],
+)
+def test_an_unknown_marker_is_not_guessed(marker: str) -> None:
+    """The document is refused rather than wrong."""
+    with pytest.raises(Untold, match=r"extend sbom\.py"):
+        holds(marker, "3.12")
+
+
+@pytest.mark.parametrize(
+    ("requires", "reason"),
+    [
+        ("c", "c is required, but not in the layer"),
+        ("b-b-c[extra]>=3", "asks for extras"),
+        ("== nothing", "cannot be read"),
+    ],
+)
+def test_a_requirement_that_is_not_met_ends_the_build(requires: str, reason: str) -> None:
+    """A layer that lacks something would fail in the cloud, and nobody would see it here."""
+    with pytest.raises(Untold, match=reason):
+        document(
+            OURS,
+            [wheel("Name: a", "Version: 1", f"Requires-Dist: {requires}"), B],
+            archive=SHA256,
+        )
+
+
+def test_what_nothing_requires_ends_the_build() -> None:
+    """The lock holds more than what pyproject.toml asks for: nobody would know why it ships."""
+    with pytest.raises(Untold, match="nothing in the layer requires stray"):
+        document(OURS, [A, B, wheel("Name: stray", "Version: 1")], archive=SHA256)

@@ -1,0 +1,218 @@
+"""What comes from others: pinned by checksum, never a program at installation, licences known."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import venv
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from layers.encryption_guard import build
+from layers.encryption_guard.build import LAYER, REPOSITORY
+from layers.encryption_guard.sbom import Shipped, licences, normal
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LAYER_LOCK = LAYER / "requirements.txt"
+LOCKS = [LAYER_LOCK, *sorted(REPOSITORY.glob("requirements*.txt"))]
+PINNED = re.compile(
+    r"(?P<name>[a-z0-9][a-z0-9.-]*)==[\w.]+( ; [^\\]+)? \\\n"
+    r"(    --hash=sha256:[0-9a-f]{64} \\\n)*    --hash=sha256:[0-9a-f]{64}"
+)
+# To install one of these runs the program that builds it. Each needs a reason, and none may ship.
+WITHOUT_WHEEL = {
+    "aliyun-fc2": "Alibaba Cloud publishes its Function Compute client as source only; operators "
+    "need it to invoke functions, and setuptools builds it offline from the pinned archive."
+}
+ALLOWED_LICENCES = {
+    *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT", "MIT-0", "PSF-2.0"),
+    # Copyleft for its own files only, which are passed on unchanged and as source.
+    "MPL-2.0",
+}
+# Their metadata names no single licence, but their text is one.
+TOLD_BY_TEXT = {"jinja2": "BSD-3-Clause"}
+LICENCES = (REPOSITORY / "THIRD_PARTY_LICENSES.md").read_text("utf-8")
+IN_LAYER, _, FOR_OPERATORS = LICENCES.partition("## For operators")
+ROW = re.compile(r"^\| ([\w.-]+) \| (.+?) \| <(https://\S+)> \| (.+) \|$", re.MULTILINE)
+
+
+def stanzas(lock: Path) -> list[str]:
+    """What a lock file asks for, one by one with its hashes."""
+    return re.split(r"\n(?=\S)", lock.read_text("utf-8").strip())
+
+
+def names(lock: Path) -> set[str]:
+    return {stanza.partition("==")[0] for stanza in stanzas(lock)}
+
+
+def commands() -> Iterator[str]:
+    """The Makefile's commands: continued lines in one, and simple variables put in."""
+    text = (REPOSITORY / "Makefile").read_text("utf-8").replace("\\\n", " ")
+    variables = dict(re.findall(r"^(\w+) :?= (.*)$", text, re.MULTILINE))
+    for line in text.splitlines():
+        expanded = line
+        for _ in range(3):
+            expanded = re.sub(
+                r"\$\((\w+)\)", lambda match: variables.get(match[1], match[0]), expanded
+            )
+        if line.startswith("\t"):
+            yield expanded.strip()
+
+
+def wanted(requirement: Requirement) -> bool:
+    """Whether some supported Python on Linux takes it."""
+    linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "extra": ""}
+    environments: list[dict[str, Any]] = [
+        {**linux, "python_version": version, "python_full_version": f"{version}.0"}
+        for version in ("3.10", "3.11", "3.12", "3.13")
+    ]
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate(environment) for environment in environments)
+
+
+def closure(requirements: Iterable[str]) -> set[str]:
+    """All that these requirements bring, by what is installed here."""
+    found: set[str] = set()
+    waiting = [Requirement(line) for line in requirements]
+    while waiting:
+        requirement = waiting.pop()
+        name = normal(requirement.name)
+        if name in found or not wanted(requirement):
+            continue
+        found.add(name)
+        try:
+            waiting += map(Requirement, distribution(name).requires or [])
+        except PackageNotFoundError:  # a backport that this Python does not need
+            continue
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.relative_to(REPOSITORY).as_posix())
+def test_everything_is_pinned_by_its_checksum(lock: Path) -> None:
+    """Each requirement is one version with SHA-256 hashes; no file, option or index besides."""
+    assert [one for one in stanzas(lock) if not PINNED.fullmatch(one)] == []
+    assert "://" not in lock.read_text("utf-8")
+
+
+def test_the_layer_is_part_of_what_is_tested() -> None:
+    """The tests run with the very files that ship."""
+    tested = stanzas(REPOSITORY / "requirements-dev.txt")
+
+    assert [one for one in stanzas(LAYER_LOCK) if one not in tested] == []
+
+
+def test_only_known_wheels_reach_the_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever pip fetches or installs for it is a wheel with a locked hash, and nothing more."""
+    ran: list[list[str]] = []
+    monkeypatch.setattr(venv, "create", lambda *_, **__: None)
+    monkeypatch.setattr(build, "run", lambda command, **_: ran.append([*map(str, command)]))
+    (tmp_path / "wheels").mkdir()
+
+    build.install(tmp_path / "python", runtime="3.12", scratch=tmp_path)
+
+    assert [command[3] for command in ran] == ["download", "install"]
+    for command in ran:
+        assert {"--require-hashes", "--no-deps"} <= set(command)
+        assert command[command.index("--only-binary") + 1] == ":all:"
+        assert "--no-binary" not in command
+        assert command[command.index("--requirement") + 1] == str(tmp_path / "requirements.txt")
+    assert "--no-index" in ran[1]
+
+
+def test_every_installation_checks_hashes() -> None:
+    """`make` installs nothing of others without; of ourselves only what lies here."""
+    installs = [line for line in commands() if " pip " in line and " install " in line]
+
+    assert installs
+    for line in installs:
+        assert "--require-hashes" in line or ("--no-deps" in line and "--editable ." in line), line
+        assert not re.search(r"--(extra-)?index-url|--find-links|--trusted-host|://", line)
+
+
+def test_only_what_is_listed_is_built_here() -> None:
+    """pip refuses whatever else has no wheel, so that no new setup.py runs unnoticed."""
+    for line in commands():
+        if "--require-hashes" in line:
+            assert "--only-binary :all:" in line, line
+            built = {
+                name for some in re.findall(r"--no-binary (\S+)", line) for name in some.split(",")
+            }
+            assert built <= set(WITHOUT_WHEEL), line
+
+
+def test_what_has_no_wheel_is_locked_and_does_not_ship() -> None:
+    """The list names nothing that is gone, and nothing of the layer."""
+    locked = set().union(*(names(lock) for lock in LOCKS))
+
+    assert set(WITHOUT_WHEEL) <= locked
+    assert not set(WITHOUT_WHEEL) & names(LAYER_LOCK)
+    assert all(len(reason) > 40 for reason in WITHOUT_WHEEL.values())
+
+
+def test_vulnerabilities_are_looked_for_by_make() -> None:
+    """`make audit` asks for what is known of all that is locked."""
+    assert any(re.search(r"(LAYER\)|encryption_guard)[./]audit", line) for line in commands())
+
+
+def test_npm_packages_are_pinned_and_run_nothing() -> None:
+    """Each has a SHA-512, from no particular registry, and no script that runs when installed."""
+    lock = json.loads((REPOSITORY / "package-lock.json").read_text("utf-8"))
+    packages = {path: entry for path, entry in lock["packages"].items() if path}
+
+    assert packages
+    for path, entry in packages.items():
+        assert re.fullmatch(r"sha512-[A-Za-z0-9+/]{86}==", entry["integrity"]), path
+        assert "resolved" not in entry
+        assert not entry.get("hasInstallScript", False)
+
+
+def test_npm_installs_what_is_locked_without_scripts() -> None:
+    """Even if a package had one, `make` would not run it."""
+    installs = [line for line in commands() if re.search(r"\bnpm (ci|i|install|add)\b", line)]
+
+    assert installs
+    assert all("npm ci --ignore-scripts" in line for line in installs)
+
+
+def test_every_package_that_ships_is_listed_with_its_licence() -> None:
+    """A dependency that is added comes with a line about what it may be used for."""
+    assert [row[0] for row in ROW.findall(IN_LAYER)] == sorted(names(LAYER_LOCK))
+
+
+def test_every_package_of_an_operator_is_listed_with_its_licence() -> None:
+    """All that the `[cli]` extra brings beyond the layer's packages is there, and nothing else."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    brought = closure(project["optional-dependencies"]["cli"]) - names(LAYER_LOCK)
+
+    assert [row[0] for row in ROW.findall(FOR_OPERATORS)] == sorted(brought)
+    assert brought <= names(REPOSITORY / "requirements-dev.txt")
+
+
+@pytest.mark.parametrize("row", ROW.findall(LICENCES), ids=lambda row: row[0])
+def test_a_licence_is_the_declared_one_and_allowed(row: tuple[str, str, str, str]) -> None:
+    """What is listed is what the package says of itself, and its text is where it is said to be."""
+    name, listed, _, text = row
+    assert set(listed.split(", ")) <= ALLOWED_LICENCES
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        pytest.skip(f"{name} is not for this Python")
+
+    # An older pip leaves what is built from source with the older kind of metadata.
+    metadata = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
+    stated_by = Shipped(metadata, "").headers
+    stated = [one["license"]["id"] for one in licences(stated_by)] or [TOLD_BY_TEXT[name]]
+    assert listed.split(", ") == stated
+    files = [str(file).partition(".dist-info/")[2] for file in found.files or []]
+    assert [file for file in re.findall(r"`([^`]+)`", text) if file not in files] == []
+    assert ("`" in text) == any("LICENSE" in file for file in files)
