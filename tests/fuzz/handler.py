@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import random
 import sys
 import tempfile
 import time
@@ -90,7 +91,8 @@ def _told() -> argparse.Namespace:
     how_long = parser.add_mutually_exclusive_group()
     how_long.add_argument("--seconds", type=int, default=60)
     how_long.add_argument("--runs", type=int)
-    parser.add_argument("--seed", type=int, default=0, help="0: another one each time")
+    by_lot = random.SystemRandom().randrange(1, 2**31)
+    parser.add_argument("--seed", type=int, default=by_lot, help="another one each time")
     return parser.parse_args()
 
 
@@ -127,6 +129,7 @@ def _go(fuzzer: Any, told: argparse.Namespace, search: Search, corpus: Path) -> 
             raise KeyboardInterrupt
 
     options = [f"-seed={told.seed}", f"-max_len={LARGEST}", f"-dict={DICTIONARY}", "-timeout=60"]
+    options.append("-verbosity=0")
     fuzzer.Setup([sys.argv[0], *options, f"-artifact_prefix={FOUND}/", str(corpus)], one)
     with suppress(SystemExit):
         fuzzer.Fuzz()
@@ -158,7 +161,7 @@ def main() -> None:
         with door.opened() as instance:
             search = Search(instance)
             _go(fuzzer, told, search, corpus)
-        for name, value in _table(search, corpus).items():
+        for name, value in ({"seed": told.seed} | _table(search, corpus)).items():
             print(f"{name:44} {value}")
     sys.stdout.flush()
     # libFuzzer would end the process in a way of its own.

@@ -376,6 +376,11 @@ def test_our_own_list_has_a_source_for_each_advisory() -> None:
         assert advisory.summary != "no summary;"
 
 
+def test_our_own_list_says_what_it_is_not() -> None:
+    """Whoever opens the file instead of running the program is not misled either."""
+    assert "not complete" in json.loads(LIST.read_text("utf-8"))["about"]
+
+
 def test_our_own_list_accepts_only_what_it_knows() -> None:
     """An acceptance that outlives its advisory or its version goes."""
     known = read_list(LIST)
