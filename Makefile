@@ -62,7 +62,7 @@ serverless-devs:
 
 .PHONY: test
 test: check browser serverless-devs ## Every check and test of the project
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
 
 .PHONY: matrix
 matrix: ## The tests on every supported Python that is installed

@@ -99,10 +99,11 @@ def lay_out(folder: Path) -> Path:
     """What a fresh clone holds after `npm ci`, without writing into this one."""
     for name in ("node_modules", "functions"):
         (folder / name).symlink_to(REPOSITORY / name)
-    shutil.copy(REPOSITORY / "template.yaml", folder)
+    for name in ("template.yaml", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, folder)
     layer = folder / "layers" / "encryption_guard"
     layer.mkdir(parents=True)
-    for name in ("build.py", "requirements.txt", "python"):
+    for name in ("build.py", "sbom.py", "requirements.txt", "python"):
         (layer / name).symlink_to(REPOSITORY / "layers" / "encryption_guard" / name)
     return folder
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +10,14 @@ from typing import Any
 import pytest
 
 from encryption_guard.errors import ConfigurationError, Unavailable
-from encryption_guard.instance import open_transport, read_settings
-from encryption_guard.telemetry import SERVICE, open_logger
+from encryption_guard.instance import open_proxied_transport, open_transport, read_settings
+from encryption_guard.telemetry import open_logger
 from functions.encrypt_on_create import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
+from tests.emulators.connect_proxy import ConnectProxy
 from tests.emulators.faults import Fault, Refuse
 from tests.integration.conftest import Guard, creation_of
-from tests.unit.fakes import OUTCOME_FIELDS
+from tests.unit.fakes import OUTCOME_FIELDS, forget_logger
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,12 @@ class ContextOfPython310(Context):
 @pytest.fixture(autouse=True)
 def cold_instance() -> Iterator[None]:
     """Every test begins and ends as a fresh process would: nothing cached, no logger set up."""
+    forget_logger()
     yield
     open_transport().close()
-    for cached in (open_transport, read_settings, open_logger):
+    for cached in (open_transport, open_proxied_transport, read_settings):
         cached.cache_clear()
-    logging.Logger.manager.loggerDict.pop(SERVICE, None)
+    forget_logger()
 
 
 @pytest.fixture
@@ -315,3 +316,23 @@ def test_a_letter_can_be_handed_in_again(deployed: Guard) -> None:
     assert (result["outcome"], result["event_id"]) == ("encrypted", "event-1")
     assert deployed.tables.encryption(arn) == "AES256"
     assert len(deployed.queue.messages(QUEUE)) == 1
+
+
+@pytest.mark.parametrize("asked", ["true", "false"])
+def test_the_proxy_of_the_environment_is_asked_only_if_told_to(
+    deployed: Guard, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GUARD_TRUST_ENV alone decides whether the variables that name one count."""
+    for name in ("no_proxy", "NO_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GUARD_TRUST_ENV", asked)
+    arn = deployed.tables.plant("orders")
+
+    with ConnectProxy() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        index.handler(creation_of(arn), Context())
+        open_transport().close()
+        open_proxied_transport().close()
+
+    assert deployed.tables.encryption(arn) == "AES256"
+    assert bool(proxy.heads) is (asked == "true")

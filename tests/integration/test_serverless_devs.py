@@ -56,6 +56,7 @@ WITHOUT_A_PLACE = {
     "GUARD_OSS_TABLES_NETWORK": "for functions within a VPC, which these are not",
     "GUARD_HTTP_TIMEOUT_SECONDS": "its default goes with the functions' time-outs",
     "GUARD_MAX_ATTEMPTS": "its default goes with the functions' time-outs",
+    "GUARD_TRUST_ENV": "nothing in Function Compute names a proxy",
 }
 
 

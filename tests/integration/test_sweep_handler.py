@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -15,23 +14,24 @@ from encryption_guard.findings import Finding, Totals
 from encryption_guard.instance import open_transport, read_settings
 from encryption_guard.sweep import WORKERS, Memory
 from encryption_guard.sweep_function import MOST_SHOWN, Diary, _memory
-from encryption_guard.telemetry import SERVICE, open_logger
 from functions.encrypt_on_create import index as creation
 from functions.sweep import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, TIMER_EVENT
 from tests.emulators.faults import Delay, Fault, Refuse
 from tests.integration.conftest import Guard, creation_of
 from tests.integration.test_handler import Context, FunctionContext
+from tests.unit.fakes import forget_logger
 
 
 @pytest.fixture(autouse=True)
 def cold_instance() -> Iterator[None]:
     """Every test begins and ends as a fresh process would."""
+    forget_logger()
     yield
     open_transport().close()
-    for cached in (open_transport, read_settings, open_logger, _memory):
+    for cached in (open_transport, read_settings, _memory):
         cached.cache_clear()
-    logging.Logger.manager.loggerDict.pop(SERVICE, None)
+    forget_logger()
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def run(file: Path, command: str, *arguments: str) -> Result:
     """One command about the letters in a file."""
     given = ["dead-letters", command, "--queue", f"file:{file}", *arguments]
-    return CliRunner().invoke(main, given)
+    return CliRunner().invoke(main, given, env={"COLUMNS": None})
 
 
 def assert_plain(text: str) -> None:

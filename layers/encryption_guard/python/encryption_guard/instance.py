@@ -32,7 +32,8 @@ def read_settings(account_id: str, region: str) -> Settings:
 
 
 @functools.cache
-def _with_proxy() -> httpx.BaseTransport:
+def open_proxied_transport() -> httpx.BaseTransport:
+    """The transport of an instance that trusts its environment's proxy."""
     from encryption_guard.proxies import trusting_environment  # only who asks for it needs it
 
     return trusting_environment(open_transport())
@@ -47,7 +48,7 @@ def open_invocation(context: Any) -> Invocation:
     budget = TimeBudget(clock.monotonic() + context.function.timeout, clock)
     settings = read_settings(context.account_id, context.region)
     return Invocation(
-        transport=_with_proxy() if settings.trust_env else open_transport(),
+        transport=open_proxied_transport() if settings.trust_env else open_transport(),
         settings=settings,
         read_credentials=functools.partial(Credentials.read, context),
         budget=budget,
