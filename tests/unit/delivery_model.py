@@ -7,15 +7,20 @@ two deliveries moves next, what the service or the queue answers, before or afte
 process is killed.
 
 What is assumed of the platform: a try that raised or died is made again, `TRIES` in all (four in
-reality, two here); then the event goes to the failure destination, which keeps it.
+reality, two here); then the event goes to the failure destination, which keeps it. And of a
+process: nothing of one try changes the next (`Script` notices if it does), so that two deliveries
+know of each other by the world alone.
+
+A broken promise comes with its steps, and `Model.replay` walks them again.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from itertools import chain, repeat
 from typing import Any, Literal
 
 import httpx
@@ -29,6 +34,8 @@ from encryption_guard.payloads import open_payload
 from encryption_guard.transport import Clock, Invocation, TimeBudget
 
 Ask = Literal["GET", "PUT", "SEND"]
+# What was asked, and what came of it: a key of ANSWERS.
+Answer = tuple[Ask, str]
 Process = Callable[..., Outcome]
 
 EVENT = (
@@ -37,12 +44,14 @@ EVENT = (
 )
 TRIES = 2
 ATTEMPTS = 2
-# Two reads; the attempts, three more after a 404, one for the clock, one for new credentials.
-MOST_GETS, MOST_PUTS = 2, ATTEMPTS + 3 + 1 + 1
+# Of one try: two reads; the attempts, three more after a 404, one for the clock and one for new
+# credentials; a letter.
+MOST: dict[Ask, int] = {"GET": 2, "PUT": ATTEMPTS + 3 + 1 + 1, "SEND": 1}
 
 
-def _says(status: int, body: bytes = b"") -> Callable[[], httpx.Response]:
-    return lambda: httpx.Response(status, stream=httpx.ByteStream(body))
+def _says(status: int, body: bytes = b"", date: str = "") -> Callable[[], httpx.Response]:
+    headers = {"date": date} if date else {}
+    return lambda: httpx.Response(status, headers=headers, stream=httpx.ByteStream(body))
 
 
 def _reset() -> httpx.Response:
@@ -55,6 +64,7 @@ ANSWERS: dict[Ask, dict[str, Callable[[], httpx.Response]]] = {
         "AES256": _says(200, b'{"encryptionConfiguration": {"sseAlgorithm": "AES256"}}'),
         "503": _says(503),
         "403": _says(403),
+        "reset": _reset,
     },
     "PUT": {
         "done": _says(200),
@@ -65,6 +75,8 @@ ANSWERS: dict[Ask, dict[str, Callable[[], httpx.Response]]] = {
         "404": _says(404),
         "403": _says(403),
         "307": _says(307),
+        "the clock is skewed": _says(403, b'{"code": "Skewed"}', "Fri, 02 Jan 2026 04:04:05 GMT"),
+        "the token is expired": _says(401),
     },
     "SEND": {
         "kept": _says(201),
@@ -74,6 +86,10 @@ ANSWERS: dict[Ask, dict[str, Callable[[], httpx.Response]]] = {
 }
 CLEAN = frozenset({"empty", "AES256", "done", "kept"})
 DONE = frozenset({"done", "done, but the answer is lost", "kept", "kept, but the answer is lost"})
+# These meet one delivery alone: two together would take minutes, and learn nothing of each other.
+RARE: frozenset[Answer] = frozenset(
+    {("GET", "reset"), ("PUT", "the clock is skewed"), ("PUT", "the token is expired")}
+)
 
 
 class Asked(BaseException):
@@ -87,19 +103,23 @@ class Asked(BaseException):
 
 @dataclass(frozen=True)
 class Ended:
-    """A try came to its end: with an outcome, or by raising."""
+    """A try came to its end: with an outcome, or by raising.
+
+    `unlogged` if a letter was not confirmed and is not whole in the log.
+    """
 
     outcome: Outcome | None
-    logged_letters: int
+    unlogged: bool
 
 
 @dataclass
 class Script(httpx.BaseTransport):
     """The world of one try: it has so many answers, and stops the guard when it needs another."""
 
-    answers: tuple[str, ...]
+    answers: tuple[Answer, ...]
     used: int = 0
-    logged_letters: list[Any] = field(default_factory=list)
+    unconfirmed: list[DeadLetter] = field(default_factory=list)
+    logged: list[Any] = field(default_factory=list)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         ask: Ask = "GET" if request.method == "GET" else "PUT"
@@ -108,16 +128,23 @@ class Script(httpx.BaseTransport):
     def put(self, letter: bytes) -> None:
         written = DeadLetter.model_validate_json(letter)
         assert written.event.encode() == EVENT
+        self.unconfirmed.append(written)
         self._answer("SEND", written)
+        self.unconfirmed.remove(written)
 
     def log_error(self, _message: str, **keys: Any) -> None:
-        self.logged_letters.append(keys["dead_letter"])
+        self.logged.append(keys["dead_letter"])
+
+    def end(self, outcome: Outcome | None) -> Ended:
+        return Ended(outcome, any(one.model_dump() not in self.logged for one in self.unconfirmed))
 
     def _answer(self, ask: Ask, letter: DeadLetter | None) -> httpx.Response:
         if self.used == len(self.answers):
             raise Asked(ask, letter)
+        asked, answer = self.answers[self.used]
+        assert asked == ask, "the same answers led to another question"
         self.used += 1
-        return ANSWERS[ask][self.answers[self.used - 1]]()
+        return ANSWERS[ask][answer]()
 
 
 CLOCK = Clock(
@@ -135,13 +162,25 @@ SETTINGS = Settings.from_environment(
 )
 
 
-def run(answers: tuple[str, ...], process: Process) -> Asked | Ended:
+def run(answers: tuple[Answer, ...], process: Process) -> Asked | Ended:
     """The real guard with these answers: what it asks next, or how it ends."""
     script = Script(answers)
+    (delivery,) = open_payload(EVENT).deliveries
+    try:
+        return script.end(process(delivery, **_world_of(script)))
+    except Asked as asked:
+        return asked
+    except Unavailable:
+        return script.end(None)
+
+
+def _world_of(script: Script) -> dict[str, Any]:
+    # An old token, and then a new one.
+    keys = chain(["AKOLD"], repeat("AKNEW"))
     invocation = Invocation(
         transport=script,
         settings=SETTINGS,
-        read_credentials=lambda: Credentials("AKID", "AKSECRET"),
+        read_credentials=lambda: Credentials(next(keys), "AKSECRET"),
         budget=TimeBudget(1e9, CLOCK),
         clock=CLOCK,
     )
@@ -149,22 +188,12 @@ def run(answers: tuple[str, ...], process: Process) -> Asked | Ended:
         put=script.put,
         log_error=script.log_error,
         function="encrypt-on-create",
-        function_request_id="request-1",
+        # Each try has its own, on which a letter's id must not depend.
+        function_request_id=f"request {script.answers}",
         now=CLOCK.now,
     )
-    (delivery,) = open_payload(EVENT).deliveries
-    try:
-        outcome = process(
-            delivery,
-            invocation=invocation,
-            tables=OssTables(invocation),
-            dead_letters=dead_letters,
-        )
-    except Asked as asked:
-        return asked
-    except Unavailable:
-        return Ended(None, len(script.logged_letters))
-    return Ended(outcome, len(script.logged_letters))
+    tables = OssTables(invocation)
+    return {"invocation": invocation, "tables": tables, "dead_letters": dead_letters}
 
 
 @dataclass(frozen=True)
@@ -172,7 +201,7 @@ class Delivering:
     """One of the two deliveries: which try it is at, and the answers that this try has had."""
 
     tries: int = 1
-    answers: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
     over: bool = False
 
     def again(self) -> Delivering:
@@ -194,10 +223,16 @@ class World:
     crashes: int = 1
     troubles: int = 0
 
+    def reasons(self) -> frozenset[str]:
+        """Why the event was given up, by the letters in the queue."""
+        return frozenset(reason for reason, _ in self.letters)
+
     def ends_well(self) -> bool:
         """Whether the event came to an end that somebody sees."""
         return self.encrypted or bool(self.letters) or self.kept_by_platform
 
+
+LOST = "the event is lost"
 
 # Of each world the one before it, and the step between them.
 CameFrom = dict[World, tuple[World, str] | None]
@@ -206,12 +241,18 @@ CameFrom = dict[World, tuple[World, str] | None]
 class Broken(AssertionError):
     """A promise was broken; the message tells each step that led there."""
 
+    def __init__(self, steps: list[str], promise: str) -> None:
+        super().__init__("\n".join([*steps, promise]))
+        self.steps = steps
+        self.promise = promise
+
 
 @dataclass
 class Model:
-    """Walks through every world that can come of the first one."""
+    """Walks through every world that can come of the first one, in which some answers are never."""
 
     process: Process = process_event
+    never: frozenset[Answer] = RARE
     worlds: int = 0
     steps: int = 0
 
@@ -228,13 +269,26 @@ class Model:
             self.steps += len(moves)
             for told, following in moves:
                 if isinstance(following, str):
-                    raise Broken("\n".join([*_story(came_from, world), told, following]))
+                    raise Broken([*_story(came_from, world), told], following)
                 if following not in came_from:
                     came_from[following] = (world, told)
                     waiting.append(following)
             if not moves and not world.ends_well():
-                raise Broken("\n".join([*_story(came_from, world), "the event is lost"]))
+                raise Broken(_story(came_from, world), LOST)
         self.worlds = len(came_from)
+
+    def replay(self, first: World, steps: Iterable[str]) -> World:
+        """Where these steps lead; raises Broken where a promise is broken there."""
+        world, walked = first, list[str]()
+        for told in steps:
+            walked.append(told)
+            following = dict(self._moves(world))[told]
+            if isinstance(following, str):
+                raise Broken(walked, following)
+            world = following
+        if not list(self._moves(world)) and not world.ends_well():
+            raise Broken(walked, LOST)
+        return world
 
     def _moves(self, world: World) -> Iterator[tuple[str, World | str]]:
         for number, delivery in enumerate(world.deliveries):
@@ -244,7 +298,7 @@ class Model:
             if isinstance(step, Ended):
                 yield f"{number}: {step}", _ended(world, number, step)
                 continue
-            for answer in _answers(step.ask, world):
+            for answer in self._answers(step.ask, world):
                 told = f"{number}: {step.ask}: {answer}"
                 yield told, _answered(world, number, step, answer)
                 if world.crashes:
@@ -252,15 +306,14 @@ class Model:
             if world.crashes:
                 yield f"{number}: killed before {step.ask}", _killed(world, number)
 
-
-def _answers(ask: Ask, world: World) -> Iterator[str]:
-    """What the world can say: the truth, or trouble as long as some is left."""
-    for answer in ANSWERS[ask]:
-        if answer in ("empty", "AES256"):
-            if (answer == "AES256") is world.encrypted:
+    def _answers(self, ask: Ask, world: World) -> Iterator[str]:
+        """What the world can say: the truth, or trouble as long as some is left."""
+        for answer in ANSWERS[ask]:
+            if answer in ("empty", "AES256"):
+                if (answer == "AES256") is world.encrypted:
+                    yield answer
+            elif answer in CLEAN or (world.troubles and (ask, answer) not in self.never):
                 yield answer
-        elif answer in CLEAN or world.troubles:
-            yield answer
 
 
 def _effect(world: World, step: Asked, answer: str) -> World:
@@ -274,13 +327,14 @@ def _effect(world: World, step: Asked, answer: str) -> World:
 
 def _answered(world: World, number: int, step: Asked, answer: str) -> World | str:
     delivery = world.deliveries[number]
-    answers = (*delivery.answers, answer)
-    # The reads come first and the letter last.
-    most = {"GET": MOST_GETS, "PUT": MOST_GETS + MOST_PUTS, "SEND": MOST_GETS + MOST_PUTS + 1}
-    if len(answers) > most[step.ask]:
-        return f"{len(answers)} requests in one try"
+    answers = (*delivery.answers, (step.ask, answer))
+    asked = [ask for ask, _ in answers].count(step.ask)
+    if asked > MOST[step.ask]:
+        return f"{asked} times {step.ask} in one try"
     troubles = world.troubles - (answer not in CLEAN)
     after = replace(_effect(world, step, answer), troubles=troubles)
+    if len(after.reasons()) != len(after.letters):
+        return f"one reason has two ids: {set(after.letters)}"
     return _with(after, number, replace(delivery, answers=answers))
 
 
@@ -297,21 +351,20 @@ def _retried(world: World, number: int) -> World:
 
 
 def _ended(world: World, number: int, end: Ended) -> World | str:
-    """The try is over: what it says has to be so."""
+    """The try is over: what it says has to be so, and it has to have been told so itself."""
     delivery = world.deliveries[number]
     outcome = end.outcome
+    if end.unlogged:
+        return "a letter that nobody confirmed is not whole in the log"
     if outcome is None:
-        unwritten = delivery.answers[-1] in ("refused", "kept, but the answer is lost")
-        if unwritten and not end.logged_letters:
-            return "a letter that nobody confirmed is not in the log"
         return _retried(world, number)
-    if outcome.outcome in ("encrypted", "already_encrypted") and not world.encrypted:
-        return f"{outcome.outcome}, it says, and the bucket is open"
-    reasons = {reason for reason, _ in world.letters}
-    if outcome.outcome == "dead_lettered" and outcome.reason not in reasons:
+    if outcome.outcome == "already_encrypted" and not world.encrypted:
+        return "already_encrypted, it says, and the bucket is open"
+    if outcome.outcome == "encrypted" and ("PUT", "done") not in delivery.answers:
+        return "encrypted, it says, and the service did not"
+    written = ("SEND", "kept") in delivery.answers and outcome.reason in world.reasons()
+    if outcome.outcome == "dead_lettered" and not written:
         return f"dead_lettered, {outcome.reason}, it says, and there is no such letter"
-    if len(reasons) != len(world.letters):
-        return f"one reason has two ids: {set(world.letters)}"
     return _with(world, number, replace(delivery, over=True, answers=()))
 
 

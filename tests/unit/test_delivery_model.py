@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome, Skipped, process_event
+from encryption_guard.enforcement import (
+    AlreadyEncrypted,
+    DeadLettered,
+    Encrypted,
+    Outcome,
+    Skipped,
+    process_event,
+)
 from encryption_guard.errors import LetterNotWritten, Unavailable
-from tests.unit.delivery_model import Broken, Delivering, Model, World
+from encryption_guard.payloads import Delivery
+from tests.unit.delivery_model import LOST, RARE, Answer, Broken, Delivering, Model, Process, World
+
+TWO = World(troubles=4)
 
 
 def test_every_interleaving_of_two_deliveries_ends_well() -> None:
     """Whoever moves first, whatever is answered, wherever a process dies: the event is kept."""
     model = Model()
 
-    model.explore(World(troubles=4))
+    model.explore(TWO)
 
     # A model that has become empty would be content with anything.
     assert model.worlds > 200_000
     assert model.steps > 600_000
 
 
-def test_every_answer_to_one_delivery_ends_well() -> None:
-    """Alone, and with as much trouble as two tries can have."""
-    model = Model()
+@pytest.mark.parametrize(
+    ("never", "troubles", "worlds"),
+    [(RARE, 8, 100_000), (frozenset[Answer](), 4, 15_000)],
+    ids=["as much trouble as two tries can have", "a skewed clock and an old token too"],
+)
+def test_every_answer_to_one_delivery_ends_well(
+    never: frozenset[Answer], troubles: int, worlds: int
+) -> None:
+    """Alone, the event is kept however long the trouble lasts and whatever it is."""
+    model = Model(never=never)
 
-    model.explore(World(deliveries=(Delivering(),), troubles=8))
+    model.explore(World(deliveries=(Delivering(),), troubles=troubles))
 
-    assert model.worlds > 100_000
+    assert model.worlds > worlds
 
 
 def says_encrypted_of_what_is_unavailable(*event: Any, **world: Any) -> Outcome:
@@ -38,6 +56,15 @@ def says_encrypted_of_what_is_unavailable(*event: Any, **world: Any) -> Outcome:
         return process_event(*event, **world)
     except Unavailable:
         return Encrypted(reason="created")
+
+
+def takes_a_conflict_for_done(*event: Any, **world: Any) -> Outcome:
+    outcome = process_event(*event, **world)
+    return Encrypted(reason="created") if outcome.reason == "conflict" else outcome
+
+
+def takes_every_bucket_for_encrypted(*_event: Any, **_world: Any) -> Outcome:
+    return AlreadyEncrypted(reason="AES256")
 
 
 def says_dead_lettered_of_a_letter_that_was_refused(*event: Any, **world: Any) -> Outcome:
@@ -52,6 +79,21 @@ def writes_no_letter(*event: Any, dead_letters: DeadLetters, **world: Any) -> Ou
     return process_event(*event, dead_letters=forgetful, **world)
 
 
+def logs_only_the_id_of_a_letter(*event: Any, dead_letters: DeadLetters, **world: Any) -> Outcome:
+    def log_error(message: str, *, dead_letter: dict[str, Any]) -> None:
+        dead_letters.log_error(message, dead_letter=dead_letter["id"])
+
+    terse = replace(dead_letters, log_error=log_error)
+    return process_event(*event, dead_letters=terse, **world)
+
+
+def names_a_letter_after_its_try(
+    delivery: Delivery, *, dead_letters: DeadLetters, **world: Any
+) -> Outcome:
+    renamed = replace(delivery, event_id=dead_letters.function_request_id)
+    return process_event(renamed, dead_letters=dead_letters, **world)
+
+
 def calls_every_failure_a_skip(*event: Any, **world: Any) -> Outcome:
     try:
         return process_event(*event, **world)
@@ -59,20 +101,47 @@ def calls_every_failure_a_skip(*event: Any, **world: Any) -> Outcome:
         return Skipped(reason="not_relevant")
 
 
-@pytest.mark.parametrize(
-    ("broken", "found"),
-    [
-        (says_encrypted_of_what_is_unavailable, "encrypted, it says, and the bucket is open"),
-        (says_dead_lettered_of_a_letter_that_was_refused, "there is no such letter"),
-        (writes_no_letter, "there is no such letter"),
-        (calls_every_failure_a_skip, "the event is lost"),
-    ],
-)
-def test_a_broken_guard_is_found_out(broken: Any, found: str) -> None:
+def never_gives_up(*event: Any, **world: Any) -> Outcome:
+    while True:
+        try:
+            return process_event(*event, **world)
+        except Unavailable:
+            continue
+
+
+BROKEN: dict[str, tuple[Process, str]] = {
+    "unavailable": (says_encrypted_of_what_is_unavailable, "encrypted, it says, and the service"),
+    "conflict": (takes_a_conflict_for_done, "encrypted, it says, and the service did not"),
+    "blind": (takes_every_bucket_for_encrypted, "already_encrypted, it says, and the bucket is"),
+    "refused": (says_dead_lettered_of_a_letter_that_was_refused, "there is no such letter"),
+    "forgetful": (writes_no_letter, "there is no such letter"),
+    "terse": (logs_only_the_id_of_a_letter, "is not whole in the log"),
+    "ids": (names_a_letter_after_its_try, "one reason has two ids"),
+    "skips": (calls_every_failure_a_skip, LOST),
+    "stubborn": (never_gives_up, "times GET in one try"),
+}
+
+
+@pytest.mark.parametrize(("process", "found"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_guard_is_found_out(process: Process, found: str) -> None:
     """The model is one that can be failed, and it tells each step that leads there."""
     with pytest.raises(Broken) as violation:
-        Model(broken).explore(World(troubles=4))
+        Model(process).explore(TWO)
 
-    *steps, last = str(violation.value).splitlines()
-    assert found in last
-    assert steps
+    assert found in violation.value.promise
+    assert str(violation.value).splitlines() == [*violation.value.steps, violation.value.promise]
+
+
+def told_of(process: Process, walk: Callable[[Model], object]) -> tuple[list[str], str]:
+    with pytest.raises(Broken) as violation:
+        walk(Model(process))
+    return violation.value.steps, violation.value.promise
+
+
+def test_a_violation_can_be_replayed() -> None:
+    """The steps of a violation lead there again, and to nothing bad with the real guard."""
+    guard = says_dead_lettered_of_a_letter_that_was_refused
+    steps, promise = told_of(guard, lambda model: model.explore(TWO))
+
+    assert told_of(guard, lambda model: model.replay(TWO, steps)) == (steps, promise)
+    Model().replay(TWO, steps[:-1])

@@ -7,28 +7,45 @@ breaks it is shrunk to the fewest steps.
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import httpx
-from hypothesis import settings
+import pytest
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
+from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.enforcement import Outcome, process_payload
+from encryption_guard.enforcement import Outcome, Processed, process_payload
 from encryption_guard.errors import Unavailable
+from encryption_guard.letters import fingerprint, open_letter, redriven
 from encryption_guard.oss_tables import OssTables
+from encryption_guard.payloads import open_payload
 from encryption_guard.transport import Clock, Invocation, TimeBudget
+from tests.unit.fakes import dead_letter_of
 
 OWN, FOREIGN = "1234567890123456", "9999999999999999"
 TRIES = 4
+DRIFT = "DeleteTableBucketEncryption"
 Kind = Literal["plain", "exempt", "foreign", "kms"]
-Wrapping = Literal["none", "array", "record"]
+Wrapping = Literal["none", "array", "record", "letter"]
 Trouble = Literal["none", "503", "403", "404", "409", "307", "reset", "lost"]
+TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
+Process = Callable[..., Processed]
+QueueTrouble = Literal["none", "refuses", "lost"]
 SETTINGS = Settings.from_environment(
     {
         "FC_ACCOUNT_ID": OWN,
@@ -50,143 +67,170 @@ class Killed(BaseException):
 
 @dataclass
 class Cloud(httpx.BaseTransport):
-    """The truth about buckets and queue, and what is wrong with the services just now."""
+    """The truth about buckets and queue, and what is wrong with the services just now.
+
+    `put` are the buckets that the guard encrypted, `overwritten` those whose KMS it had seen;
+    `lives` is how many steps the process has left, where it is to be killed.
+    """
 
     encryption: dict[str, str | None] = field(default_factory=dict)
     queue: list[bytes] = field(default_factory=list)
+    put: set[str] = field(default_factory=set)
     overwritten: set[str] = field(default_factory=set)
     oss: Trouble = "none"
-    queue_refuses: bool = False
+    queue_trouble: QueueTrouble = "none"
     lives: int | None = None
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self._live()
         arn = request.url.path.removeprefix("/buckets/").removesuffix("/encryption")
-        if self.oss == "reset":
+        self._live()
+        body = self._carry_out(request.method, arn) if self.oss in ("none", "lost") else b""
+        self._live()
+        if self.oss in ("reset", "lost"):
             raise httpx.ReadError("reset")
-        if self.oss.isdigit():
-            return _says(int(self.oss))
-        body = self._carry_out(request.method, arn)
-        if self.oss == "lost":
-            raise httpx.ReadError("the answer is lost")
-        return _says(200, body)
+        status = 200 if self.oss == "none" else int(self.oss)
+        return httpx.Response(status, stream=httpx.ByteStream(body))
 
     def _carry_out(self, method: str, arn: str) -> bytes:
         if method == "GET":
             found = self.encryption[arn]
             told = {"sseAlgorithm": found} if found else {}
             return json.dumps({"encryptionConfiguration": told}).encode()
+        # No trouble changes during a try: the GET before this was answered as clearly.
         if self.encryption[arn] == "KMS" and self.oss == "none":
             self.overwritten.add(arn)
+        self.put.add(arn)
         self.encryption[arn] = "AES256"
         return b""
 
-    def put(self, letter: bytes) -> None:
+    def send(self, letter: bytes) -> None:
         self._live()
-        if self.queue_refuses:
-            raise httpx.ReadError("refused")
-        self.queue.append(letter)
+        if self.queue_trouble != "refuses":
+            self.keep(letter)
+        self._live()
+        if self.queue_trouble != "none":
+            raise httpx.ReadError("reset")
 
     def _live(self) -> None:
+        """A step before and a step after each effect; the last one is the process's end."""
         if self.lives is None:
             return
-        if self.lives == 0:
+        self.lives -= 1
+        if self.lives < 0:
             self.lives = None
             raise Killed
-        self.lives -= 1
 
+    def keep(self, message: bytes) -> None:
+        # Copies are left out: each redrive would multiply them.
+        if message not in self.queue:
+            self.queue.append(message)
 
-def _says(status: int, body: bytes = b"") -> httpx.Response:
-    return httpx.Response(status, stream=httpx.ByteStream(body))
+    def keeps_one_of(self, events: list[bytes]) -> bool:
+        """Whether one of these waits in the queue, whole, in whatever wrapping."""
+        kept = frozenset[str]().union(*map(_events_in, self.queue))
+        return any(kept & _events_in(event) for event in events)
 
 
 class Storm(RuleBasedStateMachine):
-    """Buckets are created and delivered while services, queue and processes fail and recover."""
+    """Buckets are created and delivered while services, queue and processes fail and recover.
 
-    @initialize()
-    def begin(self) -> None:
+    `due` are the buckets that were delivered since they were last open: the guard answers for them.
+    """
+
+    process: ClassVar[Process] = staticmethod(process_payload)
+    buckets = Bundle[str]("buckets")
+
+    def __init__(self) -> None:
+        super().__init__()
         self.cloud = Cloud()
-        self.kinds: dict[str, Kind] = {}
-        self.events: dict[str, bytes] = {}
-        self.delivered: set[str] = set()
+        self.events: dict[str, list[bytes]] = {}
+        self.due: set[str] = set()
+        self.told: dict[str, set[str]] = {}
 
-    @rule(kind=st.sampled_from(["plain", "plain", "exempt", "foreign", "kms"]))
-    def create(self, kind: Kind) -> None:
+    @rule(target=buckets, kind=st.sampled_from(["plain", "plain", "kms", "exempt", "foreign"]))
+    def create(self, kind: Kind) -> str:
         account = FOREIGN if kind == "foreign" else OWN
-        arn = f"acs:osstables:cn-hangzhou:{account}:bucket/{kind}-{len(self.kinds)}"
-        self.kinds[arn] = kind
+        # Of one length: no name is a part of another.
+        arn = f"acs:osstables:cn-hangzhou:{account}:bucket/{kind}-{len(self.events):03}"
         self.cloud.encryption[arn] = "KMS" if kind == "kms" else None
-        self.events[arn] = _event("CreateTableBucket", arn)
+        self.events[arn] = [_event("CreateTableBucket", arn)]
+        return arn
 
-    @rule(data=st.data())
-    def take_the_encryption_off(self, data: st.DataObject) -> None:
-        if arn := self._one(data):
+    @rule(arn=buckets)
+    def take_the_encryption_off(self, arn: str) -> None:
+        if self.cloud.encryption[arn]:
             self.cloud.encryption[arn] = None
-            self.events[arn] = _event("DeleteTableBucketEncryption", arn)
+            self.due.discard(arn)
+        self.events[arn].append(_event(DRIFT, arn))
 
-    @rule(data=st.data(), wrapping=st.sampled_from(["none", "array", "record"]))
-    def deliver(self, data: st.DataObject, wrapping: Wrapping) -> None:
-        if not self.kinds:
-            return
-        several = st.lists(st.sampled_from(sorted(self.kinds)), min_size=1, max_size=3)
-        arns = data.draw(several)[: None if wrapping == "array" else 1]
-        self.delivered.update(arns)
-        self._deliver(_wrapped([self.events[arn] for arn in arns], wrapping))
+    @rule(arn=buckets)
+    def choose_kms(self, arn: str) -> None:
+        self.cloud.encryption[arn] = "KMS"
 
-    @rule(trouble=st.sampled_from(["none", "503", "403", "404", "409", "307", "reset", "lost"]))
+    @rule(
+        data=st.data(),
+        arns=st.lists(buckets, min_size=1, max_size=3),
+        wrapping=st.sampled_from(["none", "array", "record", "letter"]),
+    )
+    def deliver(self, data: st.DataObject, arns: list[str], wrapping: Wrapping) -> None:
+        arns = arns if wrapping == "array" else arns[:1]
+        events = [data.draw(st.sampled_from(self.events[arn])) for arn in arns]
+        self.due.update(arns)
+        self._invoke(_wrapped(events, wrapping))
+
+    @rule(trouble=st.sampled_from(("none", "none", *TROUBLES)))
     def trouble_the_service(self, trouble: Trouble) -> None:
         self.cloud.oss = trouble
 
-    @rule(refuses=st.booleans())
-    def trouble_the_queue(self, refuses: bool) -> None:
-        self.cloud.queue_refuses = refuses
+    @rule(trouble=st.sampled_from(["none", "none", "refuses", "lost"]))
+    def trouble_the_queue(self, trouble: QueueTrouble) -> None:
+        self.cloud.queue_trouble = trouble
 
-    @rule(requests=st.integers(0, 4))
-    def kill_soon(self, requests: int) -> None:
-        self.cloud.lives = requests
+    @rule(steps=st.integers(0, 12))
+    def kill_soon(self, steps: int) -> None:
+        self.cloud.lives = steps
 
     @rule()
     def redrive(self) -> None:
-        # What is handed in again is removed when it was accepted, and not before.
         for message in list(self.cloud.queue):
-            self._deliver(message)
+            opened = open_letter(message)
+            payload = redriven(opened.deliveries, opened.letter.redrives + 1)
+            assert payload
+            # Once the platform has accepted the event, it is the platform's to keep.
             self.cloud.queue.remove(message)
+            self._invoke(payload)
+
+    @invariant()
+    def nothing_is_touched_that_is_not_to_be(self) -> None:
+        assert not self.cloud.overwritten
+        assert all(_kind(arn) in ("plain", "kms") for arn in self.cloud.put)
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        for arn in self.due:
+            skipped = _kind(arn) == "exempt" and "skipped" in self.told.get(arn, set())
+            assert self.cloud.encryption[arn] or self._is_kept(arn) or skipped
 
     def teardown(self) -> None:
-        """Nothing was lost on the way, and when all is well again everything ends well."""
-        if not hasattr(self, "cloud"):
-            return
-        kept = b"".join(self.cloud.queue)
-        for arn in self.delivered:
-            if self.kinds[arn] in ("plain", "kms") and not self._gone(arn):
-                assert self.cloud.encryption[arn] or arn.encode() in kept
-        self.cloud = replace(self.cloud, oss="none", queue_refuses=False, lives=None)
+        """When all is well again, what was kept ends as the policy wishes."""
+        self.cloud = replace(self.cloud, oss="none", queue_trouble="none", lives=None)
         self.redrive()
-        for arn in self.delivered:
-            if self.kinds[arn] in ("plain", "kms") and not self._gone(arn):
-                assert self.cloud.encryption[arn]
-        for arn, kind in self.kinds.items():
-            assert kind not in ("exempt", "foreign") or self.cloud.encryption[arn] is None
+        self.nothing_is_touched_that_is_not_to_be()
+        self.nothing_is_lost()
+        assert all(self.cloud.encryption[arn] for arn in self.due if _kind(arn) in ("plain", "kms"))
 
-    def _gone(self, arn: str) -> bool:
-        """Its encryption was taken off after the last delivery, or while it could not be found."""
-        return b"DeleteTableBucketEncryption" in self.events[arn]
-
-    def _one(self, data: st.DataObject) -> str | None:
-        mine = [arn for arn, kind in self.kinds.items() if kind in ("plain", "kms")]
-        return data.draw(st.sampled_from(mine)) if mine else None
-
-    def _deliver(self, payload: bytes) -> None:
+    def _invoke(self, payload: bytes) -> None:
         """As the platform does: try, try again, and keep what failed to the end."""
         for _ in range(TRIES):
             try:
-                processed = process_payload(payload, **self._world())
-                processed.raise_failures()
+                self.process(payload, **self._world()).raise_failures()
             except (Unavailable, Killed):
                 continue
             return
-        text = payload.decode()
-        self.cloud.queue.append(json.dumps({"requestPayload": text}).encode())
+        self.cloud.keep(_wrapped([payload], "record"))
+
+    def _is_kept(self, arn: str) -> bool:
+        return self.cloud.keeps_one_of(self.events[arn])
 
     def _world(self) -> dict[str, Any]:
         invocation = Invocation(
@@ -196,7 +240,7 @@ class Storm(RuleBasedStateMachine):
             budget=TimeBudget(1e9, CLOCK),
             clock=CLOCK,
         )
-        letters = DeadLetters(self.cloud.put, lambda *_a, **_k: None, "fn", "request", CLOCK.now)
+        letters = DeadLetters(self.cloud.send, lambda *_a, **_k: None, "fn", "request", CLOCK.now)
         return {
             "invocation": invocation,
             "tables": OssTables(invocation),
@@ -206,14 +250,41 @@ class Storm(RuleBasedStateMachine):
 
     def _judge(self, result: Outcome | Exception) -> None:
         """What is told of a bucket is true at the moment at which it is told."""
-        if not isinstance(result, Outcome):
+        if isinstance(result, Exception):
+            # A bug would be hidden among several failures.
+            assert isinstance(result, Unavailable)
             return
-        now = self.cloud.encryption.get(result.arn or "")
-        claims = {"encrypted": "AES256", "already_encrypted": "AES256", "kept_stronger": "KMS"}
-        assert claims.get(result.outcome, now) == now
-        assert not self.cloud.overwritten
-        if result.outcome == "dead_lettered":
-            assert any((result.arn or "").encode() in message for message in self.cloud.queue)
+        arn = result.arn or ""
+        self.told.setdefault(arn, set()).add(result.outcome)
+        match result.outcome:
+            case "encrypted":
+                assert (self.cloud.encryption[arn], arn in self.cloud.put) == ("AES256", True)
+            case "already_encrypted" | "kept_stronger":
+                assert self.cloud.encryption[arn] == result.reason
+            case "dead_lettered":
+                assert self._is_kept(arn)
+                assert (result.reason == "foreign_account") is (_kind(arn) == "foreign")
+            case _:
+                self._judge_skip(result, arn)
+
+    def _judge_skip(self, result: Outcome, arn: str) -> None:
+        assert result.outcome == "skipped"
+        if _kind(arn) == "exempt":
+            assert result.reason == "exempt: samples"
+            return
+        # For all that the service says, the bucket went after its encryption.
+        assert (result.reason, self.cloud.oss) == ("gone", "404")
+        assert (result.event_id or "").startswith(DRIFT)
+        self.due.discard(arn)
+
+
+@functools.cache
+def _events_in(message: bytes) -> frozenset[str]:
+    return frozenset(map(fingerprint, open_payload(message).deliveries))
+
+
+def _kind(arn: str) -> str:
+    return arn.rpartition("/")[2].partition("-")[0]
 
 
 def _event(name: str, arn: str) -> bytes:
@@ -224,10 +295,71 @@ def _event(name: str, arn: str) -> bytes:
 def _wrapped(events: list[bytes], wrapping: Wrapping) -> bytes:
     if wrapping == "array":
         return b"[" + b",".join(events) + b"]"
+    if wrapping == "letter":
+        return dead_letter_of(json.loads(events[0]))
     if wrapping == "record":
-        return json.dumps({"requestPayload": events[0].decode()}).encode()
+        context = {"condition": "UnhandledInvocationError"}
+        record = {"requestContext": context, "requestPayload": events[0].decode()}
+        return json.dumps(record).encode()
     return events[0]
 
 
-Storm.TestCase.settings = settings(max_examples=300, stateful_step_count=30)
+# A profile that searches looks at more.
+Storm.TestCase.settings = settings(
+    max_examples=max(800, settings().max_examples), stateful_step_count=30
+)
 test_nothing_is_lost_in_any_order_of_steps = Storm.TestCase
+
+
+def writes_no_letters(payload: bytes, *, dead_letters: DeadLetters, **world: Any) -> Processed:
+    forgetful = replace(dead_letters, put=lambda _letter: None)
+    return process_payload(payload, dead_letters=forgetful, **world)
+
+
+def raises_nothing(payload: bytes, **world: Any) -> Processed:
+    return replace(process_payload(payload, **world), failures=())
+
+
+def forgets_the_rest_of_an_array(payload: bytes, **world: Any) -> Processed:
+    first = open_payload(payload).deliveries[0]
+    return process_payload(first.raw, **world)
+
+
+def asks_nothing_before_it_encrypts(payload: bytes, **world: Any) -> Processed:
+    class Hasty(OssTables):
+        def current_encryption(self, _arn: TableBucketArn) -> None:
+            return None
+
+    return process_payload(payload, **world | {"tables": Hasty(world["invocation"])})
+
+
+def knows_no_exemption(payload: bytes, *, invocation: Invocation, **world: Any) -> Processed:
+    without = invocation.settings.model_copy(update={"exemptions": ()})
+    strict = replace(invocation, settings=without)
+    return process_payload(payload, invocation=strict, **world)
+
+
+def leaves_drift_alone(payload: bytes, **world: Any) -> Processed:
+    return process_payload(payload.replace(DRIFT.encode(), b"Another"), **world)
+
+
+BROKEN = (
+    writes_no_letters,
+    raises_nothing,
+    forgets_the_rest_of_an_array,
+    asks_nothing_before_it_encrypts,
+    knows_no_exemption,
+    leaves_drift_alone,
+)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_guard_is_found_out(broken: Process) -> None:
+    """The same steps tell a guard that breaks one promise from the one that keeps them all."""
+
+    class BrokenStorm(Storm):
+        process = staticmethod(broken)
+
+    found = settings(Storm.TestCase.settings, phases=[Phase.generate], database=None)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(BrokenStorm, settings=found)
