@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import socketserver
+import ssl
 import threading
 from types import TracebackType
 from typing import Any
@@ -15,16 +16,26 @@ ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 class ConnectProxy:
     """Runs inside `with`. `answer` is what it says to a CONNECT; another than 200 ends it.
 
+    With `tls` it is spoken to in TLS itself. `hangs`: it says nothing for as long as it runs.
     `heads` holds what each client said to it before the tunnel, `read` every byte that came by.
     """
 
-    def __init__(self, *, answer: bytes = ESTABLISHED) -> None:
+    def __init__(
+        self,
+        *,
+        answer: bytes = ESTABLISHED,
+        tls: ssl.SSLContext | None = None,
+        hangs: bool = False,
+    ) -> None:
         self.answer = answer
+        self.hangs = hangs
+        self._stopping = threading.Event()
+        self._tls = tls
         self.heads: list[str] = []
         self.read = b""
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> ConnectProxy:
         threading.Thread(
@@ -38,8 +49,13 @@ class ConnectProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stopping.set()
         self._server.shutdown()
         self._server.server_close()
+
+    def as_spoken_to(self, client: socket.socket) -> socket.socket:
+        """The connection as its bytes are to be read."""
+        return self._tls.wrap_socket(client, server_side=True) if self._tls else client
 
     def serve(self, client: socket.socket) -> None:
         """One client: its CONNECT, and then the tunnel."""
@@ -50,6 +66,8 @@ class ConnectProxy:
                 return
             head += part
         self.heads.append(head.decode("latin-1"))
+        if self.hangs:
+            self._stopping.wait()
         client.sendall(self.answer)
         if self.answer == ESTABLISHED:
             host, _, port = head.split(b" ")[1].decode().rpartition(":")
@@ -75,7 +93,8 @@ def _handler(proxy: ConnectProxy) -> type[socketserver.BaseRequestHandler]:
 
         def handle(self) -> None:
             try:
-                proxy.serve(self.request)
+                with proxy.as_spoken_to(self.request) as client:
+                    proxy.serve(client)
             except OSError:  # whoever hangs up ends the tunnel
                 return
 

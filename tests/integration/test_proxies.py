@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,8 +15,10 @@ from encryption_guard.cli import main
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.proxies import trusting_environment
 from encryption_guard.transport import Clock, Transport, exchange, new_request
-from tests.emulators.cloud import QUEUE_ARN, ROLE, emulated_cloud
+from tests.emulators.cloud import OWNER, QUEUE_ARN, REGION, ROLE, emulated_cloud
 from tests.emulators.connect_proxy import ConnectProxy
+from tests.emulators.oss_tables import OssTables
+from tests.emulators.server import Authority
 from tests.integration.conftest import Guard, creation_of
 
 VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
@@ -148,16 +151,31 @@ def test_what_is_not_https_goes_to_no_proxy(
     assert proxy.heads == []
 
 
+@pytest.mark.parametrize(
+    ("given", "password"),
+    [
+        ("password", "password"),
+        ("pass%20word", "pass word"),
+        ("gr%C3%BC%C3%9Fe", "gr\u00fc\u00dfe"),
+        ("gr\u00fc\u00dfe", "gr\u00fc\u00dfe"),
+        ("a%0D%0Ax-b:c", "a\r\nx-b:c"),
+    ],
+)
 def test_a_proxy_gets_its_own_password_and_nothing_else(
-    guard: Guard, proxy: ConnectProxy, monkeypatch: pytest.MonkeyPatch
+    guard: Guard,
+    proxy: ConnectProxy,
+    given: str,
+    password: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The name and the password in its URL are meant for it."""
-    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//somebody:pass%20word@"))
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", f"//somebody:{given}@"))
 
     fetch(guard.tables.url)
 
-    expected = b64encode(b"somebody:pass word").decode()
-    assert f"proxy-authorization: basic {expected}".lower() in proxy.heads[0].lower()
+    expected = b64encode(f"somebody:{password}".encode()).decode()
+    assert f"Proxy-Authorization: Basic {expected}\r\n" in proxy.heads[0]
+    assert "planted" not in proxy.heads[0]
 
 
 def test_an_address_without_a_scheme_is_one_of_http(
@@ -194,6 +212,65 @@ def test_a_proxy_in_trouble_is_a_broken_connection(
     assert guard.tables.requests == []
 
 
+def test_a_proxy_that_hangs_costs_no_more_than_a_try(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The instant at which a try has to be over counts for the proxy too."""
+    with ConnectProxy(hangs=True) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+
+        with pytest.raises(httpx.TimeoutException):
+            fetch(guard.tables.url, seconds=0.5)
+
+    assert len(proxy.heads) == 1
+    assert guard.tables.requests == []
+
+
+def test_a_proxy_may_be_spoken_to_in_tls(
+    guard: Guard, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's TLS is then inside of the proxy's."""
+    with ConnectProxy(tls=authority.server_context()) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+
+        fetch(guard.tables.url)
+
+    assert len(guard.tables.requests) == 1
+    assert len(proxy.heads) == 1
+    assert b"planted-signature" not in proxy.read
+
+
+def test_a_proxy_in_tls_has_to_prove_its_name(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To one that cannot, not even the password for it is told."""
+    with ConnectProxy(tls=Authority().server_context()) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//somebody:password@"))
+
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            fetch(guard.tables.url)
+
+    assert proxy.heads == []
+    assert guard.tables.requests == []
+
+
+@pytest.mark.usefixtures("trusted")
+def test_behind_a_proxy_the_service_still_has_to_prove_its_name(
+    proxy: ConnectProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever a proxy leads to is told nothing without a certificate that is trusted."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+
+    with (
+        OssTables(OWNER, ROLE, region=REGION, authority=Authority()) as impostor,
+        pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        fetch(impostor.url)
+
+    assert len(proxy.heads) == 1
+    assert impostor.requests == []
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -201,6 +278,9 @@ def test_a_proxy_in_trouble_is_a_broken_connection(
         "ftp://somebody:planted@127.0.0.1",
         "http://somebody:planted@",
         "http://somebody:planted@127.0.0.1:port",
+        "http://somebody:planted@127.0.0.1:65536",
+        "http://somebody:plan/ted@127.0.0.1:1",
+        "http://somebody:plan#ted@127.0.0.1:1",
         "://somebody:planted@",
     ],
 )
@@ -216,5 +296,6 @@ def test_a_proxy_that_is_none_is_a_wrong_setting(
         trusting_environment(Transport())
 
     assert str(refused.value).startswith(f"{name} is not a proxy that can be used")
-    assert "planted" not in str(refused.value)
-    assert refused.value.__cause__ is None
+    told = "".join(traceback.format_exception(refused.value))
+    assert "plan" not in told
+    assert "somebody" not in told

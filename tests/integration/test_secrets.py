@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ import pytest
 from encryption_guard.config import Credentials
 from encryption_guard.errors import GuardError
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.cloud import QUEUE, EmulatedCloud, deployed_role, emulated_cloud
+from tests.emulators.cloud import QUEUE, SWEEP_ROLE, EmulatedCloud, deployed_role, emulated_cloud
 from tests.emulators.faults import (
     Drip,
     Effect,
@@ -44,7 +45,7 @@ from tests.emulators.faults import (
 )
 from tests.emulators.function_instance import LAYER
 from tests.emulators.operators_shell import environment
-from tests.emulators.server import Authority, Server
+from tests.emulators.server import Authority, ConnectionSpentError, Server
 from tests.integration.conftest import Guard, creation_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ LOUD = {
     "POWERTOOLS_DEV": "true",
     "POWERTOOLS_DEBUG": "true",
 }
-BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}={0,2}")
+# Also in the alphabet of URLs, and without the padding.
+BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 ESCAPED = re.compile(rb"\\u00([0-9a-fA-F]{2})")
 
 
@@ -80,9 +82,13 @@ def readings(data: bytes, depth: int = 4) -> Iterator[bytes]:
     for run in BASE64.findall(data):
         with ExitStack() as stack:
             stack.enter_context(_suppressed())
-            decoded = b64decode(run, validate=True)
+            decoded = b64decode(run + b"=" * (-len(run) % 4), altchars=_alphabet(run))
             yield from readings(decoded, depth - 1)
             yield from readings(zlib.decompress(decoded, wbits=31), depth - 1)
+
+
+def _alphabet(run: bytes) -> bytes:
+    return b"-_" if re.search(rb"[-_]", run) else b"+/"
 
 
 @contextmanager
@@ -94,9 +100,12 @@ def _suppressed() -> Iterator[None]:
 
 
 def leaked(*texts: str | bytes, proofs: Iterable[str] = ()) -> list[str]:
-    """Which of the planted secrets, and of the proofs that were sent, can be read in the texts."""
+    """Which of the planted secrets, and of the proofs that were sent, can be read in the texts.
+
+    Of a key's id four characters may be.
+    """
     data = b"\n".join(text.encode() if isinstance(text, str) else text for text in texts)
-    wanted = [SECRET, TOKEN, TOKEN[:40], TOKEN[-40:], *proofs]
+    wanted = [SECRET, TOKEN, TOKEN[:40], TOKEN[-40:], ROLE.id[4:], OPERATOR.id[4:], *proofs]
     found = list(readings(data))
     return [word for word in wanted if any(word.encode() in reading for reading in found)]
 
@@ -104,22 +113,39 @@ def leaked(*texts: str | bytes, proofs: Iterable[str] = ()) -> list[str]:
 def proofs_of(*requests: Sequence[object]) -> list[str]:
     """The authorizations that services were sent, and the signatures in them."""
     headers = [r.headers.get("authorization", "") for some in requests for r in some]  # type: ignore[attr-defined]
-    return [part for text in headers if text for part in (text, re.split("Signature=|:", text)[-1])]
+    return [part for text in headers if text for part in (text, signature_of(text))]
+
+
+def signature_of(authorization: str) -> str:
+    return re.split("Signature=|:", authorization)[-1]
+
+
+# How services write what they quote; `/`, `+` and `=` are in most tokens.
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "JSON": lambda text: text.replace("/", "\\/"),
+    "JSON in numbers": lambda text: text.replace("/", "\\u002F").replace("+", "\\u002b"),
+    "XML": lambda text: text.replace("/", "&#47;").replace("=", "&#x3d;"),
+    "URL": lambda text: quote(text, safe=""),
+}
 
 
 class Echo:
     """A service that refuses, and tells everybody what it was asked with."""
 
-    def __init__(self, status: str = "403 Forbidden") -> None:
+    def __init__(
+        self, status: str = "403 Forbidden", *, spelled: Callable[[str], str] = str
+    ) -> None:
         self.status = status
+        self.spelled = spelled
         self.proofs: list[str] = []
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         asked = {key: value for key, value in environ.items() if key.startswith("HTTP_")}
         authorization = asked.get("HTTP_AUTHORIZATION", "")
-        self.proofs += [authorization, re.split("Signature=|:", authorization)[-1]]
+        self.proofs += [authorization, signature_of(authorization)]
         token = [value for key, value in asked.items() if key.endswith("SECURITY_TOKEN")]
-        told = f"you said {authorization} with {token}"
+        code, told = (self.spelled(text) for text in (authorization, f"{authorization} {token}"))
         headers = [
             ("x-oss-error-type", authorization),
             ("x-oss-ec", (token or [""])[0]),
@@ -130,9 +156,9 @@ class Echo:
         start_response(self.status, headers)
         if environ["REQUEST_METHOD"] == "POST":
             return [
-                f"<Error><Code>{authorization}</Code><Message>{told}</Message></Error>".encode()
+                f"<Error><Code>{code}</Code><Message>you said {told}</Message></Error>".encode()
             ]
-        return [json.dumps({"Code": authorization, "message": told}).encode()]
+        return [f'{{"Code": "{code}", "Message": "you said {told}"}}'.encode()]
 
 
 @pytest.mark.parametrize(
@@ -142,11 +168,21 @@ class Echo:
         lambda text: json.dumps(json.dumps({"token": text})).encode(),
         lambda text: quote(text, safe="").encode(),
         lambda text: b64encode(text.encode()),
+        lambda text: b64encode(text.encode() + b"?>", altchars=b"-_").rstrip(b"="),
         lambda text: b64encode(gzip.compress(text.encode())),
         lambda text: b64encode(json.dumps({"event": b64encode(text.encode()).decode()}).encode()),
         lambda text: "".join(f"\\u{ord(char):04x}" for char in text).encode(),
     ],
-    ids=["plain", "JSON in JSON", "URL", "base64", "gzip", "base64 in base64", "escaped"],
+    ids=[
+        "plain",
+        "JSON in JSON",
+        "URL",
+        "base64",
+        "base64 of URLs",
+        "gzip",
+        "base64 in base64",
+        "escaped",
+    ],
 )
 @pytest.mark.parametrize("planted", [SECRET, TOKEN])
 def test_what_is_planted_is_found(hide: Callable[[str], bytes], planted: str) -> None:
@@ -211,36 +247,144 @@ def test_a_function_tells_no_secret(loud_function: Path, operation: str) -> None
 
     # The libraries were heard, and so was the guard.
     assert any("httpcore" in text or "send_request_headers" in text for text in told)
-    assert messages
+    assert any("requestPayload" in body for body in messages)
+    assert any("requestPayload" not in body for body in messages)
     assert proofs
     assert leaked(*told, *messages, proofs=proofs) == []
 
 
-@pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "500 Oops", "302 Found"])
-@pytest.mark.parametrize("endpoint", ["GUARD_OSS_TABLES_ENDPOINT", "GUARD_SMQ_ENDPOINT"])
-def test_an_echo_of_the_credentials_goes_nowhere(
-    guard: Guard, authority: Authority, endpoint: str, status: str
-) -> None:
-    """A service that sends them back brings them into no letter and no error."""
-    arn = guard.tables.plant("orders")
+ENDPOINTS = ["GUARD_OSS_TABLES_ENDPOINT", "GUARD_SMQ_ENDPOINT"]
+
+
+@pytest.fixture
+def planted(guard: Guard) -> Guard:
+    """The guard with the planted key, of whose buckets none can be encrypted."""
     guard.read_credentials = lambda: Credentials(ROLE.id, SECRET, TOKEN)
     for service in (guard.tables, guard.queue):
         service.admit(ROLE)
     guard.tables.faults.add(Fault(Refuse(403), operation=PUT))
-    echo = Echo(status)
+    guard.environment["GUARD_MAX_ATTEMPTS"] = "1"
+    return guard
 
-    with Server(echo, tls=authority.server_context()) as server:
-        guard.environment |= {endpoint: server.url, "GUARD_MAX_ATTEMPTS": "1"}
-        processed = guard.process(creation_of(arn))
 
+def told_by(guard: Guard) -> str:
+    """All that becomes of a creation: what is returned, raised with its causes, kept and logged."""
+    processed = guard.process(creation_of(guard.tables.plant("orders")))
     told = [json.dumps(outcome.as_dict()) for outcome in processed.outcomes]
     raised = ["".join(traceback.format_exception(failure)) for failure in processed.failures]
     letters = [json.dumps(letter) for letter in (*guard.letters(), *guard.logged)]
-    assert any(echo.proofs)
     assert told or raised
-    assert leaked(*told, *raised, *letters, proofs=filter(None, echo.proofs)) == []
+    return "\n".join([*told, *raised, *letters])
+
+
+@pytest.mark.parametrize("spelled", SPELLINGS.values(), ids=SPELLINGS)
+@pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "500 Oops", "302 Found"])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_an_echo_of_the_credentials_goes_nowhere(
+    planted: Guard,
+    authority: Authority,
+    endpoint: str,
+    status: str,
+    spelled: Callable[[str], str],
+) -> None:
+    """Whoever sends them back, however written, brings them into no letter and no error."""
+    echo = Echo(status, spelled=spelled)
+
+    with Server(echo, tls=authority.server_context()) as server:
+        planted.environment[endpoint] = server.url
+        told = told_by(planted)
+
+    assert any(echo.proofs)
+    assert leaked(told, proofs=filter(None, echo.proofs)) == []
     if endpoint == "GUARD_OSS_TABLES_ENDPOINT" and status.startswith("4"):
-        assert "[redacted]" in "".join([*raised, *letters])
+        assert "[redacted]" in told
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_secret_in_the_place_of_the_id_is_not_told(
+    planted: Guard, authority: Authority, endpoint: str
+) -> None:
+    """Who mixes the two up sends the secret as an id; a service that names it tells nobody else."""
+    planted.read_credentials = lambda: Credentials(SECRET, ROLE.id, TOKEN)
+    echo = Echo()
+
+    with Server(echo, tls=authority.server_context()) as server:
+        planted.environment[endpoint] = server.url
+        told = told_by(planted)
+
+    assert any(SECRET in proof for proof in echo.proofs)
+    assert leaked(told) == []
+
+
+@pytest.mark.parametrize("instead", ["{head}", "HTTP/1.1 403 No\r\n{head}", "{token}", "\0{token}"])
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_an_echo_that_is_not_http_goes_nowhere(
+    planted: Guard, endpoint: str, instead: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The libraries quote it in their errors, which are causes of ours."""
+    heads: list[str] = []
+
+    def echo(environ: WSGIEnvironment, _: StartResponse) -> Iterable[bytes]:
+        asked = {key[5:]: value for key, value in environ.items() if key.startswith("HTTP_")}
+        # The space before the colon is what no header may have.
+        head = "".join(f"{name} : {value}\r\n" for name, value in sorted(asked.items()))
+        heads.append(asked["AUTHORIZATION"])
+        said = instead.format(head=head, token=TOKEN) + "\r\n\r\n"
+        environ["werkzeug.socket"].sendall(said.encode())
+        raise ConnectionSpentError
+
+    caplog.set_level(logging.INFO)
+    with Server(echo) as server:
+        planted.environment[endpoint] = server.url
+        told = told_by(planted)
+
+    assert heads
+    assert "RemoteProtocolError" in told
+    assert leaked(told, caplog.text, proofs=[*heads, *map(signature_of, heads)]) == []
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("trouble", ["nobody", "an impostor", "no TLS", "no such host"])
+def test_a_service_that_is_none_brings_out_no_secret(
+    planted: Guard, endpoint: str, trouble: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No error of the network or of TLS tells what would have been sent."""
+    caplog.set_level(1)
+    impostor = Authority().server_context()
+    with Server(Echo(), tls=None if trouble == "no TLS" else impostor) as server:
+        planted.environment[endpoint] = {
+            "nobody": "https://127.0.0.1:9",
+            "no such host": "https://a..b",
+        }.get(trouble, server.url.replace("http://", "https://"))
+        told = told_by(planted)
+
+    assert "ConnectError" in told
+    assert leaked(told, caplog.text) == []
+
+
+def test_a_queue_that_cannot_be_written_brings_out_no_secret(
+    planted: Guard, tmp_path: Path
+) -> None:
+    """The letter is in the log then, and holds none."""
+    planted.environment["GUARD_DEAD_LETTER_QUEUE"] = f"file:{tmp_path}"
+
+    told = told_by(planted)
+
+    assert "dead letter not written" in told
+    assert leaked(told) == []
+
+
+def test_a_queue_that_is_a_file_holds_no_secret(planted: Guard, tmp_path: Path) -> None:
+    """A letter in it is the same as one in a queue."""
+    planted.tables.faults.clear()
+    planted.tables.faults.add(Fault(Refuse(403, message=f"{TOKEN} is not welcome."), operation=PUT))
+    file = tmp_path / "letters.jsonl"
+    planted.environment["GUARD_DEAD_LETTER_QUEUE"] = f"file:{file}"
+
+    told = told_by(planted)
+
+    assert "[redacted] is not welcome." in file.read_text("utf-8")
+    assert leaked(told, file.read_bytes()) == []
 
 
 WRONG = {
@@ -295,7 +439,12 @@ COMMANDS = [
     ("dead-letters", "list"),
     ("dead-letters", "list", "--output", "json"),
     ("dead-letters", "list", "--peek"),
-    ("dead-letters", "redrive", "--apply"),
+    ("dead-letters", "list", "--by", "code"),
+    ("dead-letters", "show", "event-1"),
+    ("dead-letters", "show", "event-1", "--output", "json"),
+    ("dead-letters", "redrive"),
+    ("dead-letters", "discard", "--bucket", "refused-3", "--because", "no", "--apply"),
+    ("dead-letters", "redrive", "--bucket", "refused-1", "--apply"),
     ("dead-letters", "redrive", "--local", "--apply"),
 ]
 
@@ -325,12 +474,12 @@ def said(cloud: EmulatedCloud, *arguments: str, **variables: str) -> str:
 
 @pytest.fixture
 def cloud() -> Iterator[EmulatedCloud]:
-    """A cloud in which the planted key may do everything, and two events were refused."""
+    """A cloud in which the planted key may do everything, and three events were refused."""
     with emulated_cloud() as running:
         for service in (running.tables, running.queue, running.api):
             service.admit(OPERATOR)
         running.tables.faults.add(Fault(Refuse(403), operation=PUT))
-        for name in ("refused-1", "refused-2"):
+        for name in ("refused-1", "refused-2", "refused-3"):
             running.function.deliver(creation_of(running.tables.plant(name), eventId=name))
         running.tables.faults.clear()
         yield running
@@ -348,8 +497,34 @@ def test_no_command_tells_a_secret(cloud: EmulatedCloud, tmp_path: Path) -> None
     proofs = proofs_of(cloud.tables.requests, cloud.queue.requests, cloud.api.requests)
     assert all(told)
     assert cloud.api.accepted
+    assert cloud.queue.bodies(QUEUE) == []
+    assert "dead letter discarded" in "".join(told)
     assert "httpcore" in "".join(told)
     assert leaked(*told, page.read_bytes(), proofs=proofs) == []
+
+
+@pytest.mark.parametrize("misplaced", [SECRET, TOKEN], ids=["secret", "token"])
+@pytest.mark.parametrize(
+    ("command", "variable"),
+    [
+        (("enforce", "{arn}"), "GUARD_MODE"),
+        (("enforce", "{arn}"), "GUARD_EXEMPTIONS"),
+        (("sweep",), "GUARD_SWEEP_REGIONS"),
+        (("dead-letters", "list"), "GUARD_DEAD_LETTER_QUEUE"),
+        (("dead-letters", "redrive"), "GUARD_FUNCTION"),
+    ],
+)
+def test_no_command_tells_a_secret_in_the_wrong_variable(
+    cloud: EmulatedCloud, command: tuple[str, ...], variable: str, misplaced: str
+) -> None:
+    """The sentence that says what is wrong with it does not quote it."""
+    arn = cloud.tables.plant("orders")
+
+    told = said(cloud, *(part.format(arn=arn) for part in command), **{variable: misplaced})
+
+    assert f"{variable} is " in told
+    assert "[redacted]" in told
+    assert leaked(told) == []
 
 
 @pytest.mark.parametrize(
@@ -382,3 +557,24 @@ def test_no_command_tells_what_a_service_echoes(
     ours = "\n".join(line for line in told.splitlines() if "receive_response_headers" not in line)
     assert any(echo.proofs)
     assert leaked(ours, proofs=filter(None, echo.proofs)) == []
+
+
+def test_a_sweep_tells_no_secret() -> None:
+    """Its log, result and letters, of buckets that it encrypts, may not encrypt, and is echoed."""
+    sweeper = replace(OPERATOR, policy=SWEEP_ROLE.policy)
+    with emulated_cloud(sweep_role=sweeper, environment=LOUD) as cloud:
+        for name in ("encrypted", "refused", "echoed"):
+            cloud.tables.plant(name)
+        cloud.tables.faults.add(Fault(Refuse(403), operation=PUT, resource="refused"))
+        echo = Refuse(403, message=f"The token {TOKEN} is not welcome.")
+        cloud.tables.faults.add(Fault(echo, operation=PUT, resource="echoed"))
+        tries = cloud.sweep()
+        messages = cloud.queue.bodies(QUEUE)
+        proofs = proofs_of(cloud.tables.requests, cloud.queue.requests)
+
+    told = [f"{each.logs} {each.result} {json.dumps(each.error)}" for each in tries]
+    assert sorted(b"[redacted] is not welcome" in b64decode(body) for body in messages) == [
+        False,
+        True,
+    ]
+    assert leaked(*told, *messages, proofs=proofs) == []

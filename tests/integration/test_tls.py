@@ -166,6 +166,50 @@ def test_a_service_that_does_not_is_told_nothing(
     assert service.heard == []
 
 
+HOST = "cn-hangzhou.oss-tables.aliyuncs.com"
+
+
+@pytest.fixture
+def hosts_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that finds every host on this machine."""
+
+    def resolve(_: str, port: int, *__: object, **___: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (LOOPBACK, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+@pytest.mark.parametrize("name", [HOST, "*.oss-tables.aliyuncs.com"])
+@pytest.mark.usefixtures("hosts_are_here")
+def test_a_service_that_proves_its_hosts_name_is_spoken_to(ca: trustme.CA, name: str) -> None:
+    """The name of the URL, itself or by a wildcard of one label, whatever its address."""
+    service = Service()
+
+    with Server(service, tls=server_context(ca.issue_cert(name))) as server:
+        assert fetch(f"https://{HOST}:{server.port}") == 200
+
+    assert service.heard == ["PUT"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [LOOPBACK, "*.aliyuncs.com", f"*.{HOST}", f"{HOST}.example.com", "cn-beijing" + HOST[11:]],
+    ids=["the address alone", "two labels up", "a label below", "a longer name", "a neighbour"],
+)
+@pytest.mark.usefixtures("hosts_are_here")
+def test_a_service_of_another_name_is_told_nothing(ca: trustme.CA, name: str) -> None:
+    """That a trusted certificate is somebody's does not make it the host's."""
+    service = Service()
+
+    with (
+        Server(service, tls=server_context(ca.issue_cert(name))) as server,
+        pytest.raises(httpx.ConnectError, match=r"CERTIFICATE_VERIFY_FAILED.*Hostname mismatch"),
+    ):
+        fetch(f"https://{HOST}:{server.port}")
+
+    assert service.heard == []
+
+
 def test_the_servers_of_outdated_tls_are_ones_that_answer(ca: trustme.CA, tmp_path: Path) -> None:
     """A client that does not mind is answered in TLS 1.1: it is the guard that refuses."""
     lenient = ssl.create_default_context(cadata=ca.cert_pem.bytes().decode())

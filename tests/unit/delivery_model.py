@@ -20,7 +20,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from itertools import chain, repeat
+from itertools import count
 from typing import Any, Literal
 
 import httpx
@@ -47,6 +47,13 @@ ATTEMPTS = 2
 # Of one try: two reads; the attempts, three more after a 404, one for the clock and one for new
 # credentials; a letter.
 MOST: dict[Ask, int] = {"GET": 2, "PUT": ATTEMPTS + 3 + 1 + 1, "SEND": 1}
+# And so many PUTs of one try may be answered so: the last of them is the last word.
+PATIENCE: tuple[tuple[frozenset[str], int], ...] = (
+    (frozenset({"503", "409", "reset", "done, but the answer is lost"}), ATTEMPTS),
+    (frozenset({"404"}), 3 + 1),
+    (frozenset({"the clock is skewed"}), 1 + 1),
+    (frozenset({"the token is expired"}), 1 + 1),
+)
 
 
 def _says(status: int, body: bytes = b"", date: str = "") -> Callable[[], httpx.Response]:
@@ -175,8 +182,8 @@ def run(answers: tuple[Answer, ...], process: Process) -> Asked | Ended:
 
 
 def _world_of(script: Script) -> dict[str, Any]:
-    # An old token, and then a new one.
-    keys = chain(["AKOLD"], repeat("AKNEW"))
+    # Each reading finds new ones, so that it is the guard that stops, not what it reads.
+    keys = map("AK{}".format, count())
     invocation = Invocation(
         transport=script,
         settings=SETTINGS,
@@ -328,14 +335,24 @@ def _effect(world: World, step: Asked, answer: str) -> World:
 def _answered(world: World, number: int, step: Asked, answer: str) -> World | str:
     delivery = world.deliveries[number]
     answers = (*delivery.answers, (step.ask, answer))
-    asked = [ask for ask, _ in answers].count(step.ask)
-    if asked > MOST[step.ask]:
-        return f"{asked} times {step.ask} in one try"
+    if too_much := _too_much(answers):
+        return too_much
     troubles = world.troubles - (answer not in CLEAN)
     after = replace(_effect(world, step, answer), troubles=troubles)
     if len(after.reasons()) != len(after.letters):
         return f"one reason has two ids: {set(after.letters)}"
     return _with(after, number, replace(delivery, answers=answers))
+
+
+def _too_much(answers: tuple[Answer, ...]) -> str | None:
+    """What a try asked more often than it may."""
+    for ask, most in MOST.items():
+        if sum(asked == ask for asked, _ in answers) > most:
+            return f"more than {most} times {ask} in one try"
+    for words, most in PATIENCE:
+        if sum(ask == "PUT" and word in words for ask, word in answers) > most:
+            return f"more than {most} tries of a PUT that is answered by {sorted(words)}"
+    return None
 
 
 def _killed(world: World, number: int) -> World:

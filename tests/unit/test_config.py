@@ -252,6 +252,48 @@ def test_a_refused_value_is_shortened() -> None:
     assert sentence.startswith('GUARD_MODE is "xxx')
 
 
+SECRET_HOLDERS = ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN")
+
+
+@pytest.mark.parametrize("holder", SECRET_HOLDERS)
+@pytest.mark.parametrize("variable", ["GUARD_MODE", "GUARD_DEAD_LETTER_QUEUE", "FC_REGION"])
+def test_a_secret_in_the_wrong_variable_is_not_shown(variable: str, holder: str) -> None:
+    """What the shell also holds as a secret is none of a sentence's business."""
+    sentence = refusal(**{variable: "mis/placed+ ", holder: "mis/placed+"})
+
+    assert sentence.startswith(f'{variable} is "[redacted] ", but has to be ')
+    assert "placed" not in sentence
+
+
+def test_a_secret_in_the_place_of_a_queue_on_function_compute_is_not_shown() -> None:
+    """A file is no queue there, whatever its name."""
+    sentence = refusal(
+        FC_FUNCTION_NAME="f",
+        GUARD_DEAD_LETTER_QUEUE="file:misplaced",
+        ALIBABA_CLOUD_ACCESS_KEY_SECRET="misplaced",
+    )
+
+    assert sentence.startswith('GUARD_DEAD_LETTER_QUEUE is "file:[redacted]", but on Function')
+
+
+def test_a_secret_in_the_place_of_exemptions_is_not_shown() -> None:
+    """This sentence goes to the log."""
+    settings = exempted("misplaced", ALIBABA_CLOUD_SECURITY_TOKEN="misplaced")
+
+    assert settings.exemption_errors == (
+        'GUARD_EXEMPTIONS is "[redacted]", but cannot be read (it is not a JSON list); nothing is'
+        " exempt.",
+    )
+
+
+@pytest.mark.parametrize("user", ["user:pass", "user:p/a@ss", ":token"])
+def test_a_password_in_an_address_is_not_shown(user: str) -> None:
+    """An endpoint has none, so a sentence is about it; the rest of the address helps."""
+    sentence = refusal(GUARD_SMQ_ENDPOINT=f"https://{user}@example.com")
+
+    assert sentence.startswith('GUARD_SMQ_ENDPOINT is "https://[redacted]@example.com", but has')
+
+
 def test_one_bad_setting_of_several_is_named() -> None:
     """Where several are wrong, the sentence is about one of them and its own value."""
     sentence = refusal(GUARD_MAX_ATTEMPTS="many", GUARD_OSS_TABLES_NETWORK="vpc")

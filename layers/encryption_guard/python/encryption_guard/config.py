@@ -295,13 +295,22 @@ def _refusal(error: ValidationError, given: Mapping[str, str]) -> ConfigurationE
     variable = str(error.errors(include_url=False)[0]["loc"][0])
     allowed = next(f.description for f in Settings.model_fields.values() if f.alias == variable)
     return ConfigurationError(
-        f"{variable} is {quoted(given[variable])}, but has to be {allowed}; correct the variable."
+        f"{variable} is {_shown(given[variable], given)}, but has to be {allowed}; correct the"
+        " variable."
     )
+
+
+def _shown(value: str, given: Mapping[str, str]) -> str:
+    """The value of a variable, but for a secret that was put there by mistake."""
+    for name in ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN"):
+        if name in given:
+            value = value.replace(given[name], "[redacted]")
+    return quoted(re.sub(r"//\S*:\S*@", "//[redacted]@", value))
 
 
 def _queue_required(given: Mapping[str, str]) -> ConfigurationError:
     value = given.get("GUARD_DEAD_LETTER_QUEUE")
-    found = f"is {quoted(value)}" if value else "is not set"
+    found = f"is {_shown(value, given)}" if value else "is not set"
     return ConfigurationError(
         f"GUARD_DEAD_LETTER_QUEUE {found}, but on Function Compute, whose disk does not last, it"
         " has to be acs:mns:<region>:<account id>:/queues/<name>; set the variable."
@@ -321,7 +330,8 @@ def _exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[
     except (OSError, TypeError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a JSON list"
         return (), (
-            f"GUARD_EXEMPTIONS is {quoted(value)}, but cannot be read ({why}); nothing is exempt.",
+            f"GUARD_EXEMPTIONS is {_shown(value, given)}, but cannot be read ({why}); nothing is"
+            " exempt.",
         )
     kept, errors = [], []
     for number, entry in enumerate(entries, start=1):

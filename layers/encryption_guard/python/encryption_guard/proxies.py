@@ -50,7 +50,7 @@ def trusting_environment(direct: Transport) -> httpx.BaseTransport:
 def _proxy(given: str, variable: str) -> httpcore.Proxy:
     try:
         url = httpx.URL(given if "://" in given else f"http://{given}")
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65535:
             raise ValueError
     except (httpx.InvalidURL, ValueError):
         # Not the value: it may hold a password.
@@ -58,5 +58,6 @@ def _proxy(given: str, variable: str) -> httpcore.Proxy:
             f"{variable.upper()} is not a proxy that can be used; it has to be"
             " http://<host>:<port> or https://<host>:<port>."
         ) from None
-    auth = (url.username, url.password) if url.username or url.password else None
+    # As bytes: httpcore takes no text beyond ASCII, and complains of it with all of it.
+    auth = (url.username.encode(), url.password.encode()) if url.userinfo else None
     return httpcore.Proxy(url=str(url.copy_with(username=None, password=None)), auth=auth)

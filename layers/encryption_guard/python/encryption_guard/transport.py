@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -33,6 +33,7 @@ LONGEST_ANSWER = 64 * 1024
 # Headers of OSS Tables, SMQ and Function Compute that let whoever has them act for us.
 PROOFS = ("authorization", "x-oss-security-token", "security-token", "x-fc-security-token")
 _SIGNATURE = re.compile(r"Signature=|:")
+_KEY_ID = re.compile(r"(?:Credential=|MNS |FC )(.+?)(?:/\d{8}/|:)")
 # What is shorter proves nothing, and would be found everywhere.
 SHORTEST_PROOF = 16
 REDACTED = b"[redacted]"
@@ -85,7 +86,8 @@ class Invocation:
 
     transport: httpx.BaseTransport
     settings: Settings
-    read_credentials: Callable[[], Credentials]
+    # Not shown: it may hold the platform's context, and so the key.
+    read_credentials: Callable[[], Credentials] = field(repr=False)
     budget: TimeBudget
     clock: Clock
 
@@ -126,35 +128,64 @@ def exchange(
         "pool": max(until - now, 0),
     }
     signed = next(auth.auth_flow(request))
-    response = transport.handle_request(signed)
+    try:
+        answer = _answer(transport.handle_request(signed), longest)
+    except httpx.TransportError as error:
+        told = _without(_proofs(signed, with_id=True), str(error).encode()).decode()
+        if told == str(error):
+            raise
+        # It quotes what came instead of HTTP, and so do its causes.
+        raise type(error)(told) from None
+    # What is handed out may be an event about the same key, which has to stay as it is.
+    return _redacted(answer, _proofs(signed, with_id=answer.status >= 300))
+
+
+def _answer(response: httpx.Response, longest: int) -> Answer:
     try:
         body = bytearray()
         for chunk in response.iter_raw():
             body += chunk
             if len(body) > longest:
                 break
-        answer = Answer(response.status_code, response.headers, bytes(body[:longest]))
+        return Answer(response.status_code, response.headers, bytes(body[:longest]))
     finally:
         response.close()
-    return _without(_proofs(signed), answer)
 
 
-def _proofs(request: httpx.Request) -> list[bytes]:
-    """The tokens, the authorization and the signature in it of a request."""
+def _proofs(request: httpx.Request, *, with_id: bool) -> list[str]:
+    """The tokens of a request, the signature in its authorization, and the key's id if wanted."""
     given = [request.headers[name] for name in PROOFS if name in request.headers]
-    signatures = [_SIGNATURE.split(text)[-1] for text in given]
-    # The longer first: a signature is part of its authorization.
-    return [text.encode() for text in (*given, *signatures) if len(text) >= SHORTEST_PROOF]
+    proofs = [_SIGNATURE.split(text)[-1] for text in given]
+    if with_id:
+        proofs += _KEY_ID.findall(request.headers.get("authorization", ""))
+    return [proof for proof in proofs if len(proof) >= SHORTEST_PROOF]
 
 
-def _without(proofs: Iterable[bytes], answer: Answer) -> Answer:
+def _redacted(answer: Answer, proofs: list[str]) -> Answer:
     said = b"\n".join([*(value for _, value in answer.headers.raw), answer.body])
+    if _without(proofs, said) == said:
+        return answer
+    headers = [(name, _without(proofs, value)) for name, value in answer.headers.raw]
+    return Answer(answer.status, httpx.Headers(headers), _without(proofs, answer.body))
+
+
+def _without(proofs: Iterable[str], said: bytes) -> bytes:
     for proof in proofs:
-        if proof in said:
-            headers = [(name, value.replace(proof, REDACTED)) for name, value in answer.headers.raw]
-            body = answer.body.replace(proof, REDACTED)
-            answer = Answer(answer.status, httpx.Headers(headers), body)
-    return answer
+        # Hardly an answer has any: only what looks like one pays for the search.
+        if max(re.findall("[0-9A-Za-z]+", proof), key=len, default="").encode() in said:
+            said = re.sub("".join(map(_spelled, proof)).encode(), REDACTED, said)
+    return said
+
+
+def _spelled(sign: str) -> str:
+    """A sign as it stands, and as JSON, XML or a URL may write it, also one in another."""
+    if sign.isalnum():
+        return sign
+    code = f"{ord(sign):02x}"
+    return (
+        rf"(?:\\{{0,4}}{re.escape(sign)}|(?i:\\{{1,4}}u00{code}|%(?:25){{0,3}}{code}"
+        rf"|&(?:amp;){{0,3}}(?:#x0{{0,4}}{code}|#0{{0,4}}{ord(sign)}|[a-z]{{1,20}});))"
+    )
 
 
 def pause_before_next(answer: Answer | None, *, tries: int, clock: Clock) -> float:
