@@ -7,6 +7,7 @@ in the queue or printed is searched for them, also in the encodings that it may 
 from __future__ import annotations
 
 import gzip
+import hmac
 import json
 import logging
 import re
@@ -20,6 +21,7 @@ from binascii import Error as NotBase64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
@@ -29,7 +31,14 @@ import pytest
 from encryption_guard.config import Credentials
 from encryption_guard.errors import GuardError
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.cloud import QUEUE, SWEEP_ROLE, EmulatedCloud, deployed_role, emulated_cloud
+from tests.emulators.cloud import (
+    QUEUE,
+    REGION,
+    SWEEP_ROLE,
+    EmulatedCloud,
+    deployed_role,
+    emulated_cloud,
+)
 from tests.emulators.faults import (
     Drip,
     Effect,
@@ -99,6 +108,16 @@ def _suppressed() -> Iterator[None]:
         return
 
 
+def signing_keys() -> Iterator[str]:
+    """What of the secret signs for a day, a region and a service: each opens as much as it says."""
+    key = f"aliyun_v4{SECRET}".encode()
+    today = datetime.now(timezone.utc).strftime("%Y%m%d")
+    for part in (today, REGION, "osstables", "aliyun_v4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+        yield key.hex()
+        yield b64encode(key).decode()
+
+
 def leaked(*texts: str | bytes, proofs: Iterable[str] = ()) -> list[str]:
     """Which of the planted secrets, and of the proofs that were sent, can be read in the texts.
 
@@ -106,6 +125,7 @@ def leaked(*texts: str | bytes, proofs: Iterable[str] = ()) -> list[str]:
     """
     data = b"\n".join(text.encode() if isinstance(text, str) else text for text in texts)
     wanted = [SECRET, TOKEN, TOKEN[:40], TOKEN[-40:], ROLE.id[4:], OPERATOR.id[4:], *proofs]
+    wanted += signing_keys()
     found = list(readings(data))
     return [word for word in wanted if any(word.encode() in reading for reading in found)]
 
@@ -188,6 +208,7 @@ class Echo:
 def test_what_is_planted_is_found(hide: Callable[[str], bytes], planted: str) -> None:
     """Whoever finds nothing must have been able to find something."""
     assert planted in leaked("before", hide(f"x {planted} y"), "after")
+    assert all(leaked(hide(key)) for key in signing_keys())
     assert leaked("nothing of that kind", b64encode(b"nothing here either")) == []
 
 

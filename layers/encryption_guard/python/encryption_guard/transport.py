@@ -288,6 +288,8 @@ class Transport(httpx.HTTPTransport):
                 f"SSL_CERT_FILE or SSL_CERT_DIR does not lead to certificates ({error.strerror});"
                 " correct or unset it."
             ) from error
+        # Python's own default, unless it was built to follow OpenSSL's.
+        ssl_context.minimum_version = ssl.TLSVersion.TLSv1_2
         super().__init__(verify=ssl_context)
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
