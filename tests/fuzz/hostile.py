@@ -53,10 +53,10 @@ def _repeated(text: str, size: int) -> str:
     return text * (size // len(json.dumps(text)[1:-1]))
 
 
-def _noise(size: int) -> bytes:
-    # Compresses by half: neither a bomb nor incompressible.
-    chance = random.Random(7)
-    return bytes(chance.choices(b"abcdefghijklmnop", k=size))
+def _noise(size: int, signs: bytes = b"abcdefghijklmnop") -> bytes:
+    # Of 16 signs it compresses by half: neither a bomb nor incompressible. Of two, nothing else
+    # takes so long to compress.
+    return bytes(random.Random(7).choices(signs, k=size))
 
 
 def _arrays(size: int) -> dict[str, bytes]:
@@ -99,6 +99,7 @@ def _objects(size: int) -> dict[str, bytes]:
         "one integer": b'{"id":' + b"9" * (size - 7) + b"}",
         "NULs": b'{"id":"' + b"\\u0000" * (size // 6 - 2) + b'"}',
         "not JSON": b"\xff" * size,
+        "noise of two signs": _noise(size, b"a\xff"),
         "names of different buckets": creation(referencedResources={"Bucket": names}),
         "one name again and again": creation(
             referencedResources={"Bucket": ["my-table-bucket"] * (size // 21)}
@@ -152,6 +153,12 @@ def _broken() -> bytes:
     return json.dumps({"version": 1, "event": packed, "event_encoding": "gzip+base64"}).encode()
 
 
+def _damaged(event: bytes) -> bytes:
+    packed = gzip.compress(event, mtime=0)
+    text = b64encode(packed[:-8] + b"\xff" * 8).decode()
+    return json.dumps({"version": 1, "event": text, "event_encoding": "gzip+base64"}).encode()
+
+
 def _letters() -> dict[str, bytes]:
     bomb = letter(b" " * 4 * 1024 * 1024)
     most = letter(b" " * LARGEST_EVENT)
@@ -169,6 +176,7 @@ def _letters() -> dict[str, bytes]:
             filled(_broken(), size=LARGEST_EVENT)[: 1000 * (len(_broken()) + 1)] + b"]"
         ),
         "array of broken gzips": filled(_broken()),
+        "array of damaged gzip bombs": filled(_damaged(b" " * LARGEST_EVENT)),
         "as many events as are opened": filled(b"{}", size=3001),
         "gzip of gzips of gzips": letter(filled(letter(filled(most)))),
         "letters in letters in letters": filled(letter(letter(letter(b"{}")))),

@@ -6,7 +6,7 @@ What they cost is counted, not timed: `python -m tests.fuzz.costs` times it.
 from __future__ import annotations
 
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from encryption_guard.dead_letters import LOG_CHUNK
 from encryption_guard.errors import LONGEST_QUOTE, InvalidEvent, shortened
 from encryption_guard.events import LONGEST_URL, BucketEvent, find_bucket
-from encryption_guard.payloads import LARGEST_EVENT, MOST_EVENTS, SMALLEST_EVENT, open_payload
+from encryption_guard.payloads import (
+    LARGEST_EVENT,
+    MOST_EVENTS,
+    PIECE,
+    SMALLEST_EVENT,
+    open_payload,
+)
 from tests.fuzz.door import ACCOUNT, REGION, Door, is_allowed, opened
 from tests.fuzz.hostile import LARGEST, creation, filled, letter, record, worst_cases
 from tests.unit.opened import only
@@ -292,6 +298,34 @@ def test_letters_share_what_may_be_unpacked() -> None:
     assert [type(delivery.event) for delivery in opened.deliveries] == [
         *(BucketEvent, BucketEvent, InvalidEvent, InvalidEvent, BucketEvent)
     ]
+
+
+def _damaged(letter: bytes) -> bytes:
+    parts = json.loads(letter)
+    packed = b64decode(parts["event"])
+    return json.dumps(parts | {"event": b64encode(packed[:-8] + bytes(8)).decode()}).encode()
+
+
+def test_what_a_damaged_letter_unpacked_counts_too() -> None:
+    """A checksum is at the end: whoever damages it must not have everything else for nothing."""
+    event = creation()
+    most = _damaged(letter(event + b" " * (LARGEST_EVENT - len(event))))
+
+    opened = open_payload(_array(most, letter(event)))
+
+    assert [delivery.raw for delivery in opened.deliveries] == [most, letter(event)]
+    assert "incorrect data check" in str(opened.deliveries[0].event)
+    assert "more bytes than a payload may hold" in str(opened.deliveries[1].event)
+
+
+def test_a_damaged_letter_costs_no_other_its_turn() -> None:
+    """A small one leaves nearly all of what may be unpacked to the others."""
+    event = creation()
+    rest = event + b" " * (LARGEST_EVENT - 2 * PIECE - len(event))
+
+    opened = open_payload(_array(_damaged(letter(event)), letter(rest)))
+
+    assert [delivery.raw for delivery in opened.deliveries] == [_damaged(letter(event)), rest]
 
 
 def test_an_invalid_event_keeps_nothing_else_alive() -> None:

@@ -92,7 +92,8 @@ def encodings(raw: bytes, *, largest: int = LARGEST_EVENT) -> Iterator[tuple[Enc
         yield "utf-8", raw.decode()
     yield "base64", b64encode(raw).decode()
     if len(raw) <= largest:
-        yield "gzip+base64", b64encode(gzip.compress(raw, mtime=0)).decode()
+        # Level 9, the default, takes up to thirty times as long for a twentieth less.
+        yield "gzip+base64", b64encode(gzip.compress(raw, 6, mtime=0)).decode()
 
 
 @dataclass(frozen=True, slots=True)

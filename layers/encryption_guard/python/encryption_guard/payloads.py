@@ -25,6 +25,7 @@ DEEPEST_WRAPPING = 8
 # Against dead letters that were made to unpack without end: so much in all, of one payload. It is
 # twice what an asynchronous event may be, and as JSON may take 40 times the memory.
 LARGEST_EVENT = 256 * 1024
+PIECE = 4 * 1024
 # Against an array of nothings, each of which would become a dead letter: as many events as this, or
 # as a payload holds of the smallest real ones. An asynchronous one holds some 400 of those.
 MOST_EVENTS = 1000
@@ -246,15 +247,19 @@ def _lettered(letter: _Envelope, allowance: _Allowance) -> bytes:
 
 def _unpack(packed: bytes, allowance: _Allowance) -> bytes:
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
-    # One more than is left, because nothing would mean without limit.
-    event = unpacker.decompress(packed, allowance.unpacked + 1)
-    allowance.unpacked -= len(event)
-    if allowance.unpacked < 0:
-        allowance.unpacked = 0
-        raise ValueError("more bytes than a payload may hold, with what was unpacked before it")
+    event = bytearray()
+    while packed and not unpacker.eof:
+        # Paid in advance: nobody tells how much of a damaged piece was unpacked.
+        allowance.unpacked -= PIECE
+        piece = unpacker.decompress(packed, PIECE)
+        allowance.unpacked += PIECE - len(piece)
+        if allowance.unpacked < 0:
+            raise ValueError("more bytes than a payload may hold, with what was unpacked before it")
+        event += piece
+        packed = unpacker.unconsumed_tail
     if not unpacker.eof:
         raise ValueError("cut short")
-    return event
+    return bytes(event)
 
 
 def _deliver(
