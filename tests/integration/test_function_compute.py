@@ -149,7 +149,7 @@ def caller(service: FunctionComputeApi, transport: Transport) -> Caller:
 FUNCTIONS = {
     "3.0": (VERSION_3, "guard"),
     "2.0": (VERSION_2, "svc$fn"),
-    "2.0 with a qualifier": (replace(VERSION_2, qualifier="LATEST"), "svc$fn"),
+    "2.0 with a qualifier": (VERSION_2._replace(qualifier="LATEST"), "svc$fn"),
 }
 
 
@@ -294,7 +294,7 @@ def test_a_refusal_for_good_ends_the_calls_of_this_function(
     authority: Authority, transport: Transport, function: Function, refusal: Refusal
 ) -> None:
     """The sentence names function, status and code; other functions are still called."""
-    other = replace(function, name="other")
+    other = function._replace(name="other")
     with open_api(authority, refusal.known, ANOTHER_KEY) as service:
         caller = Caller(service, transport, refusal.sent)
         if refusal.fault:
@@ -337,11 +337,11 @@ def test_a_refusal_of_one_event_does_not_end_the_calls(
 @pytest.mark.parametrize(
     ("function", "code"),
     [
-        pytest.param(replace(VERSION_3, name="missing"), "FunctionNotFound", id="3.0"),
-        pytest.param(replace(VERSION_2, name="missing"), "FunctionNotFound", id="2.0"),
-        pytest.param(replace(VERSION_2, service="missing"), "ServiceNotFound", id="its service"),
-        pytest.param(replace(VERSION_2, qualifier="prod"), "AliasNotFound", id="its alias"),
-        pytest.param(replace(VERSION_2, qualifier="7"), "VersionNotFound", id="its version"),
+        pytest.param(VERSION_3._replace(name="missing"), "FunctionNotFound", id="3.0"),
+        pytest.param(VERSION_2._replace(name="missing"), "FunctionNotFound", id="2.0"),
+        pytest.param(VERSION_2._replace(service="missing"), "ServiceNotFound", id="its service"),
+        pytest.param(VERSION_2._replace(qualifier="prod"), "AliasNotFound", id="its alias"),
+        pytest.param(VERSION_2._replace(qualifier="7"), "VersionNotFound", id="its version"),
     ],
 )
 def test_what_does_not_exist_is_to_be_named(caller: Caller, function: Function, code: str) -> None:
@@ -467,7 +467,7 @@ def test_who_does_not_answer_is_left_alone(
     """After GUARD_MAX_ATTEMPTS tries no further event goes there; other functions are called."""
     settings = {"GUARD_HTTP_TIMEOUT_SECONDS": "0.3", "GUARD_MAX_ATTEMPTS": "2"}
     caller = Caller(service, transport, environment=settings)
-    other = replace(function, name="other")
+    other = function._replace(name="other")
     service.faults.add(Fault(effect, resource=resource(function)))
 
     first = caller.failure(function)

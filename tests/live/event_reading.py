@@ -7,10 +7,9 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic_core import from_json
-
 from encryption_guard.errors import InvalidEvent
-from encryption_guard.events import PLACES, BucketEvent, find_bucket, mapping
+from encryption_guard.events import PLACES, BucketEvent, find_bucket
+from encryption_guard.foreign_json import loads, mapping
 from encryption_guard.payloads import open_payload
 from tests.emulators.event_bridge import Pattern, matches
 from tests.live.observations import Heard, Reading
@@ -24,7 +23,7 @@ def decoded(body: str) -> tuple[bytes, str]:
     """The event of a message, and whether its body was base64 or raw."""
     try:
         event = b64decode(body, validate=True)
-        if isinstance(from_json(event), dict):
+        if isinstance(loads(event), dict):
             return event, "base64"
     except ValueError:
         pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from encryption_guard.errors import GuardError
 from encryption_guard.smq import Message
@@ -51,7 +51,7 @@ class Doors:
 
     tables: Tables
     capture: Capture
-    host: Callable[[str, str], Said]
+    host: Callable[[Literal["path", "virtual"], str], Said]
     one_host: str
     peek: Callable[[], Sequence[Message]]
     clock: Clock

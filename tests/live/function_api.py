@@ -13,7 +13,7 @@ from email.utils import format_datetime
 import httpx
 from fc2.auth import Auth
 
-from encryption_guard.events import mapping, strings
+from encryption_guard.foreign_json import mapping, strings
 from encryption_guard.transport import Answer, Invocation, exchange, new_request
 from tests.live.observations import Said, Told
 

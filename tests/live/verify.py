@@ -10,8 +10,9 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -245,8 +246,8 @@ class _Run:
         named = Queue(self.plan.region, self.plan.account, queue)
         return SmqQueue(named, self._invocation()).peek()
 
-    def _host(self, addressing: str, arn: str) -> Said:
-        settings = self.settings.model_copy(update={"addressing": addressing})
+    def _host(self, addressing: Literal["path", "virtual"], arn: str) -> Said:
+        settings = replace(self.settings, addressing=addressing)
         tables = OssTables(self._invocation(settings))
         try:
             call = get_encryption(TableBucketArn.parse(arn))

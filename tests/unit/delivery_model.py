@@ -26,7 +26,8 @@ from typing import Any, Literal
 import httpx
 
 from encryption_guard.config import Credentials, Settings
-from encryption_guard.dead_letters import DeadLetter, DeadLetters
+from encryption_guard.dead_letter_document import DeadLetter
+from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import Outcome, process_event
 from encryption_guard.errors import Unavailable
 from encryption_guard.oss_tables import OssTables

@@ -25,7 +25,7 @@ from mns.mns_client import MNSClient
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Credentials, Settings
-from encryption_guard.dead_letters import letter_id
+from encryption_guard.dead_letter_document import letter_id
 from encryption_guard.errors import Unavailable
 from encryption_guard.letter_queues import Waiting
 from encryption_guard.letters import open_letter

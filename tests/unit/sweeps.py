@@ -25,7 +25,7 @@ ACCOUNT = "1234567890123456"
 
 def exemption(glob: str, reason: str, expires: str | None = None) -> Exemption:
     """An exemption as the settings would read it."""
-    return Exemption.model_validate({"bucket": glob, "reason": reason, "expires": expires})
+    return Exemption.read({"bucket": glob, "reason": reason, "expires": expires})
 
 
 LAB = exemption(

@@ -513,9 +513,7 @@ def exempted(value: str, **variables: str) -> Settings:
 SCRATCH = {"bucket": "scratch-*", "reason": "scratch data"}
 LEGACY = {"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"}
 EXEMPT_SCRATCH = Exemption(bucket="scratch-*", reason="scratch data")
-EXEMPT_LEGACY = Exemption.model_validate(
-    {"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"}
-)
+EXEMPT_LEGACY = Exemption.read({"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"})
 
 
 def test_exemptions_are_a_list_of_globs() -> None:
@@ -563,9 +561,7 @@ def test_an_exemption_counts_through_its_last_day(day: date, covered: bool) -> N
 
 def test_an_exemption_warns_before_it_ends() -> None:
     """One sentence names the glob, the reason, the day and the variable, foreign parts quoted."""
-    exemption = Exemption.model_validate(
-        {"bucket": "legacy-*", "reason": "a\nb", "expires": "2027-01-31"}
-    )
+    exemption = Exemption.read({"bucket": "legacy-*", "reason": "a\nb", "expires": "2027-01-31"})
 
     assert exemption.warning == (
         'The exemption of "legacy-*" ("a\\nb") ends with 2027-01-31: afterwards its buckets are'

@@ -90,7 +90,7 @@ def logs_only_the_id_of_a_letter(*event: Any, dead_letters: DeadLetters, **world
 def names_a_letter_after_its_try(
     delivery: Delivery, *, dead_letters: DeadLetters, **world: Any
 ) -> Outcome:
-    renamed = replace(delivery, event_id=dead_letters.function_request_id)
+    renamed = delivery._replace(event_id=dead_letters.function_request_id)
     return process_event(renamed, dead_letters=dead_letters, **world)
 
 

@@ -45,7 +45,7 @@ def finding(**told: Any) -> Finding:
 
 def exemption_until(last_day: str | None) -> Exemption:
     entry = {"bucket": "my-*", "reason": "migration", "expires": last_day}
-    return Exemption.model_validate(entry)
+    return Exemption.read(entry)
 
 
 TABLE = {"kind": "table", "namespace": "sales", "table": "orders"}

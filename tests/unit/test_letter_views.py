@@ -370,7 +370,7 @@ letter            3cac5459-93a9-598e-94ee-a70a54840d80, a message of no known ki
 waiting since     2026-01-02 03:04:05 UTC (3 h)
 reason            unknown: unknown
 what happened     No kind of message that is known here. The event is not a JSON object: Invalid \
-JSON: expected value at line 1 column 1.
+JSON: Expecting value: line 1 column 1 (char 0).
 redriven          0 times
 what it means     A message that neither the guard, nor Function Compute, nor EventBridge wrote; \
 or one that is damaged, or newer than this program. It is left alone.

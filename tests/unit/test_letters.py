@@ -7,7 +7,7 @@ import json
 import random
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Any
@@ -17,7 +17,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from encryption_guard.dead_letters import LARGEST_PACKED, DeadLetter, DeadLetters
+from encryption_guard.dead_letter_document import LARGEST_PACKED, DeadLetter
+from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.errors import InvalidEvent, Refused
 from encryption_guard.letters import (
     Letter,
@@ -207,7 +208,7 @@ def test_a_dead_letter_tells_all_that_is_in_it(raw: bytes, encoding: str) -> Non
         at=START,
     )
     assert opened.letter.bucket == "my-table-bucket"
-    assert opened.deliveries == (replace(only(raw), redrives=2),)
+    assert opened.deliveries == (only(raw)._replace(redrives=2),)
 
 
 def test_what_a_dead_letter_does_not_know_is_none() -> None:

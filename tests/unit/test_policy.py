@@ -40,7 +40,7 @@ def exempting(*entries: dict[str, str]) -> Settings:
 
 
 def exemption(bucket: str, reason: str, expires: str | None = None) -> Exemption:
-    return Exemption.model_validate({"bucket": bucket, "reason": reason, "expires": expires})
+    return Exemption.read({"bucket": bucket, "reason": reason, "expires": expires})
 
 
 def exempt(name: str, by: Exemption) -> Skip:

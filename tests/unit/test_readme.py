@@ -37,8 +37,8 @@ def commands() -> list[str]:
 
 def test_the_settings_are_those_that_are_read() -> None:
     """The settings table has a row for each variable that an operator may set, and no other."""
-    aliases = {field.alias or "" for field in Settings.model_fields.values()}
-    read = {alias for alias in aliases if alias.startswith("GUARD_")} | {"GUARD_EXEMPTIONS"}
+    names = {variable.name for variable in Settings.variables().values()}
+    read = {name for name in names if name.startswith("GUARD_")} | {"GUARD_EXEMPTIONS"}
 
     assert set(first_cells(section("Settings"))) == read
 

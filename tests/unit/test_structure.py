@@ -15,10 +15,10 @@ PACKAGE = REPOSITORY / "layers" / "encryption_guard" / "python" / "encryption_gu
 # From the bottom up; a module may import from the lines above its own.
 FLOORS = [
     {"errors", "signing"},
-    {"arn"},
+    {"arn", "foreign_json"},
     {"config", "events"},
     {"payloads", "policy", "transport"},
-    {"function_compute", "oss_tables", "proxies", "smq"},
+    {"dead_letter_document", "function_compute", "oss_tables", "proxies", "smq"},
     {"dead_letters", "inventory"},
     {"enforcement", "findings", "letters"},
     {"advice", "letter_queues", "telemetry", "turns"},
@@ -28,7 +28,7 @@ FLOORS = [
     {"sweep_cli"},
     {"cli"},
 ]
-SHIPPED = {"aws_lambda_powertools", "httpcore", "httpx", "pydantic", "pydantic_core"}
+SHIPPED = {"aws_lambda_powertools", "httpcore", "httpx", "pydantic"}
 # What an operator needs besides, and the modules that may.
 OPERATORS_ONLY = {
     "cli": {"click"},

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.dead_letters import DeadLetters, letter_id
+from encryption_guard.dead_letter_document import letter_id
+from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import process_payload
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket

@@ -26,9 +26,7 @@ from encryption_guard.sweep_rows import (
     total_rows,
 )
 
-SAMPLES = Exemption.model_validate(
-    {"bucket": "scratch-*", "reason": "samples", "expires": "2026-12-01"}
-)
+SAMPLES = Exemption.read({"bucket": "scratch-*", "reason": "samples", "expires": "2026-12-01"})
 BUCKET = Finding(
     kind="bucket",
     region="cn-hangzhou",

@@ -74,7 +74,7 @@ def test_the_handler_and_the_initializer_exist(function: dict[str, Any]) -> None
 @both
 def test_every_variable_is_a_setting_and_a_string(function: dict[str, Any]) -> None:
     """The function is given settings that it reads, as strings, which is all the platform takes."""
-    known = {field.alias for field in Settings.model_fields.values()} | {"GUARD_EXEMPTIONS"}
+    known = {variable.name for variable in Settings.variables().values()} | {"GUARD_EXEMPTIONS"}
 
     variables = function["environmentVariables"]
 

@@ -24,7 +24,7 @@ Resources = Mapping[str, Any]
 Complaints = list[str]
 
 SETTINGS = frozenset(
-    {field.alias for field in Settings.model_fields.values() if field.alias} | {"GUARD_EXEMPTIONS"}
+    {variable.name for variable in Settings.variables().values()} | {"GUARD_EXEMPTIONS"}
 )
 # Namespace, metric, and how the metric is compared.
 AT_THE_FIRST_LETTER = (

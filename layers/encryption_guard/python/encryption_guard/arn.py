@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from encryption_guard.errors import InvalidEvent, quoted
 
@@ -22,8 +22,7 @@ _NAME = re.compile(BUCKET_NAME, re.ASCII)
 LONGEST_REGION = 54
 
 
-@dataclass(frozen=True, slots=True)
-class TableBucketArn:
+class TableBucketArn(NamedTuple):
     """A table bucket, by region, owner and name; each within the alphabet of a host name."""
 
     region: str

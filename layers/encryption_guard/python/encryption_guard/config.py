@@ -4,52 +4,39 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import date
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
-from pydantic_core import from_json
+from typing import Any, Literal, NamedTuple
 
 from encryption_guard.arn import ACCOUNT_ID, REGION, is_region
 from encryption_guard.errors import ConfigurationError, quoted
+from encryption_guard.foreign_json import loads
 
-NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-
-_QUEUE_ARN = re.compile(
+# Texts, and compiled when they are asked for: most instances never read most of them.
+_QUEUE_ARN = (
     rf"acs:mns:(?P<region>{REGION}):(?P<account_id>{ACCOUNT_ID})"
-    r":/queues/(?P<name>[A-Za-z0-9_-]{1,120})(?:/messages)?",
-    re.ASCII,
+    r":/queues/(?P<name>[A-Za-z0-9_-]{1,120})(?:/messages)?"
 )
 _FC_NAME = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
-_FUNCTION = re.compile(
+_FUNCTION = (
     rf"(?:(?P<name>{_FC_NAME})|(?:acs:fc:(?P<region>{REGION}):(?P<account_id>{ACCOUNT_ID}):)?"
     rf"(?:functions/(?P<of_fc3>{_FC_NAME})"
     rf"|services/(?P<service>{_FC_NAME})(?:\.(?P<qualifier>[A-Za-z0-9_-]{{1,128}}))?"
     rf"/functions/(?P<of_service>{_FC_NAME})"
-    rf"|(?:functions/)?(?P<migrated_service>{_FC_NAME})\$(?P<migrated>{_FC_NAME})))",
-    re.ASCII,
+    rf"|(?:functions/)?(?P<migrated_service>{_FC_NAME})\$(?P<migrated>{_FC_NAME})))"
 )
 # What a key may consist of, since it has to fit into a header.
-_SENDABLE = re.compile("[!-~]*", re.ASCII)
-_ENDPOINT = re.compile(
-    r"https?://(?:(?:[A-Za-z0-9.-]|\{region\})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?",
-    re.ASCII,
+_SENDABLE = "[!-~]*"
+_ENDPOINT = (
+    r"https?://(?:(?:[A-Za-z0-9.-]|\{region\})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(NamedTuple):
     """An SMQ queue, as `acs:mns:<region>:<uid>:/queues/<name>` names it."""
 
     region: str
@@ -57,15 +44,7 @@ class Queue:
     name: str
 
 
-def _day(value: object) -> date:
-    # A typing error must not become another day than the one that was meant.
-    if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
-        raise ValueError("not a day in the form YYYY-MM-DD")
-    return date.fromisoformat(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """A function of FC 3.0, or with `service` one of FC 2.0; a bare name tells no region."""
 
     name: str
@@ -81,7 +60,7 @@ class Function:
         Raises ValueError for anything else. Both forms of the ARN:
         https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
         """
-        match = _FUNCTION.fullmatch(text)
+        match = re.fullmatch(_FUNCTION, text, re.ASCII)
         if not match:
             raise ValueError
         return cls(
@@ -101,18 +80,29 @@ class Function:
         return f"{place}services/{self.service}{version}/functions/{self.name}"
 
 
-class Exemption(BaseModel):
+class Exemption(NamedTuple):
     """A bucket, or a glob of buckets, that the guard leaves alone, and why."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    bucket: str
+    reason: str
+    expires: date | None = None
 
-    bucket: NonEmpty
-    reason: NonEmpty
-    expires: Annotated[date, BeforeValidator(_day)] | None = None
+    @classmethod
+    def read(cls, entry: object) -> Exemption:
+        """Read an entry of GUARD_EXEMPTIONS; raises ValueError or TypeError, which says why not."""
+        if not isinstance(entry, dict):
+            raise TypeError("it is not an object")
+        for key in entry.keys() - {"bucket", "reason", "expires"}:
+            raise ValueError(f"{quoted(key)} is not known")
+        return cls(_filled(entry, "bucket"), _filled(entry, "reason"), _day(entry.get("expires")))
 
     def covers(self, bucket: str, *, on: date) -> bool:
         """Whether it names this bucket and still counts on this day (UTC), the last included."""
         return fnmatchcase(bucket, self.bucket) and (self.expires is None or on <= self.expires)
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The entry again, for JSON."""
+        return self._asdict() | {"expires": self.expires.isoformat() if self.expires else None}
 
     @property
     def warning(self) -> str:
@@ -124,10 +114,29 @@ class Exemption(BaseModel):
         )
 
 
+def _filled(entry: Mapping[str, object], key: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f'"{key}" is not a text with something in it')
+    return value.strip()
+
+
+def _day(value: object) -> date | None:
+    if value is None:
+        return None
+    # A typing error must not become another day than the one that was meant.
+    if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
+        raise ValueError('"expires" is not a day in the form YYYY-MM-DD')
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError('"expires" is no day of the calendar') from None
+
+
 def _queue_or_file(text: str) -> Queue | Path:
     if text.startswith("file:") and len(text) > len("file:"):
         return Path(text.removeprefix("file:"))
-    match = _QUEUE_ARN.fullmatch(text)
+    match = re.fullmatch(_QUEUE_ARN, text, re.ASCII)
     if not match:
         raise ValueError
     return Queue(**match.groupdict())
@@ -155,92 +164,135 @@ def _one_endpoint(text: str) -> str:
 
 
 def _endpoint(text: str) -> str:
-    match = _ENDPOINT.fullmatch(text)
+    match = re.fullmatch(_ENDPOINT, text, re.ASCII)
     if not match or int(match["port"] or 443) > 65535:
         raise ValueError
     return text.rstrip("/")
 
 
-def _in_the_form(pattern: str) -> BeforeValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text, re.ASCII):
-            raise ValueError
-        return text
-
-    return BeforeValidator(check)
+def _in_the_form(pattern: str, text: str) -> str:
+    if not re.fullmatch(pattern, text, re.ASCII):
+        raise ValueError
+    return text
 
 
-class Settings(BaseModel):
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    return partial(_in_the_form, "|".join(allowed))
+
+
+def _seconds(text: str) -> float:
+    seconds = float(_in_the_form(r"[0-9]+(?:\.[0-9]+)?", text))
+    if not 0 < seconds <= 60:
+        raise ValueError
+    return seconds
+
+
+def _attempts(text: str) -> int:
+    attempts = int(_in_the_form("[0-9]+", text))
+    if not 1 <= attempts <= 20:
+        raise ValueError
+    return attempts
+
+
+def _is_true(text: str) -> bool:
+    return _in_the_form("true|false", text) == "true"
+
+
+class Variable(NamedTuple):
+    """A variable of the environment; `read` makes a value of its text or raises ValueError."""
+
+    name: str
+    read: Callable[[str], object]
+    allowed: str
+
+
+def _from(name: str, read: Callable[[str], object], allowed: str) -> dict[str, Variable]:
+    return {"variable": Variable(name, read, allowed)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
     """Everything an operator can set; the text of each field says what is allowed."""
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-
-    mode: Literal["enforce", "detect"] = Field(
-        default="enforce", alias="GUARD_MODE", description="enforce or detect"
+    mode: Literal["enforce", "detect"] = field(
+        default="enforce",
+        metadata=_from("GUARD_MODE", _one_of("enforce", "detect"), "enforce or detect"),
     )
-    dead_letter_queue: Annotated[Queue | Path | None, BeforeValidator(_queue_or_file)] = Field(
+    dead_letter_queue: Queue | Path | None = field(
         default=None,
-        alias="GUARD_DEAD_LETTER_QUEUE",
-        description="acs:mns:<region>:<account id>:/queues/<name>, or outside Function Compute"
-        " file:<path>",
+        metadata=_from(
+            "GUARD_DEAD_LETTER_QUEUE",
+            _queue_or_file,
+            "acs:mns:<region>:<account id>:/queues/<name>, or outside Function Compute file:<path>",
+        ),
     )
-    allowed_accounts: Annotated[frozenset[str], BeforeValidator(_account_ids)] = Field(
+    allowed_accounts: frozenset[str] = field(
         default=frozenset(),
-        alias="GUARD_ALLOWED_ACCOUNTS",
-        description="account ids of 5 to 20 digits, separated by commas",
+        metadata=_from(
+            "GUARD_ALLOWED_ACCOUNTS",
+            _account_ids,
+            "account ids of 5 to 20 digits, separated by commas",
+        ),
     )
-    addressing: Literal["path", "virtual"] = Field(
-        default="path", alias="GUARD_OSS_TABLES_ADDRESSING", description="path or virtual"
+    addressing: Literal["path", "virtual"] = field(
+        default="path",
+        metadata=_from(
+            "GUARD_OSS_TABLES_ADDRESSING", _one_of("path", "virtual"), "path or virtual"
+        ),
     )
-    network: Literal["public", "internal"] = Field(
-        default="public", alias="GUARD_OSS_TABLES_NETWORK", description="public or internal"
+    network: Literal["public", "internal"] = field(
+        default="public",
+        metadata=_from(
+            "GUARD_OSS_TABLES_NETWORK", _one_of("public", "internal"), "public or internal"
+        ),
     )
-    oss_tables_endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = Field(
+    oss_tables_endpoint: str | None = field(
         default=None,
-        alias="GUARD_OSS_TABLES_ENDPOINT",
-        description="http(s)://<host>[:<port>], in which {region} is filled in",
+        metadata=_from(
+            "GUARD_OSS_TABLES_ENDPOINT",
+            _endpoint,
+            "http(s)://<host>[:<port>], in which {region} is filled in",
+        ),
     )
-    function: Annotated[Function | None, BeforeValidator(Function.parse)] = Field(
+    function: Function | None = field(
         default=None,
-        alias="GUARD_FUNCTION",
-        description="a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>;"
-        " of FC 2.0: <service>$<name> or ...:services/<service>/functions/<name>",
+        metadata=_from(
+            "GUARD_FUNCTION",
+            Function.parse,
+            "a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>;"
+            " of FC 2.0: <service>$<name> or ...:services/<service>/functions/<name>",
+        ),
     )
-    fc_endpoint: Annotated[str | None, BeforeValidator(_one_endpoint)] = Field(
+    fc_endpoint: str | None = field(
         default=None,
-        alias="GUARD_FC_ENDPOINT",
-        description="http(s)://<host>[:<port>]",
+        metadata=_from("GUARD_FC_ENDPOINT", _one_endpoint, "http(s)://<host>[:<port>]"),
     )
-    smq_endpoint: Annotated[str | None, BeforeValidator(_one_endpoint)] = Field(
+    smq_endpoint: str | None = field(
         default=None,
-        alias="GUARD_SMQ_ENDPOINT",
-        description="http(s)://<host>[:<port>]",
+        metadata=_from("GUARD_SMQ_ENDPOINT", _one_endpoint, "http(s)://<host>[:<port>]"),
     )
-    http_timeout_seconds: Annotated[float, _in_the_form(r"[0-9]+(?:\.[0-9]+)?")] = Field(
-        default=5,
-        alias="GUARD_HTTP_TIMEOUT_SECONDS",
-        gt=0,
-        le=60,
-        description="a number of seconds above 0, at most 60",
+    http_timeout_seconds: float = field(
+        default=5.0,
+        metadata=_from(
+            "GUARD_HTTP_TIMEOUT_SECONDS", _seconds, "a number of seconds above 0, at most 60"
+        ),
     )
-    max_attempts: Annotated[int, _in_the_form(r"[0-9]+")] = Field(
+    max_attempts: int = field(
         default=4,
-        alias="GUARD_MAX_ATTEMPTS",
-        ge=1,
-        le=20,
-        description="a whole number from 1 to 20",
+        metadata=_from("GUARD_MAX_ATTEMPTS", _attempts, "a whole number from 1 to 20"),
     )
 
-    sweep_regions: Annotated[tuple[str, ...], BeforeValidator(_regions)] = Field(
+    sweep_regions: tuple[str, ...] = field(
         default=(),
-        alias="GUARD_SWEEP_REGIONS",
-        description="region ids such as cn-hangzhou, separated by commas",
+        metadata=_from(
+            "GUARD_SWEEP_REGIONS", _regions, "region ids such as cn-hangzhou, separated by commas"
+        ),
     )
-    audit_tables: Annotated[bool, _in_the_form(r"true|false")] = Field(
-        default=False, alias="GUARD_AUDIT_TABLES", description="true or false"
+    audit_tables: bool = field(
+        default=False, metadata=_from("GUARD_AUDIT_TABLES", _is_true, "true or false")
     )
-    trust_env: Annotated[bool, _in_the_form(r"true|false")] = Field(
-        default=False, alias="GUARD_TRUST_ENV", description="true or false"
+    trust_env: bool = field(
+        default=False, metadata=_from("GUARD_TRUST_ENV", _is_true, "true or false")
     )
 
     exemptions: tuple[Exemption, ...] = ()
@@ -249,14 +301,20 @@ class Settings(BaseModel):
     exemption_errors: tuple[str, ...] = ()
 
     # What Function Compute says of the function itself.
-    region: Annotated[str | None, _in_the_form(REGION)] = Field(
-        default=None, alias="FC_REGION", description="a region id such as cn-hangzhou"
+    region: str | None = field(
+        default=None,
+        metadata=_from(
+            "FC_REGION", partial(_in_the_form, REGION), "a region id such as cn-hangzhou"
+        ),
     )
-    account_id: Annotated[str | None, _in_the_form(ACCOUNT_ID)] = Field(
-        default=None, alias="FC_ACCOUNT_ID", description="an account id of 5 to 20 digits"
+    account_id: str | None = field(
+        default=None,
+        metadata=_from(
+            "FC_ACCOUNT_ID", partial(_in_the_form, ACCOUNT_ID), "an account id of 5 to 20 digits"
+        ),
     )
-    function_name: str | None = Field(
-        default=None, alias="FC_FUNCTION_NAME", description="a function's name"
+    function_name: str | None = field(
+        default=None, metadata=_from("FC_FUNCTION_NAME", str, "a function's name")
     )
 
     @classmethod
@@ -280,24 +338,34 @@ class Settings(BaseModel):
         known = {"FC_ACCOUNT_ID": account_id, "FC_REGION": region}
         given = {k: v for k, v in known.items() if v} | {k: v for k, v in source.items() if v}
         exemptions, errors = _exemptions(given)
-        try:
-            settings = cls.model_validate(
-                given | {"exemptions": exemptions, "exemption_errors": errors}
-            )
-        except ValidationError as error:
-            raise _refusal(error, given) from None
+        settings = cls(
+            **{
+                setting: _read(variable, given)
+                for setting, variable in cls.variables().items()
+                if variable.name in given
+            },
+            exemptions=exemptions,
+            exemption_errors=errors,
+        )
         if settings.function_name and not isinstance(settings.dead_letter_queue, Queue):
             raise _queue_required(given)
         return settings
 
+    @classmethod
+    def variables(cls) -> dict[str, Variable]:
+        """Which variable each setting is read from, but for GUARD_EXEMPTIONS."""
+        told = ((setting.name, setting.metadata.get("variable")) for setting in fields(cls))
+        return {name: variable for name, variable in told if variable}
 
-def _refusal(error: ValidationError, given: Mapping[str, str]) -> ConfigurationError:
-    variable = str(error.errors(include_url=False)[0]["loc"][0])
-    allowed = next(f.description for f in Settings.model_fields.values() if f.alias == variable)
-    return ConfigurationError(
-        f"{variable} is {_shown(given[variable], given)}, but has to be {allowed}; correct the"
-        " variable."
-    )
+
+def _read(variable: Variable, given: Mapping[str, str]) -> Any:
+    try:
+        return variable.read(given[variable.name])
+    except ValueError:
+        raise ConfigurationError(
+            f"{variable.name} is {_shown(given[variable.name], given)}, but has to be"
+            f" {variable.allowed}; correct the variable."
+        ) from None
 
 
 def _shown(value: str, given: Mapping[str, str]) -> str:
@@ -324,7 +392,7 @@ def _exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[
         if value.startswith("file:"):
             folder = Path(given.get("FC_FUNC_CODE_PATH", ""))
             text = (folder / value.removeprefix("file:")).read_text("utf-8")
-        entries = from_json(text)
+        entries = loads(text)
         if not isinstance(entries, list):
             raise TypeError
     except (OSError, TypeError, ValueError) as error:
@@ -336,13 +404,11 @@ def _exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[
     kept, errors = [], []
     for number, entry in enumerate(entries, start=1):
         try:
-            kept.append(Exemption.model_validate(entry))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "it"
+            kept.append(Exemption.read(entry))
+        except (TypeError, ValueError) as error:
             errors.append(
-                f"GUARD_EXEMPTIONS, entry {number}: {quoted(where)}: {first['msg']}; the entry is"
-                ' dropped. It has to be {"bucket": glob, "reason": text, "expires": "YYYY-MM-DD"}.'
+                f"GUARD_EXEMPTIONS, entry {number}: {error}; the entry is dropped. It has to be"
+                ' {"bucket": glob, "reason": text, "expires": "YYYY-MM-DD"}.'
             )
     return tuple(kept), tuple(errors)
 
@@ -357,7 +423,7 @@ class Credentials:
 
     def __post_init__(self) -> None:
         told = (self.access_key_id, self.access_key_secret, self.security_token or "")
-        if not all(_SENDABLE.fullmatch(text) for text in told):
+        if not all(re.fullmatch(_SENDABLE, text) for text in told):
             # Whichever it is: a library that cannot send it would tell all of it to its log.
             raise ConfigurationError(
                 "ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET or"

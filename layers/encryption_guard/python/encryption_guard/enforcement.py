@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
@@ -90,8 +90,7 @@ class DeadLettered(Outcome):
     outcome = "dead_lettered"
 
 
-@dataclass(frozen=True, slots=True)
-class Processed:
+class Processed(NamedTuple):
     """What became of one invocation's payload; failures are for the platform to retry."""
 
     outcomes: tuple[Outcome, ...]

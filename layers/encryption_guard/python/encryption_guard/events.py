@@ -9,21 +9,10 @@ https://www.alibabacloud.com/help/doc-detail/293590.htm
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Annotated, Any, Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote
-
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import from_json
 
 from encryption_guard.arn import (
     ACCOUNT_ID,
@@ -34,6 +23,7 @@ from encryption_guard.arn import (
     is_bucket_name,
 )
 from encryption_guard.errors import InvalidEvent, quoted
+from encryption_guard.foreign_json import folded, mapping, strings, text_of
 
 # The region as short as it can be (`?`): `-internal` is no part of it.
 _HOST = re.compile(
@@ -47,63 +37,22 @@ LONGEST_URL = 8 * 1024
 _PATH_ARN = re.compile(r"/buckets/(acs:[^/]*/[^/]*)", re.IGNORECASE)
 
 
-def _text(value: object) -> str | None:
-    """A string, or a number where a lenient writer left out the quotes; anything else is absent."""
-    if isinstance(value, str):
-        return value or None
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-Text = Annotated[str | None, BeforeValidator(_text)]
-
-
-class Foreign(BaseModel):
-    """What others write: unknown keys are passed over, known ones count in any casing."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fold_keys(cls, value: dict[str, object]) -> dict[str, object]:
-        # Should a key stand there in two casings, the first one counts.
-        return {key.lower(): item for key, item in reversed(value.items())}
-
-
-class Record(Foreign):
-    """An ActionTrail management event: https://www.alibabacloud.com/help/doc-detail/28819.html ."""
-
-    eventname: Annotated[str, StringConstraints(min_length=1)]
-    eventtime: Text = None
-    errorcode: Any = None
-    errormessage: Any = None
-    eventsource: Text = None
-    acsregion: Text = None
-    recipientaccountid: Text = None
-    useridentity: Any = None
-    responseelements: Any = None
-    referencedresources: Any = None
-    resourcename: Text = None
-    resourcetype: Text = None
-    requestparameters: Any = None
-    requestparameterjson: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class BucketEvent:
+class BucketEvent(NamedTuple):
     """One event of the audit trail, not yet judged."""
 
     name: str
     time: datetime | None
     failed: bool
-    record: Record
+    # An ActionTrail management event, its keys in lower case.
+    # https://www.alibabacloud.com/help/doc-detail/28819.html
+    record: Mapping[str, object]
     subject: str | None
     # Where the record itself does not tell them.
     region: str | None
     account_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class NamedBucket:
+class NamedBucket(NamedTuple):
     """A bucket, and the place that named it first."""
 
     arn: TableBucketArn
@@ -121,27 +70,29 @@ def read_event(
 
     Raises InvalidEvent unless the record has an eventName.
     """
-    try:
-        read = Record.model_validate(mapping(record))
-    except ValidationError:
-        raise InvalidEvent("There is no record with an eventName (a text) in the event.") from None
-    own_account = read.recipientaccountid or next(strings(read.useridentity, "accountid"), None)
+    read = folded(mapping(record))
+    name = read.get("eventname")
+    if not isinstance(name, str) or not name:
+        raise InvalidEvent("There is no record with an eventName (a text) in the event.")
+    own_account = text_of(read.get("recipientaccountid")) or next(
+        strings(read.get("useridentity"), "accountid"), None
+    )
     return BucketEvent(
-        name=read.eventname,
-        time=read_time(read.eventtime),
-        failed=bool(read.errorcode or read.errormessage),
+        name=name,
+        time=read_time(text_of(read.get("eventtime"))),
+        failed=bool(read.get("errorcode") or read.get("errormessage")),
         record=read,
         subject=subject,
-        region=read.acsregion or region,
+        region=text_of(read.get("acsregion")) or region,
         account_id=own_account or account_id,
     )
 
 
-def read_time(text: str | None) -> datetime | None:
+def read_time(value: str | None) -> datetime | None:
     """The instant that an ISO 8601 text means, if it does; in UTC where it tells no zone."""
     try:
         # Python 3.10 does not know the Z.
-        at = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+        at = datetime.fromisoformat((value or "").replace("Z", "+00:00"))
     except ValueError:
         return None
     return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
@@ -210,20 +161,20 @@ def _complete(
 
 
 def _in_response_elements(event: BucketEvent) -> Iterator[str]:
-    return strings(event.record.responseelements, "arn", "tablebucketarn")
+    return strings(event.record.get("responseelements"), "arn", "tablebucketarn")
 
 
 def _in_referenced_resources(event: BucketEvent) -> Iterator[str]:
     groups = []
-    for kind, names in mapping(event.record.referencedresources).items():
+    for kind, names in mapping(event.record.get("referencedresources")).items():
         listed = names if isinstance(names, list) else [names]
         groups.append((kind, [name for name in listed if isinstance(name, str)]))
     return _preferring_buckets(groups)
 
 
 def _in_resource_name(event: BucketEvent) -> Iterator[str]:
-    kinds = (event.record.resourcetype or "").split(";")
-    names = (event.record.resourcename or "").split(";")
+    kinds = (text_of(event.record.get("resourcetype")) or "").split(";")
+    names = (text_of(event.record.get("resourcename")) or "").split(";")
     kinds += [""] * (len(names) - len(kinds))
     return _preferring_buckets(
         (kind, [name for name in map(str.strip, joined.split(",")) if name])
@@ -241,11 +192,11 @@ def _preferring_buckets(groups: Iterable[tuple[str, list[str]]]) -> Iterator[str
 
 
 def _in_request_parameters(event: BucketEvent) -> Iterator[str]:
-    return _request(event.record.requestparameters)
+    return _request(event.record.get("requestparameters"))
 
 
 def _in_request_parameter_json(event: BucketEvent) -> Iterator[str]:
-    return _request(event.record.requestparameterjson)
+    return _request(event.record.get("requestparameterjson"))
 
 
 def _request(parameters: object) -> Iterator[str]:
@@ -259,7 +210,7 @@ def _request(parameters: object) -> Iterator[str]:
 
 
 def _in_event_source(event: BucketEvent) -> Iterator[str]:
-    match = _HOST.fullmatch(event.record.eventsource or "")
+    match = _HOST.fullmatch(text_of(event.record.get("eventsource")) or "")
     if match:
         yield f"acs:osstables:{match['region']}:{match['account_id']}:bucket/{match['name']}"
 
@@ -284,21 +235,3 @@ PLACES: Final[tuple[tuple[str, Callable[[BucketEvent], Iterator[str]]], ...]] = 
     ("eventSource", _in_event_source),
     ("subject", _in_subject),
 )
-
-
-def mapping(value: object) -> dict[str, object]:
-    """An object, or the JSON text of one; anything else is as good as absent."""
-    if isinstance(value, str):
-        try:
-            value = from_json(value)
-        except ValueError:
-            return {}
-    return value if isinstance(value, dict) else {}
-
-
-def strings(place: object, *keys: str) -> Iterator[str]:
-    """The texts under these keys (given in lower case), in whatever casing they stand."""
-    for key, value in mapping(place).items():
-        text = _text(value)
-        if key.lower() in keys and text:
-            yield text

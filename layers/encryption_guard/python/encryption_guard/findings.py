@@ -55,10 +55,10 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        exemption = self.exemption
-        told = exemption.model_dump(mode="json") if exemption else None
-        at = self.created_at.isoformat() if self.created_at else None
-        return {**asdict(self), "exemption": told, "created_at": at}
+        told = asdict(self)
+        told["created_at"] = self.created_at.isoformat() if self.created_at else None
+        told["exemption"] = self.exemption.as_dict() if self.exemption else None
+        return told
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ import httpx
 
 from encryption_guard.config import Function
 from encryption_guard.errors import ConfigurationError, GuardError, Unavailable, quoted
-from encryption_guard.events import mapping, strings
+from encryption_guard.foreign_json import mapping, strings
 from encryption_guard.transport import (
     Answer,
     Invocation,

@@ -13,11 +13,10 @@ from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
-from pydantic_core import from_json
-
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent, Refused, Throttled, Unavailable, quoted
 from encryption_guard.events import read_time
+from encryption_guard.foreign_json import loads
 from encryption_guard.oss_tables import (
     Call,
     OssTables,
@@ -225,7 +224,7 @@ class Listing:
 
     def page(self, tables: OssTables) -> Page:
         """Read one page; raises as OssTables.perform does."""
-        asked = replace(self.call, query=_query(self.parameters), longest=LONGEST_PAGE)
+        asked = self.call._replace(query=_query(self.parameters), longest=LONGEST_PAGE)
         entries, token = tables.perform(asked, partial(_page, items=self.items))
         if not token:
             return Page(entries, None)
@@ -278,7 +277,7 @@ def _page(answer: Answer, *, items: str) -> tuple[tuple[Any, ...], str | None]:
 
 def _object(answer: Answer) -> dict[str, Any]:
     try:
-        parsed = from_json(answer.body)
+        parsed = loads(answer.body)
     except ValueError as error:
         raise Unreadable(str(error)) from error
     if not isinstance(parsed, dict):

@@ -13,9 +13,8 @@ from datetime import datetime
 from shlex import quote
 from typing import Any, Literal
 
-from pydantic_core import from_json
-
 from encryption_guard.advice import advise, missing_right
+from encryption_guard.foreign_json import loads
 from encryption_guard.letter_queues import Waiting
 from encryption_guard.letters import Letter
 from encryption_guard.redrive import SHORTEST_PREFIX, Result
@@ -180,7 +179,7 @@ def story(waiting: Waiting, now: datetime, *, queue: str | None = None) -> str:
 def _laid_out(event: bytes) -> str:
     """The event for a person to read; as it is where it is no JSON."""
     try:
-        return plain_json(from_json(event), indent=2)
+        return plain_json(loads(event), indent=2)
     except ValueError:
         return plain(readable(event))
 

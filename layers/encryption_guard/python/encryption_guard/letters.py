@@ -16,11 +16,16 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
-from encryption_guard.dead_letters import LARGEST_PACKED, DeadLetter, encodings, letter_id
+from encryption_guard.dead_letter_document import (
+    LARGEST_PACKED,
+    DeadLetter,
+    encodings,
+    letter_id,
+)
 from encryption_guard.errors import InvalidEvent, quoted, shortened
-from encryption_guard.events import find_bucket, strings
+from encryption_guard.events import find_bucket
+from encryption_guard.foreign_json import loads, strings
 from encryption_guard.payloads import Delivery, open_payload
 
 Kind = Literal["dead_letter", "destination_record", "cloud_event", "unknown"]
@@ -123,7 +128,7 @@ def open_letter(body: bytes, *, region: str | None = None, account_id: str | Non
 
 def _document(body: bytes) -> dict[str, object]:
     try:
-        document = from_json(body)
+        document = loads(body)
     except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
@@ -279,7 +284,7 @@ def counted(event: bytes, redrives: int) -> bytes | None:
 
 def _parsed(event: bytes) -> object:
     try:
-        return from_json(event)
+        return loads(event)
     except ValueError:
         return None
 

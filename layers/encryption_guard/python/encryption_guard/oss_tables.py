@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import md5
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Settings
 from encryption_guard.errors import Reason, Refused, Throttled, Unavailable, quoted
+from encryption_guard.foreign_json import loads, mapping
 from encryption_guard.signing import Oss4Auth
 from encryption_guard.transport import (
     LONGEST_ANSWER,
@@ -75,8 +74,7 @@ DEAD_ENDS: Final[dict[Meaning, Reason]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceError:
+class ServiceError(NamedTuple):
     """What the service says of a failure, each part cut to a size that a dead letter can hold."""
 
     code: str | None
@@ -90,7 +88,7 @@ class ServiceError:
         As the vendor's SDK tells them apart (`_client.py`).
         """
         try:
-            parsed = from_json(answer.body)
+            parsed = loads(answer.body)
         except ValueError:
             from html import unescape  # only XML needs it
 
@@ -150,18 +148,7 @@ def _meaning_of_403(error: ServiceError) -> Meaning:
     return Meaning.REJECTED
 
 
-class _EncryptionConfiguration(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-    sse_algorithm: str = Field(default="", alias="sseAlgorithm")
-
-
-class _GetEncryptionReply(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-    encryption_configuration: _EncryptionConfiguration = Field(alias="encryptionConfiguration")
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentEncryption:
+class CurrentEncryption(NamedTuple):
     """What a bucket's default encryption is, when the service clearly says so."""
 
     algorithm: str
@@ -169,8 +156,7 @@ class CurrentEncryption:
     oss_request_id: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(NamedTuple):
     """One operation of the API; `path` and `query` as they stand in the URL.
 
     Without a `bucket` it is about the region. After a 404 it is repeated after each of
@@ -390,11 +376,9 @@ def _base_url(call: Call, settings: Settings) -> str:
 def _clear(answer: Answer) -> CurrentEncryption | None:
     if answer.status != 200:
         return None
-    try:
-        reply = _GetEncryptionReply.model_validate_json(answer.body)
-    except ValidationError:
-        return None
-    algorithm = known_algorithm(reply.encryption_configuration.sse_algorithm)
+    configuration = mapping(answer.body).get("encryptionConfiguration")
+    told = configuration.get("sseAlgorithm") if isinstance(configuration, dict) else None
+    algorithm = known_algorithm(told) if isinstance(told, str) else None
     return CurrentEncryption(algorithm, 200, oss_request_id(answer)) if algorithm else None
 
 

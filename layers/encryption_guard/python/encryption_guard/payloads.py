@@ -13,12 +13,11 @@ from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
-
-from pydantic_core import from_json
+from typing import NamedTuple
 
 from encryption_guard.errors import InvalidEvent, quoted
-from encryption_guard.events import BucketEvent, Foreign, Text, read_event, strings
+from encryption_guard.events import BucketEvent, read_event
+from encryption_guard.foreign_json import folded, loads, strings, text_of
 
 # An array of FC records of dead letters of arrays is far more than anything that occurs.
 DEEPEST_WRAPPING = 8
@@ -32,31 +31,7 @@ MOST_EVENTS = 1000
 SMALLEST_EVENT = 300
 
 
-class _Envelope(Foreign):
-    """Whatever may be handed in, told apart by which keys are there."""
-
-    # A CloudEvent: https://alibabacloud.com/help/en/doc-detail/181428.html
-    id: Text = None
-    source: Text = None
-    subject: Text = None
-    aliyunregionid: Text = None
-    aliyunaccountid: Text = None
-    data: Any = None
-    # A bare ActionTrail record.
-    eventid: Text = None
-    # What FC sends to a destination: https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
-    requestpayload: Any = None
-    # A dead letter of ours.
-    version: Any = None
-    event: Any = None
-    event_encoding: Any = None
-    redrives: Any = None
-    # The CloudEvents extension in which a redrive counts itself.
-    guardredrives: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """The innermost event that was handed in: its bytes, and what could be read of them.
 
     `source` and `event_id` identify it, so that a repeat is known as one.
@@ -69,8 +44,7 @@ class Delivery:
     event: BucketEvent | InvalidEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """What one invocation was handed: `is_array` if it was, at its innermost, a list of events."""
 
     deliveries: tuple[Delivery, ...]
@@ -124,27 +98,30 @@ def _as_bytes(event: object) -> bytes:
 
 
 def _open(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Payload:
-    envelope = None
+    envelope: dict[str, object] = {}
     try:
         if depth > DEEPEST_WRAPPING:
             raise InvalidEvent(f"The event is wrapped more than {DEEPEST_WRAPPING} times.")
         if raw.lstrip(b" \t\r\n")[:1] == b"[":
             return _open_array(raw, redrives=redrives, depth=depth, allowance=allowance)
         document = _object(raw)
-        envelope = _Envelope.model_validate(document)
-        redrives = max(redrives, _count(envelope.guardredrives))
-        if envelope.requestpayload is not None:
-            inner = _requested(envelope.requestpayload)
+        envelope = folded(document)
+        redrives = max(redrives, _count(envelope.get("guardredrives")))
+        # What FC sends to a destination: https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
+        if envelope.get("requestpayload") is not None:
+            inner = _requested(envelope["requestpayload"])
             return _open(inner, redrives=redrives, depth=depth + 1, allowance=allowance)
-        if envelope.event is not None and envelope.event_encoding is not None:
-            redrives = max(redrives, _count(envelope.redrives))
+        # A dead letter of ours.
+        if envelope.get("event") is not None and envelope.get("event_encoding") is not None:
+            redrives = max(redrives, _count(envelope.get("redrives")))
             inner = _lettered(envelope, allowance)
             return _open(inner, redrives=redrives, depth=depth + 1, allowance=allowance)
+        # A CloudEvent (https://alibabacloud.com/help/en/doc-detail/181428.html), or a bare record.
         event: BucketEvent | InvalidEvent = read_event(
-            document if envelope.data is None else envelope.data,
-            subject=envelope.subject,
-            region=envelope.aliyunregionid,
-            account_id=envelope.aliyunaccountid,
+            document if envelope.get("data") is None else envelope["data"],
+            subject=text_of(envelope.get("subject")),
+            region=text_of(envelope.get("aliyunregionid")),
+            account_id=text_of(envelope.get("aliyunaccountid")),
         )
     except InvalidEvent as error:
         # As a value it must not keep alive what it was raised from, of which there may be much.
@@ -154,7 +131,7 @@ def _open(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Pa
 
 def _object(raw: bytes) -> dict[str, object]:
     try:
-        document = from_json(raw)
+        document = loads(raw)
     except ValueError as error:
         raise InvalidEvent(f"The event is not a JSON object: Invalid JSON: {error}.") from None
     if not isinstance(document, dict):
@@ -169,11 +146,11 @@ def _open_array(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance)
         raise InvalidEvent(f"The event is not a JSON array: {error}.") from None
     if not items:
         event = InvalidEvent("The event is an empty array.")
-        return Payload((_deliver(raw, redrives, None, event),), is_array=True)
+        return Payload((_deliver(raw, redrives, {}, event),), is_array=True)
     too_many = InvalidEvent(
         f"The array holds more than {MOST_EVENTS} events, and they are smaller than any real one."
     )
-    allowance.array = allowance.array or _deliver(raw, redrives, None, too_many)
+    allowance.array = allowance.array or _deliver(raw, redrives, {}, too_many)
     allowance.events -= len(items) - 1  # they take the place of the array
     if allowance.events < 1:
         raise _TooManyEvents(allowance.array)
@@ -222,25 +199,24 @@ def _count(redrives: object) -> int:
     return max(redrives, 0)
 
 
-def _lettered(letter: _Envelope, allowance: _Allowance) -> bytes:
-    if letter.version is True or letter.version != 1:
+def _lettered(letter: dict[str, object], allowance: _Allowance) -> bytes:
+    version, event, encoding = (letter.get(key) for key in ("version", "event", "event_encoding"))
+    if version is True or version != 1:
         raise InvalidEvent(
-            f"It looks like a dead letter of version {quoted(str(letter.version)[:9])}; this guard"
-            " reads version 1."
+            f"It looks like a dead letter of version {quoted(str(version)[:9])}; this guard reads"
+            " version 1."
         )
-    if not isinstance(letter.event, str) or not letter.event:
+    if not isinstance(event, str) or not event:
         raise InvalidEvent(
             "The dead letter holds no event: it was empty, or too large (see its log)."
         )
-    if letter.event_encoding not in ("utf-8", "base64", "gzip+base64"):
-        raise InvalidEvent(
-            f"The dead letter's encoding {quoted(str(letter.event_encoding))} is not known."
-        )
-    if letter.event_encoding == "utf-8":
-        return letter.event.encode()
+    if encoding not in ("utf-8", "base64", "gzip+base64"):
+        raise InvalidEvent(f"The dead letter's encoding {quoted(str(encoding))} is not known.")
+    if encoding == "utf-8":
+        return event.encode()
     try:
-        packed = b64decode(letter.event, validate=True)
-        return packed if letter.event_encoding == "base64" else _unpack(packed, allowance)
+        packed = b64decode(event, validate=True)
+        return packed if encoding == "base64" else _unpack(packed, allowance)
     except (ValueError, zlib.error) as error:
         raise InvalidEvent(f"The dead letter's event cannot be decoded: {error}.") from None
 
@@ -265,10 +241,14 @@ def _unpack(packed: bytes, allowance: _Allowance) -> bytes:
 def _deliver(
     raw: bytes,
     redrives: int,
-    envelope: _Envelope | None,
+    envelope: dict[str, object],
     event: BucketEvent | InvalidEvent,
 ) -> Delivery:
-    if envelope is None:
-        return Delivery(raw, redrives, source=None, event_id=None, event=event)
-    record_id = next(strings(envelope.data, "eventid"), envelope.eventid)
-    return Delivery(raw, redrives, envelope.source, envelope.id or record_id, event)
+    record_id = next(strings(envelope.get("data"), "eventid"), text_of(envelope.get("eventid")))
+    return Delivery(
+        raw,
+        redrives,
+        source=text_of(envelope.get("source")),
+        event_id=text_of(envelope.get("id")) or record_id,
+        event=event,
+    )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from encryption_guard.config import Exemption, Settings
 from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
@@ -23,16 +22,14 @@ CAUSES: dict[str, Cause] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Encrypt:
+class Encrypt(NamedTuple):
     """This bucket has to be encrypted."""
 
     bucket: NamedBucket
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(NamedTuple):
     """Nothing is to be done, and why."""
 
     reason: str
@@ -40,8 +37,7 @@ class Skip:
     exemption: Exemption | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Deny:
+class Deny(NamedTuple):
     """The bucket belongs to an account that the guard is not responsible for."""
 
     bucket: NamedBucket
@@ -62,7 +58,7 @@ def decide(event: BucketEvent, settings: Settings, *, today: date) -> Encrypt | 
     if bucket.arn.account_id not in settings.allowed_accounts | {settings.account_id}:
         return Deny(bucket)
     leave = leave_alone(bucket.arn.name, settings, today=today)
-    return replace(leave, bucket=bucket) if leave else Encrypt(bucket, cause)
+    return leave._replace(bucket=bucket) if leave else Encrypt(bucket, cause)
 
 
 def leave_alone(bucket: str, settings: Settings, *, today: date) -> Skip | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from threading import Lock
 from typing import ClassVar, Literal, TypeVar
@@ -134,7 +134,7 @@ class Target:
         region, account_id = function.region or self.region, function.account_id or self.account_id
         if not region or not account_id:
             return Leave(f"{function} has no region or account: give --function as an ARN")
-        return replace(function, region=region, account_id=account_id)
+        return function._replace(region=region, account_id=account_id)
 
 
 def why_not(waiting: Waiting, *, max_redrives: int) -> Leave | None:

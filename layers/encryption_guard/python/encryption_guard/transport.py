@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpcore
 import httpx
@@ -54,8 +54,7 @@ def _utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """Time and chance, as arguments: `now` in UTC, the rest in seconds."""
 
     now: Callable[[], datetime] = _utc_now
@@ -64,8 +63,7 @@ class Clock:
     chance: Callable[[], float] = random.random
 
 
-@dataclass(frozen=True, slots=True)
-class TimeBudget:
+class TimeBudget(NamedTuple):
     """What is left of one invocation; instants are those of the monotonic clock."""
 
     ends_at: float
@@ -97,8 +95,7 @@ class Invocation:
         return min(one_try, end_of_request)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A service's answer: its body is what was read of it, at most 64 KB unless asked for more."""
 
     status: int
