@@ -1,0 +1,109 @@
+"""What a cold instance loads until a bucket is encrypted: every module costs time in the gap."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.cloud import ACCOUNT, QUEUE_ARN, REGION, REPOSITORY
+from tests.emulators.function_instance import LAYER
+from tests.emulators.oss_tables import OssTables
+from tests.emulators.server import Authority
+from tests.integration import cold_path
+
+PINNED_FILE = Path(__file__).with_name("cold_path_modules.txt")
+PINNED = {line for line in PINNED_FILE.read_text("utf-8").splitlines() if not line.startswith("#")}
+# Whatever Python it is: some ten more or less belong to its own standard library.
+CEILING = 275
+CODE = REPOSITORY / "functions" / "encrypt_on_create"
+KEY = AccessKey("STS.cold", "cold-secret", ACCOUNT, security_token="cold-token")
+# A module that nobody loads by chance, and that loads no other.
+NEWCOMER = "colorsys"
+
+
+@dataclass(frozen=True)
+class Cold:
+    """A bucket without encryption, and a fresh process for its event."""
+
+    tables: OssTables
+    certificate: Path
+    event: Path
+
+    def loaded(self, code: Path = CODE) -> dict[str, str]:
+        """Each module that the process loads, and which module asked for it."""
+        site = sysconfig.get_paths()["purelib"]
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", cold_path.__file__, code, LAYER, site, self.event],
+            env={
+                "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY.id,
+                "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY.secret,
+                "ALIBABA_CLOUD_SECURITY_TOKEN": "cold-token",
+                "FC_FUNCTION_NAME": "encrypt-on-create",
+                "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
+                "GUARD_OSS_TABLES_ENDPOINT": self.tables.url,
+                "SSL_CERT_FILE": str(self.certificate),
+            },
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert told["outcome"] == "encrypted"
+        loaded: dict[str, str] = told["loaded"]
+        return loaded
+
+
+@pytest.fixture
+def cold(tmp_path: Path) -> Iterator[Cold]:
+    """The service over TLS, and an event that has to be acted on."""
+    authority = Authority()
+    with OssTables(KEY, region=REGION, authority=authority) as tables:
+        tables.plant("analytics")
+        event = REPOSITORY / "events" / "response_elements_arn.json"
+        yield Cold(tables, authority.write(tmp_path / "ca.pem"), event)
+
+
+def is_of_the_layer(name: str) -> bool:
+    return name.partition(".")[0] in cold_path.LAYER
+
+
+def newcomers(loaded: dict[str, str]) -> list[str]:
+    """A line for each module that is not pinned, with what brought it."""
+    return [f"{name}, brought by {by}" for name, by in loaded.items() if name not in PINNED]
+
+
+def test_a_cold_instance_loads_what_is_pinned(cold: Cold) -> None:
+    """No module comes to the way to an encrypted bucket unseen, and none stays in the list."""
+    loaded = cold.loaded()
+
+    assert newcomers(loaded) == [], f"worth its time? Then it belongs into {PINNED_FILE.name}"
+    gone = set(filter(is_of_the_layer, PINNED)) - {*loaded, "exceptiongroup"}
+    assert gone == set(), f"no longer loaded: take it out of {PINNED_FILE.name}"
+    assert len(loaded) <= CEILING
+
+
+def test_a_new_module_is_named_with_what_brought_it(cold: Cold, tmp_path: Path) -> None:
+    """The list is checked: an import too many in the function is told."""
+    door = (CODE / "index.py").read_text("utf-8")
+    (tmp_path / "index.py").write_text(f"{door}\nimport {NEWCOMER}\n", "utf-8")
+
+    loaded = cold.loaded(tmp_path)
+
+    assert newcomers(loaded) == [f"{NEWCOMER}, brought by index"]
+
+
+@pytest.mark.parametrize(
+    "package", ["pydantic", "pydantic_core", "click", "rich", "fc2", "asyncio"]
+)
+def test_what_is_costly_stays_away(cold: Cold, package: str) -> None:
+    """Models, command lines and event loops are for those who need them."""
+    assert [name for name in cold.loaded() if name.partition(".")[0] == package] == []
