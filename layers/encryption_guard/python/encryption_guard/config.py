@@ -413,6 +413,11 @@ def _exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[
     return tuple(kept), tuple(errors)
 
 
+def names_authorities() -> bool:
+    """Whether the environment says which certificate authorities to trust."""
+    return bool(os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"))
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """An access key, temporary if it comes with a token; it belongs to one invocation."""
