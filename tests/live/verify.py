@@ -10,7 +10,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -247,7 +247,7 @@ class _Run:
         return SmqQueue(named, self._invocation()).peek()
 
     def _host(self, addressing: Literal["path", "virtual"], arn: str) -> Said:
-        settings = replace(self.settings, addressing=addressing)
+        settings = self.settings._replace(addressing=addressing)
         tables = OssTables(self._invocation(settings))
         try:
             call = get_encryption(TableBucketArn.parse(arn))

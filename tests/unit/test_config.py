@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.config import Credentials, Exemption, Function, Queue, Settings
+from encryption_guard.config import (
+    VARIABLES,
+    Credentials,
+    Exemption,
+    Function,
+    Queue,
+    Settings,
+)
 from encryption_guard.errors import ConfigurationError
 
 QUEUE_ARN = "acs:mns:cn-hangzhou:1234567890123456:/queues/dead-letters"
@@ -501,6 +508,11 @@ def test_anything_else_is_no_function(text: str) -> None:
     """What a function names becomes a host and a path: only its own alphabet will do."""
     with pytest.raises(ValueError, match=r"^$"):
         Function.parse(text)
+
+
+def test_every_setting_but_the_exemptions_has_its_variable() -> None:
+    """What no variable is read for would keep its default for ever."""
+    assert {*VARIABLES} == {*Settings._fields} - {"exemptions", "exemption_errors"}
 
 
 # Exemptions.

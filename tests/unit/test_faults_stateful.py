@@ -355,7 +355,7 @@ def asks_nothing_before_it_encrypts(payload: bytes, **world: Any) -> Processed:
 
 
 def knows_no_exemption(payload: bytes, *, invocation: Invocation, **world: Any) -> Processed:
-    without = replace(invocation.settings, exemptions=())
+    without = invocation.settings._replace(exemptions=())
     strict = replace(invocation, settings=without)
     return process_payload(payload, invocation=strict, **world)
 

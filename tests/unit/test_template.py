@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.config import Settings
+from encryption_guard.config import VARIABLES, Settings
 from encryption_guard.sweep import EVENT_LASTS
 from encryption_guard.sweep_function import is_event
 from tests.emulators.cloud import (
@@ -74,7 +74,7 @@ def test_the_handler_and_the_initializer_exist(function: dict[str, Any]) -> None
 @both
 def test_every_variable_is_a_setting_and_a_string(function: dict[str, Any]) -> None:
     """The function is given settings that it reads, as strings, which is all the platform takes."""
-    known = {variable.name for variable in Settings.variables().values()} | {"GUARD_EXEMPTIONS"}
+    known = {variable.name for variable in VARIABLES.values()} | {"GUARD_EXEMPTIONS"}
 
     variables = function["environmentVariables"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from encryption_guard.config import Settings
+from encryption_guard.config import VARIABLES, Settings
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.oss_tables import ADVICE_SECONDS
 from encryption_guard.policy import CAUSES
@@ -23,9 +23,7 @@ from tests.emulators.event_bridge import matches
 Resources = Mapping[str, Any]
 Complaints = list[str]
 
-SETTINGS = frozenset(
-    {variable.name for variable in Settings.variables().values()} | {"GUARD_EXEMPTIONS"}
-)
+SETTINGS = frozenset({variable.name for variable in VARIABLES.values()} | {"GUARD_EXEMPTIONS"})
 # Namespace, metric, and how the metric is compared.
 AT_THE_FIRST_LETTER = (
     *("acs_mns_new", "ActiveMessages"),

@@ -6,7 +6,6 @@ import functools
 import json
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -74,7 +73,7 @@ def enforce(event_or_arn: str, account: str | None, output: str) -> None:
         payload, account = _payload(event_or_arn, account)
         settings = Settings.from_environment()
         if account:
-            settings = replace(settings, account_id=account)
+            settings = settings._replace(account_id=account)
         if not settings.account_id:
             misuse("Whose account is yours? Give it with --account, or set FC_ACCOUNT_ID.")
         processed, letters = _process(payload, settings)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import date
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from encryption_guard.arn import ACCOUNT_ID, REGION, is_region
 from encryption_guard.errors import ConfigurationError, quoted
@@ -206,116 +206,30 @@ class Variable(NamedTuple):
     allowed: str
 
 
-def _from(name: str, read: Callable[[str], object], allowed: str) -> dict[str, Variable]:
-    return {"variable": Variable(name, read, allowed)}
+class Settings(NamedTuple):
+    """Everything an operator can set, and what Function Compute says of the function itself."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything an operator can set; the text of each field says what is allowed."""
-
-    mode: Literal["enforce", "detect"] = field(
-        default="enforce",
-        metadata=_from("GUARD_MODE", _one_of("enforce", "detect"), "enforce or detect"),
-    )
-    dead_letter_queue: Queue | Path | None = field(
-        default=None,
-        metadata=_from(
-            "GUARD_DEAD_LETTER_QUEUE",
-            _queue_or_file,
-            "acs:mns:<region>:<account id>:/queues/<name>, or outside Function Compute file:<path>",
-        ),
-    )
-    allowed_accounts: frozenset[str] = field(
-        default=frozenset(),
-        metadata=_from(
-            "GUARD_ALLOWED_ACCOUNTS",
-            _account_ids,
-            "account ids of 5 to 20 digits, separated by commas",
-        ),
-    )
-    addressing: Literal["path", "virtual"] = field(
-        default="path",
-        metadata=_from(
-            "GUARD_OSS_TABLES_ADDRESSING", _one_of("path", "virtual"), "path or virtual"
-        ),
-    )
-    network: Literal["public", "internal"] = field(
-        default="public",
-        metadata=_from(
-            "GUARD_OSS_TABLES_NETWORK", _one_of("public", "internal"), "public or internal"
-        ),
-    )
-    oss_tables_endpoint: str | None = field(
-        default=None,
-        metadata=_from(
-            "GUARD_OSS_TABLES_ENDPOINT",
-            _endpoint,
-            "http(s)://<host>[:<port>], in which {region} is filled in",
-        ),
-    )
-    function: Function | None = field(
-        default=None,
-        metadata=_from(
-            "GUARD_FUNCTION",
-            Function.parse,
-            "a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>;"
-            " of FC 2.0: <service>$<name> or ...:services/<service>/functions/<name>",
-        ),
-    )
-    fc_endpoint: str | None = field(
-        default=None,
-        metadata=_from("GUARD_FC_ENDPOINT", _one_endpoint, "http(s)://<host>[:<port>]"),
-    )
-    smq_endpoint: str | None = field(
-        default=None,
-        metadata=_from("GUARD_SMQ_ENDPOINT", _one_endpoint, "http(s)://<host>[:<port>]"),
-    )
-    http_timeout_seconds: float = field(
-        default=5.0,
-        metadata=_from(
-            "GUARD_HTTP_TIMEOUT_SECONDS", _seconds, "a number of seconds above 0, at most 60"
-        ),
-    )
-    max_attempts: int = field(
-        default=4,
-        metadata=_from("GUARD_MAX_ATTEMPTS", _attempts, "a whole number from 1 to 20"),
-    )
-
-    sweep_regions: tuple[str, ...] = field(
-        default=(),
-        metadata=_from(
-            "GUARD_SWEEP_REGIONS", _regions, "region ids such as cn-hangzhou, separated by commas"
-        ),
-    )
-    audit_tables: bool = field(
-        default=False, metadata=_from("GUARD_AUDIT_TABLES", _is_true, "true or false")
-    )
-    trust_env: bool = field(
-        default=False, metadata=_from("GUARD_TRUST_ENV", _is_true, "true or false")
-    )
-
+    mode: Literal["enforce", "detect"] = "enforce"
+    dead_letter_queue: Queue | Path | None = None
+    allowed_accounts: frozenset[str] = frozenset()
+    addressing: Literal["path", "virtual"] = "path"
+    network: Literal["public", "internal"] = "public"
+    oss_tables_endpoint: str | None = None
+    function: Function | None = None
+    fc_endpoint: str | None = None
+    smq_endpoint: str | None = None
+    http_timeout_seconds: float = 5.0
+    max_attempts: int = 4
+    sweep_regions: tuple[str, ...] = ()
+    audit_tables: bool = False
+    trust_env: bool = False
     exemptions: tuple[Exemption, ...] = ()
     # What was wrong with GUARD_EXEMPTIONS: logged as errors, because stopping the function for it
     # would leave buckets unencrypted.
     exemption_errors: tuple[str, ...] = ()
-
-    # What Function Compute says of the function itself.
-    region: str | None = field(
-        default=None,
-        metadata=_from(
-            "FC_REGION", partial(_in_the_form, REGION), "a region id such as cn-hangzhou"
-        ),
-    )
-    account_id: str | None = field(
-        default=None,
-        metadata=_from(
-            "FC_ACCOUNT_ID", partial(_in_the_form, ACCOUNT_ID), "an account id of 5 to 20 digits"
-        ),
-    )
-    function_name: str | None = field(
-        default=None, metadata=_from("FC_FUNCTION_NAME", str, "a function's name")
-    )
+    region: str | None = None
+    account_id: str | None = None
+    function_name: str | None = None
 
     @classmethod
     def from_environment(
@@ -341,7 +255,7 @@ class Settings:
         settings = cls(
             **{
                 setting: _read(variable, given)
-                for setting, variable in cls.variables().items()
+                for setting, variable in VARIABLES.items()
                 if variable.name in given
             },
             exemptions=exemptions,
@@ -351,11 +265,56 @@ class Settings:
             raise _queue_required(given)
         return settings
 
-    @classmethod
-    def variables(cls) -> dict[str, Variable]:
-        """Which variable each setting is read from, but for GUARD_EXEMPTIONS."""
-        told = ((setting.name, setting.metadata.get("variable")) for setting in fields(cls))
-        return {name: variable for name, variable in told if variable}
+
+# Which variable each setting is read from, but for GUARD_EXEMPTIONS.
+VARIABLES: Final = {
+    "mode": Variable("GUARD_MODE", _one_of("enforce", "detect"), "enforce or detect"),
+    "dead_letter_queue": Variable(
+        "GUARD_DEAD_LETTER_QUEUE",
+        _queue_or_file,
+        "acs:mns:<region>:<account id>:/queues/<name>, or outside Function Compute file:<path>",
+    ),
+    "allowed_accounts": Variable(
+        "GUARD_ALLOWED_ACCOUNTS",
+        _account_ids,
+        "account ids of 5 to 20 digits, separated by commas",
+    ),
+    "addressing": Variable(
+        "GUARD_OSS_TABLES_ADDRESSING", _one_of("path", "virtual"), "path or virtual"
+    ),
+    "network": Variable(
+        "GUARD_OSS_TABLES_NETWORK", _one_of("public", "internal"), "public or internal"
+    ),
+    "oss_tables_endpoint": Variable(
+        "GUARD_OSS_TABLES_ENDPOINT",
+        _endpoint,
+        "http(s)://<host>[:<port>], in which {region} is filled in",
+    ),
+    "function": Variable(
+        "GUARD_FUNCTION",
+        Function.parse,
+        "a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>;"
+        " of FC 2.0: <service>$<name> or ...:services/<service>/functions/<name>",
+    ),
+    "fc_endpoint": Variable("GUARD_FC_ENDPOINT", _one_endpoint, "http(s)://<host>[:<port>]"),
+    "smq_endpoint": Variable("GUARD_SMQ_ENDPOINT", _one_endpoint, "http(s)://<host>[:<port>]"),
+    "http_timeout_seconds": Variable(
+        "GUARD_HTTP_TIMEOUT_SECONDS", _seconds, "a number of seconds above 0, at most 60"
+    ),
+    "max_attempts": Variable("GUARD_MAX_ATTEMPTS", _attempts, "a whole number from 1 to 20"),
+    "sweep_regions": Variable(
+        "GUARD_SWEEP_REGIONS", _regions, "region ids such as cn-hangzhou, separated by commas"
+    ),
+    "audit_tables": Variable("GUARD_AUDIT_TABLES", _is_true, "true or false"),
+    "trust_env": Variable("GUARD_TRUST_ENV", _is_true, "true or false"),
+    "region": Variable(
+        "FC_REGION", partial(_in_the_form, REGION), "a region id such as cn-hangzhou"
+    ),
+    "account_id": Variable(
+        "FC_ACCOUNT_ID", partial(_in_the_form, ACCOUNT_ID), "an account id of 5 to 20 digits"
+    ),
+    "function_name": Variable("FC_FUNCTION_NAME", str, "a function's name"),
+}
 
 
 def _read(variable: Variable, given: Mapping[str, str]) -> Any:

@@ -169,7 +169,7 @@ def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Letter
         if place is None:
             misuse("Which queue? Give it with --queue, or set GUARD_DEAD_LETTER_QUEUE.")
         if isinstance(place, Queue):
-            settings = replace(settings, account_id=place.account_id, region=place.region)
+            settings = settings._replace(account_id=place.account_id, region=place.region)
         with open_invocation(settings) as invocation:
             letters = (
                 SmqLetters(place, invocation) if isinstance(place, Queue) else FileLetters(place)

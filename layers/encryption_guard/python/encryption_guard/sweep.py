@@ -358,7 +358,7 @@ class Sweep:
         # Whoever lists a bucket may not know whose account it is; it is the lister's own.
         settings = self.invocation.settings
         account_id = settings.account_id or arn.account_id
-        own = replace(settings, account_id=account_id)
+        own = settings._replace(account_id=account_id)
         try:
             outcome = process_event(
                 missed_event(bucket, cause),

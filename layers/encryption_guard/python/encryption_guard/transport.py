@@ -6,6 +6,7 @@ arithmetic of trying again. What an answer means is each service's own affair.
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import re
@@ -14,6 +15,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -263,11 +265,15 @@ class Pace:
             self._resume_at = max(self._resume_at, self._asked_at + pause)
 
 
+# What is read of a bucket is written next, under the same URL, which takes long to parse.
+_parsed = functools.lru_cache(maxsize=1)(httpx.URL)
+
+
 def new_request(
     method: str, url: str, *, headers: dict[str, str], content: bytes = b""
 ) -> httpx.Request:
     """A request with the headers that all of ours have; nothing else is added on its way."""
-    return httpx.Request(method, url, headers=COMMON_HEADERS | headers, content=content)
+    return httpx.Request(method, _parsed(url), headers=COMMON_HEADERS | headers, content=content)
 
 
 class Transport(httpx.HTTPTransport):
@@ -356,14 +362,21 @@ class _InstantBackend(httpcore.SyncBackend):
 
 
 class _InstantStream(httpcore.NetworkStream):
+    """Sends what was written when an answer is waited for: a request's head and body together."""
+
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
+        self._unsent = b""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        unsent, self._unsent = self._unsent, b""
+        # A server may answer and close before it has read everything.
+        with suppress(httpcore.WriteError):
+            self._stream.write(unsent, _seconds_until(timeout))
         return self._stream.read(max_bytes, _seconds_until(timeout))
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _seconds_until(timeout))
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._unsent += buffer
 
     def close(self) -> None:
         self._stream.close()
