@@ -1,9 +1,12 @@
 """Builds what is deployed: the layer and the functions' code. Needs only Python: `make build`.
 
 The layer holds the locked dependencies for the runtime's Python, whatever this one is, and the
-package as it stands. The same inputs give the same bytes: Serverless Devs compares a checksum, and
-uploads nothing when it has not changed. Beside the layer lies a document of what is in it. A build
-that fails leaves neither, lest somebody publishes the one before.
+package as it stands; bytecode of both, because nothing can be written where the layer lies; and
+certifi's authorities one by one. The same inputs give the same bytes: Serverless Devs compares a
+checksum, and uploads nothing when it has not changed. Inputs are this repository, the wheels, which
+Python of the runtime's version is found here to compile (without any there is no bytecode), and the
+zlib of the one that builds. Beside the layer lies a document of what is in it. A build that fails
+leaves neither, lest somebody publishes the one before.
 """
 
 from __future__ import annotations
@@ -21,14 +24,18 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
+    from layers.encryption_guard.authorities import Unreadable, by_subject
+    from layers.encryption_guard.bytecode import Bytecode, compiled
     from layers.encryption_guard.sbom import Product, Shipped, Untold, document
 else:  # as a plain script, whose own folder is where Python looks
+    from authorities import Unreadable, by_subject
+    from bytecode import Bytecode, compiled
     from sbom import Product, Shipped, Untold, document
 
 LAYER = Path(__file__).parent
@@ -41,9 +48,14 @@ MATERIALS = "encryption_guard-layer.cdx.json"
 # What Function Compute's runtimes can load (Debian 10 and 11).
 PLATFORM = "manylinux2014_x86_64"
 # Of the wheels' own bookkeeping only what tells name, version and licence is kept.
-LEFT_OUT = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "__pycache__", "bin"}
+LEFT_OUT = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "bin"}
+# What whoever ran our sources left beside them: the layer's own is made anew.
+BYTECODE = "__pycache__"
 # Each function's .fcignore tells Serverless Devs the same.
-LEFT_OUT_OF_FUNCTIONS = {"__pycache__", ".fcignore"}
+LEFT_OUT_OF_FUNCTIONS = {BYTECODE, ".fcignore"}
+# Beside `python/` in the layer, so that it is /opt/authorities.
+AUTHORITIES = "authorities"
+BUNDLE = Path("python", "certifi", "cacert.pem")
 # The earliest date a zip can hold: contents alone decide about its bytes.
 NO_DATE = (1980, 1, 1, 0, 0, 0)
 # The day after in UTC: the local time that goes into a zip is not before 1980 anywhere.
@@ -59,10 +71,11 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Layer:
-    """Its bytes as a zip, and unpacked for each package."""
+    """Its bytes as a zip, and unpacked for each package; what of it is compiled, and by whom."""
 
     zipped: int
     parts: Mapping[str, int]
+    bytecode: Bytecode | None = None
 
     @property
     def unpacked(self) -> int:
@@ -88,6 +101,8 @@ def main() -> None:
                 (chosen.output / name).unlink()
         sys.exit(f"build: {sentence(error, chosen.output)}")
     print("\n".join(sizes(layer, chosen.runtime, chosen.output)))
+    if layer.bytecode is None:
+        print(f"build: {without_bytecode(chosen.runtime)}", file=sys.stderr)
 
 
 def sentence(error: Failed | Untold | OSError, output: Path) -> str:
@@ -111,8 +126,12 @@ def build(runtime: str, output: Path) -> Layer:
         python = scratch / "layer" / "python"
         ours = product(runtime.removeprefix("python"))
         parts = install(python, runtime=ours.runtime, scratch=scratch)
-        shutil.copytree(PACKAGE, python / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        return finish(python.parent, product=ours, shipped=parts, scratch=scratch, output=output)
+        ignored = shutil.ignore_patterns(*LEFT_OUT, BYTECODE)
+        shutil.copytree(PACKAGE, python / PACKAGE.name, ignore=ignored)
+        write_authorities(python.parent)
+        bytecode = compile_layer(python.parent, runtime)
+        written = finish(python.parent, product=ours, shipped=parts, scratch=scratch, output=output)
+        return replace(written, bytecode=bytecode)
 
 
 def product(runtime: str) -> Product:
@@ -175,6 +194,32 @@ def shipped(wheel: Path, installed: Path) -> Shipped:
     )
 
 
+def write_authorities(layer: Path) -> None:
+    """Put each certificate of the layer's certifi where OpenSSL finds it without reading all."""
+    try:
+        files = by_subject((layer / BUNDLE).read_text("utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, Unreadable) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Failed(
+            f"the layer's {BUNDLE} is not read as certificates ({reason}); lock another certifi "
+            "(`make lock`), or extend authorities.py."
+        ) from None
+    (layer / AUTHORITIES).mkdir()
+    for name, certificate in files.items():
+        (layer / AUTHORITIES / name).write_text(certificate, "utf-8", newline="\n")
+
+
+def compile_layer(layer: Path, runtime: str) -> Bytecode | None:
+    """Compile what is in the layer; what others wrote for another Python may stay as it is."""
+    bytecode = compiled(layer, runtime)
+    if bytecode and any(name.startswith(f"python/{PACKAGE.name}/") for name in bytecode.lacking):
+        raise Failed(
+            f"{bytecode.compiler.executable} cannot compile all of {PACKAGE.name}:\n"
+            f"{end_of(bytecode.printed)}"
+        )
+    return bytecode
+
+
 def checksum(file: Path) -> str:
     """A file's SHA-256."""
     return sha256(file.read_bytes()).hexdigest()
@@ -186,8 +231,12 @@ def run(command: Sequence[str | Path], *, otherwise: str) -> None:
         command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if done.returncode:
-        printed = done.stdout.decode(errors="replace").strip().splitlines()
-        raise Failed("\n".join([otherwise, *(f"  {line}" for line in printed[-LAST_LINES:])]))
+        raise Failed(f"{otherwise}\n{end_of(done.stdout.decode(errors='replace'))}")
+
+
+def end_of(printed: str) -> str:
+    """The last lines that a command printed, under a sentence about it."""
+    return "\n".join(f"  {line}" for line in printed.strip().splitlines()[-LAST_LINES:])
 
 
 def requirements_for(runtime: str, locked: str) -> str:
@@ -263,8 +312,9 @@ def write_zip(archive: Path, root: Path) -> Layer:
 
 
 def part_of(name: str) -> str:
-    """The package that a file of the layer belongs to; its licence and metadata are part of it."""
-    return re.split(r"[-.]", name.split("/")[1])[0]
+    """The package that a file of the layer belongs to: its metadata and bytecode are part of it."""
+    top, inside, *_ = [folder for folder in name.split("/") if folder != BYTECODE]
+    return re.split(r"[-.]", inside)[0] if top == "python" else top
 
 
 def copy_functions(target: Path) -> None:
@@ -296,10 +346,31 @@ def sizes(layer: Layer, runtime: str, output: Path) -> Iterator[str]:
     rest = layer.unpacked - sum(size for _, size in largest)
     for name, size in [*largest, ("everything else", rest)]:
         yield f"  {readable(size):>10}  {name}"
+    yield f"  {told_of(layer.bytecode)}"
     yield f"{output / MATERIALS}: what it is made of (CycloneDX)"
     for function in sorted((output / "functions").iterdir()):
         held = sum(file.stat().st_size for file in function.rglob("*") if file.is_file())
         yield f"{function}/: {held:,} bytes"
+
+
+def told_of(bytecode: Bytecode | None) -> str:
+    """Whether there is bytecode, and whose."""
+    if bytecode is None:
+        return "without bytecode"
+    lacking = f"; not of {', '.join(bytecode.lacking)}" if bytecode.lacking else ""
+    return (
+        f"with bytecode of Python {bytecode.compiler.version} "
+        f"({bytecode.compiler.executable}){lacking}"
+    )
+
+
+def without_bytecode(runtime: str) -> str:
+    """What it costs that nobody here could compile, and what to do."""
+    return (
+        f"no {runtime} was found here to compile the layer with: a cold start takes about twice as "
+        f"long.\nInstall {runtime} and build again, or name it: "
+        f"make build RUNTIME={runtime} PYTHON=/path/to/{runtime}"
+    )
 
 
 def readable(size: int) -> str:

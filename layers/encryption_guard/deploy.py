@@ -106,8 +106,7 @@ Act = Callable[[ServerlessDevs, Region, Report], None]
 def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
     """Build, publish, deploy, and try both functions; raises Failed where that ends."""
     runtime = s.environment["GUARD_RUNTIME"]
-    with report.step(f"Build the layer for {runtime}:") as tell:
-        tell(build(runtime))
+    build(runtime, report)
     with report.step("Check the template"):
         s.run("verify")
     with report.step("Publish the layer:") as tell:
@@ -179,14 +178,18 @@ def gone(s: ServerlessDevs, *command: str) -> None:
         raise Failed(f"Of the layer is left: version {left}", OTHERWISE, tail(printed))
 
 
-def build(runtime: str) -> str:
-    """Run build.py; the size of the layer."""
+def build(runtime: str, report: Report) -> None:
+    """Run build.py; tells the size of the layer, and what there is to mind about it."""
     command = [sys.executable, str(BUILDER), "--runtime", runtime, "--output", str(BUILD)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
-    if done.returncode:
-        printed = tail(done.stdout + done.stderr)
-        raise Failed("The layer could not be built", "The last lines say why.", printed)
-    return f"{LAYER_ZIP.stat().st_size / 2**20:.1f} MiB"
+    with report.step(f"Build the layer for {runtime}:") as tell:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+        if done.returncode:
+            printed = tail(done.stdout + done.stderr)
+            raise Failed("The layer could not be built", "The last lines say why.", printed)
+        tell(f"{LAYER_ZIP.stat().st_size / 2**20:.1f} MiB")
+    if done.stderr:
+        what, _, todo = done.stderr.strip().removeprefix("build: ").partition("\n")
+        report.finding(Finding("mind", what, todo))
 
 
 def publish(s: ServerlessDevs, runtime: str) -> str:

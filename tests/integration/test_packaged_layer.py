@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import sys
 import zipfile
@@ -41,6 +43,7 @@ BUILD = REPOSITORY / "layers" / "encryption_guard" / "build.py"
 PACKAGE = BUILD.parent / "python" / "encryption_guard"
 ARCHIVE = "encryption_guard-layer.zip"
 MATERIALS = "encryption_guard-layer.cdx.json"
+AUTHORITIES = "authorities"
 ROLE = AccessKey("STS.packaged", "packaged-secret", ACCOUNT, security_token="packaged-token")
 AS_ROLE = Credentials(ROLE.id, ROLE.secret, "packaged-token")
 # Where everything comes from, and what of the tests' own Python can be seen.
@@ -60,6 +63,48 @@ def handler(event, context):
         "files": [module.__file__ for module in modules],
         "pytest": pytest is not None,
     })
+"""
+# importlib's own word about every source of a folder: what it reads instead, and for how long.
+CACHED = """
+import importlib.util, json, marshal, pathlib, sys
+
+def told_of(source):
+    cached = pathlib.Path(importlib.util.cache_from_source(str(source)))
+    if not cached.exists():
+        return None
+    content = cached.read_bytes()
+    return {
+        "magic": content[:4] == importlib.util.MAGIC_NUMBER,
+        "flags": int.from_bytes(content[4:8], "little"),
+        "hash": content[8:16] == importlib.util.source_hash(source.read_bytes()),
+        "place": marshal.loads(content[16:]).co_filename,
+    }
+
+layer = pathlib.Path(sys.argv[1])
+sources = sorted(layer.rglob("*.py"))
+print(json.dumps({str(source.relative_to(layer)): told_of(source) for source in sources}))
+"""
+# What a cold start loads, and what of it has to be compiled: Python itself tells of both.
+COLD = """
+import json, os, sys
+layer, compiled = sys.argv[1], []
+
+def hear(event, arguments):
+    if event == "compile" and str(arguments[1]).startswith(layer):
+        # anyio parses its own source to see what it exports: only importlib is meant.
+        if "importlib" in sys._getframe(1).f_code.co_filename:
+            compiled.append(str(arguments[1]))
+
+sys.addaudithook(hear)
+sys.path.insert(0, layer)
+import encryption_guard.instance
+files = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
+sources = [n for n, file in files.items() if file.startswith(layer) and file.endswith(".py")]
+print(json.dumps({
+    "compiled": compiled,
+    "names": sources,
+    "uncached": [name for name in sources if not os.path.exists(sys.modules[name].__cached__)],
+}))
 """
 
 
@@ -82,6 +127,10 @@ class Artefact:
     @property
     def layer(self) -> Path:
         return self.folder / "opt" / "python"
+
+    @property
+    def authorities(self) -> Path:
+        return self.folder / "opt" / AUTHORITIES
 
     def function(self, name: str) -> Path:
         return self.folder / "functions" / name
@@ -368,30 +417,35 @@ def test_every_licence_ships_with_what_it_is_for(artefact: Artefact) -> None:
 
 
 def test_the_zip_tells_nothing_of_its_builder(artefact: Artefact) -> None:
-    """Entries are sorted, of one date and one permission, and all below `python/`."""
+    """Entries are sorted, of one date and one permission, in two folders and nowhere else."""
     with zipfile.ZipFile(artefact.archive) as archive:
         entries = archive.infolist()
 
     names = [entry.filename for entry in entries]
     assert names == sorted(set(names))
-    assert all(name.startswith("python/") for name in names)
+    assert {name.partition("/")[0] for name in names} == {"python", AUTHORITIES}
     assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
     assert {entry.external_attr >> 16 for entry in entries} == {0o644}
 
 
 def test_only_what_runs_there_ships(artefact: Artefact) -> None:
-    """Our package as it stands and no test of ours, no bytecode, and binaries for this runtime."""
+    """Our package as it stands and no test of ours; bytecode and binaries for this runtime."""
     with zipfile.ZipFile(artefact.archive) as archive:
         names = archive.namelist()
         wheels = [archive.read(name).decode() for name in names if name.endswith("/WHEEL")]
 
     prefix = f"python/{PACKAGE.name}/"
-    ours = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+    bytecode = {name for name in names if "/__pycache__/" in name}
+    ours = {name.removeprefix(prefix) for name in {*names} - bytecode if name.startswith(prefix)}
     sources = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.is_file()]
     assert ours == {path.as_posix() for path in sources if "__pycache__" not in path.parts}
     assert not any(Path(name).name.startswith(("test_", "conftest")) for name in ours)
-    assert not any(name.endswith((".pyc", ".pyd", ".dll", ".dylib")) for name in names)
+    assert not any(name.endswith((".pyd", ".dll", ".dylib")) for name in names)
     tag = artefact.runtime.replace("python", "cp").replace(".", "")
+    assert all(name.endswith(f".cpython-{tag[2:]}.pyc") for name in bytecode)
+    assert not any(name.endswith(".pyc") for name in {*names} - bytecode)
+    sources_of_all = [name for name in names if name.endswith(".py")]
+    assert len(bytecode) == len(sources_of_all) or interpreter(artefact.runtime) is None
     binaries = [name for name in names if name.endswith(".so")]
     assert binaries
     assert all(f"cpython-{tag[2:]}-x86_64-linux-gnu" in name for name in binaries)
@@ -399,6 +453,97 @@ def test_only_what_runs_there_ships(artefact: Artefact) -> None:
     binary_tags = {line for line in tags if not line.endswith("-none-any")}
     assert binary_tags
     assert all(line.startswith(f"Tag: {tag}-{tag}-manylinux") for line in binary_tags)
+
+
+def told(artefact: Artefact, python: str, program: str) -> dict[str, Any]:
+    """What a program says under the runtime's interpreter, which may write no bytecode."""
+    with read_only(artefact.layer):
+        printed = output_of(python, "-B", "-c", program, str(artefact.layer))
+    answer: dict[str, Any] = json.loads(printed or "{}")
+    return answer
+
+
+def test_every_source_has_bytecode_that_the_runtime_takes(artefact: Artefact, python: str) -> None:
+    """By its magic number, and by the hash of the source: no date counts, and none is in a zip."""
+    cached = told(artefact, python, CACHED)
+
+    assert len(cached) > 500
+    assert {name: one for name, one in cached.items() if one is None} == {}
+    for name, one in cached.items():
+        expected = {"magic": True, "flags": 0b11, "hash": True, "place": f"/opt/python/{name}"}
+        assert one == expected, name
+
+
+def test_a_cold_start_compiles_nothing(artefact: Artefact, python: str) -> None:
+    """Everything that an instance imports of the layer is there as bytecode."""
+    seen = told(artefact, python, COLD)
+
+    assert {"encryption_guard.instance", "httpx", "pydantic.main"} <= {*seen["names"]}
+    assert seen["compiled"] == []
+    assert seen["uncached"] == []
+
+
+def test_a_source_that_changed_is_compiled(artefact: Artefact, python: str, tmp_path: Path) -> None:
+    """The bytecode of a former source is not run; and the test above would hear of it."""
+    layer = shutil.copytree(artefact.layer, tmp_path / "python")
+    changed = layer / "encryption_guard" / "errors.py"
+    changed.write_text(changed.read_text("utf-8") + "\n# changed\n", "utf-8")
+
+    seen = json.loads(output_of(python, "-B", "-c", COLD, str(layer)) or "{}")
+
+    assert seen["compiled"] == [str(changed)]
+
+
+def test_every_authority_of_certifi_is_in_the_layer_once(artefact: Artefact) -> None:
+    """What OpenSSL can look up is what the layer's own certifi trusts, no more and no less."""
+    bundle = (artefact.layer / "certifi" / "cacert.pem").read_text("utf-8")
+    trusted = ssl.create_default_context(cadata=bundle).get_ca_certs(binary_form=True)
+
+    files = sorted(artefact.authorities.iterdir())
+
+    assert len(trusted) > 100
+    assert all(re.fullmatch(r"[0-9a-f]{8}\.\d+", file.name) for file in files)
+    assert sorted(ssl.PEM_cert_to_DER_cert(file.read_text()) for file in files) == sorted(trusted)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
+def test_openssl_finds_every_authority(artefact: Artefact) -> None:
+    """Each verifies itself with nothing but the folder: its file is where OpenSSL looks."""
+    for file in sorted(artefact.authorities.iterdir()):
+        found = output_of(
+            *("openssl", "verify", "-no-CAfile", "-no-CAstore", "-no_check_time"),
+            *("-CApath", str(artefact.authorities), str(file)),
+        )
+        assert found == f"{file}: OK"
+
+
+def test_without_the_runtimes_python_a_layer_is_built_without_bytecode(tmp_path: Path) -> None:
+    """Two lines say what it costs and what to do; nothing else is missing."""
+    other = RUNTIMES[sys.version_info[:2] == (3, 12)]
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+
+    done = subprocess.run(
+        [sys.executable, str(BUILD), "--runtime", other, "--output", str(tmp_path / "build")],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": str(nothing)},  # noqa: TID251  pip's settings are there
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        f"build: no {other} was found here to compile the layer with: "
+        "a cold start takes about twice as long.",
+        f"Install {other} and build again, or name it: "
+        f"make build RUNTIME={other} PYTHON=/path/to/{other}",
+    ]
+    assert "  without bytecode\n" in done.stdout
+    with zipfile.ZipFile(tmp_path / "build" / ARCHIVE) as archive:
+        names = archive.namelist()
+    assert not any("__pycache__" in name or name.endswith(".pyc") for name in names)
+    assert {name.partition("/")[0] for name in names} == {"python", AUTHORITIES}
+    assert "python/encryption_guard/instance.py" in names
 
 
 def test_a_build_without_an_index_says_so_and_leaves_no_layer(

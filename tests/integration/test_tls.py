@@ -18,6 +18,7 @@ import trustme
 
 from encryption_guard.errors import Unavailable
 from encryption_guard.transport import Clock, Transport, exchange, new_request
+from layers.encryption_guard.authorities import by_subject
 from tests.emulators.cloud import QUEUE, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.server import LOOPBACK, Server
@@ -95,16 +96,39 @@ class Service:
 
 
 @pytest.fixture
-def ca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """The one authority that is trusted."""
+def authorities(tmp_path: Path) -> Path:
+    """What is /opt/authorities in the cloud."""
+    return tmp_path / "authorities"
+
+
+@pytest.fixture(params=["SSL_CERT_FILE", "the layer"])
+def ca(
+    request: pytest.FixtureRequest,
+    authorities: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> trustme.CA:
+    """The one authority that is trusted, by the environment's word or as the layer brings it."""
     made = trustme.CA()
-    made.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    if request.param == "SSL_CERT_FILE":
+        made.cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    else:
+        bring(authorities, made)
     return made
 
 
-def fetch(url: str) -> int:
-    with Transport() as transport:
+def bring(authorities: Path, ca: trustme.CA) -> None:
+    """Put an authority into a folder as `make build` does."""
+    authorities.mkdir()
+    for name, certificate in by_subject(ca.cert_pem.bytes().decode()).items():
+        (authorities / name).write_text(certificate, "utf-8")
+
+
+def fetch(url: str, authorities: Path) -> int:
+    with Transport(authorities=authorities) as transport:
         return exchange(
             transport,
             new_request("PUT", url, headers={"authorization": "planted"}, content=b"{}"),
@@ -119,13 +143,13 @@ def fetch(url: str) -> int:
     ids=["as it is", "TLS 1.2", "TLS 1.3"],
 )
 def test_a_service_that_proves_itself_is_spoken_to(
-    ca: trustme.CA, tmp_path: Path, context: Context
+    ca: trustme.CA, authorities: Path, tmp_path: Path, context: Context
 ) -> None:
     """A good certificate, in either TLS of today."""
     service = Service()
 
     with Server(service, tls=context(ca, tmp_path)) as server:
-        assert fetch(server.url) == 200
+        assert fetch(server.url, authorities) == 200
 
     assert service.heard == ["PUT"]
 
@@ -152,7 +176,7 @@ def test_a_service_that_proves_itself_is_spoken_to(
     ],
 )
 def test_a_service_that_does_not_is_told_nothing(
-    ca: trustme.CA, tmp_path: Path, context: Context, why: str
+    ca: trustme.CA, authorities: Path, tmp_path: Path, context: Context, why: str
 ) -> None:
     """No certificate that fails and no outdated TLS gets to see a request."""
     service = Service()
@@ -161,9 +185,29 @@ def test_a_service_that_does_not_is_told_nothing(
         Server(service, tls=context(ca, tmp_path)) as server,
         pytest.raises(httpx.ConnectError, match=why),
     ):
-        fetch(server.url)
+        fetch(server.url, authorities)
 
     assert service.heard == []
+
+
+def test_the_environments_word_counts_before_the_layers(
+    authorities: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names authorities trusts them alone, not those of the layer besides."""
+    of_the_layer, named, service = trustme.CA(), trustme.CA(), Service()
+    bring(authorities, of_the_layer)
+    named.cert_pem.write_to_path(tmp_path / "named.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "named.pem"))
+
+    with Server(service, tls=good(named, tmp_path)) as server:
+        assert fetch(server.url, authorities) == 200
+    with (
+        Server(service, tls=good(of_the_layer, tmp_path)) as server,
+        pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        fetch(server.url, authorities)
+
+    assert service.heard == ["PUT"]
 
 
 HOST = "cn-hangzhou.oss-tables.aliyuncs.com"
@@ -181,12 +225,14 @@ def hosts_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", [HOST, "*.oss-tables.aliyuncs.com"])
 @pytest.mark.usefixtures("hosts_are_here")
-def test_a_service_that_proves_its_hosts_name_is_spoken_to(ca: trustme.CA, name: str) -> None:
+def test_a_service_that_proves_its_hosts_name_is_spoken_to(
+    ca: trustme.CA, authorities: Path, name: str
+) -> None:
     """The name of the URL, itself or by a wildcard of one label, whatever its address."""
     service = Service()
 
     with Server(service, tls=server_context(ca.issue_cert(name))) as server:
-        assert fetch(f"https://{HOST}:{server.port}") == 200
+        assert fetch(f"https://{HOST}:{server.port}", authorities) == 200
 
     assert service.heard == ["PUT"]
 
@@ -197,7 +243,9 @@ def test_a_service_that_proves_its_hosts_name_is_spoken_to(ca: trustme.CA, name:
     ids=["the address alone", "two labels up", "a label below", "a longer name", "a neighbour"],
 )
 @pytest.mark.usefixtures("hosts_are_here")
-def test_a_service_of_another_name_is_told_nothing(ca: trustme.CA, name: str) -> None:
+def test_a_service_of_another_name_is_told_nothing(
+    ca: trustme.CA, authorities: Path, name: str
+) -> None:
     """That a trusted certificate is somebody's does not make it the host's."""
     service = Service()
 
@@ -205,7 +253,7 @@ def test_a_service_of_another_name_is_told_nothing(ca: trustme.CA, name: str) ->
         Server(service, tls=server_context(ca.issue_cert(name))) as server,
         pytest.raises(httpx.ConnectError, match=r"CERTIFICATE_VERIFY_FAILED.*Hostname mismatch"),
     ):
-        fetch(f"https://{HOST}:{server.port}")
+        fetch(f"https://{HOST}:{server.port}", authorities)
 
     assert service.heard == []
 
@@ -227,12 +275,12 @@ def test_the_servers_of_outdated_tls_are_ones_that_answer(ca: trustme.CA, tmp_pa
 
 
 @pytest.mark.usefixtures("ca")
-def test_plain_http_behind_https_is_told_nothing() -> None:
+def test_plain_http_behind_https_is_told_nothing(authorities: Path) -> None:
     """A server without TLS gets no request in plain text."""
     service = Service()
 
     with Server(service) as server, pytest.raises(httpx.ConnectError, match="SSL"):
-        fetch(server.url.replace("http://", "https://"))
+        fetch(server.url.replace("http://", "https://"), authorities)
 
     assert service.heard == []
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -14,9 +15,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import trustme
 
 from layers.encryption_guard.build import (
     ARCHIVE,
+    AUTHORITIES,
+    BUNDLE,
     FUNCTIONS,
     LARGEST_ZIP,
     LAYER,
@@ -26,6 +30,8 @@ from layers.encryption_guard.build import (
     Failed,
     Layer,
     applies,
+    compile_layer,
+    part_of,
     product,
     readable,
     requirements_for,
@@ -33,9 +39,12 @@ from layers.encryption_guard.build import (
     sentence,
     shipped,
     sizes,
+    without_bytecode,
+    write_authorities,
     write_zip,
 )
 from layers.encryption_guard.build import finish as finish_with
+from layers.encryption_guard.bytecode import Bytecode, Interpreter
 from layers.encryption_guard.sbom import Product, Shipped, Untold
 
 if sys.version_info >= (3, 11):
@@ -44,6 +53,7 @@ else:
     import tomli as tomllib
 
 OURS = Product("ours", "1.2", "Apache-2.0", [], "3.12")
+RUNNING = f"python{sys.version_info.major}.{sys.version_info.minor}"
 LOCKED = (LAYER / "requirements.txt").read_text("utf-8")
 
 
@@ -120,9 +130,9 @@ def test_the_files_of_the_zip_are_in_order(tmp_path: Path) -> None:
 
 
 def test_what_only_the_installer_needs_is_left_out(tmp_path: Path) -> None:
-    """Bytecode, scripts and the installer's records do not ship; licences do."""
-    kept = ["p-1.dist-info/licenses/LICENSE", "p/__init__.py"]
-    dropped = ["bin/p", "p/__pycache__/p.pyc", "p-1.dist-info/RECORD"]
+    """Scripts and the installer's records do not ship; licences and bytecode do."""
+    kept = ["p-1.dist-info/licenses/LICENSE", "p/__init__.py", "p/__pycache__/p.pyc"]
+    dropped = ["bin/p", "p-1.dist-info/RECORD"]
 
     write_zip(
         tmp_path / "layer.zip", layer_of(tmp_path / "layer", dict.fromkeys(kept + dropped, b""))
@@ -141,6 +151,78 @@ def test_each_package_counts_with_its_metadata(tmp_path: Path) -> None:
     assert written.parts == {"p": 7, "q": 2}
     assert written.unpacked == 9
     assert written.zipped == (tmp_path / "layer.zip").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("python/p/a.py", "p"),
+        ("python/p/__pycache__/a.cpython-312.pyc", "p"),
+        ("python/q.py", "q"),
+        ("python/__pycache__/q.cpython-312.pyc", "q"),
+        ("python/p-1.dist-info/licenses/LICENSE", "p"),
+        ("authorities/0123abcd.0", "authorities"),
+    ],
+)
+def test_a_file_counts_for_what_it_belongs_to(name: str, part: str) -> None:
+    """Bytecode counts for its package, also beside a single module; the authorities alone."""
+    assert part_of(name) == part
+
+
+def test_each_authority_of_certifi_gets_a_file(tmp_path: Path) -> None:
+    """The folder is made of the bundle in the layer being built, and lies beside `python/`."""
+    bundle = b"# one\r\n" + trustme.CA().cert_pem.bytes() + trustme.CA().cert_pem.bytes()
+    layer = layer_of(tmp_path, {BUNDLE.relative_to("python").as_posix(): bundle})
+
+    write_authorities(layer)
+
+    files = sorted((layer / AUTHORITIES).iterdir())
+    assert all(re.fullmatch(r"[0-9a-f]{8}\.0", file.name) for file in files)
+    assert sorted(file.read_bytes() for file in files) == sorted(
+        re.findall(rb"-----BEGIN.+?END CERTIFICATE-----\n", bundle, re.DOTALL)
+    )
+
+
+@pytest.mark.parametrize(
+    ("bundle", "reason"),
+    [(None, "No such file"), (b"", "it holds none"), (b"\xff", "can't decode")],
+)
+def test_a_bundle_that_cannot_be_read_ends_the_build(
+    tmp_path: Path, bundle: bytes | None, reason: str
+) -> None:
+    """One sentence has the file and the reason: nobody deploys a layer that trusts less."""
+    name = BUNDLE.relative_to("python").as_posix()
+    layer = layer_of(tmp_path, {} if bundle is None else {name: bundle})
+
+    with pytest.raises(Failed, match=reason) as failure:
+        write_authorities(layer)
+
+    assert str(failure.value).startswith("the layer's python/certifi/cacert.pem is not read")
+    assert len(str(failure.value).splitlines()) == 1
+    assert not (layer / AUTHORITIES).exists()
+
+
+def test_what_others_wrote_for_another_python_ships_as_it_is(tmp_path: Path) -> None:
+    """A source of a dependency that does not compile does not end the build."""
+    layer = layer_of(tmp_path, {"encryption_guard/a.py": b"", "theirs/b.py": b"print 1\n"})
+
+    done = compile_layer(layer, RUNNING)
+
+    assert done is not None
+    assert list(done.lacking) == ["python/theirs/b.py"]
+
+
+def test_our_own_code_has_to_compile(tmp_path: Path) -> None:
+    """It would fail in the cloud: the build says so first, with Python's own words."""
+    layer = layer_of(tmp_path, {"encryption_guard/b.py": b"print 1\n", "theirs/a.py": b""})
+
+    with pytest.raises(Failed) as failure:
+        compile_layer(layer, RUNNING)
+
+    assert str(failure.value).startswith(
+        f"{sys.executable} cannot compile all of encryption_guard:"
+    )
+    assert "SyntaxError" in str(failure.value)
 
 
 def test_a_layer_that_is_too_large_is_not_built(tmp_path: Path) -> None:
@@ -338,9 +420,38 @@ def test_sizes_are_told_from_the_largest_down(tmp_path: Path) -> None:
         f"{tmp_path / ARCHIVE} (python3.12): 3.0 MiB zipped, at most 8.0 MiB; 4.0 MiB unpacked, "
         "of which",
         *("     2.0 MiB  p11", "     1.0 MiB  p10", "   512.0 KiB  p9", "   256.0 KiB  p8"),
-        *("   128.0 KiB  p7", "   127.0 KiB  everything else"),
+        *("   128.0 KiB  p7", "   127.0 KiB  everything else", "  without bytecode"),
         f"{tmp_path / MATERIALS}: what it is made of (CycloneDX)",
         f"{tmp_path / 'functions' / 'one'}/: 1,234 bytes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "told"),
+    [
+        ([], "  with bytecode of Python 3.12.1 (/usr/bin/python3.12)"),
+        (
+            ["python/a.py", "python/b.py"],
+            "  with bytecode of Python 3.12.1 (/usr/bin/python3.12); "
+            "not of python/a.py, python/b.py",
+        ),
+    ],
+)
+def test_who_compiled_is_told(tmp_path: Path, lacking: list[str], told: str) -> None:
+    """Another release would give other bytes; what it could not compile is named."""
+    (tmp_path / "functions").mkdir()
+    bytecode = Bytecode(Interpreter("/usr/bin/python3.12", "3.12.1"), lacking)
+
+    assert told in sizes(Layer(1, {"p": 1}, bytecode), "python3.12", tmp_path)
+
+
+def test_what_it_costs_to_have_no_bytecode_is_told() -> None:
+    """What happened and what it costs, and in another line what to do."""
+    assert without_bytecode("python3.10").splitlines() == [
+        "no python3.10 was found here to compile the layer with: "
+        "a cold start takes about twice as long.",
+        "Install python3.10 and build again, or name it: "
+        "make build RUNTIME=python3.10 PYTHON=/path/to/python3.10",
     ]
 
 

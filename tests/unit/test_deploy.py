@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from layers.encryption_guard.deploy import gone, latest, previewed, publish, tried, what_next
+from layers.encryption_guard import deploy
+from layers.encryption_guard.deploy import (
+    Report,
+    build,
+    gone,
+    latest,
+    previewed,
+    publish,
+    tried,
+    what_next,
+)
 from layers.encryption_guard.preflight import REGIONS
 from layers.encryption_guard.serverless_devs import Failed, ServerlessDevs
 
@@ -16,6 +28,28 @@ def answering(printed: str, *, code: int = 0) -> ServerlessDevs:
     """A Serverless Devs that prints this, whatever it is asked."""
     program = f"print({printed!r}); raise SystemExit({code})"
     return ServerlessDevs((sys.executable, "-c", program), (), {}, io.StringIO(), lambda _: None)
+
+
+@pytest.mark.parametrize("minded", [True, False])
+def test_what_a_build_has_to_say_is_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minded: bool
+) -> None:
+    """A layer that is built, but not as it should be, is deployed, and the reason is seen."""
+    said = (
+        "import sys; print('build: No bytecode.\\nInstall it.', file=sys.stderr)" if minded else ""
+    )
+    (tmp_path / "build.py").write_text(said)
+    (tmp_path / "layer.zip").write_bytes(b"x" * 2**20)
+    monkeypatch.setattr(deploy, "BUILDER", tmp_path / "build.py")
+    monkeypatch.setattr(deploy, "LAYER_ZIP", tmp_path / "layer.zip")
+    terminal = Console(file=io.StringIO(), width=100)
+
+    build("python3.12", Report(terminal))
+
+    assert isinstance(terminal.file, io.StringIO)
+    first, *others = terminal.file.getvalue().splitlines()
+    assert "Build the layer for python3.12: 1.0 MiB" in first
+    assert [line[4:] for line in others] == (["No bytecode.", "Install it."] if minded else [])
 
 
 @pytest.mark.parametrize(

@@ -691,6 +691,60 @@ def test_tls_is_always_verified(
         fetch(server.url)
 
 
+ANSWER = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+@contextmanager
+def asked_once(*, reads: bool) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that takes what comes first, if it reads at all, answers and closes."""
+    came: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            if reads:
+                came.append(connection.recv(64 * 1024))
+            connection.sendall(ANSWER)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", came
+        thread.join()
+
+
+def put(url: str, content: bytes) -> Answer:
+    """One PUT with a transport of its own."""
+    with Transport() as transport:
+        return exchange(
+            transport,
+            new_request("PUT", url, headers={}, content=content),
+            auth=UNSIGNED,
+            until=Clock().monotonic() + 10,
+        )
+
+
+def test_a_requests_head_and_body_are_sent_together() -> None:
+    """The first that a server gets is all of a small request: it need not wait for another part."""
+    with asked_once(reads=True) as (url, came):
+        assert put(url, b"body").status == 413
+
+    assert came[0].startswith(b"PUT / HTTP/1.1\r\n")
+    assert came[0].endswith(b"\r\n\r\nbody")
+
+
+def test_an_answer_that_comes_early_counts() -> None:
+    """A server may answer and close before it has read all of a large request."""
+    with asked_once(reads=False) as (url, _):
+        try:
+            answered = put(url, b"x" * 32 * 1024 * 1024).status
+        # Its system may throw the answer away together with what was not read.
+        except (httpx.ReadError, httpx.RemoteProtocolError):
+            answered = 413
+
+    assert answered == 413
+
+
 def test_a_connection_is_used_again() -> None:
     """Two requests to one host go over one connection."""
     with Server(application("200 OK")) as server, Transport() as transport:

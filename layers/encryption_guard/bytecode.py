@@ -1,0 +1,139 @@
+"""Compiles what is in the layer with a Python of the runtime's version, whichever Python builds.
+
+A layer is read-only in the cloud: what is not compiled here is compiled at each cold start. A file
+is compiled to the same bytes wherever it lies and whatever the environment is. Another release or
+build of the same version may write others, which all of that version can load.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Where Function Compute unpacks a layer; from elsewhere an import has to correct it in every code.
+PLACE = "/opt"
+# What an interpreter says of itself. pyenv's shims have its name, and may start another or none;
+# some distributions' smallest Pythons lack modules.
+WHO = """
+import compileall, json, sys
+print(json.dumps([sys.implementation.cache_tag, sys.version_info.releaselevel, sys.executable,
+    "%d.%d.%d" % sys.version_info[:3]]))
+"""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python of the runtime's version."""
+
+    executable: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Bytecode:
+    """Who compiled the layer, and the sources that could not be: what was said about them."""
+
+    compiler: Interpreter
+    lacking: Sequence[str] = ()
+    printed: str = ""
+
+
+def interpreter(runtime: str) -> Interpreter | None:
+    """One of the runtime's version (such as "python3.12"), or None where there is none."""
+    found = (asked(candidate, runtime) for candidate in candidates(runtime))
+    return next(filter(None, found), None)
+
+
+def candidates(runtime: str) -> Iterator[str]:
+    """Where it may be: this one, those on the search path, and what pyenv and uv keep."""
+    yield sys.executable
+    for folder in os.get_exec_path():
+        yield str(Path(folder, runtime))
+    version = runtime.removeprefix("python")
+    for kept in (output_of(["pyenv", "versions", "--bare"]) or "").split():
+        if kept.startswith(f"{version}.") and (prefix := output_of(["pyenv", "prefix", kept])):
+            yield str(Path(prefix, "bin", runtime))
+    if found := output_of(["uv", "python", "find", version]):
+        yield found
+
+
+def asked(candidate: str, runtime: str) -> Interpreter | None:
+    """The interpreter that really runs there, if it is a final release of the runtime's version."""
+    try:
+        answer = json.loads(output_of([candidate, "-S", "-c", WHO], environment()) or "[]")
+    except ValueError:
+        return None
+    if answer[:2] != [cache_tag(runtime), "final"]:
+        return None
+    return Interpreter(*answer[2:])
+
+
+def output_of(command: Sequence[str], environment: dict[str, str] | None = None) -> str | None:
+    """What a command prints, or None if it fails or is not there."""
+    try:
+        done = subprocess.run(  # noqa: S603  names are looked up where the builder looks
+            command, check=True, capture_output=True, env=environment
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.decode(errors="replace").strip()
+
+
+def environment() -> dict[str, str]:
+    """All that an interpreter gets to know: no variable of Python's that changes what it writes."""
+    # Some that were moved after they were built need the second one to start at all.
+    passed = ("PATH", "LD_LIBRARY_PATH")
+    given = os.environ  # noqa: TID251  not a setting of ours
+    # Before 3.11 a set of constants is written in the order of their hashes.
+    return {"PYTHONHASHSEED": "0", **{name: given[name] for name in passed if name in given}}
+
+
+def cache_tag(runtime: str) -> str:
+    """The runtime's name in the names of its bytecode: cpython-312."""
+    return runtime.replace("python", "cpython-").replace(".", "")
+
+
+def compiled(layer: Path, runtime: str) -> Bytecode | None:
+    """Compile what is under `python/` of the layer's folder; None where there is no such Python."""
+    # What a wheel brings of its own is whoever's: here everything is compiled, or nothing.
+    for foreign in list(layer.rglob("__pycache__")):
+        shutil.rmtree(foreign)
+    compiler = interpreter(runtime)
+    if compiler is None:
+        return None
+    printed = compile_all(layer, compiler)
+    lacking = [
+        source.relative_to(layer).as_posix()
+        for source in sorted(layer.rglob("*.py"))
+        if not cached(source, runtime).exists()
+    ]
+    return Bytecode(compiler, lacking, printed)
+
+
+def compile_all(layer: Path, compiler: Interpreter) -> str:
+    """Run compileall; what it prints about sources that it cannot compile."""
+    # Without `site`: what is loaded decides how Python 3.10 writes names that are known already.
+    # By a relative name: the scratch folder's is no part of what a file is called in tracebacks.
+    done = subprocess.run(  # noqa: S603  an interpreter that has answered
+        [
+            *(compiler.executable, "-S", "-B", "-m", "compileall", "-q", "-f", "-j", "1"),
+            *("-p", PLACE, "--invalidation-mode", "checked-hash", "python"),
+        ],
+        check=False,
+        cwd=layer,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.stdout.decode(errors="replace").strip()
+
+
+def cached(source: Path, runtime: str) -> Path:
+    """The file of a source's bytecode."""
+    return source.parent / "__pycache__" / f"{source.stem}.{cache_tag(runtime)}.pyc"
