@@ -71,9 +71,10 @@ matrix: ## The tests on every supported Python that is installed
 		else echo "python$$v is not installed: skipped" >&2; fi; done
 
 .PHONY: bench
-bench: $(INSTALLED) ## Time one PUT and a whole sweep: ours, the official SDK, the bare limit
+bench: $(INSTALLED) ## Time a PUT, a sweep, a cold event: ours, the official SDK, the bare limit
 	@$(BIN)/python -m tests.benchmarks.put_encryption
 	@$(BIN)/python -m tests.benchmarks.sweep
+	@$(BIN)/python -m tests.benchmarks.cold_start --json build/cold_start.json
 
 .PHONY: chaos
 chaos: $(INSTALLED) ## 10,000 creations under every fault at once, and a judge (SEED=, EVENTS=)

@@ -146,10 +146,14 @@ def product(runtime: str) -> Product:
     return Product(name, version, licence, requires, runtime)
 
 
-def install(target: Path, *, runtime: str, scratch: Path) -> list[Shipped]:
-    """Put the locked wheels for the runtime's Python (such as "3.12") into the target folder."""
+def install(target: Path, *, runtime: str, scratch: Path, lock: str | None = None) -> list[Shipped]:
+    """Put the locked wheels for the runtime's Python (such as "3.12") into the target folder.
+
+    What is locked is the layer's, or the text of another lock.
+    """
     locked = scratch / "requirements.txt"
-    locked.write_text(requirements_for(runtime, (LAYER / "requirements.txt").read_text("utf-8")))
+    lock = lock or (LAYER / "requirements.txt").read_text("utf-8")
+    locked.write_text(requirements_for(runtime, lock))
     # Debian's Python comes without pip, but a virtual environment has one.
     try:
         venv.create(scratch / "venv", with_pip=True)

@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +77,29 @@ def _command(program: str, client: str, endpoint: str) -> list[str]:
 
 def cold(client: str, endpoint: str, inherited: dict[str, str]) -> Spent:
     """Run an interpreter that imports the client, opens it and sends one request."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(_command(_COLD, client, endpoint), env=inherited, check=True)
-    wall = time.perf_counter() - start
+    return ended(_command(_COLD, client, endpoint), inherited).spent
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process from its start, an instant of `time.monotonic`, to its end, and what it printed."""
+
+    spent: Spent
+    started: float
+    output: str
+    log: str
+
+
+def ended(command: Sequence[str], inherited: dict[str, str]) -> Ended:
+    """Run a process; raises RuntimeError with what it logged unless it ends with 0."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, env=inherited, check=False, capture_output=True, text=True)
+    wall = time.monotonic() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Spent(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, wall)
+    if done.returncode:
+        raise RuntimeError(f"a measured process ended with {done.returncode}: {done.stderr}")
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return Ended(Spent(cpu, wall), start, done.stdout, done.stderr)
 
 
 @dataclass(frozen=True)
@@ -102,8 +120,15 @@ class WarmClient:
 @contextmanager
 def warm(client: str, endpoint: str, inherited: dict[str, str]) -> Iterator[WarmClient]:
     """Start a client's process; it ends with the block."""
+    with lasting(_command(_WARM, client, endpoint), inherited) as opened:
+        yield opened
+
+
+@contextmanager
+def lasting(command: Sequence[str], inherited: dict[str, str]) -> Iterator[WarmClient]:
+    """Start a process that serves batches; it ends with the block."""
     with subprocess.Popen(
-        _command(_WARM, client, endpoint),
+        command,
         env=inherited,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -37,3 +37,8 @@ class Series:
         """The median of the rounds' own ratios."""
         columns = (self.milliseconds(c, kind) for c in ("ours", "official_sdk", "limit"))
         return median(RATIOS[name](*row) for row in zip(*columns, strict=True))
+
+    def between(self, client: str, other: str, kind: Kind) -> float:
+        """The same, of any two clients."""
+        pairs = zip(self.milliseconds(client, kind), self.milliseconds(other, kind), strict=True)
+        return median(one / two for one, two in pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import alibabacloud_oss_v2 as oss
 from alibabacloud_oss_v2 import tables
@@ -11,11 +12,17 @@ from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, ARN, REGION,
 
 
 def open_put(endpoint: str) -> Callable[[], object]:
+    """A client that is kept; the request is made anew."""
+    client = open_client(endpoint)
+    return lambda: client.put_table_bucket_encryption(encryption_of(ARN))
+
+
+def open_client(endpoint: str) -> Any:
     """The vendor's client with its own defaults, but for the address."""
     credentials = oss.credentials.StaticCredentialsProvider(
         ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN
     )
-    client = tables.Client(
+    return tables.Client(
         oss.config.Config(
             region=REGION,
             endpoint=endpoint,
@@ -24,11 +31,10 @@ def open_put(endpoint: str) -> Callable[[], object]:
         )
     )
 
-    def put() -> object:
-        request = tables.models.PutTableBucketEncryptionRequest(
-            table_bucket_arn=ARN,
-            encryption_configuration=tables.models.EncryptionConfiguration(sse_algorithm="AES256"),
-        )
-        return client.put_table_bucket_encryption(request)
 
-    return put
+def encryption_of(arn: str) -> Any:
+    """The request to encrypt a bucket."""
+    return tables.models.PutTableBucketEncryptionRequest(
+        table_bucket_arn=arn,
+        encryption_configuration=tables.models.EncryptionConfiguration(sse_algorithm="AES256"),
+    )

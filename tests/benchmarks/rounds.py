@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import permutations
+from typing import TypeVar
 
 from tests.benchmarks.clients import CLIENTS, Spent, cold, warm
 from tests.benchmarks.figures import Round, Series
@@ -16,6 +17,7 @@ WARM_ROUNDS, WARM_DROPPED = 40, 2
 COLD_ROUNDS, COLD_DROPPED = 18, 1
 
 Turns = dict[str, Callable[[], Spent]]
+Result = TypeVar("Result")
 
 
 def measure(service: Service, inherited: dict[str, str]) -> list[Series]:
@@ -48,7 +50,7 @@ def _warm_rounds(
         over_tls = _warm_turns(service.tls, inherited, stack)
         over_http = _warm_turns(service.plain, inherited, stack)
         rounds = [
-            (_round(over_tls, number), _round(over_http, number))
+            (take_turns(over_tls, number), take_turns(over_http, number))
             for number in range(WARM_DROPPED + WARM_ROUNDS)
         ]
     counted_tls, counted_http = zip(*rounds[WARM_DROPPED:], strict=True)
@@ -62,14 +64,19 @@ def _warm_turns(endpoint: str, inherited: dict[str, str], stack: ExitStack) -> T
 
 def _cold_rounds(service: Service, inherited: dict[str, str]) -> tuple[Round, ...]:
     turns: Turns = {c: partial(cold, c, service.tls, inherited) for c in CLIENTS}
-    rounds = [_round(turns, number) for number in range(COLD_DROPPED + COLD_ROUNDS)]
+    rounds = [take_turns(turns, number) for number in range(COLD_DROPPED + COLD_ROUNDS)]
     return tuple(rounds[COLD_DROPPED:])
 
 
-def _round(turns: Turns, number: int) -> Round:
-    # In another order each time: whose traces a client finds in the caches may matter.
+def take_turns(turns: Mapping[str, Callable[[], Result]], number: int) -> dict[str, Result]:
+    """One round, in another order each time: whose traces a client finds in the caches may matter.
+
+    The results are in the clients' own order.
+    """
     orders = list(permutations(turns))
-    return {client: turns[client]() for client in orders[number % len(orders)]}
+    # Neighbours in this list begin alike; 7 leads through all of it.
+    results = {client: turns[client]() for client in orders[7 * number % len(orders)]}
+    return {client: results[client] for client in turns}
 
 
 def _check(seen: Seen, *, requests: int, connections: int) -> None:

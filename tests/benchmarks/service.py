@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -31,6 +32,9 @@ class Seen:
     requests: int
     kinds: frozenset[str]
     statuses: frozenset[int | None]
+    # Of each bucket what was asked, in this order, and the status of the answer.
+    asked: Mapping[str, tuple[str, ...]]
+    encrypted: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,14 @@ class Service:
 
 
 @contextmanager
-def running_service(trust: Path) -> Iterator[Service]:
-    """Start the process, which writes to `trust` its own authority and those of the public."""
+def running_service(trust: Path, buckets: Sequence[str] = (BUCKET,)) -> Iterator[Service]:
+    """Start the process, which writes to `trust` its own authority and those of the public.
+
+    The buckets are there from the beginning, not encrypted.
+    """
     spawning = multiprocessing.get_context("spawn")
     line, far_end = spawning.Pipe()
-    process = spawning.Process(target=_serve, args=(far_end, trust), daemon=True)
+    process = spawning.Process(target=_serve, args=(far_end, trust, buckets), daemon=True)
     process.start()
     far_end.close()
     try:
@@ -64,14 +71,15 @@ def running_service(trust: Path) -> Iterator[Service]:
         process.join()
 
 
-def _serve(line: Connection, trust: Path) -> None:
+def _serve(line: Connection, trust: Path, buckets: Sequence[str]) -> None:
     key = AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, TOKEN)
     authority = Authority()
     # Loading the public ones is part of what a client pays for opening in production.
     trust.write_bytes(Path(certifi.where()).read_bytes() + authority.pem)
     with OssTables(key, authority=authority) as over_tls, OssTables(key) as over_http:
-        over_tls.plant(BUCKET)
-        over_http.plant(BUCKET)
+        for name in buckets:
+            over_tls.plant(name)
+            over_http.plant(name)
         line.send((over_tls.url, over_http.url))
         try:
             while True:
@@ -88,7 +96,16 @@ def _seen(emulator: OssTables) -> Seen:
         requests=len(recorded),
         kinds=frozenset(_kind(request) for request in recorded),
         statuses=frozenset(request.status for request in recorded),
+        asked=_asked(recorded),
+        encrypted=frozenset(one.arn.name for one in emulator.buckets() if one.encryption),
     )
+
+
+def _asked(recorded: Sequence[RecordedRequest]) -> dict[str, tuple[str, ...]]:
+    asked = defaultdict(list)
+    for request in recorded:
+        asked[request.resource or ""].append(f"{request.method} {request.status}")
+    return {name: tuple(requests) for name, requests in asked.items()}
 
 
 def _kind(request: RecordedRequest) -> str:

@@ -1,0 +1,161 @@
+"""What the benchmarks reckon; what they measure is not tested."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.benchmarks.bars import draw
+from tests.benchmarks.clients import Ended, Spent
+from tests.benchmarks.cold_rounds import BATCH, DROPPED, PROFILED, Plan
+from tests.benchmarks.figures import OVERHEAD, Series
+from tests.benchmarks.instance import MARK
+from tests.benchmarks.rounds import take_turns
+from tests.benchmarks.stages import (
+    COMPUTING,
+    ENDING,
+    HTTP,
+    OWN,
+    POWERTOOLS,
+    PYDANTIC,
+    STAGES,
+    STANDARD,
+    STARTING,
+    TRUSTING,
+    WAITING,
+    Profile,
+    segments,
+    split,
+    stages,
+)
+
+# As Python 3.12 writes it: what is imported comes before who imports it, and is indented.
+LOG = f"""
+import time: self [us] | cumulative | imported package
+import time:       900 |        900 | encodings
+{MARK}
+import time:        40 |         40 |         _sha2
+import time:       100 |        140 |       hashlib
+import time:       300 |        300 |       anyio
+import time:       200 |        640 |     httpx
+import time:        30 |         30 |     pydantic_core
+import time:        70 |         70 |     unheard_of.part
+import time:       500 |       1240 |   encryption_guard.transport
+import time:        50 |       1290 | index
+{MARK}
+import time:        60 |         60 | ssl
+{MARK}
+import time:        20 |         20 |   jmespath
+import time:        10 |         30 | aws_lambda_powertools
+{MARK}
+import time:       800 |        800 | atexit
+"""
+
+
+def of_milliseconds(**spent: float) -> dict[str, Spent]:
+    return {name: Spent(value / 1000, value / 500) for name, value in spent.items()}
+
+
+def test_ratios_are_medians_of_the_rounds_own() -> None:
+    """A machine that is slow for a round does not change them; the medians' ratio would differ."""
+    series = Series(
+        "cold",
+        [
+            of_milliseconds(ours=2, official_sdk=4, limit=1, floor=1),
+            of_milliseconds(ours=60, official_sdk=100, limit=20, floor=20),
+            of_milliseconds(ours=9, official_sdk=10, limit=5, floor=6),
+        ],
+    )
+
+    assert series.between("ours", "official_sdk", "cpu") == pytest.approx(0.6)
+    assert series.between("ours", "floor", "wall") == pytest.approx(2)
+    assert series.ratio("ours / SDK", "cpu") == pytest.approx(0.6)
+    assert series.ratio(OVERHEAD, "cpu") == pytest.approx(0.5)
+
+
+def test_each_order_of_four_has_its_turn() -> None:
+    """Nobody always runs after the same other one; the results stay in the variants' order."""
+    ran: list[str] = []
+    turns = {name: lambda name=name: ran.append(name) for name in "abcd"}
+
+    rounds = [take_turns(turns, number) for number in range(24)]
+
+    orders = ["".join(ran[start : start + 4]) for start in range(0, len(ran), 4)]
+    assert set(orders) == {"".join(order) for order in permutations("abcd")}
+    assert all(list(results) == list("abcd") for results in rounds)
+
+
+def test_every_event_has_its_own_bucket() -> None:
+    """As many buckets as events; a process handles one event, or a lasting one all of its own."""
+    plan = Plan(rounds=15, batches=2)
+
+    names = plan.buckets(["ours", "floor"])
+
+    cold, warm = DROPPED + 15, 1 + (DROPPED + 2) * BATCH
+    assert len(names) == len(set(names)) == (1 + cold + PROFILED + warm) + cold
+    assert plan.processes("ours") == 1 + cold + PROFILED + 1
+    assert plan.processes("floor") == cold
+
+
+def test_an_import_counts_with_its_package_or_with_who_imports_it() -> None:
+    """Stage by stage, without Python's own start and end."""
+    imports, initialize, event = split(LOG)
+
+    assert imports == pytest.approx(
+        {STANDARD: 140e-6, HTTP: 500e-6, POWERTOOLS: 0, PYDANTIC: 30e-6, OWN: 620e-6}
+    )
+    assert (initialize[STANDARD], sum(initialize.values())) == pytest.approx((60e-6, 60e-6))
+    assert (event[POWERTOOLS], sum(event.values())) == pytest.approx((30e-6, 30e-6))
+
+
+def test_stages_are_between_what_the_process_and_its_parent_tell() -> None:
+    """The last line has an instant and the CPU at the end of each stage, and the memory."""
+    printed = "a line of the log\n100.01 0.008 100.11 0.1 100.12 0.105 100.15 0.12 20000\n"
+    found = stages(Ended(Spent(0.15, 0.2), 100.0, printed, ""))
+
+    walls = {stage: spent.wall for stage, spent in found.items()}
+    assert walls == pytest.approx(dict(zip(STAGES, (0.01, 0.1, 0.01, 0.03, 0.05), strict=True)))
+    cpu = {stage: spent.cpu for stage, spent in found.items()}
+    assert cpu == pytest.approx(dict(zip(STAGES, (8e-3, 0.092, 5e-3, 0.015, 0.03), strict=True)))
+
+
+def test_the_segments_are_all_of_a_cold_event() -> None:
+    """What was imported late is an import, and reading authorities in the event is no part of it.
+
+    The profile was half as fast as what is counted.
+    """
+    run = {stage: Spent(0.01, 0.01) for stage in STAGES} | {"event": Spent(0.03, 0.05)}
+    nothing = dict.fromkeys((STANDARD, HTTP, POWERTOOLS, PYDANTIC, OWN), 0.0)
+    profile = Profile(
+        [
+            nothing | {STANDARD: 0.004, OWN: 0.016},
+            nothing | {HTTP: 0.002},
+            nothing | {POWERTOOLS: 0.006},
+        ],
+        trusting=0.012,
+    )
+
+    found = segments([run], [profile])
+
+    assert sum(found.values()) == pytest.approx(90)
+    assert {name: value for name, value in found.items() if value} == pytest.approx(
+        {STARTING: 10, STANDARD: 2, HTTP: 1, POWERTOOLS: 3, OWN: 8}
+        | {TRUSTING: 21, COMPUTING: 15, WAITING: 20, ENDING: 10}
+    )
+
+
+def test_the_picture_names_every_segment_with_its_milliseconds() -> None:
+    """Also those that are too narrow for a number; what nobody has is left out."""
+    names = (STARTING, STANDARD, HTTP, POWERTOOLS, PYDANTIC, OWN, TRUSTING, COMPUTING, WAITING)
+    bar = {name: 3.25 + place for place, name in enumerate((*names, ENDING))} | {PYDANTIC: 0.0}
+
+    picture = draw("Where it goes", {"ours": bar, "limit": bar | {STARTING: 90.0}})
+
+    root = ElementTree.fromstring(picture)  # noqa: S314  our own
+    texts = {text for element in root.iter() if (text := (element.text or "").strip())}
+    assert {"Where it goes", "ours", "limit", "70 ms", "157 ms", "90"} <= texts
+    assert {name for name in bar if name in texts} == set(bar) - {PYDANTIC}
+    assert {f"{value:.1f}" for value in bar.values() if value} <= texts
+    assert picture == draw("Where it goes", {"ours": bar, "limit": bar | {STARTING: 90.0}})
