@@ -148,7 +148,7 @@ def measure(artefacts: Artefacts, plan: Plan) -> Measured:
     trust = artefacts.folder / "trust.pem"
     with running_service(trust, buckets) as service:
         write_authorities(trust, artefacts.folder / "authorities")
-        start = Instances(artefacts.python.executable, _environment(trust, service.tls))
+        start = Instances(artefacts.python.executable, running_environment(trust, service.tls))
         variants["floor"] = _floor(start, variants)
         measured = Measured(
             cold=_cold(start, variants, plan),
@@ -166,7 +166,8 @@ def _floor(start: Instances, variants: Mapping[str, Variant]) -> Variant:
     return Variant(floor.path, (*(name for name in _PYDANTIC if name in loaded), *floor.modules))
 
 
-def _environment(trust: Path, endpoint: str) -> dict[str, str]:
+def running_environment(trust: Path, endpoint: str) -> dict[str, str]:
+    """All that the processes inherit; `authorities` lie beside `trust`, the bundle."""
     # Ours, the limit and the floor look an authority up; requests, under the SDK, reads them all.
     inherited = environment(trust)
     del inherited["SSL_CERT_FILE"]

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from unittest.mock import patch
 
-import httpcore
+import httpx
 
+from encryption_guard.connections import Origin
 from encryption_guard.instance import open_transport, read_settings
 from encryption_guard.telemetry import SERVICE, open_logger
 from functions.encrypt_on_create import index
@@ -48,23 +49,20 @@ def is_allowed(host: str) -> bool:
     return bool(_TABLES.fullmatch(host) or _QUEUE.fullmatch(host))
 
 
-class Network(httpcore.ConnectionPool):
+class Network(httpx.BaseTransport):
     """Every bucket is there and not encrypted, every letter is taken; `letters` are their XML."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.hosts: list[str] = []
         self.letters: list[bytes] = []
 
-    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer by method alone, and keep what the request says of where it goes."""
-        named = [value.decode() for name, value in request.headers if name.lower() == b"host"]
-        self.hosts += [request.url.host.decode(), *named]
-        content = b"".join(request.stream)  # type: ignore[arg-type]  # a sync request's is one
-        if request.method == b"POST":
-            self.letters.append(content)
-            return httpcore.Response(201, content=b"<Message/>")
-        return httpcore.Response(200, content=b"{}")
+        self.hosts += [Origin.of(request.url).host, *request.headers.get_list("host")]
+        if request.method == "POST":
+            self.letters.append(request.content)
+            return httpx.Response(201, stream=httpx.ByteStream(b"<Message/>"))
+        return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
 
 
 class Lines(io.TextIOBase):
@@ -167,7 +165,7 @@ def opened(**environment: str) -> Iterator[Door]:
         stack.enter_context(redirect_stdout(door.lines))
         stack.callback(_forget)
         _forget()
-        open_transport()._pool = door.network
+        stack.enter_context(patch("encryption_guard.instance.open_transport", lambda: door.network))
         open_logger()
         yield door
 

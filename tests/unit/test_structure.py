@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "layers" / "encryption_guard" / "python" / "encryption_gu
 
 # From the bottom up; a module may import from the lines above its own.
 FLOORS = [
-    {"errors", "signing"},
+    {"connections", "errors", "signing"},
     {"arn", "foreign_json"},
     {"config", "events"},
     {"payloads", "policy", "transport"},
@@ -28,7 +28,7 @@ FLOORS = [
     {"sweep_cli"},
     {"cli"},
 ]
-SHIPPED = {"aws_lambda_powertools", "httpcore", "httpx", "pydantic"}
+SHIPPED = {"aws_lambda_powertools", "h11", "httpcore", "httpx", "pydantic"}
 # What an operator needs besides, and the modules that may.
 OPERATORS_ONLY = {
     "cli": {"click"},

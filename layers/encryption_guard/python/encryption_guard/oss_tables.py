@@ -93,7 +93,7 @@ class ServiceError(NamedTuple):
             from html import unescape  # only XML needs it
 
             body = answer.body.decode("utf-8", "replace")
-            parsed = {part: unescape(text) for part, text in _XML_PART.findall(body)}
+            parsed = {part: unescape(text) for part, text in re.findall(_XML_PART, body)}
         nested = parsed.get("Error", parsed) if isinstance(parsed, dict) else {}
         parts = {k.lower(): v for k, v in nested.items()} if isinstance(nested, dict) else {}
         return cls(
@@ -108,7 +108,7 @@ class ServiceError(NamedTuple):
         return code if re.fullmatch(r"[\w.-]*", code, re.ASCII) else quoted(code)
 
 
-_XML_PART = re.compile(r"<(Code|Message|EC)>([^<]*)</")
+_XML_PART = r"<(Code|Message|EC)>([^<]*)</"
 
 
 def _cut(value: object, longest: int) -> str | None:

@@ -244,11 +244,8 @@ def _deliver(
     envelope: dict[str, object],
     event: BucketEvent | InvalidEvent,
 ) -> Delivery:
-    record_id = next(strings(envelope.get("data"), "eventid"), text_of(envelope.get("eventid")))
-    return Delivery(
-        raw,
-        redrives,
-        source=text_of(envelope.get("source")),
-        event_id=text_of(envelope.get("id")) or record_id,
-        event=event,
-    )
+    event_id = text_of(envelope.get("id"))
+    if not event_id:
+        event_id = next(strings(envelope.get("data"), "eventid"), text_of(envelope.get("eventid")))
+    source = text_of(envelope.get("source"))
+    return Delivery(raw, redrives, source=source, event_id=event_id, event=event)

@@ -7,19 +7,23 @@ itself as ever. What is not HTTPS goes to no proxy, for that would see the signe
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterable
+from typing import Any
 from urllib.request import getproxies_environment, proxy_bypass
 
 import httpcore
 import httpx
 
+from encryption_guard.connections import KEEP_ALIVE_SECONDS, seconds_until
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.transport import Transport
+from encryption_guard.transport import CONNECTIONS, tls_context
 
 
 class ProxiedTransport(httpx.BaseTransport):
     """Sends each request through the proxy or directly, as the environment wants it."""
 
-    def __init__(self, direct: Transport, through_proxy: Transport) -> None:
+    def __init__(self, direct: httpx.BaseTransport, through_proxy: httpx.BaseTransport) -> None:
         self._direct = direct
         self._through_proxy = through_proxy
 
@@ -35,7 +39,7 @@ class ProxiedTransport(httpx.BaseTransport):
         self._through_proxy.close()
 
 
-def trusting_environment(direct: Transport) -> httpx.BaseTransport:
+def trusting_environment(direct: httpx.BaseTransport) -> httpx.BaseTransport:
     """The transport, with the environment's proxy if there is one.
 
     Raises ConfigurationError for a proxy that is not one of HTTP.
@@ -43,7 +47,7 @@ def trusting_environment(direct: Transport) -> httpx.BaseTransport:
     proxies = getproxies_environment()
     for scheme in ("https", "all"):
         if given := proxies.get(scheme):
-            return ProxiedTransport(direct, Transport(proxy=_proxy(given, f"{scheme}_PROXY")))
+            return ProxiedTransport(direct, _Tunnels(_proxy(given, f"{scheme}_PROXY")))
     return direct
 
 
@@ -61,3 +65,66 @@ def _proxy(given: str, variable: str) -> httpcore.Proxy:
     # As bytes: httpcore takes no text beyond ASCII, and complains of it with all of it.
     auth = (url.username.encode(), url.password.encode()) if url.userinfo else None
     return httpcore.Proxy(url=str(url.copy_with(username=None, password=None)), auth=auth)
+
+
+class _Tunnels(httpx.HTTPTransport):
+    """httpx's own, on a pool that connects through the proxy and whose time-outs are instants."""
+
+    def __init__(self, proxy: httpcore.Proxy) -> None:
+        context = tls_context()
+        super().__init__(verify=context)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            max_connections=CONNECTIONS,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            network_backend=_InstantBackend(),
+            proxy=proxy,
+        )
+
+
+class _InstantBackend(httpcore.SyncBackend):
+    """Reads a time-out as the instant at which to stop, as connections.py does."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        # Of a proxy with several addresses, each that is silent takes this long.
+        seconds = _seconds(timeout)
+        return _InstantStream(
+            super().connect_tcp(host, port, seconds, local_address, socket_options)
+        )
+
+
+class _InstantStream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _seconds(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _seconds(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, _seconds(timeout))
+        return _InstantStream(stream)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _seconds(instant: float | None) -> float | None:
+    return None if instant is None else seconds_until(instant)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Generator, Iterable
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote, unquote
 
@@ -24,6 +25,7 @@ UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 _SIGNED = ("content-md5", "content-type")
 
 
+@lru_cache(maxsize=1)  # of the same bucket first a GET is signed, and then a PUT
 def canonical_uri(*, resource: str | None, region: str, path: str) -> str:
     """The resource's ARN and the decoded path, percent-encoded but for `/`.
 

@@ -6,37 +6,34 @@ arithmetic of trying again. What an answer means is each service's own affair.
 
 from __future__ import annotations
 
-import functools
 import math
 import random
 import re
-import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
-import httpcore
 import httpx
 
 from encryption_guard.config import Credentials, Settings, names_authorities
+from encryption_guard.connections import Connections, Origin, connect
 from encryption_guard.errors import ConfigurationError, Throttled
 
 CONNECT_SECONDS = 2.0
-KEEP_ALIVE_SECONDS = 60.0
 # What is read is raw: an answer that was compressed all the same would be unreadable.
 COMMON_HEADERS = {"user-agent": "oss-tables-encryption-guard", "accept-encoding": "identity"}
 LONGEST_ANSWER = 64 * 1024
 
 # Headers of OSS Tables, SMQ and Function Compute that let whoever has them act for us.
-PROOFS = ("authorization", "x-oss-security-token", "security-token", "x-fc-security-token")
+PROOFS = {b"authorization", b"x-oss-security-token", b"security-token", b"x-fc-security-token"}
 _SIGNATURE = re.compile(r"Signature=|:")
-_KEY_ID = re.compile(r"(?:Credential=|MNS |FC )(.+?)(?:/\d{8}/|:)")
+_KEY_ID = r"(?:Credential=|MNS |FC )(.+?)(?:/\d{8}/|:)"
 # What is shorter proves nothing, and would be found everywhere.
 SHORTEST_PROOF = 16
 REDACTED = b"[redacted]"
@@ -146,7 +143,8 @@ def exchange(
 def _answer(response: httpx.Response, longest: int) -> Answer:
     try:
         body = bytearray()
-        for chunk in response.iter_raw():
+        # As it comes: neither decompressed nor counted.
+        for chunk in cast("httpx.SyncByteStream", response.stream):
             body += chunk
             if len(body) > longest:
                 break
@@ -157,10 +155,10 @@ def _answer(response: httpx.Response, longest: int) -> Answer:
 
 def _proofs(request: httpx.Request, *, with_id: bool) -> list[str]:
     """The tokens of a request, the signature in its authorization, and the key's id if wanted."""
-    given = [request.headers[name] for name in PROOFS if name in request.headers]
+    given = [value.decode() for name, value in request.headers.raw if name.lower() in PROOFS]
     proofs = [_SIGNATURE.split(text)[-1] for text in given]
     if with_id:
-        proofs += _KEY_ID.findall(request.headers.get("authorization", ""))
+        proofs += re.findall(_KEY_ID, request.headers.get("authorization", ""))
     return [proof for proof in proofs if len(proof) >= SHORTEST_PROOF]
 
 
@@ -266,7 +264,7 @@ class Pace:
 
 
 # What is read of a bucket is written next, under the same URL, which takes long to parse.
-_parsed = functools.lru_cache(maxsize=1)(httpx.URL)
+_parsed = lru_cache(maxsize=1)(httpx.URL)
 
 
 def new_request(
@@ -276,119 +274,72 @@ def new_request(
     return httpx.Request(method, _parsed(url), headers=COMMON_HEADERS | headers, content=content)
 
 
-class Transport(httpx.HTTPTransport):
+class Transport(httpx.BaseTransport):
     """The one transport of a process: its connections and its TLS context.
 
-    httpx's own, on a pool whose time-outs are instants. Without a client around it nothing follows
-    a redirect, asks a proxy or sends back the cookies of an earlier answer; and it costs less.
+    Nothing follows a redirect, asks a proxy or sends back the cookies of an earlier answer.
     Trust comes from certifi, or from `SSL_CERT_FILE` or `SSL_CERT_DIR` where they are set.
-    A `proxy` is asked only if it is given.
     """
 
-    def __init__(
-        self,
-        *,
-        connections: int = CONNECTIONS,
-        proxy: httpcore.Proxy | None = None,
-        authorities: Path = AUTHORITIES,
-    ) -> None:
-        try:
-            ssl_context = _tls_context(authorities)
-        except OSError as error:
-            raise ConfigurationError(
-                f"SSL_CERT_FILE or SSL_CERT_DIR does not lead to certificates ({error.strerror});"
-                " correct or unset it."
-            ) from error
-        # Python's own default, unless it was built to follow OpenSSL's.
-        ssl_context.minimum_version = ssl.TLSVersion.TLSv1_2
-        super().__init__(verify=ssl_context)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl_context,
-            max_connections=connections,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=_InstantBackend(),
-            proxy=proxy,
-        )
+    def __init__(self, *, connections: int = CONNECTIONS, authorities: Path = AUTHORITIES) -> None:
+        self._tls = tls_context(authorities)
+        self._connections = Connections(connections)
 
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request, and read the head of its answer.
 
-def _tls_context(authorities: Path) -> ssl.SSLContext:
-    if authorities.is_dir() and not names_authorities():
-        return ssl.create_default_context(capath=authorities)
-    return httpx.create_ssl_context()
-
-
-def _seconds_until(instant: float | None) -> float | None:
-    # Zero would mean "do not wait" to a socket, and then not look like a time-out.
-    return None if instant is None else max(instant - time.monotonic(), 0.001)
-
-
-class _InstantBackend(httpcore.SyncBackend):
-    """Reads a time-out as the instant at which to stop, not as a duration.
-
-    httpx's read time-out starts again with every byte: a peer that drips its answer would hold a
-    try, and the invocation, for as long as it likes. Only looking a host up is beyond this: that
-    is the system's resolver, which has time-outs of its own.
-    """
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect to the first address of the host that answers, each having its share of the time.
-
-        A socket's own time-out would count anew for every address.
+        Raises httpx.TransportError if that does not work out, for whatever reason.
         """
+        ends, origin = request.extensions["timeout"], Origin.of(request.url)
+        connection = self._connections.take(
+            origin,
+            lambda: connect(origin, self._tls, until=ends["connect"]),
+            seconds=ends["pool"],
+        )
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        # A host that is none at all fails while it is encoded.
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(str(error)) from error
-        addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-        while True:
-            left = _seconds_until(timeout)
-            share = None if left is None else left / len(addresses)
-            address = addresses.pop(0)
-            try:
-                return _InstantStream(
-                    super().connect_tcp(address, port, share, local_address, socket_options)
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if not addresses:
-                    raise
-
-
-class _InstantStream(httpcore.NetworkStream):
-    """Sends what was written when an answer is waited for: a request's head and body together."""
-
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
-        self._unsent = b""
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        unsent, self._unsent = self._unsent, b""
-        # A server may answer and close before it has read everything.
-        with suppress(httpcore.WriteError):
-            self._stream.write(unsent, _seconds_until(timeout))
-        return self._stream.read(max_bytes, _seconds_until(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        self._unsent += buffer
+            head = connection.ask(request, until=ends["read"])
+        except BaseException:
+            self._connections.drop(connection)
+            raise
+        body = _Body(
+            connection.body(until=ends["read"]),
+            partial(self._connections.give_back, origin, connection),
+        )
+        return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=body)
 
     def close(self) -> None:
-        self._stream.close()
+        """Close every connection."""
+        self._connections.close()
 
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        seconds = _seconds_until(timeout)
-        return _InstantStream(self._stream.start_tls(ssl_context, server_hostname, seconds))
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+class _Body(httpx.SyncByteStream):
+    def __init__(self, pieces: Iterator[bytes], done: Callable[[], None]) -> None:
+        self._pieces = pieces
+        self._done = done
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def close(self) -> None:
+        self._done()
+
+
+def tls_context(authorities: Path = AUTHORITIES) -> ssl.SSLContext:
+    """Whom to trust: by the word of the environment, else those of the layer, else certifi's.
+
+    Raises ConfigurationError where the environment's word leads nowhere.
+    """
+    try:
+        if authorities.is_dir() and not names_authorities():
+            context = ssl.create_default_context(capath=authorities)
+        else:
+            context = httpx.create_ssl_context()
+    except OSError as error:
+        raise ConfigurationError(
+            f"SSL_CERT_FILE or SSL_CERT_DIR does not lead to certificates ({error.strerror});"
+            " correct or unset it."
+        ) from error
+    # Python's own default, unless it was built to follow OpenSSL's.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
