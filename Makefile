@@ -75,6 +75,7 @@ bench: $(INSTALLED) ## Time a PUT, a sweep, a cold event: ours, the official SDK
 	@$(BIN)/python -m tests.benchmarks.put_encryption
 	@$(BIN)/python -m tests.benchmarks.sweep
 	@$(BIN)/python -m tests.benchmarks.cold_start --json build/cold_start.json
+	@$(BIN)/python -m tests.benchmarks.instance_sizes --json build/instance_sizes.json
 
 .PHONY: chaos
 chaos: $(INSTALLED) ## 10,000 creations under every fault at once, and a judge (SEED=, EVENTS=)

@@ -49,6 +49,11 @@ class Artefacts:
     folder: Path
 
     @property
+    def authorities(self) -> Path:
+        """Those of the layer, which ours finds by itself."""
+        return self.folder / "opt" / "authorities"
+
+    @property
     def variants(self) -> Mapping[str, Variant]:
         """What is compared; the floor imports besides what ours stands on."""
         function = self.folder / "built" / "functions" / "encrypt_on_create"
@@ -94,11 +99,13 @@ def prepare(folder: Path) -> Artefacts:
     return Artefacts(runtime, python, layer.zipped, folder)
 
 
-def write_authorities(bundle: Path, folder: Path) -> None:
-    """Each authority of the bundle in a file that OpenSSL finds without reading the others."""
-    folder.mkdir()
+def trust_also(authorities: Path, bundle: Path) -> None:
+    """Put those of the bundle that are not there yet beside the authorities of the layer."""
+    authorities.chmod(0o755)
     for name, certificate in by_subject(bundle.read_text("utf-8")).items():
-        (folder / name).write_text(certificate, "utf-8")
+        if not (authorities / name).exists():
+            (authorities / name).write_text(certificate, "utf-8")
+    _close(authorities)
 
 
 def _chosen() -> tuple[str, Interpreter]:

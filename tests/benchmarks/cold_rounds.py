@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from layers.encryption_guard.build import REPOSITORY
-from tests.benchmarks.artefacts import Artefacts, Variant, write_authorities
+from tests.benchmarks.artefacts import Artefacts, Variant, trust_also
 from tests.benchmarks.case import ACCOUNT_ID, REGION
 from tests.benchmarks.clients import CLIENTS, Ended, Spent, ended, environment, lasting
 from tests.benchmarks.figures import Series
@@ -52,15 +52,15 @@ class Measured:
     floor: Sequence[str]
 
     @property
-    def cold_series(self) -> Series:
-        """What the cold processes spent from their start to their end."""
-        return self._spent("cold", lambda one: one.spent)
+    def answered(self) -> Series:
+        """What the cold processes spent from their start to the answer."""
+        return self._spent("cold", lambda one: one.answered)
 
     @property
     def series(self) -> Sequence[Series]:
-        """Cold, the same without the end of Python, and warm."""
-        answered = self._spent("to the answer", lambda one: one.answered)
-        return self.cold_series, answered, self.warm
+        """Cold, the same with the end of Python, and warm."""
+        ended = self._spent("to the end", lambda one: one.spent)
+        return self.answered, ended, self.warm
 
     def _spent(self, title: str, of: Callable[[Cold], Spent]) -> Series:
         return Series(title, [{n: of(one) for n, one in turns.items()} for turns in self.cold])
@@ -110,6 +110,22 @@ class Instances:
     python: str
     inherited: dict[str, str]
 
+    @classmethod
+    def of(cls, artefacts: Artefacts, trust: Path, service: Service) -> Instances:
+        """In an environment of which everybody learns where the service is, and whom to trust.
+
+        Ours finds authorities in its layer, the limit and the floor the same ones by a variable,
+        and look up the one they need; requests, under the SDK, reads the bundle `trust`.
+        """
+        trust_also(artefacts.authorities, trust)
+        inherited = environment(trust) | {
+            "AUTHORITIES": str(artefacts.authorities),
+            "GUARD_OSS_TABLES_ENDPOINT": service.tls,
+            "GUARD_DEAD_LETTER_QUEUE": f"acs:mns:{REGION}:{ACCOUNT_ID}:/queues/dead-letters",
+        }
+        del inherited["SSL_CERT_FILE"]
+        return cls(artefacts.python.executable, inherited)
+
     def command(self, program: str, variant: Variant, bucket: str, *options: str) -> list[str]:
         """Of a process that handles an event of this bucket."""
         return [
@@ -147,8 +163,7 @@ def measure(artefacts: Artefacts, plan: Plan) -> Measured:
     buckets = plan.buckets(variants)
     trust = artefacts.folder / "trust.pem"
     with running_service(trust, buckets) as service:
-        write_authorities(trust, artefacts.folder / "authorities")
-        start = Instances(artefacts.python.executable, running_environment(trust, service.tls))
+        start = Instances.of(artefacts, trust, service)
         variants["floor"] = _floor(start, variants)
         measured = Measured(
             cold=_cold(start, variants, plan),
@@ -164,18 +179,6 @@ def _floor(start: Instances, variants: Mapping[str, Variant]) -> Variant:
     """On what ours stands on: as much of pydantic as ours has loaded after an event."""
     floor, loaded = variants["floor"], start.loaded(variants["ours"], f"{stem('ours', 'asked')}-0")
     return Variant(floor.path, (*(name for name in _PYDANTIC if name in loaded), *floor.modules))
-
-
-def running_environment(trust: Path, endpoint: str) -> dict[str, str]:
-    """All that the processes inherit; `authorities` lie beside `trust`, the bundle."""
-    # Ours, the limit and the floor look an authority up; requests, under the SDK, reads them all.
-    inherited = environment(trust)
-    del inherited["SSL_CERT_FILE"]
-    return inherited | {
-        "SSL_CERT_DIR": str(trust.parent / "authorities"),
-        "GUARD_OSS_TABLES_ENDPOINT": endpoint,
-        "GUARD_DEAD_LETTER_QUEUE": f"acs:mns:{REGION}:{ACCOUNT_ID}:/queues/dead-letters",
-    }
 
 
 def _cold(start: Instances, variants: Mapping[str, Variant], plan: Plan) -> list[dict[str, Cold]]:

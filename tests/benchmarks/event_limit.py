@@ -15,7 +15,7 @@ from tests.benchmarks.limit import ENCRYPTION, Send, open_requests
 
 @functools.cache
 def _requests() -> Send:
-    trusted = os.environ["SSL_CERT_DIR"]  # noqa: TID251  no setting of the guard's here
+    trusted = os.environ["AUTHORITIES"]  # noqa: TID251  no setting of the guard's here
     endpoint = os.environ["GUARD_OSS_TABLES_ENDPOINT"]  # noqa: TID251  as above
     return open_requests(endpoint, ssl.create_default_context(capath=trusted))
 

@@ -30,9 +30,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.artefacts import Artefacts, Variant, prepare, write_authorities
+from tests.benchmarks.artefacts import Artefacts, Variant, prepare
 from tests.benchmarks.clients import Ended, Spent
-from tests.benchmarks.cold_rounds import Cold, Instances, running_environment
+from tests.benchmarks.cold_rounds import Cold, Instances
 from tests.benchmarks.service import running_service
 from tests.benchmarks.stages import stages
 
@@ -90,8 +90,7 @@ def measure(artefacts: Artefacts) -> dict[Size, list[Cold]]:
     }
     trust = artefacts.folder / "trust.pem"
     with running_service(trust, list(buckets.values())) as service:
-        write_authorities(trust, artefacts.folder / "authorities")
-        start = Instances(artefacts.python.executable, running_environment(trust, service.tls))
+        start = Instances.of(artefacts, trust, service)
         runs = {
             (size, number): cold(
                 start, artefacts.variants["ours"], buckets[size, number], size.vcpu
