@@ -57,11 +57,9 @@ def _connection(endpoint: str, context: ssl.SSLContext | None) -> HTTPConnection
 def _signed_headers(method: str, arn: str, body: bytes) -> dict[str, str]:
     now = time.gmtime()
     timestamp = time.strftime("%Y%m%dT%H%M%SZ", now)
-    of_body = {
+    signed = {
         "content-md5": b64encode(md5(body, usedforsecurity=False).digest()).decode(),
         "content-type": "application/json",
-    }
-    signed = (of_body if body else {}) | {
         "x-oss-content-sha256": "UNSIGNED-PAYLOAD",
         "x-oss-date": timestamp,
         "x-oss-security-token": SECURITY_TOKEN,

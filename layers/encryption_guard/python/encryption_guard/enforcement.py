@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
@@ -43,8 +43,10 @@ class Outcome:
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The outcome in the form that is logged and returned."""
-        told = {field.name: getattr(self, field.name) for field in fields(Outcome)}
-        return {"outcome": self.outcome, **told}
+        return {"outcome": self.outcome, **{name: getattr(self, name) for name in TOLD}}
+
+
+TOLD: Final = tuple(field.name for field in fields(Outcome))
 
 
 class Encrypted(Outcome):

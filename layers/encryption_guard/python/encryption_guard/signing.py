@@ -57,10 +57,9 @@ def canonical_request(
     Signed are `content-type`, `content-md5` and all `x-oss-*`; the body is covered by
     `content-md5` alone.
     """
+    lowered = ((name.lower(), value) for name, value in headers)
     signed = sorted(
-        (name.lower(), value)
-        for name, value in headers
-        if name.lower() in _SIGNED or name.lower().startswith("x-oss-")
+        header for header in lowered if header[0] in _SIGNED or header[0].startswith("x-oss-")
     )
     lines = "".join(f"{name}:{value}\n" for name, value in signed)
     return f"{method}\n{uri}\n{query}\n{lines}\n\n{UNSIGNED_PAYLOAD}"

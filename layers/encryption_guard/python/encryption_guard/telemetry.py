@@ -6,13 +6,12 @@ import functools
 import json
 import logging
 import sys
-from dataclasses import fields
 from datetime import date
 from typing import IO, TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from encryption_guard.enforcement import DeadLettered, Outcome, Skipped
+from encryption_guard.enforcement import TOLD, DeadLettered, Outcome, Skipped
 from encryption_guard.errors import GuardError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def open_logger(stream: IO[str] | None = None) -> Logger:
 def _serialize(line: dict[str, Any]) -> str:
     # Powertools leaves out what is None, but an outcome's line always has the same keys.
     if "outcome" in line:
-        line = line | {field.name: line.get(field.name) for field in fields(Outcome)}
+        line = line | {name: line.get(name) for name in TOLD}
     return json.dumps(line, default=str, separators=(",", ":"))
 
 

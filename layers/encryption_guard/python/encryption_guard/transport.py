@@ -271,7 +271,10 @@ def new_request(
     method: str, url: str, *, headers: dict[str, str], content: bytes = b""
 ) -> httpx.Request:
     """A request with the headers that all of ours have; nothing else is added on its way."""
-    return httpx.Request(method, _parsed(url), headers=COMMON_HEADERS | headers, content=content)
+    parsed = _parsed(url)
+    # httpx would add the host by making all headers anew.
+    host = {"host": parsed.netloc.decode("ascii")}
+    return httpx.Request(method, parsed, headers=host | COMMON_HEADERS | headers, content=content)
 
 
 class Transport(httpx.BaseTransport):
