@@ -29,6 +29,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from layers.encryption_guard import bytecode
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, REPOSITORY, TIMER_EVENT
 from tests.emulators.function_compute import Credentials, FunctionCompute
@@ -165,22 +166,10 @@ def output_of(*command: str) -> str | None:
     return done.stdout.strip()
 
 
-def candidates(runtime: Runtime) -> Iterator[str]:
-    """Where an interpreter of this name may be: on the search path, or kept by pyenv."""
-    yield from filter(None, [shutil.which(runtime)])
-    versions = (output_of("pyenv", "versions", "--bare") or "").split()
-    for version in versions:
-        if version.startswith(f"{runtime.removeprefix('python')}."):
-            prefix = output_of("pyenv", "prefix", version)
-            yield str(Path(prefix or "", "bin", runtime))
-    yield sys.executable
-
-
 def interpreter(runtime: Runtime) -> str | None:
-    """One that runs and is of this version: pyenv's shims are on the path and may do neither."""
-    program = "import sys; print('python%d.%d' % sys.version_info[:2])"
-    found = (one for one in candidates(runtime) if output_of(one, "-c", program) == runtime)
-    return next(found, None)
+    """One that runs and is of this version."""
+    found = bytecode.interpreter(runtime)
+    return found.executable if found else None
 
 
 def build(runtime: Runtime, folder: Path, python: str) -> Path:
@@ -435,17 +424,17 @@ def test_only_what_runs_there_ships(artefact: Artefact) -> None:
         wheels = [archive.read(name).decode() for name in names if name.endswith("/WHEEL")]
 
     prefix = f"python/{PACKAGE.name}/"
-    bytecode = {name for name in names if "/__pycache__/" in name}
-    ours = {name.removeprefix(prefix) for name in {*names} - bytecode if name.startswith(prefix)}
+    compiled = {name for name in names if "/__pycache__/" in name}
+    ours = {name.removeprefix(prefix) for name in {*names} - compiled if name.startswith(prefix)}
     sources = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.is_file()]
     assert ours == {path.as_posix() for path in sources if "__pycache__" not in path.parts}
     assert not any(Path(name).name.startswith(("test_", "conftest")) for name in ours)
     assert not any(name.endswith((".pyd", ".dll", ".dylib")) for name in names)
     tag = artefact.runtime.replace("python", "cp").replace(".", "")
-    assert all(name.endswith(f".cpython-{tag[2:]}.pyc") for name in bytecode)
-    assert not any(name.endswith(".pyc") for name in {*names} - bytecode)
+    assert all(name.endswith(f".cpython-{tag[2:]}.pyc") for name in compiled)
+    assert not any(name.endswith(".pyc") for name in {*names} - compiled)
     sources_of_all = [name for name in names if name.endswith(".py")]
-    assert len(bytecode) == len(sources_of_all) or interpreter(artefact.runtime) is None
+    assert len(compiled) == len(sources_of_all) or interpreter(artefact.runtime) is None
     binaries = [name for name in names if name.endswith(".so")]
     assert binaries
     assert all(f"cpython-{tag[2:]}-x86_64-linux-gnu" in name for name in binaries)
