@@ -38,25 +38,6 @@ OPERATOR = AccessKey("STS.operator", "operator-secret", ACCOUNT, security_token=
 NOWHERE = "https://127.0.0.1:9"
 PRINTABLE = {chr(code) for code in range(0x20, 0x7F)} | {"\n"}
 PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
-VARIABLES = (
-    "GUARD_MODE",
-    "GUARD_ALLOWED_ACCOUNTS",
-    "GUARD_EXEMPTIONS",
-    "GUARD_FUNCTION",
-    "GUARD_OSS_TABLES_ADDRESSING",
-    "GUARD_OSS_TABLES_NETWORK",
-    "GUARD_HTTP_TIMEOUT_SECONDS",
-    "FC_ACCOUNT_ID",
-    "FC_REGION",
-    "FC_FUNCTION_NAME",
-    "LOG_LEVEL",
-    "POWERTOOLS_LOG_LEVEL",
-    "POWERTOOLS_DEV",
-    "FORCE_COLOR",
-    "TTY_COMPATIBLE",
-    "COLUMNS",
-    "CURL_CA_BUNDLE",
-)
 
 
 def arn_of(bucket: str) -> str:
@@ -141,8 +122,6 @@ class Shell:
 @pytest.fixture
 def shell(authority: Authority, trusted: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """A shell with an operator's credentials, whose one function takes every event."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(trusted))
     names = ("encrypt-on-create", "guard$encrypt")
     operators: Shell

@@ -23,31 +23,11 @@ OWNER = AccessKey("LTAI-operator", "operator-secret", ACCOUNT)
 NOWHERE = "http://127.0.0.1:9"
 # The ellipsis is the table's own.
 PRINTABLE = {chr(code) for code in range(0x20, 0x7F)} | {"\n", "\u2026"}
-VARIABLES = (
-    "GUARD_MODE",
-    "GUARD_DEAD_LETTER_QUEUE",
-    "GUARD_ALLOWED_ACCOUNTS",
-    "GUARD_EXEMPTIONS",
-    "GUARD_OSS_TABLES_ADDRESSING",
-    "GUARD_OSS_TABLES_NETWORK",
-    "GUARD_SMQ_ENDPOINT",
-    "GUARD_HTTP_TIMEOUT_SECONDS",
-    "FC_ACCOUNT_ID",
-    "FC_FUNCTION_NAME",
-    "ALIBABA_CLOUD_SECURITY_TOKEN",
-    "LOG_LEVEL",
-    "POWERTOOLS_LOG_LEVEL",
-    "POWERTOOLS_DEV",
-    "FORCE_COLOR",
-    "TTY_COMPATIBLE",
-)
 
 
 @pytest.fixture(autouse=True)
 def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An operator's shell with credentials, whose requests lead nowhere unless a test says so."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", OWNER.id)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OWNER.secret)
     monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", NOWHERE)

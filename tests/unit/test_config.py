@@ -25,12 +25,6 @@ QUEUE_ARN = "acs:mns:cn-hangzhou:1234567890123456:/queues/dead-letters"
 QUEUE = Queue("cn-hangzhou", "1234567890123456", "dead-letters")
 
 
-@pytest.fixture(autouse=True)
-def _no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "SECURITY_TOKEN"):
-        monkeypatch.delenv(f"ALIBABA_CLOUD_{name}", raising=False)
-
-
 def refusal(**variables: str) -> str:
     """The sentence with which an environment is refused."""
     with pytest.raises(ConfigurationError) as caught:
@@ -341,7 +335,6 @@ def test_on_function_compute_nothing_but_a_queue_will_do(
 
 def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an argument the process's environment counts, as it is at that moment."""
-    monkeypatch.delenv("FC_FUNCTION_NAME", raising=False)
     monkeypatch.setenv("GUARD_MODE", "detect")
     before = Settings.from_environment().mode
     monkeypatch.setenv("GUARD_MODE", "enforce")
@@ -393,7 +386,6 @@ def test_an_override_counts_before_the_processs_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An override is laid over the process's environment, and does not get into it."""
-    monkeypatch.delenv("FC_FUNCTION_NAME", raising=False)
     monkeypatch.setenv("GUARD_FUNCTION", "guard")
 
     settings = Settings.from_environment(overrides={"GUARD_FUNCTION": "svc$fn"})

@@ -35,34 +35,11 @@ QUEUE_ARN = f"acs:mns:{REGION}:{ACCOUNT}:/queues/dead-letters"
 NOWHERE = "http://127.0.0.1:9"
 PRINTABLE = {chr(code) for code in range(0x20, 0x7F)} | {"\n"}
 ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b1m\x7f\u202e\r"
-VARIABLES = (
-    "GUARD_MODE",
-    "GUARD_DEAD_LETTER_QUEUE",
-    "GUARD_ALLOWED_ACCOUNTS",
-    "GUARD_EXEMPTIONS",
-    "GUARD_FUNCTION",
-    "GUARD_FC_ENDPOINT",
-    "GUARD_SMQ_ENDPOINT",
-    "GUARD_OSS_TABLES_ADDRESSING",
-    "GUARD_OSS_TABLES_NETWORK",
-    "GUARD_HTTP_TIMEOUT_SECONDS",
-    "FC_ACCOUNT_ID",
-    "FC_REGION",
-    "FC_FUNCTION_NAME",
-    "LOG_LEVEL",
-    "POWERTOOLS_LOG_LEVEL",
-    "POWERTOOLS_DEV",
-    "FORCE_COLOR",
-    "TTY_COMPATIBLE",
-    "COLUMNS",
-)
 
 
 @pytest.fixture(autouse=True)
 def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An operator's shell with credentials, whose requests lead nowhere unless a test says so."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", OWNER.id)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OWNER.secret)
     monkeypatch.setenv("ALIBABA_CLOUD_SECURITY_TOKEN", "operator-token")

@@ -53,8 +53,6 @@ OWN = json.loads(dead_letter_of(creation_of(ARN)))
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file of letters, and a shell that has credentials and nothing else."""
-    for name in ("GUARD_DEAD_LETTER_QUEUE", "GUARD_FUNCTION", "FC_FUNCTION_NAME", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "AKID")
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "AKSECRET")
     forget_logger()

@@ -45,10 +45,8 @@ each_stop_signal = pytest.mark.parametrize(
 
 
 @pytest.fixture(autouse=True)
-def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A shell in which nothing speaks of terminals, and a logger of its own for each test."""
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+def logger() -> Iterator[None]:
+    """A logger of its own for each test."""
     forget_logger()
     yield
     forget_logger()

@@ -23,30 +23,11 @@ OWNER = AccessKey("LTAI-operator", "operator-secret", ACCOUNT)
 NOWHERE = "http://127.0.0.1:9"
 PUT, LIST = "PutTableBucketEncryption", "ListTableBuckets"
 SAMPLES = {"bucket": "scratch-*", "reason": "samples", "expires": "2099-12-31"}
-VARIABLES = (
-    "GUARD_MODE",
-    "GUARD_DEAD_LETTER_QUEUE",
-    "GUARD_EXEMPTIONS",
-    "GUARD_SWEEP_REGIONS",
-    "GUARD_AUDIT_TABLES",
-    "GUARD_HTTP_TIMEOUT_SECONDS",
-    "ALIBABA_CLOUD_SECURITY_TOKEN",
-    "FC_ACCOUNT_ID",
-    "FC_REGION",
-    "FC_FUNCTION_NAME",
-    "LOG_LEVEL",
-    "POWERTOOLS_LOG_LEVEL",
-    "POWERTOOLS_DEV",
-    "FORCE_COLOR",
-    "TTY_COMPATIBLE",
-)
 
 
 @pytest.fixture(autouse=True)
 def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An operator's shell with credentials, whose requests lead nowhere unless a test says so."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", OWNER.id)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OWNER.secret)
     monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", NOWHERE)

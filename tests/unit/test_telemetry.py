@@ -53,10 +53,8 @@ each_outcome = pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOME
 
 
 @pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def stream() -> Iterator[io.StringIO]:
     """Where a logger of this test alone writes."""
-    for name in ("POWERTOOLS_LOG_LEVEL", "LOG_LEVEL", "POWERTOOLS_DEV"):
-        monkeypatch.delenv(name, raising=False)
     forget_logger()
     yield io.StringIO()
     forget_logger()
