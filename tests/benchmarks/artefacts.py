@@ -69,6 +69,13 @@ class Artefacts:
             "floor": Variant((programs, layer), (*floor, limit)),
         }
 
+    @property
+    def sweep(self) -> Variant:
+        """The function of the timer."""
+        ours = self.variants["ours"]
+        function = self.folder / "built" / "functions" / "sweep"
+        return Variant((function, *ours.path[1:]), ours.modules)
+
     def versions(self) -> Iterator[str]:
         """Of Python and of all that is in the two layers."""
         yield f"CPython {self.python.version}"

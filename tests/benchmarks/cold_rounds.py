@@ -109,6 +109,7 @@ class Instances:
 
     python: str
     inherited: dict[str, str]
+    event: Path = EVENT
 
     @classmethod
     def of(cls, artefacts: Artefacts, trust: Path, service: Service) -> Instances:
@@ -132,7 +133,7 @@ class Instances:
             *(self.python, "-S", "-B", *options, "-c", _PROGRAM.format(program)),
             ":".join(map(str, variant.path)),
             ",".join(variant.modules),
-            *(str(EVENT), bucket),
+            *(str(self.event), bucket),
         ]
 
     def cold(self, variant: Variant, bucket: str) -> Cold:

@@ -1,14 +1,14 @@
-"""`make bench`: what a cold event takes, and what it costs, on instances of each sensible size.
+"""`make bench`: what a cold event and a cold sweep take, and cost, on instances of several sizes.
 
 Function Compute sells computing and memory apart, between 1 and 4 GB for each vCPU:
 https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/product-overview/limits-of-usage
 How it holds an instance to its share of a CPU is not documented. Here a process is held as Linux
 holds a container: in each 100 ms it may run for its share, and stands still for the rest. The
 sizes have the least memory that their share allows; the event and its process are those of
-cold_start.py.
+cold_start.py. The sweep finds a few buckets, all of them encrypted.
 
-Prices are what CU (compute units) cost at the first tier; what an event is billed for is taken to
-be all the time from the start of its process to the answer:
+Prices are what CU (compute units) cost at the first tier; what an invocation is billed for is
+taken to be all the time from the start of its process to the answer:
 https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/product-overview/billing-overview-1
 """
 
@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -30,6 +30,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from layers.encryption_guard.build import REPOSITORY
 from tests.benchmarks.artefacts import Artefacts, Variant, prepare
 from tests.benchmarks.clients import Ended, Spent
 from tests.benchmarks.cold_rounds import Cold, Instances
@@ -57,7 +58,7 @@ class Size:
         return f"{self.vcpu:g} vCPU, {self.memory} MB"
 
     def dollars(self, seconds: float) -> float:
-        """What an event costs that takes so long."""
+        """What an invocation costs that takes so long."""
         rate = self.vcpu * CU_PER_VCPU_SECOND + self.memory / 1024 * CU_PER_GB_SECOND
         return (seconds * rate + CU_PER_INVOCATION) * DOLLARS_PER_CU
 
@@ -66,23 +67,33 @@ SIZES = (
     *(Size(0.05, 128), Size(0.1, 128), Size(0.25, 256), Size(0.5, 512)),
     *(Size(1, 1024), Size(2, 2048)),
 )
+SWEEP_SIZES = (Size(0.05, 128), Size(0.25, 256), Size(1, 1024))
+SWEPT = [f"swept-{number}" for number in range(10)]
+TIMER = REPOSITORY / "events" / "timer.json"
+
+Measured = Mapping[Size, Sequence[Cold]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and write the figures of every round."""
-    parser = argparse.ArgumentParser(description="Time a cold event on instances of each size.")
+    parser = argparse.ArgumentParser(description="Time cold instances of each size.")
     written = Path("build/instance_sizes.json")
     parser.add_argument("--json", type=Path, metavar="FILE", default=written, help=f"{written}")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(prepare(Path(folder)))
-    Console(highlight=False, width=100).print(table(measured))
+        artefacts = prepare(Path(folder))
+        measured = {
+            "a cold event": events(artefacts),
+            f"a cold sweep of {len(SWEPT)} buckets": sweeps(artefacts),
+        }
+    for title, runs in measured.items():
+        Console(highlight=False, width=100).print(table(title, runs))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    told = {size.name: [one.answered.wall for one in runs] for size, runs in measured.items()}
+    told = {title: seconds(runs) for title, runs in measured.items()}
     options.json.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
 
 
-def measure(artefacts: Artefacts) -> dict[Size, list[Cold]]:
+def events(artefacts: Artefacts) -> Measured:
     """Some rounds in which each size has its turn; the first does not count."""
     rounds = range(DROPPED + ROUNDS)
     buckets = {
@@ -104,8 +115,26 @@ def measure(artefacts: Artefacts) -> dict[Size, list[Cold]]:
     return {size: [runs[size, number] for number in rounds[DROPPED:]] for size in SIZES}
 
 
+def sweeps(artefacts: Artefacts) -> Measured:
+    """The same for the timer; the first sweep encrypts what the others find encrypted."""
+    trust = artefacts.folder / "trust.pem"
+    with running_service(trust, SWEPT) as service:
+        start = replace(Instances.of(artefacts, trust, service), event=TIMER)
+        rounds = [
+            {size: cold(start, artefacts.sweep, "", size.vcpu) for size in SWEEP_SIZES}
+            for _ in range(DROPPED + ROUNDS)
+        ]
+        seen, _ = service.seen()
+    # The first sweep looks again before it encrypts, and once more after.
+    asked = ("GET 200", "GET 200", "PUT 200", *["GET 200"] * (len(rounds) * len(SWEEP_SIZES)))
+    wrong = [name for name in SWEPT if seen.asked.get(name) != asked]
+    if wrong:
+        raise RuntimeError(f"not asked for as they should be were {', '.join(wrong)}")
+    return {size: [turns[size] for turns in rounds[DROPPED:]] for size in SWEEP_SIZES}
+
+
 def cold(start: Instances, ours: Variant, bucket: str, vcpu: float) -> Cold:
-    """A fresh process for one event, held to its share."""
+    """A fresh process for one invocation, held to its share."""
     process = held(start.command("once", ours, bucket), start.inherited, vcpu)
     return Cold(process.spent, stages(process), int(process.output.split()[-1]))
 
@@ -143,10 +172,16 @@ def _cpu_of(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
-def table(measured: Mapping[Size, Sequence[Cold]]) -> Table:
+def seconds(measured: Measured) -> dict[str, list[Spent]]:
+    """CPU and wall of each run, by the name of the size."""
+    return {size.name: [one.answered for one in runs] for size, runs in measured.items()}
+
+
+def table(title: str, measured: Measured) -> Table:
     """A line for each size."""
-    found = Table("instance", box=box.SIMPLE, pad_edge=False)
-    for name in ("ms to the answer", "least", "peak MiB", "$ for a million", "times 1 vCPU"):
+    found = Table(title, box=box.SIMPLE, pad_edge=False)
+    names = ("ms to the answer", "least", "CPU ms", "peak MiB", "$ for a million", "times 1 vCPU")
+    for name in names:
         found.add_column(name, justify="right", no_wrap=True)
     whole = median(one.answered.wall for one in measured[Size(1, 1024)])
     for size, runs in measured.items():
@@ -155,6 +190,7 @@ def table(measured: Mapping[Size, Sequence[Cold]]) -> Table:
             size.name,
             f"{1000 * median(walls):.0f}",
             f"{1000 * min(walls):.0f}",
+            f"{1000 * median(one.answered.cpu for one in runs):.0f}",
             f"{median(one.peak for one in runs) / 1024:.1f}",
             f"{1e6 * size.dollars(median(walls)):.2f}",
             f"{median(walls) / whole:.1f}",

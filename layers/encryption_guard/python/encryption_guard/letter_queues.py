@@ -24,7 +24,7 @@ REQUEST_SECONDS = 30.0
 # Enough for all tries of one event, so that nobody else is handed the letter meanwhile.
 LEASE_SECONDS = 120
 SHORTEST_HIDING_SECONDS = 1
-# Requests under way at a time; the pool of connections holds ten.
+# Requests under way at a time.
 WORKERS = 8
 # One node answers for itself, and the next for itself: one "empty" is not everybody's word.
 EMPTY_ANSWERS = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from encryption_guard.enforcement import Encrypted, Outcome
 from encryption_guard.events import BucketEvent
 from encryption_guard.findings import NOT_REACHED, Finding, Totals
 from encryption_guard.instance import open_dead_letters
-from encryption_guard.letter_queues import unless_waiting
 from encryption_guard.payloads import open_payload
 from encryption_guard.policy import expiring
 from encryption_guard.sweep import Memory, Sweep
@@ -89,9 +88,7 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     try:
         Sweep(
             invocation=_within(invocation),
-            dead_letters=replace(
-                letters, put=unless_waiting(letters.put, invocation, written=memory.letters)
-            ),
+            dead_letters=replace(letters, put=_unless_waiting(letters.put, invocation, memory)),
             apply=True,
             audit=settings.audit_tables,
             report=diary.note,
@@ -123,6 +120,19 @@ def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: 
 
 def _is_late(outcome: Outcome) -> bool:
     return outcome.time_to_encrypt_ms is None or outcome.time_to_encrypt_ms > FIRST_MOMENT_MS
+
+
+def _unless_waiting(
+    put: Callable[[bytes], None], invocation: Invocation, memory: Memory
+) -> Callable[[bytes], None]:
+    @functools.cache
+    def put_once() -> Callable[[bytes], None]:
+        # With pydantic and all that reads letters, which only a failure needs.
+        from encryption_guard.letter_queues import unless_waiting
+
+        return unless_waiting(put, invocation, written=memory.letters)
+
+    return lambda letter: put_once()(letter)
 
 
 def _within(invocation: Invocation) -> Invocation:
