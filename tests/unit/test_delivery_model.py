@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,7 +74,7 @@ def says_dead_lettered_of_a_letter_that_was_refused(*event: Any, **world: Any) -
 
 
 def writes_no_letter(*event: Any, dead_letters: DeadLetters, **world: Any) -> Outcome:
-    forgetful = replace(dead_letters, put=lambda _letter: None)
+    forgetful = dead_letters._replace(put=lambda _letter: None)
     return process_event(*event, dead_letters=forgetful, **world)
 
 
@@ -83,7 +82,7 @@ def logs_only_the_id_of_a_letter(*event: Any, dead_letters: DeadLetters, **world
     def log_error(message: str, *, dead_letter: dict[str, Any]) -> None:
         dead_letters.log_error(message, dead_letter=dead_letter["id"])
 
-    terse = replace(dead_letters, log_error=log_error)
+    terse = dead_letters._replace(log_error=log_error)
     return process_event(*event, dead_letters=terse, **world)
 
 

@@ -333,7 +333,7 @@ test_nothing_is_lost_in_any_order_of_steps = Storm.TestCase
 
 
 def writes_no_letters(payload: bytes, *, dead_letters: DeadLetters, **world: Any) -> Processed:
-    forgetful = replace(dead_letters, put=lambda _letter: None)
+    forgetful = dead_letters._replace(put=lambda _letter: None)
     return process_payload(payload, dead_letters=forgetful, **world)
 
 
@@ -356,7 +356,7 @@ def asks_nothing_before_it_encrypts(payload: bytes, **world: Any) -> Processed:
 
 def knows_no_exemption(payload: bytes, *, invocation: Invocation, **world: Any) -> Processed:
     without = invocation.settings._replace(exemptions=())
-    strict = replace(invocation, settings=without)
+    strict = invocation._replace(settings=without)
     return process_payload(payload, invocation=strict, **world)
 
 

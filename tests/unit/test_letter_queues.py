@@ -7,7 +7,6 @@ import tracemalloc
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -491,7 +490,7 @@ def test_a_queue_too_long_for_a_glance_gets_no_letter_twice_within_a_day() -> No
 
     for hours in (0, 1, 23, 24.5, 25):
         time.passed = hours * 3600
-        invocation = replace(invocation_with(IN_SMQ, smq), clock=time.as_clock())
+        invocation = invocation_with(IN_SMQ, smq)._replace(clock=time.as_clock())
         unless_waiting(put.put, invocation, written=written)(ONE)
 
     assert put.letters == [ONE, ONE]

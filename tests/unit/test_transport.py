@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from encryption_guard.config import Credentials
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.transport import (
+    COMMON_HEADERS,
     Answer,
     Clock,
     Pace,
@@ -436,6 +437,20 @@ def test_more_is_read_for_who_asks_for_it() -> None:
     read = exchange(transport, request, auth=UNSIGNED, until=FAR, longest=10)
 
     assert read.body == b"x" * 10
+
+
+@pytest.mark.parametrize("content", [b"", b"{}"], ids=["without content", "with content"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+@pytest.mark.parametrize("host", ["service", "service:8443", "[::1]:8443"])
+def test_a_request_is_framed_as_httpx_would_do_it(method: str, content: bytes, host: str) -> None:
+    """Host and length are there as if nobody had been in a hurry, and nothing else is."""
+    url, headers = f"https://{host}/a?b", {"x-oss-date": "20260102T030405Z"}
+
+    request = new_request(method, url, headers=headers, content=content)
+
+    theirs = httpx.Request(method, url, headers=COMMON_HEADERS | headers, content=content)
+    assert sorted(request.headers.items()) == sorted(theirs.headers.items())
+    assert request.content == content
 
 
 def breaking_off() -> Iterator[bytes]:

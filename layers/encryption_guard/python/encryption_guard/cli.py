@@ -18,7 +18,6 @@ from encryption_guard.enforcement import (
     DeadLettered,
     Outcome,
     Processed,
-    Skipped,
     process_payload,
 )
 from encryption_guard.errors import GuardError
@@ -140,7 +139,7 @@ def _print(processed: Processed, output: str) -> None:
 
 
 def _why(outcome: Outcome) -> str:
-    last_day = outcome.exempt_until if isinstance(outcome, Skipped) else None
+    last_day = outcome.exempt_until
     return f"{outcome.reason} (until {last_day})" if last_day else outcome.reason
 
 

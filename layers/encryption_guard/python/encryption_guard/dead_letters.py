@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from encryption_guard.config import Queue
 from encryption_guard.errors import (
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 LOG_CHUNK = 8 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetters:
+class DeadLetters(NamedTuple):
     """Writes the letters of one invocation.
 
     `put` takes a letter's bytes and raises unless they are safe; `log_error` is the last resort: a

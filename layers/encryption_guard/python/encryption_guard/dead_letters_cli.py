@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import Lock
 from typing import Literal, NoReturn
 
@@ -290,7 +289,7 @@ def _processing_here(invocation: Invocation) -> Callable[[Waiting, Process], str
 
     def process(delivery: Delivery) -> Outcome:
         budget = TimeBudget(clock.monotonic() + LONGEST_RUN_SECONDS, clock)
-        own = replace(invocation, budget=budget)
+        own = invocation._replace(budget=budget)
         outcome = process_event(
             delivery,
             invocation=own,

@@ -40,13 +40,15 @@ class Outcome:
     oss_request_id: str | None = None
     status: int | None = None
     code: str | None = None
+    # Of what was skipped: the last day on which an exemption counts.
+    exempt_until: date | None = None
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The outcome in the form that is logged and returned."""
         return {"outcome": self.outcome, **{name: getattr(self, name) for name in TOLD}}
 
 
-TOLD: Final = tuple(field.name for field in fields(Outcome))
+TOLD: Final = tuple(field.name for field in fields(Outcome) if field.name != "exempt_until")
 
 
 class Encrypted(Outcome):
@@ -70,12 +72,11 @@ class KeptStronger(Outcome):
     outcome = "kept_stronger"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(Outcome):
-    """Nothing was to be done; `exempt_until` is the last day on which an exemption counts."""
+    """Nothing was to be done."""
 
-    outcome: ClassVar[str] = "skipped"
-    exempt_until: date | None = None
+    __slots__ = ()
+    outcome = "skipped"
 
 
 class Detected(Outcome):

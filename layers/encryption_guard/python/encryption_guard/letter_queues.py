@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -147,7 +147,7 @@ class SmqLetters:
     def _smq(self) -> SmqQueue:
         clock = self._invocation.clock
         budget = TimeBudget(clock.monotonic() + REQUEST_SECONDS, clock)
-        return SmqQueue(self._queue, replace(self._invocation, budget=budget))
+        return SmqQueue(self._queue, self._invocation._replace(budget=budget))
 
     def _read(self, message: Message) -> Waiting:
         body = decoded(message.body)
@@ -264,7 +264,7 @@ def briefly(invocation: Invocation) -> Invocation:
     """The same, with the time of one request."""
     clock = invocation.clock
     end = min(invocation.budget.ends_at, clock.monotonic() + REQUEST_SECONDS)
-    return replace(invocation, budget=TimeBudget(end, clock))
+    return invocation._replace(budget=TimeBudget(end, clock))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import md5
@@ -206,15 +205,13 @@ def get_encryption(arn: TableBucketArn) -> Call:
     return bucket_call("GetTableBucketEncryption", "GET", arn, below="/encryption")
 
 
-@dataclass(slots=True)
 class _Tries:
     """How far one request has come."""
 
-    visibility_pauses: Iterator[float]
-    sent: int = 0
-    counted: int = 0
-    clock_corrected: bool = False
-    credentials_renewed: bool = False
+    def __init__(self, visibility_pauses: Iterator[float]) -> None:
+        self.visibility_pauses = visibility_pauses
+        self.sent = self.counted = 0
+        self.clock_corrected = self.credentials_renewed = False
 
 
 class Unreadable(ValueError):

@@ -11,7 +11,6 @@ import re
 import zlib
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -59,16 +58,16 @@ class _TooManyEvents(Exception):
         self.array = array
 
 
-@dataclass(slots=True)
 class _Allowance:
     """What else a payload may hold: events, and bytes that were compressed.
 
     `array` is the outermost, once there is one.
     """
 
-    events: int
-    unpacked: int
-    array: Delivery | None = None
+    def __init__(self, events: int, unpacked: int) -> None:
+        self.events = events
+        self.unpacked = unpacked
+        self.array: Delivery | None = None
 
 
 def open_payload(event: object, *, unpacked: int = LARGEST_EVENT) -> Payload:

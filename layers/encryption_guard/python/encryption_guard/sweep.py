@@ -257,7 +257,7 @@ class Sweep:
         clock = self.invocation.clock
         end = min(self.invocation.budget.ends_at, clock.monotonic() + TURN_SECONDS)
         budget = TimeBudget(end, clock)
-        service = OssTables(replace(self.invocation, budget=budget), self._pace(job.region))
+        service = OssTables(self.invocation._replace(budget=budget), self._pace(job.region))
         return Turn(service, budget, is_last=job.turn == MOST_TURNS)
 
     def _work(self, job: Job[Step]) -> Found:
@@ -362,7 +362,7 @@ class Sweep:
         try:
             outcome = process_event(
                 missed_event(bucket, cause),
-                invocation=replace(self.invocation, settings=own),
+                invocation=self.invocation._replace(settings=own),
                 tables=turn.service,
                 dead_letters=self.dead_letters,
             )

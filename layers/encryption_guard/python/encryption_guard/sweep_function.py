@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from encryption_guard.arn import TableBucketArn
@@ -88,7 +88,7 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     try:
         Sweep(
             invocation=_within(invocation),
-            dead_letters=replace(letters, put=_unless_waiting(letters.put, invocation, memory)),
+            dead_letters=letters._replace(put=_unless_waiting(letters.put, invocation, memory)),
             apply=True,
             audit=settings.audit_tables,
             report=diary.note,
@@ -138,4 +138,4 @@ def _unless_waiting(
 def _within(invocation: Invocation) -> Invocation:
     clock = invocation.clock
     end = clock.monotonic() + SHARE_OF_THE_TIME * invocation.budget.remaining()
-    return replace(invocation, budget=TimeBudget(end, clock))
+    return invocation._replace(budget=TimeBudget(end, clock))

@@ -13,7 +13,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,10 +28,11 @@ CONNECT_SECONDS = 2.0
 # What is read is raw: an answer that was compressed all the same would be unreadable.
 COMMON_HEADERS = {"user-agent": "oss-tables-encryption-guard", "accept-encoding": "identity"}
 LONGEST_ANSWER = 64 * 1024
+# These tell the length of their content also where there is none: RFC 9110, 8.6.
+EXPECTING_CONTENT = {"POST", "PUT"}
 
 # Headers of OSS Tables, SMQ and Function Compute that let whoever has them act for us.
 PROOFS = {b"authorization", b"x-oss-security-token", b"security-token", b"x-fc-security-token"}
-_SIGNATURE = re.compile(r"Signature=|:")
 _KEY_ID = r"(?:Credential=|MNS |FC )(.+?)(?:/\d{8}/|:)"
 # What is shorter proves nothing, and would be found everywhere.
 SHORTEST_PROOF = 16
@@ -81,16 +81,18 @@ class TimeBudget(NamedTuple):
         return self.clock.monotonic() + SHARE_OF_THE_REST * self.remaining()
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """What every request of one invocation needs; only the transport outlives it."""
 
     transport: httpx.BaseTransport
     settings: Settings
-    # Not shown: it may hold the platform's context, and so the key.
-    read_credentials: Callable[[], Credentials] = field(repr=False)
+    read_credentials: Callable[[], Credentials]
     budget: TimeBudget
     clock: Clock
+
+    def __repr__(self) -> str:
+        # What reads the credentials may hold the platform's context, and so the key.
+        return f"Invocation({self.settings!r}, {self.budget!r})"
 
     def end_of_try(self, end_of_request: float) -> float:
         """The instant at which a try that starts now has to be over."""
@@ -156,7 +158,7 @@ def _answer(response: httpx.Response, longest: int) -> Answer:
 def _proofs(request: httpx.Request, *, with_id: bool) -> list[str]:
     """The tokens of a request, the signature in its authorization, and the key's id if wanted."""
     given = [value.decode() for name, value in request.headers.raw if name.lower() in PROOFS]
-    proofs = [_SIGNATURE.split(text)[-1] for text in given]
+    proofs = [text.replace("Signature=", ":").rpartition(":")[2] for text in given]
     if with_id:
         proofs += re.findall(_KEY_ID, request.headers.get("authorization", ""))
     return [proof for proof in proofs if len(proof) >= SHORTEST_PROOF]
@@ -273,9 +275,18 @@ def new_request(
 ) -> httpx.Request:
     """A request with the headers that all of ours have; nothing else is added on its way."""
     parsed = _parsed(url)
-    # httpx would add the host by making all headers anew.
-    host = {"host": parsed.netloc.decode("ascii")}
-    return httpx.Request(method, parsed, headers=host | COMMON_HEADERS | headers, content=content)
+    framing = {"host": parsed.netloc.decode("ascii")}
+    if content or method in EXPECTING_CONTENT:
+        framing["content-length"] = str(len(content))
+    # To what comes as a stream httpx adds nothing.
+    request = httpx.Request(
+        method,
+        parsed,
+        headers=framing | COMMON_HEADERS | headers,
+        stream=httpx.ByteStream(content),
+    )
+    request.read()
+    return request
 
 
 class Transport(httpx.BaseTransport):
