@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.letter_queues import GLANCES
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
     AUDITING,
@@ -324,14 +325,19 @@ def test_a_letter_of_the_creation_function_is_enough() -> None:
 
 
 def test_many_refused_buckets_get_one_letter_each() -> None:
-    """However many letters wait, a sweep does not write another for a bucket that has one."""
+    """However many letters wait, a sweep does not write another for a bucket that has one.
+
+    It looks for them once, whichever of its threads is first.
+    """
     with emulated_cloud(sweep_role=denied(SWEEP_ROLE, PUT)) as cloud:
         arns = {cloud.tables.plant(f"bucket-{number:02}") for number in range(30)}
         sweep(cloud)
+        looks = [asked.operation for asked in cloud.queue.requests].count("BatchPeekMessage")
         first = [letter["arn"] for letter in letters(cloud)]
         sweep(cloud)
         second = [letter["arn"] for letter in letters(cloud)]
 
+    assert looks == GLANCES
     assert sorted(first) == sorted(arns)
     assert sorted(second) == sorted(arns)
 

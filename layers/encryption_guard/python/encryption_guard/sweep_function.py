@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from encryption_guard.arn import TableBucketArn
@@ -125,14 +126,22 @@ def _is_late(outcome: Outcome) -> bool:
 def _unless_waiting(
     put: Callable[[bytes], None], invocation: Invocation, memory: Memory
 ) -> Callable[[bytes], None]:
+    loading = Lock()
+
     @functools.cache
-    def put_once() -> Callable[[bytes], None]:
+    def loaded() -> Callable[[bytes], None]:
         # With pydantic and all that reads letters, which only a failure needs.
         from encryption_guard.letter_queues import unless_waiting
 
         return unless_waiting(put, invocation, written=memory.letters)
 
-    return lambda letter: put_once()(letter)
+    def put_once(letter: bytes) -> None:
+        # A cache alone lets each thread that comes meanwhile make one of its own.
+        with loading:
+            put_unless_waiting = loaded()
+        put_unless_waiting(letter)
+
+    return put_once
 
 
 def _within(invocation: Invocation) -> Invocation:
