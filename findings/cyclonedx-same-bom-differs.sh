@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Expected: one Bom object, written twice, gives the same JSON.
+# Happens:  every `bom-ref` that was not given is drawn anew for each output, so no two are the same.
+#           (A Bom also has a random serial number, and `serial_number=None` asks for one.) Giving a
+#           bom-ref of one's own settles it.
+# Version:  cyclonedx-python-lib 11.12.0
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+python=$folder/venv/bin/python
+"$python" -m pip install --quiet --disable-pip-version-check --no-user 'cyclonedx-python-lib==11.12.0' ||
+    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+
+"$python" -I - <<'EOF'
+import json
+import sys
+from importlib.metadata import version
+
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component
+from cyclonedx.output.json import JsonV1Dot6
+
+
+def twice(component: Component) -> tuple[str, str]:
+    """The same Bom, written twice."""
+    bom = Bom(components=[component])
+    return JsonV1Dot6(bom).output_as_string(), JsonV1Dot6(bom).output_as_string()
+
+
+def references(text: str) -> list[str]:
+    return [component["bom-ref"] for component in json.loads(text)["components"]]
+
+
+one, other = twice(Component(name="shop", version="1.0"))
+given, again = twice(Component(name="shop", version="1.0", bom_ref="shop@1.0"))
+serial = json.loads(JsonV1Dot6(Bom(serial_number=None)).output_as_string()).get("serialNumber")
+
+print(f"cyclonedx-python-lib {version('cyclonedx-python-lib')}")
+print(f"bom-ref not given: equal {one == other}, {references(one)} and then {references(other)}")
+print(f"bom-ref given:     equal {given == again}, {references(given)} and then {references(again)}")
+print(f"serial_number=None: {serial}")
+
+if references(one) == references(other):
+    sys.exit("changed: a bom-ref is the same in both outputs")
+if given != again:
+    sys.exit("changed: with a bom-ref of one's own the outputs still differ")
+if serial is None:
+    sys.exit("changed: serial_number=None leaves the serial number out")
+EOF

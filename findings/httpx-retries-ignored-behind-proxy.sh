@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Expected: `HTTPTransport(retries=2)` tries three times to connect, whatever it connects to.
+# Happens:  given a proxy as well, it tries once: the number does not reach the pool for proxies.
+# Version:  httpx 0.28.1 (httpcore 1.0.9)
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+python=$folder/venv/bin/python
+"$python" -m pip install --quiet --disable-pip-version-check --no-user \
+    'httpx==0.28.1' 'httpcore==1.0.9' 'h11==0.16.0' ||
+    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+
+"$python" -I - <<'EOF'
+import socket
+import sys
+
+import httpx
+
+nobody = socket.socket()
+nobody.bind(("127.0.0.1", 0))  # Bound, and not listening: every connection is refused.
+url = f"http://127.0.0.1:{nobody.getsockname()[1]}/"
+
+
+def attempts(transport: httpx.HTTPTransport) -> int:
+    """How often it tries to connect."""
+    events: list[str] = []
+    with httpx.Client(transport=transport, trust_env=False) as client:
+        try:
+            client.get(url, extensions={"trace": lambda name, _: events.append(name)})
+        except httpx.ConnectError:
+            pass
+    return events.count("connection.connect_tcp.started")
+
+
+direct = attempts(httpx.HTTPTransport(retries=2))
+behind = attempts(httpx.HTTPTransport(retries=2, proxy=url))
+
+print(f"httpx {httpx.__version__}")
+print(f"retries=2, direct:           {direct} attempts")
+print(f"retries=2, through a proxy:  {behind} attempt(s)")
+
+if direct != 3:
+    sys.exit("changed: without a proxy it is not three attempts")
+if behind != 1:
+    sys.exit("changed: the retries count with a proxy too")
+EOF
