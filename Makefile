@@ -6,27 +6,51 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIME ?= python3.12
 LAYER := layers/encryption_guard
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# aliyun-fc2 alone publishes no wheel; whatever else would run a program to be installed is refused.
-LOCKED := --require-hashes --only-binary :all: --no-binary aliyun-fc2
+# Of pip's settings only those count that say where packages come from.
+PIP := $(BIN)/python $(LAYER)/isolated_pip.py --quiet
+# The locks are complete: nothing is left to resolve. Python compiles what it imports, when it does.
+LOCKED := --no-deps --no-compile --require-hashes --only-binary :all:
+# It alone publishes no wheel; whatever else would run a program to be installed is refused.
+WITH_SOURCES := --no-binary aliyun-fc2 --no-build-isolation
+AGAIN := Then run the same command again; it continues where it has to.
+
+# With these, other modules would run than those that are set up here, or each run would compile anew.
+unexport PYTHONHOME PYTHONPATH PYTHONPLATLIBDIR PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT \
+	PYTHONDONTWRITEBYTECODE
+
+# A virtual environment is made again if it is half made, was moved, has lost its Python, or has
+# another one than PYTHON names.
+identity = $(shell "$(1)" -c 'import sys; print(sys.base_prefix, sys.version_info)' 2>/dev/null)
+RUNS := $(call identity,$(BIN)/python)
+WHOLE := $(and $(RUNS),$(shell grep -sxF "$(abspath $(VENV))" $(VENV)/.dependencies))
+NAMED := $(filter-out file undefined,$(origin PYTHON))
+OTHER := $(if $(NAMED),$(filter-out $(RUNS),$(call identity,$(PYTHON))))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 .PHONY: help
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-$(VENV)/.dependencies: requirements-build.txt requirements-dev.txt
+.PHONY: again
+again:
+
+$(VENV)/.dependencies: requirements-build.txt requirements-dev.txt $(if $(and $(WHOLE),$(if $(OTHER),,1)),,again)
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 or newer with venv was found: install one, or name it with PYTHON=..." >&2; exit 2; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once)" >&2
-	@"$(PYTHON)" -m venv --clear $(VENV)
-	@$(PIP) install $(LOCKED) -r requirements-build.txt
-	@$(PIP) install $(LOCKED) --no-build-isolation -r requirements-dev.txt
-	@touch $@
+	@"$(PYTHON)" -m venv --clear $(VENV) \
+		|| { echo "$(PYTHON) could not make $(VENV): fix what it says above. $(AGAIN)" >&2; exit 1; }
+	@# The pip that a Python brings may be years old, so it installs nothing but a new one.
+	@sed -n '/^pip==/,/[0-9a-f]$$/p' requirements-build.txt | $(PIP) install $(LOCKED) -r /dev/stdin \
+		&& $(PIP) install $(LOCKED) -r requirements-build.txt \
+		&& $(PIP) install $(LOCKED) $(WITH_SOURCES) -r requirements-dev.txt \
+		|| { echo "pip could not install what is locked: fix what it says above. $(AGAIN)" >&2; exit 1; }
+	@echo "$(abspath $(VENV))" > $@
 
 $(INSTALLED): $(VENV)/.dependencies pyproject.toml
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) install --no-deps --no-build-isolation --editable . \
+		|| { echo "pip could not install this project: fix what it says above. $(AGAIN)" >&2; exit 1; }
 	@touch $@
 
 .PHONY: demo
@@ -45,23 +69,33 @@ browser:
 	@if [ "$$CI" = true ] && ! { command -v chromium && command -v chromedriver; } >/dev/null 2>&1; then \
 		echo "Installing chromium and chromium-driver" >&2; \
 		root=$$([ "$$(id -u)" = 0 ] || command -v sudo); \
-		{ $$root apt-get -q update && DEBIAN_FRONTEND=noninteractive $$root apt-get -q install -y \
-			--no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
-		|| echo "They could not be installed: the tests of the page are skipped" >&2; fi
+		said=$$({ $$root dpkg --configure -a && $$root apt-get -q update && DEBIAN_FRONTEND=noninteractive \
+			$$root apt-get -q install -y --no-install-recommends chromium chromium-driver; } 2>&1) \
+		|| { echo "$$said" | tail -n 3 >&2; \
+			echo "They could not be installed: the tests of the page are skipped" >&2; }; fi
 
-# For `make deploy`, and for the tests that hold template.yaml against the real command.
-node_modules/.package-lock.json: package.json package-lock.json
-	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+# For `make deploy`, and for the tests that hold template.yaml against the real command. npm takes
+# each option from the environment and from .npmrc as well; these decide what is installed, and where.
+NPM_CI := npm ci --ignore-scripts --global=false --location=project --workspaces=false --dry-run=false \
+	--package-lock --package-lock-only=false --bin-links --no-audit --no-fund --loglevel=error
+SERVERLESS_DEVS := node_modules/.bin/s
+
+node_modules/.installed: package.json package-lock.json $(if $(wildcard $(SERVERLESS_DEVS)),,again)
+	@command -v npm >/dev/null 2>&1 \
+		|| { echo "Serverless Devs needs Node.js 14.14 or newer with npm, and there is no npm here: install it." >&2; exit 1; }
+	@$(NPM_CI) >/dev/null \
+		|| { echo "npm could not install Serverless Devs: fix what it says above. $(AGAIN)" >&2; exit 1; }
+	@$(SERVERLESS_DEVS) --version >/dev/null \
+		|| { echo "Serverless Devs was installed but does not run: fix what it says above. $(AGAIN)" >&2; exit 1; }
 	@touch $@
 
 .PHONY: serverless-devs
-serverless-devs:
-	@command -v npm >/dev/null 2>&1 \
-		&& $(MAKE) --silent --no-print-directory node_modules/.package-lock.json \
-		|| echo "Serverless Devs could not be installed: it takes Node.js with npm" >&2
+serverless-devs: node_modules/.installed ## Install Serverless Devs, for the targets that deploy
 
 .PHONY: test
-test: check browser serverless-devs ## Every check and test of the project
+test: check browser ## Every check and test of the project
+	@$(MAKE) --silent --no-print-directory serverless-devs \
+		|| echo "Without Serverless Devs the tests that run it are skipped" >&2
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
 
 .PHONY: matrix
@@ -84,9 +118,10 @@ chaos: $(INSTALLED) ## 10,000 creations under every fault at once, and a judge (
 
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Search for events that break the function (SECONDS=60)
-	@if $(PIP) install $(LOCKED) -r requirements-fuzz.txt >/dev/null 2>&1; then \
+	@$(PIP) install $(LOCKED) -r requirements-fuzz.txt; \
+	if $(BIN)/python -c 'import atheris' 2>/dev/null; then \
 		$(BIN)/python -m tests.fuzz.handler --seconds $(or $(SECONDS),60); \
-	else echo "atheris could not be installed here: Hypothesis searches alone" >&2; \
+	else echo "There is no atheris for this Python here: Hypothesis searches alone" >&2; \
 		$(BIN)/python -m pytest -q --hypothesis-profile=searching --hypothesis-show-statistics \
 			-k "not worst" tests/unit/test_hostile_events.py tests/unit/test_hostile_letters.py; fi
 
@@ -99,8 +134,8 @@ vectors: $(INSTALLED) ## Make the golden signature vectors anew with the officia
 	@$(BIN)/python -m tests.vectors.make
 
 .PHONY: build
-build: ## build/: the layer zip (RUNTIME=python3.12) and the functions' code
-	@"$(PYTHON)" $(LAYER)/build.py --runtime $(RUNTIME) --output build
+build: $(INSTALLED) ## build/: the layer zip (RUNTIME=python3.12) and the functions' code
+	@$(BIN)/python $(LAYER)/build.py --runtime $(RUNTIME) --output build
 
 DEPLOY := $(BIN)/python -m layers.encryption_guard.deploy
 WHERE = $(addprefix --region ,$(or $(REGIONS),$(REGION))) $(if $(ANY_REGION),--any-region)
@@ -121,11 +156,28 @@ remove: $(INSTALLED) serverless-devs ## Remove all that `make deploy` made (YES=
 verify-live: $(INSTALLED) serverless-devs ## In your account: a bucket is made, watched, and deleted
 	@$(BIN)/python -m tests.live.verify $(addprefix --region ,$(REGION)) $(if $(YES),--yes)
 
+# An extra that a package asks for stays in its line (`coverage[toml]`): without it some installers
+# take the package for another one, which nothing pins.
+LOCK := uv pip compile --universal -p 3.10 --generate-hashes --no-strip-extras --no-header --no-annotate --upgrade -q
+
 .PHONY: lock
 lock: ## Pin the newest allowed dependencies with their hashes (needs uv)
-	uv pip compile --universal -p 3.10 --generate-hashes --no-header --no-annotate --upgrade -q pyproject.toml -o $(LAYER)/requirements.txt
-	uv pip compile --universal -p 3.10 --generate-hashes --no-header --no-annotate --upgrade -q pyproject.toml --extra cli --group dev -c $(LAYER)/requirements.txt -o requirements-dev.txt
-	uv pip compile --universal -p 3.10 --generate-hashes --no-header --no-annotate --upgrade -q requirements-build.in -o requirements-build.txt
+	@command -v uv >/dev/null 2>&1 || { echo "uv makes the locks, and is not here: install it." >&2; exit 1; }
+	$(LOCK) pyproject.toml -o $(LAYER)/requirements.txt
+	$(LOCK) pyproject.toml --extra cli --group dev -c $(LAYER)/requirements.txt -o requirements-dev.txt
+	$(LOCK) requirements-build.in -o requirements-build.txt
+
+.PHONY: outdated
+outdated: $(INSTALLED) ## What is newer than the locks, and whether the unit tests pass with it
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM && \
+	$(BIN)/python -m venv "$$folder/venv" && newest="$$folder/venv/bin/python" && \
+	install="$$newest $(LAYER)/isolated_pip.py --quiet install --upgrade" && \
+	$$install pip && $$install -r requirements-build.in && \
+	$$install --no-build-isolation --group dev --editable '.[cli]' && \
+	for python in $(BIN)/python "$$newest"; do \
+		$$python -m pip freeze --all --exclude-editable > "$$folder/$$([ "$$python" = "$$newest" ] && echo newest || echo locked)"; done && \
+	{ diff -U0 "$$folder/locked" "$$folder/newest" | grep '^[-+][^-+]' || echo "Nothing is newer than the locks."; } && \
+	"$$newest" -m pytest -q --no-cov tests/unit
 
 .PHONY: clean
 clean: ## Remove what was built and set up

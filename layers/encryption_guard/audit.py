@@ -37,7 +37,7 @@ LARGEST_ANSWER = 32 * 1024 * 1024
 MOST_PAGES = 20
 # After that many days a list says little about today's versions.
 OLD = 30
-PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
+PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 # A release, what comes before or after it ("rc1", ".post2", "-beta.1"), and what built it ("+x").
 VERSION = re.compile(r"v?(\d+(?:\.\d+)*)(?:[-_.]?([a-z]+)[-_.]?(\d*)(?:\.\w+)*)?(?:\+.*)?")
 

@@ -1,4 +1,4 @@
-"""Builds what is deployed: the layer and the functions' code. Needs only Python: `make build`.
+"""Builds what is deployed, the layer and the functions' code: `make build`, in `.venv`.
 
 The layer holds the locked dependencies for the runtime's Python, whatever this one is, and the
 package as it stands; bytecode of both, because nothing can be written where the layer lies; and
@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,6 +127,7 @@ def build(runtime: str, output: Path) -> Layer:
         parts = install(python, runtime=ours.runtime, scratch=scratch)
         ignored = shutil.ignore_patterns(*LEFT_OUT, BYTECODE)
         shutil.copytree(PACKAGE, python / PACKAGE.name, ignore=ignored)
+        write_version(python / PACKAGE.name, ours.version)
         write_authorities(python.parent)
         bytecode = compile_layer(python.parent, runtime)
         written = finish(python.parent, product=ours, shipped=parts, scratch=scratch, output=output)
@@ -154,14 +154,6 @@ def install(target: Path, *, runtime: str, scratch: Path, lock: str | None = Non
     locked = scratch / "requirements.txt"
     lock = lock or (LAYER / "requirements.txt").read_text("utf-8")
     locked.write_text(requirements_for(runtime, lock))
-    # Debian's Python comes without pip, but a virtual environment has one.
-    try:
-        venv.create(scratch / "venv", with_pip=True)
-    except subprocess.CalledProcessError:
-        raise Failed(
-            f"{sys.executable} cannot make a virtual environment with pip; install what it lacks "
-            "(on Debian python3-venv), or build with another Python: make build PYTHON=..."
-        ) from None
     # Fetched first: once it is installed, not every pip tells which file it was.
     pip(scratch, runtime, "download", "--dest", scratch / "wheels")
     pip(
@@ -175,8 +167,8 @@ def pip(scratch: Path, runtime: str, *command: str | Path) -> None:
     """Run a command of pip for what is locked: nothing but wheels, and only with these hashes."""
     run(
         [
-            *(scratch / "venv" / "bin" / "python", "-m", "pip", *command, "--quiet"),
-            *("--disable-pip-version-check", "--no-deps", "--require-hashes"),
+            *(sys.executable, LAYER / "isolated_pip.py", *command, "--quiet"),
+            *("--no-deps", "--require-hashes"),
             *("--only-binary", ":all:", "--implementation", "cp", "--platform", PLATFORM),
             *("--python-version", runtime, "--requirement", scratch / "requirements.txt"),
         ],
@@ -196,6 +188,12 @@ def shipped(wheel: Path, installed: Path) -> Shipped:
         checksum(wheel),
         {path.relative_to(installed.parent).as_posix(): checksum(path) for path in documents},
     )
+
+
+def write_version(package: Path, version: str) -> None:
+    """State the version where the package would ask for its metadata: a layer has none."""
+    stated = f'"""The version of the guard."""\n\n__version__ = "{version}"\n'
+    (package / "version.py").write_text(stated, "utf-8")
 
 
 def write_authorities(layer: Path) -> None:

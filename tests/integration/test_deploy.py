@@ -103,9 +103,21 @@ def lay_out(folder: Path) -> Path:
         shutil.copy(REPOSITORY / name, folder)
     layer = folder / "layers" / "encryption_guard"
     layer.mkdir(parents=True)
-    for name in ("build.py", "sbom.py", "requirements.txt", "python"):
+    for name in ("build.py", "isolated_pip.py", "sbom.py", "requirements.txt", "python"):
         (layer / name).symlink_to(REPOSITORY / "layers" / "encryption_guard" / name)
     return folder
+
+
+def with_make(folder: Path) -> None:
+    """What `make build` needs, with a virtual environment that is taken for set up."""
+    for file in (REPOSITORY / "Makefile", *REPOSITORY.glob("requirements*")):
+        (folder / file.name).symlink_to(file)
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (folder / ".venv" / ".dependencies").write_text(f"{folder / '.venv'}\n")
+    (folder / ".venv" / ".installed").touch()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -228,7 +240,7 @@ def test_serverless_devs_alone_does_it_too(
     deployer: Deployer, checkout: Path, region: str, runtime: str
 ) -> None:
     """In a fresh account `s deploy` builds and publishes the layer before the first function."""
-    (checkout / "Makefile").symlink_to(REPOSITORY / "Makefile")
+    with_make(checkout)
 
     done = deployer.s.run(
         "deploy",

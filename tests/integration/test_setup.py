@@ -1,0 +1,238 @@
+"""What `make` sets up: once, again after whatever broke it, and else with the true reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from layers.encryption_guard.build import REPOSITORY
+
+SURROUNDINGS = dict(os.environ)  # noqa: TID251  those of whoever runs make
+MAKES_IT_AGAIN = "-m venv --clear"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder in which make can set something up without touching what is set up here."""
+    names = ["Makefile", "package.json", "package-lock.json", "pyproject.toml"]
+    for file in [*(REPOSITORY / name for name in names), *REPOSITORY.glob("requirements*")]:
+        shutil.copy(file, tmp_path)
+    pip = Path("layers", "encryption_guard", "isolated_pip.py")
+    (tmp_path / pip).parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / pip, tmp_path / pip)
+    return tmp_path
+
+
+def make(
+    project: Path, *arguments: str, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    # A make that runs these tests has told its own options to its children.
+    inherited = {name: text for name, text in SURROUNDINGS.items() if "MAKE" not in name}
+    return subprocess.run(
+        ["make", "-C", project, *arguments],
+        env={**inherited, **(variables or {})},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def script(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+    return file
+
+
+def virtual_environment(project: Path) -> Path:
+    """One that looks whole, whose Python is the one that runs the tests."""
+    folder = project / ".venv"
+    script(folder / "bin" / "python", f'exec "{sys.executable}" "$@"')
+    (folder / ".dependencies").write_text(f"{folder}\n")
+    (folder / ".installed").touch()
+    return folder
+
+
+def planned(project: Path, *arguments: str) -> str:
+    """What make would do to have a virtual environment."""
+    done = make(project, "--dry-run", ".venv/.installed", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# .venv.
+
+
+def test_what_is_whole_is_not_set_up_again(project: Path) -> None:
+    """The second call does nothing."""
+    virtual_environment(project)
+
+    assert "up to date" in planned(project)
+    assert "up to date" in planned(project, f"PYTHON={sys.executable}")
+
+
+def test_what_is_half_made_is_made_again(project: Path) -> None:
+    """Whatever interrupted it, the next call does not take the folder for a whole one."""
+    (virtual_environment(project) / ".dependencies").unlink()
+
+    assert MAKES_IT_AGAIN in planned(project)
+
+
+def test_what_lost_its_python_is_made_again(project: Path) -> None:
+    """A distribution's upgrade removes the Python that a virtual environment points to."""
+    python = virtual_environment(project) / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3")
+
+    assert MAKES_IT_AGAIN in planned(project)
+
+
+def test_what_was_moved_is_made_again(project: Path) -> None:
+    """Its commands name the place that they were installed to."""
+    virtual_environment(project)
+    moved = project.rename(project.with_name("moved"))
+
+    assert MAKES_IT_AGAIN in planned(moved)
+
+
+def test_another_python_counts_where_it_is_named(project: Path) -> None:
+    """`make test PYTHON=python3.10` tests that one, and not the one that was there."""
+    virtual_environment(project)
+    other = script(project / "other", f'exec "{sys.executable}" -c "print(0, 3, 10)"')
+
+    assert MAKES_IT_AGAIN in planned(project, f"PYTHON={other}")
+
+
+def test_a_newer_lock_is_installed(project: Path) -> None:
+    """After an update of the repository what is there is not what is locked."""
+    installed = virtual_environment(project) / ".dependencies"
+    later = installed.stat().st_mtime + 10
+    os.utime(project / "requirements-dev.txt", (later, later))
+
+    assert MAKES_IT_AGAIN in planned(project)
+
+
+def test_an_installation_that_fails_says_so_and_begins_anew(project: Path) -> None:
+    """pip's own words, one sentence that says what to do, and nothing that counts as set up."""
+    done = make(
+        project, ".venv/.installed", f"PYTHON={sys.executable}", variables={"PIP_NO_INDEX": "1"}
+    )
+
+    assert done.returncode != 0
+    assert "No matching distribution found for pip==" in done.stderr
+    assert (
+        "pip could not install what is locked: fix what it says above. "
+        "Then run the same command again" in done.stderr
+    )
+    assert MAKES_IT_AGAIN in planned(project)
+
+
+@pytest.mark.parametrize("variable", ["PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"])
+def test_variables_of_python_do_not_reach_what_is_set_up(project: Path, variable: str) -> None:
+    """With them, modules of another Python would be imported, or compiled at each start."""
+    script(virtual_environment(project) / "bin" / "python", "env")
+
+    done = make(project, "demo", variables={variable: str(project)})
+
+    assert f"{variable}=" not in done.stdout
+
+
+# node_modules.
+
+
+def with_npm(project: Path, text: str) -> dict[str, str]:
+    """The surroundings in which `npm` is this script."""
+    script(project / "path" / "npm", text)
+    return {"PATH": f"{project / 'path'}:{SURROUNDINGS['PATH']}"}
+
+
+INSTALLS = (
+    "mkdir -p node_modules/.bin\n"
+    "printf '#!/bin/sh\\necho 3.1.10\\n' > node_modules/.bin/s\nchmod +x node_modules/.bin/s"
+)
+
+
+def test_serverless_devs_is_installed_once(project: Path) -> None:
+    """The second call does nothing; one after `node_modules` was emptied does it again."""
+    variables = with_npm(project, f"echo ran >> npm.log\n{INSTALLS}")
+
+    for _ in range(2):
+        assert make(project, "serverless-devs", variables=variables).returncode == 0
+    assert (project / "npm.log").read_text() == "ran\n"
+
+    (project / "node_modules" / ".bin" / "s").unlink()
+    assert make(project, "serverless-devs", variables=variables).returncode == 0
+    assert (project / "npm.log").read_text() == "ran\nran\n"
+
+
+@pytest.mark.parametrize(
+    ("npm", "sentence"),
+    [
+        ("echo E: no network >&2; exit 1", "npm could not install Serverless Devs"),
+        ("mkdir -p node_modules/.bin", "Serverless Devs was installed but does not run"),
+    ],
+    ids=["npm fails", "npm installs nothing and ends well"],
+)
+def test_what_keeps_serverless_devs_from_being_installed_is_said(
+    project: Path, npm: str, sentence: str
+) -> None:
+    """In one sentence after the words of npm; and the next call tries again."""
+    for _ in range(2):
+        done = make(project, "serverless-devs", variables=with_npm(project, npm))
+
+        assert done.returncode != 0
+        assert f"{sentence}: fix what it says above. Then run the same command" in done.stderr
+
+
+def test_without_npm_that_is_the_reason(project: Path) -> None:
+    """And nothing else is said to be."""
+    tools = project / "tools"
+    tools.mkdir()
+    for name in ("make", "sh", "grep", "env"):
+        (tools / name).symlink_to(shutil.which(name) or name)
+
+    done = make(project, "serverless-devs", variables={"PATH": str(tools)})
+
+    assert done.returncode != 0
+    assert "there is no npm here" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not here")
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"NODE_ENV": "production"},
+        {"npm_config_omit": "dev"},
+        {"npm_config_production": "true"},
+        {"npm_config_global": "true"},
+        {"npm_config_dry_run": "true"},
+        {"npm_config_bin_links": "false"},
+        {"npm_config_package_lock": "false"},
+        {"npm_config_package_lock_only": "true"},
+        {"npm_config_workspaces": "true"},
+    ],
+    ids=lambda variables: "=".join(*variables.items()),
+)
+def test_settings_of_npm_do_not_change_what_is_installed(
+    project: Path, variables: dict[str, str]
+) -> None:
+    """The real npm, and a package that it need not fetch where package.json names the real one."""
+    script(project / "package" / "s", "echo 3.1.10")
+    written = {"name": "@serverless-devs/s", "version": "3.1.10", "bin": {"s": "s"}}
+    (project / "package" / "package.json").write_text(json.dumps(written))
+    wanted = (project / "package.json").read_text("utf-8")
+    (project / "package.json").write_text(wanted.replace('"3.1.10"', '"file:package"'))
+    lock = ["npm", "install", "--package-lock-only", "--offline", "--silent"]
+    subprocess.run(lock, cwd=project, check=True)
+
+    done = make(project, "serverless-devs", variables=variables)
+
+    assert done.returncode == 0, done.stderr
+    assert (project / "node_modules" / ".bin" / "s").exists()
