@@ -11,6 +11,7 @@ from typing import Literal
 from encryption_guard.arn import is_region
 from encryption_guard.config import Settings
 from encryption_guard.errors import ConfigurationError
+from encryption_guard.version import __version__
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def variables(region: Region, environment: Mapping[str, str]) -> dict[str, str]:
     every = EVERY_MINUTE if not region.publishes_events else ""
     told = {
         "ALIBABA_CLOUD_REGION": region.name,
+        "ENCRYPTION_GUARD_VERSION": __version__,
         "GUARD_RUNTIME": environment.get("GUARD_RUNTIME") or region.runtime,
         "GUARD_SWEEP_EVERY": environment.get("GUARD_SWEEP_EVERY") or every,
     }

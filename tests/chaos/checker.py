@@ -77,6 +77,7 @@ FIELDS = (
     "oss_request_id",
     "status",
     "code",
+    "version",
 )
 WANTED: frozenset[Fate] = frozenset({"ordinary", "taken off"})
 UNTOUCHABLE: frozenset[Fate] = frozenset(

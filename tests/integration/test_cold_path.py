@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from encryption_guard import __version__
+from layers.encryption_guard.build import write_version
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, QUEUE_ARN, REGION, REPOSITORY
 from tests.emulators.function_instance import LAYER
@@ -39,12 +42,22 @@ class Cold:
     tables: OssTables
     bucket: str
     certificate: Path
+    layer: Path
 
     def loaded(self, code: Path = CODE, event: str = CREATION) -> dict[str, str]:
         """Each module that the process loads to encrypt it, and which module asked for it."""
         site = sysconfig.get_paths()["purelib"]
         done = subprocess.run(
-            [sys.executable, "-I", "-S", cold_path.__file__, code, LAYER, site, EVENTS / event],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                cold_path.__file__,
+                code,
+                self.layer,
+                site,
+                EVENTS / event,
+            ],
             env={
                 "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY.id,
                 "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY.secret,
@@ -68,9 +81,13 @@ class Cold:
 def cold(tmp_path: Path) -> Iterator[Cold]:
     """The service over TLS, and a bucket in it that has to be encrypted."""
     authority = Authority()
+    # As it is deployed, where the version is stated: elsewhere it is looked up.
+    package = tmp_path / "layer" / "encryption_guard"
+    shutil.copytree(Path(LAYER) / package.name, package)
+    write_version(package, __version__)
     with OssTables(KEY, region=REGION, authority=authority) as tables:
         bucket = tables.plant("analytics")
-        yield Cold(tables, bucket, authority.write(tmp_path / "ca.pem"))
+        yield Cold(tables, bucket, authority.write(tmp_path / "ca.pem"), package.parent)
 
 
 def is_of_the_layer(name: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from encryption_guard import __version__
 from layers.encryption_guard import deploy
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
 from tests.emulators.serverless_devs import MISSING, ServerlessDevs, serverless_devs
@@ -185,6 +186,8 @@ def test_one_command_protects_a_region(deployed: Deployed) -> None:
     place = deployed.deployer.place("cn-shanghai")
     assert [layer["version"] for layer in place["layers"]["encryption-guard"]] == [1]
     assert set(place["functions"]) == {CREATE, SWEEP}
+    for function in place["functions"].values():
+        assert {"key": "version", "value": __version__} in function["tags"]
     assert deployed.deployer.asked()[-5:] == [
         ("infra", "deploy"),
         ("sweep", "deploy"),

@@ -29,6 +29,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from encryption_guard import __version__
 from layers.encryption_guard import bytecode
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, REPOSITORY, TIMER_EVENT
@@ -63,6 +64,7 @@ def handler(event, context):
         "path": sys.path,
         "files": [module.__file__ for module in modules],
         "pytest": pytest is not None,
+        "guard": encryption_guard.__version__,
     })
 """
 # importlib's own word about every source of a folder: what it reads instead, and for how long.
@@ -278,6 +280,7 @@ def test_it_sees_nothing_but_the_layer(artefact: Artefact, python: str, tmp_path
     version = ".".join(str(number) for number in seen["version"])
     assert f"python{version}" == artefact.runtime
     assert seen["pytest"] is False
+    assert seen["guard"] == __version__
     ours, *theirs = [Path(file) for file in seen["files"]]
     assert ours == artefact.layer / "encryption_guard" / "__init__.py"
     assert [file for file in theirs if not file.is_relative_to(artefact.layer)] == [

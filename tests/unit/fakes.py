@@ -52,6 +52,7 @@ OUTCOME_FIELDS = {
     "oss_request_id",
     "status",
     "code",
+    "version",
 }
 
 

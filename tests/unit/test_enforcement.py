@@ -31,6 +31,7 @@ from encryption_guard.errors import LetterNotWritten, Refused, Unavailable
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.payloads import open_payload
 from encryption_guard.policy import Cause
+from encryption_guard.version import __version__
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -100,6 +101,7 @@ def expected(outcome: str, **rest: object) -> dict[str, object]:
         "arn": str(ARN),
         "event_id": "event-1",
         "named_by": "responseElements",
+        "version": __version__,
     }
     return known | rest
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from encryption_guard.inventory import REGIONS as SWEPT
+from encryption_guard.version import __version__
 from layers.encryption_guard import preflight
 from layers.encryption_guard.preflight import ALIAS, CODE, REGIONS, Access, Finding, Region
 
@@ -152,6 +153,7 @@ def test_a_region_decides_what_the_shell_does_not(
     """The runtime that is there, and a sweep every minute where nothing else tells of a bucket."""
     assert preflight.variables(region, environment) == {
         "ALIBABA_CLOUD_REGION": region.name,
+        "ENCRYPTION_GUARD_VERSION": __version__,
         **told,
     }
 

@@ -25,6 +25,7 @@ from encryption_guard.sweep_rows import (
     table_row,
     total_rows,
 )
+from encryption_guard.version import __version__
 
 SAMPLES = Exemption.read({"bucket": "scratch-*", "reason": "samples", "expires": "2026-12-01"})
 BUCKET = Finding(
@@ -177,6 +178,7 @@ def test_a_row_of_the_spreadsheet_has_every_column() -> None:
         "code": "",
         "oss_request_id": "",
         "arn": "acs:osstables:cn-hangzhou:1234567890123456:bucket/orders",
+        "version": __version__,
     }
 
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from aws_lambda_powertools import Logger
 
+import encryption_guard
 from encryption_guard.enforcement import (
     AlreadyEncrypted,
     DeadLettered,
@@ -247,7 +248,15 @@ def test_nothing_of_a_line_is_left_in_the_next(logger: Logger, stream: io.String
 
     _, second, third = lines(stream)
     assert {second[key] for key in FULL} == {None}
-    assert set(third) == FRAME
+    assert set(third) == FRAME | {"version"}
+
+
+def test_every_line_tells_the_version(logger: Logger, stream: io.StringIO) -> None:
+    """Whatever is logged says which guard did it, also where no event was there."""
+    logger.warning("something else")
+
+    (line,) = lines(stream)
+    assert line["version"] == encryption_guard.__version__
 
 
 def test_the_time_of_a_line_is_utc(logger: Logger, stream: io.StringIO) -> None:

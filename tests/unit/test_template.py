@@ -242,7 +242,10 @@ def test_each_function_has_what_the_readme_tells(
     assert function["concurrencyConfig"] == {"reservedConcurrency": instances}
     assert (function["cpu"], function["memorySize"]) == (processors, processors * 1024)
     assert function["timeout"] == seconds
-    assert function["tags"] == [{"key": "application", "value": "oss-tables-encryption-guard"}]
+    assert {tag["key"]: tag["value"] for tag in function["tags"]} == {
+        "application": "oss-tables-encryption-guard",
+        "version": "unknown",
+    }
 
 
 def test_events_reach_the_creation_function() -> None:

@@ -38,6 +38,7 @@ from encryption_guard.transport import (
     new_request,
     pause_before_next,
 )
+from encryption_guard.version import __version__
 from tests.emulators.server import Authority, Server
 from tests.unit.fakes import START, Chunks, FakeOssTables, FakeTime, invocation_of
 
@@ -667,7 +668,7 @@ def test_a_request_names_us_and_wants_bytes_as_they_are() -> None:
 
     lines = read.body.decode().splitlines()
     assert "HTTP_ACCEPT_ENCODING=identity" in lines
-    assert "HTTP_USER_AGENT=oss-tables-encryption-guard" in lines
+    assert f"HTTP_USER_AGENT=oss-tables-encryption-guard/{__version__}" in lines
 
 
 def trust_by_file(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:

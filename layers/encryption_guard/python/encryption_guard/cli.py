@@ -34,6 +34,7 @@ from encryption_guard.shell import (
 )
 from encryption_guard.sweep_cli import sweep
 from encryption_guard.telemetry import open_logger, report
+from encryption_guard.version import __version__
 
 
 def _account_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -43,6 +44,7 @@ def _account_id(_: click.Context, __: click.Parameter, value: str | None) -> str
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="encryption-guard")
 def main() -> None:
     """Keep every OSS table bucket encrypted from the moment it exists."""
 

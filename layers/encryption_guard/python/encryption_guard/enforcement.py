@@ -22,6 +22,7 @@ from encryption_guard.oss_tables import OssTables, oss_request_id
 from encryption_guard.payloads import Delivery, open_payload
 from encryption_guard.policy import Cause, Deny, Encrypt, Skip, decide
 from encryption_guard.transport import Clock, Invocation
+from encryption_guard.version import __version__
 
 # No event is begun with less than this left: a dead letter has to fit in.
 SHORTEST_TURN_SECONDS = 0.5
@@ -45,7 +46,8 @@ class Outcome:
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The outcome in the form that is logged and returned."""
-        return {"outcome": self.outcome, **{name: getattr(self, name) for name in TOLD}}
+        told = {name: getattr(self, name) for name in TOLD}
+        return {"outcome": self.outcome, **told, "version": __version__}
 
 
 TOLD: Final = tuple(field.name for field in fields(Outcome) if field.name != "exempt_until")

@@ -22,6 +22,7 @@ from encryption_guard.config import Function
 from encryption_guard.errors import ConfigurationError, GuardError, Unavailable, quoted
 from encryption_guard.foreign_json import mapping, strings
 from encryption_guard.transport import (
+    COMMON_HEADERS,
     Answer,
     Invocation,
     exchange,
@@ -85,6 +86,7 @@ class _Client(fc2.Client):  # type: ignore[misc]  # it publishes no types
     ) -> httpx.Response:
         """Send the request, keep the answer, and give the rest of the client nothing to say."""
         given = {name: value for name, value in headers.items() if name != "content-length"}
+        given["user-agent"] = f"{COMMON_HEADERS['user-agent']} {headers['user-agent']}"
         self.answer = exchange(
             self._invocation.transport,
             new_request(method, self.endpoint + path, headers=given, content=body),

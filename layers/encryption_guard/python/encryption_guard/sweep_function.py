@@ -19,6 +19,7 @@ from encryption_guard.policy import expiring
 from encryption_guard.sweep import Memory, Sweep
 from encryption_guard.telemetry import open_logger, report_finding
 from encryption_guard.transport import Invocation, TimeBudget
+from encryption_guard.version import __version__
 
 # What is left is for the last bucket's dead letter, and for saying how it went.
 SHARE_OF_THE_TIME = 0.8
@@ -63,6 +64,7 @@ class Diary:
     def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
         """The function's result."""
         return {
+            "version": __version__,
             "is_well": self.totals.all.is_well,
             "totals": self.totals.all.as_dict(),
             "regions": {name: tally.as_dict() for name, tally in self.totals.regions.items()},

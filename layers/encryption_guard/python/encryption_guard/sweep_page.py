@@ -27,6 +27,7 @@ from encryption_guard.sweep_views import (
     seconds,
     told,
 )
+from encryption_guard.version import __version__
 
 # State is never told by colour alone, and these are in every font.
 MARKS: dict[State, str] = {"not_encrypted": "✗", "unknown": "?", "encrypted": "✓"}
@@ -126,6 +127,7 @@ def _template() -> Template:
         "MARKS": MARKS,
         "NOT_KNOWN": NOT_KNOWN,
         "STATE_WORDS": STATE_WORDS,
+        "VERSION": __version__,
         "WHAT_ITS_OWNER_HAS_TO_DO": WHAT_ITS_OWNER_HAS_TO_DO,
         "counted": counted,
         "day": day,

@@ -9,6 +9,7 @@ from encryption_guard.config import Exemption
 from encryption_guard.findings import Finding, Tally, Totals
 from encryption_guard.shell import plain
 from encryption_guard.sweep_views import STATE_WORDS, minute, told
+from encryption_guard.version import __version__
 
 BUCKET_HEADINGS = ("region", "bucket", "created", "encryption", "done, or to be done")
 TABLE_HEADINGS = ("region", "bucket", "table", "created", "encryption", "what to do")
@@ -34,6 +35,7 @@ CSV_COLUMNS = (
     "code",
     "oss_request_id",
     "arn",
+    "version",
 )
 
 
@@ -108,6 +110,7 @@ def csv_cells(finding: Finding) -> list[str]:
         **finding.as_dict(),
         "exemption": exemption.reason if exemption else None,
         "exempt_until": exemption.expires if exemption else None,
+        "version": __version__,
     }
     return [_cell(fields[column]) for column in CSV_COLUMNS]
 
@@ -123,6 +126,7 @@ def as_dict(
     """The last object of the JSON output."""
     return {
         "kind": "totals",
+        "version": __version__,
         "is_well": totals.all.is_well,
         "complete": complete,
         "applied": applied,

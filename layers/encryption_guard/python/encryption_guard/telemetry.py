@@ -13,6 +13,7 @@ from aws_lambda_powertools import Logger
 
 from encryption_guard.enforcement import TOLD, DeadLettered, Outcome, Skipped
 from encryption_guard.errors import GuardError
+from encryption_guard.version import __version__
 
 if TYPE_CHECKING:
     # A sweep's own; the creation function does without.
@@ -32,6 +33,7 @@ def open_logger(stream: IO[str] | None = None) -> Logger:
         utc=True,
         use_rfc3339=True,
         json_serializer=_serialize,
+        version=__version__,
     )
 
 

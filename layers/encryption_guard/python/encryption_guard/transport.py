@@ -23,10 +23,14 @@ import httpx
 from encryption_guard.config import Credentials, Settings, names_authorities
 from encryption_guard.connections import Connections, Origin, connect
 from encryption_guard.errors import ConfigurationError, Throttled
+from encryption_guard.version import __version__
 
 CONNECT_SECONDS = 2.0
 # What is read is raw: an answer that was compressed all the same would be unreadable.
-COMMON_HEADERS = {"user-agent": "oss-tables-encryption-guard", "accept-encoding": "identity"}
+COMMON_HEADERS = {
+    "user-agent": f"oss-tables-encryption-guard/{__version__}",
+    "accept-encoding": "identity",
+}
 LONGEST_ANSWER = 64 * 1024
 # These tell the length of their content also where there is none: RFC 9110, 8.6.
 EXPECTING_CONTENT = {"POST", "PUT"}
