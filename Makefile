@@ -158,14 +158,21 @@ verify-live: $(INSTALLED) serverless-devs ## In your account: a bucket is made, 
 
 # An extra that a package asks for stays in its line (`coverage[toml]`): without it some installers
 # take the package for another one, which nothing pins.
-LOCK := uv pip compile --universal -p 3.10 --generate-hashes --no-strip-extras --no-header --no-annotate --upgrade -q
+LOCK := uv pip compile --generate-hashes --no-strip-extras --no-header --no-annotate --upgrade -q
+FOR_ALL := $(LOCK) --universal -p 3.10
+# The layer has a lock without markers for each runtime, so that pip has nothing to judge: it would
+# judge by the Python that builds. What Function Compute can load is in build.py, too.
+FOR_LAYER := $(LOCK) --python-platform x86_64-manylinux2014 -c build/requirements.txt pyproject.toml
 
 .PHONY: lock
 lock: ## Pin the newest allowed dependencies with their hashes (needs uv)
 	@command -v uv >/dev/null 2>&1 || { echo "uv makes the locks, and is not here: install it." >&2; exit 1; }
-	$(LOCK) pyproject.toml -o $(LAYER)/requirements.txt
-	$(LOCK) pyproject.toml --extra cli --group dev -c $(LAYER)/requirements.txt -o requirements-dev.txt
-	$(LOCK) requirements-build.in -o requirements-build.txt
+	@mkdir -p build
+	$(FOR_ALL) pyproject.toml -o build/requirements.txt
+	$(FOR_LAYER) --python-version 3.12 -o $(LAYER)/requirements-3.12.txt
+	$(FOR_LAYER) --python-version 3.10 -o $(LAYER)/requirements-3.10.txt
+	$(FOR_ALL) pyproject.toml --extra cli --group dev -c build/requirements.txt -o requirements-dev.txt
+	$(FOR_ALL) requirements-build.in -c requirements-dev.txt -o requirements-build.txt
 
 .PHONY: outdated
 outdated: $(INSTALLED) ## What is newer than the locks, and whether the unit tests pass with it

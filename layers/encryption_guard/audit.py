@@ -206,7 +206,9 @@ def remedy(package: Package, mended: str | None) -> str:
 def locked(root: Path) -> list[Package]:
     """Every version that a lock file names."""
     found: set[Package] = set()
-    for path in [root / LAYER / "requirements.txt", *root.glob("requirements*.txt")]:
+    for path in [
+        one for folder in (root / LAYER, root) for one in folder.glob("requirements*.txt")
+    ]:
         pins = PIN.findall(read(path))
         if not pins:
             raise Unreadable(f"{path} locks nothing; run `make lock`.")

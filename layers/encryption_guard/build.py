@@ -28,6 +28,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import tomli
+
 if TYPE_CHECKING or __package__:
     from layers.encryption_guard.authorities import Unreadable, by_subject
     from layers.encryption_guard.bytecode import Bytecode, compiled
@@ -135,44 +137,44 @@ def build(runtime: str, output: Path) -> Layer:
 
 
 def product(runtime: str) -> Product:
-    """What pyproject.toml says of our package; Python 3.10 cannot read TOML by itself."""
-    project = (REPOSITORY / "pyproject.toml").read_text("utf-8").partition("\n[project]\n")[2]
-    name, version, licence = (
-        re.search(rf'^{key} = "(.+)"$', project, re.MULTILINE)[1]  # type: ignore[index]
-        for key in ("name", "version", "license")
+    """What pyproject.toml says of our package."""
+    project = tomli.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    return Product(
+        name=project["name"],
+        version=project["version"],
+        licence=project["license"],
+        requires=project["dependencies"],
+        runtime=runtime,
     )
-    listed = re.search(r"^dependencies = \[\n(.*?)^\]$", project, re.MULTILINE | re.DOTALL)
-    requires = re.findall(r'^ +"(.+)",$', listed[1], re.MULTILINE)  # type: ignore[index]
-    return Product(name, version, licence, requires, runtime)
 
 
-def install(target: Path, *, runtime: str, scratch: Path, lock: str | None = None) -> list[Shipped]:
+def install(
+    target: Path, *, runtime: str, scratch: Path, lock: Path | None = None
+) -> list[Shipped]:
     """Put the locked wheels for the runtime's Python (such as "3.12") into the target folder.
 
-    What is locked is the layer's, or the text of another lock.
+    What is locked is the layer's, or what another file locks; neither has markers.
     """
-    locked = scratch / "requirements.txt"
-    lock = lock or (LAYER / "requirements.txt").read_text("utf-8")
-    locked.write_text(requirements_for(runtime, lock))
+    lock = lock or LAYER / f"requirements-{runtime}.txt"
     # Fetched first: once it is installed, not every pip tells which file it was.
-    pip(scratch, runtime, "download", "--dest", scratch / "wheels")
+    pip(lock, runtime, "download", "--dest", scratch / "wheels")
     pip(
-        *(scratch, runtime, "install", "--no-compile", "--target", target),
+        *(lock, runtime, "install", "--no-compile", "--target", target),
         *("--no-index", "--find-links", scratch / "wheels"),
     )
     return [shipped(wheel, target) for wheel in sorted((scratch / "wheels").iterdir())]
 
 
-def pip(scratch: Path, runtime: str, *command: str | Path) -> None:
+def pip(lock: Path, runtime: str, *command: str | Path) -> None:
     """Run a command of pip for what is locked: nothing but wheels, and only with these hashes."""
     run(
         [
             *(sys.executable, LAYER / "isolated_pip.py", *command, "--quiet"),
             *("--no-deps", "--require-hashes"),
             *("--only-binary", ":all:", "--implementation", "cp", "--platform", PLATFORM),
-            *("--python-version", runtime, "--requirement", scratch / "requirements.txt"),
+            *("--python-version", runtime, "--requirement", lock),
         ],
-        otherwise="pip could not install what requirements.txt locks; its last lines say why:",
+        otherwise=f"pip could not install what {lock.name} locks; its last lines say why:",
     )
 
 
@@ -239,27 +241,6 @@ def run(command: Sequence[str | Path], *, otherwise: str) -> None:
 def end_of(printed: str) -> str:
     """The last lines that a command printed, under a sentence about it."""
     return "\n".join(f"  {line}" for line in printed.strip().splitlines()[-LAST_LINES:])
-
-
-def requirements_for(runtime: str, locked: str) -> str:
-    """The lock file for one Python: pip would judge its markers by the Python that builds."""
-    kept = []
-    for requirement in re.split(r"\n(?=\S)", locked.strip()):
-        pinned, marker, hashes = re.fullmatch(
-            r"(\S+)(?: ; (.*?))? \\(\n.*)", requirement, re.DOTALL
-        ).groups()  # type: ignore[union-attr]  # the lock file has one form
-        if marker is None or applies(marker, runtime):
-            kept.append(f"{pinned} \\{hashes}")
-    return "\n".join(kept) + "\n"
-
-
-def applies(marker: str, runtime: str) -> bool:
-    """Whether a marker of the lock file holds for the runtime."""
-    match = re.fullmatch(r"python_full_version (<|>=) '3\.(\d+)'", marker)
-    if not match:
-        raise Failed(f"the lock file's marker {marker!r} is not known here; extend applies().")
-    older = int(runtime.partition(".")[2]) < int(match[2])
-    return older if match[1] == "<" else not older
 
 
 def finish(

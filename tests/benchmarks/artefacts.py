@@ -90,13 +90,12 @@ def prepare(folder: Path) -> Artefacts:
     layer = build(runtime, folder / "built")
     with zipfile.ZipFile(folder / "built" / ARCHIVE) as archive:
         archive.extractall(folder / "opt")
-    (folder / "scratch").mkdir()
-    install(
-        folder / "sdk" / "python",
-        runtime=runtime.removeprefix("python"),
-        scratch=folder / "scratch",
-        lock=_lock_of(SDK),
-    )
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    lock = scratch / "requirements-sdk.txt"
+    lock.write_text(_lock_of(SDK))
+    version = runtime.removeprefix("python")
+    install(folder / "sdk" / "python", runtime=version, scratch=scratch, lock=lock)
     _copy_programs(folder / "programs" / "python" / "tests" / "benchmarks")
     # The layer is as it was built, bytecode included.
     for name in ("sdk", "programs"):

@@ -104,8 +104,9 @@ def lay_out(folder: Path) -> Path:
         shutil.copy(REPOSITORY / name, folder)
     layer = folder / "layers" / "encryption_guard"
     layer.mkdir(parents=True)
-    for name in ("build.py", "isolated_pip.py", "sbom.py", "requirements.txt", "python"):
-        (layer / name).symlink_to(REPOSITORY / "layers" / "encryption_guard" / name)
+    ours = REPOSITORY / "layers" / "encryption_guard"
+    for path in (ours / "build.py", ours / "isolated_pip.py", ours / "python", *ours.glob("*.txt")):
+        (layer / path.name).symlink_to(path)
     return folder
 
 

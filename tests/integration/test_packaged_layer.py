@@ -392,11 +392,12 @@ def test_the_materials_are_what_is_in_the_zip(artefact: Artefact) -> None:
     assert {(one["name"], one["version"]) for one in described["components"]} == {
         (one.metadata["Name"], one.version) for one in distributions(path=[str(artefact.layer)])
     }
-    locked = (BUILD.parent / "requirements.txt").read_text("utf-8")
-    assert all(f"sha256:{hash_of(one)}" in locked for one in described["components"])
     ours = described["metadata"]["component"]
+    version = ours["properties"][0]["value"]
+    locked = (BUILD.parent / f"requirements-{version}.txt").read_text("utf-8")
+    assert all(f"sha256:{hash_of(one)}" in locked for one in described["components"])
     assert hash_of(ours) == sha256(artefact.archive.read_bytes()).hexdigest()
-    assert f"python{ours['properties'][0]['value']}" == artefact.runtime
+    assert f"python{version}" == artefact.runtime
 
 
 def hash_of(component: dict[str, Any]) -> str:
@@ -562,7 +563,7 @@ def test_a_build_without_an_index_says_so_and_leaves_no_layer(
     )
 
     assert done.returncode == 1
-    assert done.stderr.startswith("build: pip could not install what requirements.txt locks;")
+    assert done.stderr.startswith("build: pip could not install what requirements-3.12.txt locks;")
     assert "No matching distribution found" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -23,18 +23,15 @@ from layers.encryption_guard.build import (
     BUNDLE,
     FUNCTIONS,
     LARGEST_ZIP,
-    LAYER,
     LEFT_OUT_OF_FUNCTIONS,
     MATERIALS,
     REPOSITORY,
     Failed,
     Layer,
-    applies,
     compile_layer,
     part_of,
     product,
     readable,
-    requirements_for,
     run,
     sentence,
     shipped,
@@ -54,7 +51,6 @@ else:
 
 OURS = Product("ours", "1.2", "Apache-2.0", [], "3.12")
 RUNNING = f"python{sys.version_info.major}.{sys.version_info.minor}"
-LOCKED = (LAYER / "requirements.txt").read_text("utf-8")
 
 
 def layer_of(folder: Path, contents: Mapping[str, bytes]) -> Path:
@@ -76,37 +72,6 @@ def scratch_of(output: Path, name: str) -> Path:
 def finish(layer: Path, *, scratch: Path, output: Path) -> Layer:
     """The end of a build in which nothing of third parties ships."""
     return finish_with(layer, product=OURS, shipped=[], scratch=scratch, output=output)
-
-
-@pytest.mark.parametrize(
-    ("marker", "runtime", "holds"),
-    [
-        ("python_full_version < '3.11'", "3.10", True),
-        ("python_full_version < '3.11'", "3.12", False),
-        ("python_full_version >= '3.11'", "3.10", False),
-        ("python_full_version >= '3.11'", "3.12", True),
-    ],
-)
-def test_a_marker_is_judged_by_the_runtime(marker: str, runtime: str, holds: bool) -> None:
-    """It is the runtime's Python that counts, not the one that builds."""
-    assert applies(marker, runtime) == holds
-
-
-def test_an_unknown_marker_stops_the_build() -> None:
-    """A marker that nobody thought of must not silently drop or keep a dependency."""
-    with pytest.raises(Failed, match="sys_platform"):
-        applies("sys_platform == 'win32'", "3.12")
-
-
-@pytest.mark.parametrize(("runtime", "backport"), [("3.10", True), ("3.12", False)])
-def test_the_lock_is_narrowed_to_the_runtime(runtime: str, backport: bool) -> None:
-    """Every kept requirement has its hashes and no marker; backports only go where they belong."""
-    kept = requirements_for(runtime, LOCKED)
-
-    assert ";" not in kept
-    assert kept.count("==") == LOCKED.count("==") - (0 if backport else 1)
-    assert ("exceptiongroup==" in kept) == backport
-    assert kept.count(" \\\n    --hash=") >= kept.count("==")
 
 
 def test_the_same_files_make_the_same_zip(tmp_path: Path) -> None:
