@@ -126,8 +126,8 @@ fuzz: $(INSTALLED) ## Search for events that break the function (SECONDS=60)
 			-k "not worst" tests/unit/test_hostile_events.py tests/unit/test_hostile_letters.py; fi
 
 .PHONY: audit
-audit: ## Ask for known weaknesses of all that is locked
-	@"$(PYTHON)" $(LAYER)/audit.py
+audit: $(INSTALLED) ## Ask for known weaknesses of all that is locked
+	@$(BIN)/python $(LAYER)/audit.py
 
 .PHONY: vectors
 vectors: $(INSTALLED) ## Make the golden signature vectors anew with the official SDK

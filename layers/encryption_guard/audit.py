@@ -1,384 +1,233 @@
-"""Says whether anything that is locked is known to be vulnerable: `make audit`. Needs only Python.
+"""Looks for known weaknesses of everything that is locked: `make audit`.
 
-It asks OSV about every version that is locked: of the layer, the operators' commands, the checks,
-the build, and the npm package. Where OSV cannot be asked it looks into the list beside this file,
-and says so: that list is short and has a date, and what is not on it may be known elsewhere.
+pip-audit and `npm audit` ask databases, and both can succeed without having looked: a mirror has
+packages and no data on weaknesses, npm may be offline. So each question holds a canary, an old
+version with a known weakness: an answer that does not know it counts for nothing.
 
-It exits with 0 when nothing is known, 1 when a locked version is affected, and 2 when it could
-neither ask nor read the list. What the list accepts, with a reason and for one version only, is
-told each time, and does not count.
+Exit status 0: every locked version was looked up, and what was found is accepted in pyproject.toml,
+for that version and with a reason. 1: something else was found. 3: could not look.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
-from http.client import HTTPException
+from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import quote
-from urllib.request import Request, urlopen
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, NoReturn
+
+import tomli
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[2]
-LAYER = Path("layers", "encryption_guard")
-NPM_LOCK = Path("package-lock.json")
-LIST = Path(__file__).with_name("advisories.json")
-OSV = "https://api.osv.dev"
-# Seconds without a word from OSV: where it is blocked, nobody should have to wait long.
-PATIENCE = 5.0
-LARGEST_ANSWER = 32 * 1024 * 1024
-MOST_PAGES = 20
-# After that many days a list says little about today's versions.
-OLD = 30
-PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
-# A release, what comes before or after it ("rc1", ".post2", "-beta.1"), and what built it ("+x").
-VERSION = re.compile(r"v?(\d+(?:\.\d+)*)(?:[-_.]?([a-z]+)[-_.]?(\d*)(?:\.\w+)*)?(?:\+.*)?")
+NPM_LOCK = "package-lock.json"
+# Hashes are pip's to check, and no marker counts: each version that is locked is asked for.
+PIP_AUDIT = "--strict --no-deps --disable-pip --format json --progress-spinner off --timeout 5"
+# No setting of npm's may leave out the registry, or packages.
+NPM_AUDIT = "--json --package-lock-only --offline=false --include=dev --include=optional"
+# Not locked here. Python's packages are written with "==", npm's with "@".
+CANARY, NPM_CANARY = "flask==0.5", "lodash@4.17.4"
+# The names of each weakness of a version, and which versions are better.
+Known = dict[str, list[tuple[list[str], str]]]
 
 
-class NoAnswer(Exception):
-    """OSV cannot be asked, or what it says cannot be read."""
+class Finding(NamedTuple):
+    """A weakness of a locked version, the files that lock it, and why it is accepted, if it is."""
 
-
-class Unreadable(Exception):
-    """A file of ours cannot be read; the message is for a person."""
-
-
-@dataclass(frozen=True, order=True)
-class Package:
-    """One version of a package that is locked."""
-
-    ecosystem: str
-    name: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.version}"
-
-
-@dataclass(frozen=True)
-class Advisory:
-    """What is known of a package: versions from `introduced` up to before `fixed` are affected."""
-
-    id: str
-    aliases: Sequence[str]
     package: str
-    ecosystem: str
-    # Pairs of versions; None: no release mends it.
-    ranges: Sequence[tuple[str, str | None]]
-    summary: str
-    source: str
-
-    def affects(self, package: Package) -> bool:
-        """Whether this version of this package is affected."""
-        if (self.ecosystem, self.package) != (package.ecosystem, package.name):
-            return False
-        return any(self.within(package.version, *bounds) for bounds in self.ranges)
-
-    @staticmethod
-    def within(version: str, introduced: str, fixed: str | None) -> bool:
-        """From `introduced` on, and before `fixed`."""
-        return order(introduced) <= order(version) and (
-            fixed is None or order(version) < order(fixed)
-        )
-
-    def mended(self, package: Package) -> str | None:
-        """The release that mends this version, if there is one."""
-        bounds = (pair for pair in self.ranges if self.within(package.version, *pair))
-        # OSV compares more kinds of versions than this does.
-        with suppress(ValueError):
-            return next((fixed for _, fixed in bounds), None)
-        return None
-
-
-Reasons = Mapping[tuple[str, Package], str]
+    names: Sequence[str]
+    better: str
+    files: Sequence[str]
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
-class Listed:
-    """The list beside this file, and when it was taken."""
+class Looked:
+    """Everything was looked up: what was found, and what is accepted but was not found."""
 
-    taken: date
-    advisories: Sequence[Advisory]
-    # Why a finding is lived with: by its id, and for this version alone.
-    accepted: Reasons
+    findings: tuple[Finding, ...] = ()
+    needless: tuple[tuple[str, str], ...] = ()
 
 
-Found = Sequence[tuple[Package, Advisory]]
+@dataclass
+class CouldNotLook(Exception):
+    """An answer says nothing about what was asked."""
+
+    reason: str
 
 
-def main() -> None:
-    """Read the arguments, look, and say what was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=REPOSITORY, help="where the lock files are")
-    parser.add_argument("--osv", default=OSV, help="the service that is asked")
-    parser.add_argument(
-        "--list", type=Path, default=LIST, help="what is read where it is not there"
-    )
-    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds to wait for it")
-    chosen = parser.parse_args()
-
+def main() -> NoReturn:
+    """Look, and say what was found."""
     try:
-        packages = locked(chosen.root)
-        found, how = look(packages, chosen.osv, chosen.list, chosen.patience)
-    except Unreadable as error:
-        print(f"audit: {error}", file=sys.stderr)
-        sys.exit(2)
-    reasons = accepted(chosen.list)
-    concerning = [one for one in found if reason_for(*one, reasons) is None]
-    other = "No other" if found else "None"
-    print("\n".join([how, *told(found, reasons)]))
-    if not concerning:
-        print(f"{other} of the {len(packages)} locked versions is known there to be vulnerable.")
-    sys.exit(1 if concerning else 0)
+        verdict = look()
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        verdict = CouldNotLook(f"what is locked or accepted cannot be read ({error!r})")
+    if isinstance(verdict, CouldNotLook):
+        print(f"could not look: {verdict.reason}", file=sys.stderr)
+        sys.exit(3)
+    print("\n".join(told(verdict)))
+    sys.exit(1 if any(one.reason is None for one in verdict.findings) else 0)
 
 
-def look(packages: Sequence[Package], osv: str, path: Path, patience: float) -> tuple[Found, str]:
-    """What is known of these packages, and a sentence about who says so."""
+def look() -> Looked | CouldNotLook:
+    """Read what is locked and accepted, ask, and decide."""
+    folders = (REPOSITORY / "layers" / "encryption_guard", REPOSITORY)
+    files = [path for folder in folders for path in sorted(folder.glob("requirements*.txt"))]
+    locks = {str(path.relative_to(REPOSITORY)): python_packages(path.read_text()) for path in files}
+    npm_lock = json.loads((REPOSITORY / NPM_LOCK).read_text())
+    settings = tomli.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["audit"]
+    accepted = {(one["package"], one["id"]): one["reason"] for one in settings["accepted"]}
+    answers = [ask_pip_audit(packages) for packages in questions(locks.values())]
+    return decide(locks, npm_packages(npm_lock), answers, ask_npm(npm_lock), accepted)
+
+
+def python_packages(lock: str) -> set[str]:
+    """What a requirements file locks, whatever Python it is for: name==version."""
+    lines = [line.partition(" \\")[0] for line in lock.splitlines() if line[:1].strip(" #")]
+    return {f"{canonicalize_name(one.name)}{one.specifier}" for one in map(Requirement, lines)}
+
+
+def npm_packages(lock: Any) -> dict[str, str]:
+    """What package-lock.json locks, by the folder that it goes into: name@version."""
+    return {
+        folder: f"{folder.rpartition('node_modules/')[2]}@{one['version']}"
+        for folder, one in lock["packages"].items()
+        if folder
+    }
+
+
+def questions(locks: Iterable[set[str]]) -> list[list[str]]:
+    """pip-audit takes one version of a package at a time; the canary is in each question."""
+    packages = sorted({one for lock in locks for one in lock})
+    versions = [list(some) for _, some in groupby(packages, lambda one: one.partition("==")[0])]
+    return [[*filter(None, some), CANARY] for some in zip_longest(*versions)]
+
+
+def ask_pip_audit(packages: Iterable[str]) -> str:
+    """pip-audit's word about these packages."""
+    command = [sys.executable, "-m", "pip_audit", *PIP_AUDIT.split(), "--requirement", "lock"]
+    return output_of(command, {"lock": "\n".join(packages)})
+
+
+def ask_npm(lock: Any) -> str:
+    """npm's word about its lock, to which the canary is added."""
+    name, _, version = NPM_CANARY.partition("@")
+    ours = lock["packages"][""]
+    ours = {**ours, "dependencies": {**ours["dependencies"], name: version}}
+    packages = {**lock["packages"], "": ours, f"node_modules/{name}": {"version": version}}
+    files = {NPM_LOCK: json.dumps({**lock, "packages": packages}), "package.json": json.dumps(ours)}
+    return output_of(["npm", "audit", *NPM_AUDIT.split()], files)
+
+
+def output_of(command: Sequence[str], files: Mapping[str, str]) -> str:
+    """What a command prints about files; its status is the same for a finding and a failure."""
+    with TemporaryDirectory() as folder:
+        for name, text in files.items():
+            Path(folder, name).write_text(text)
+        try:
+            done = subprocess.run(  # noqa: S603  every part of the command is ours
+                command, cwd=folder, check=False, capture_output=True, text=True
+            )
+        except OSError as error:
+            return str(error)
+    return done.stdout.strip() or done.stderr
+
+
+def decide(
+    locks: Mapping[str, set[str]],
+    npm_lock: Mapping[str, str],
+    pip_audit: Sequence[str],
+    npm_audit: str,
+    accepted: Mapping[tuple[str, str], str],
+) -> Looked | CouldNotLook:
+    """What both tools know of what is locked, if they have looked."""
+    files = {**locks, NPM_LOCK: set(npm_lock.values())}
     try:
-        return asked(packages, osv, patience), f"Asked {osv} about {len(packages)} locked versions."
-    except NoAnswer as error:
-        unasked = f"Could not ask {osv} ({error})"
-    try:
-        listed = read_list(path)
-        known = [(one, each) for one in packages for each in listed.advisories if each.affects(one)]
-    except (Unreadable, ValueError) as error:
-        raise Unreadable(f"{unasked}, and {error}; nothing is known of what is locked.") from None
-    return known, f"{unasked}, so checked against {about(listed, today())}"
-
-
-def today() -> date:
-    """The day it is in UTC."""
-    return datetime.now(timezone.utc).date()
-
-
-def about(listed: Listed, day: date) -> str:
-    """The list in words: its date, its age, its size, and what it is not."""
-    age = (day - listed.taken).days
-    old = f" That is old: run this where {OSV} can be reached." if age > OLD else ""
-    return (
-        f"the list of {listed.taken} ({age} days old) with {len(listed.advisories)} advisories, "
-        f"which is not complete.{old}"
-    )
-
-
-def told(found: Found, reasons: Reasons) -> Iterator[str]:
-    """What was found, and what to do about it."""
-    for package, advisory in found:
-        names = ", ".join([advisory.id, *advisory.aliases])
-        yield f"{package} ({package.ecosystem}): {names}: {advisory.summary} {advisory.source}"
-        reason = reason_for(package, advisory, reasons)
-        remedied = remedy(package, advisory.mended(package))
-        yield f"  {remedied}" if reason is None else f"  Accepted for this version: {reason}"
-
-
-def accepted(path: Path) -> Reasons:
-    """What the list accepts; nothing if it cannot be read."""
-    try:
-        return read_list(path).accepted
-    except Unreadable:
-        return {}
-
-
-def reason_for(package: Package, advisory: Advisory, reasons: Reasons) -> str | None:
-    """Why this finding is lived with, if it is."""
-    known = (reasons.get((id, package)) for id in [advisory.id, *advisory.aliases])
-    return next(filter(None, known), None)
-
-
-def remedy(package: Package, mended: str | None) -> str:
-    """What an operator does about one package."""
-    if mended is None:
-        return (
-            "No release that mends it is known: replace it, or see there whether it concerns you."
+        known = from_npm(npm_audit, npm_lock)
+        for answer in pip_audit:
+            known |= from_pip_audit(answer)
+    except CouldNotLook as reason:
+        return reason
+    except (AttributeError, LookupError, TypeError) as error:
+        return CouldNotLook(f"a report has another form than is known here ({error!r})")
+    locked = sorted({one for packages in files.values() for one in packages})
+    if unseen := [one for one in locked if one not in known]:
+        return CouldNotLook(f"there is no answer about {', '.join(unseen)}")
+    findings = [
+        Finding(
+            one,
+            names,
+            better,
+            [file for file, packages in files.items() if one in packages],
+            next((accepted[one, name] for name in names if (one, name) in accepted), None),
         )
-    if package.ecosystem == "npm":
-        return f"Fixed in {mended}: raise it in package.json, then npm install --package-lock-only."
-    return f"Fixed in {mended}: `make lock`, `make test`, then `make deploy`."
-
-
-def locked(root: Path) -> list[Package]:
-    """Every version that a lock file names."""
-    found: set[Package] = set()
-    for path in [
-        one for folder in (root / LAYER, root) for one in folder.glob("requirements*.txt")
-    ]:
-        pins = PIN.findall(read(path))
-        if not pins:
-            raise Unreadable(f"{path} locks nothing; run `make lock`.")
-        found |= {Package("PyPI", normal(name), version) for name, version in pins}
-    try:
-        npm = json.loads(read(root / NPM_LOCK))["packages"]
-        found |= {
-            Package("npm", path.rpartition("node_modules/")[2], entry["version"])
-            for path, entry in npm.items()
-            if path
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise Unreadable(f"{root / NPM_LOCK} is no lock file of npm.") from None
-    return sorted(found)
-
-
-def normal(name: str) -> str:
-    """A package's name as PyPI compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def read(path: Path) -> str:
-    """A file's text."""
-    try:
-        return path.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise Unreadable(f"{path} cannot be read ({error})") from None
-
-
-def read_list(path: Path) -> Listed:
-    """The list of advisories that is committed."""
-    try:
-        content = json.loads(read(path))
-        return Listed(
-            date.fromisoformat(content["taken"]),
-            [one for record in content["advisories"] for one in from_osv(record)],
-            {
-                (one["id"], Package(one["ecosystem"], one["name"], one["version"])): one["reason"]
-                for one in content["accepted"]
-            },
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Unreadable(f"{path} is no list of advisories ({error!r})") from None
-
-
-def from_osv(record: Mapping[str, Any]) -> Iterator[Advisory]:
-    """An advisory for each package that a record of OSV's format names."""
-    for affected in record["affected"]:
-        ecosystem, name = affected["package"]["ecosystem"], affected["package"]["name"]
-        yield Advisory(
-            record["id"],
-            tuple(record.get("aliases", ())),
-            normal(name) if ecosystem == "PyPI" else name,
-            ecosystem,
-            tuple(ranges(affected.get("ranges", ()))),
-            # Some records have no summary, but each has its page.
-            record.get("summary") or "no summary;",
-            source_of(record),
-        )
-
-
-def source_of(record: Mapping[str, Any]) -> str:
-    """Where to read on."""
-    references = record.get("references") or [
-        {"url": f"https://osv.dev/vulnerability/{record['id']}"}
+        for one in locked
+        for names, better in known[one]
     ]
-    return str(references[0]["url"])
+    met = {(one.package, name) for one in findings for name in one.names}
+    return Looked(tuple(findings), tuple(one for one in accepted if one not in met))
 
 
-def ranges(described: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str | None]]:
-    """Pairs of versions: where a fault came in, and where it was mended."""
-    for one in described:
-        if one["type"] == "GIT":
-            continue
-        introduced: str | None = None
-        for event in one["events"]:
-            if "introduced" in event:
-                introduced = event["introduced"]
-            elif "fixed" in event and introduced is not None:
-                yield introduced, event["fixed"]
-                introduced = None
-        if introduced is not None:
-            yield introduced, None
-
-
-def order(version: str) -> tuple[tuple[int, ...], int, str, int]:
-    """By what versions compare: release numbers, then whether they come before or after it."""
-    match = VERSION.fullmatch(version)
-    if match is None:
-        raise ValueError(f"{version!r} is no version that can be compared here")
-    release = [int(number) for number in match[1].split(".")]
-    while release and not release[-1]:
-        release.pop()
-    word, number = match[2] or "", int(match[3] or 0)
-    if not word:
-        return tuple(release), 0, "", 0
-    return tuple(release), 1 if word == "post" else -1, word, number
-
-
-def asked(packages: Sequence[Package], osv: str, patience: float) -> Found:
-    """What OSV knows of these packages."""
-    waiting = [(package, query(package)) for package in packages]
-    found: list[tuple[Package, Advisory]] = []
-    for _ in range(MOST_PAGES):
-        questions = [question for _, question in waiting]
-        answer = fetch(f"{osv}/v1/querybatch", patience, {"queries": questions})
-        more = []
-        for (package, question), (ids, token) in zip(
-            waiting, results(answer, waiting), strict=True
-        ):
-            known = (detail(package, id, osv, patience) for id in ids)
-            found += [(package, advisory) for advisory in known if advisory]
-            if token:
-                more.append((package, {**question, "page_token": token}))
-        if not more:
-            return found
-        waiting = more
-    raise NoAnswer("it has ever more pages")
-
-
-def query(package: Package) -> dict[str, Any]:
-    """The question about one package."""
-    about = {"ecosystem": package.ecosystem, "name": package.name}
-    return {"package": about, "version": package.version}
-
-
-def results(answer: Any, waiting: Sequence[object]) -> list[tuple[list[str], str | None]]:
-    """For each question the ids of what is known, and what to ask on with."""
-    try:
-        read = [
-            ([str(one["id"]) for one in result.get("vulns") or ()], result.get("next_page_token"))
-            for result in answer["results"]
+def from_pip_audit(answer: str) -> Known:
+    """What pip-audit knows of each package that it looked up."""
+    known: Known = {}
+    for one in report_in("pip-audit", answer)["dependencies"]:
+        if "vulns" not in one:
+            raise CouldNotLook(f"pip-audit: {one['skip_reason']}")
+        known[f"{canonicalize_name(one['name'])}=={one['version']}"] = [
+            ([each["id"], *each["aliases"]], " or ".join(each["fix_versions"]) or "none")
+            for each in one["vulns"]
         ]
-    except (KeyError, TypeError, AttributeError):
-        raise NoAnswer("its answer cannot be read") from None
-    if len(read) != len(waiting):
-        raise NoAnswer(f"it answered {len(read)} of {len(waiting)} questions")
-    return read
+    return with_canary(known, CANARY)
 
 
-def detail(package: Package, id: str, osv: str, patience: float) -> Advisory | None:
-    """What OSV knows under an id; None if it was withdrawn."""
-    page = f"https://osv.dev/vulnerability/{quote(id)}"
-    ours = (package.name, package.ecosystem)
+def from_npm(answer: str, lock: Mapping[str, str]) -> Known:
+    """What npm knows of each package of its lock."""
+    report = report_in("npm audit", answer)
+    packages = {**lock, f"node_modules/{NPM_CANARY.partition('@')[0]}": NPM_CANARY}
+    if "auditReportVersion" not in report:
+        raise CouldNotLook(f"npm audit: {report['message']}")
+    if report["metadata"]["dependencies"]["total"] != len(packages):
+        raise CouldNotLook("npm audit: it has not read the whole lock")
+    known: Known = {one: [] for one in packages.values()}
+    for entry in report["vulnerabilities"].values():
+        # What is no object names another package, which has an entry of its own.
+        for via in (via for via in entry["via"] if not isinstance(via, str)):
+            for folder in entry["nodes"]:
+                name = via["url"].rpartition("/")[2]
+                known[packages[folder]].append(([name], f"not {via['range']}"))
+    return with_canary(known, NPM_CANARY)
+
+
+def with_canary(known: Known, canary: str) -> Known:
+    """The same, if its answer about the canary shows that it looked."""
+    if not known.get(canary):
+        raise CouldNotLook(f"what everybody knows of {canary} is not known")
+    return known
+
+
+def report_in(tool: str, answer: str) -> Any:
+    """The report that a tool printed, if it did."""
     try:
-        record = fetch(f"{osv}/v1/vulns/{quote(id)}", patience)
-        if record.get("withdrawn"):
-            return None
-        known = [one for one in from_osv(record) if (one.package, one.ecosystem) == ours]
-        bounds = tuple(pair for one in known for pair in one.ranges)
-        return Advisory(id, known[0].aliases, *ours, bounds, known[0].summary, page)
-    except (NoAnswer, KeyError, TypeError, AttributeError, IndexError, ValueError):
-        # That it is affected is known all the same, and nothing may hide it.
-        return Advisory(id, (), *ours, (), "what it is could not be fetched;", page)
-
-
-def fetch(url: str, patience: float, asking: object = None) -> Any:
-    """What the service answers, as JSON."""
-    content = None if asking is None else json.dumps(asking).encode()
-    request = Request(url, content, {"Content-Type": "application/json"})  # noqa: S310  ours
-    try:
-        with urlopen(request, timeout=patience) as response:  # noqa: S310
-            return json.loads(response.read(LARGEST_ANSWER))
-    except HTTPError as error:
-        error.close()
-        raise NoAnswer(f"it answered {error.code}") from None
-    except (OSError, HTTPException) as error:
-        raise NoAnswer(str(getattr(error, "reason", "") or error) or "no answer") from None
+        return json.loads(answer)
     except ValueError:
-        raise NoAnswer("its answer is no JSON") from None
+        lines = answer.strip().splitlines() or ["it printed nothing"]
+        raise CouldNotLook(f"{tool}: {lines[-1]}") from None
+
+
+def told(verdict: Looked) -> Iterator[str]:
+    """What was found, what is accepted, and what need not be accepted any more."""
+    for package, names, better, files, reason in verdict.findings:
+        yield f"{package} ({', '.join(files)}): {', '.join(names)}"
+        yield f"  accepted: {reason}" if reason else f"  better versions: {better}"
+    for one in verdict.needless:
+        yield f"{' '.join(one)} is accepted in pyproject.toml, but was not found"
+    yield f"Every locked version was looked up; weaknesses: {len(verdict.findings)}"
 
 
 if __name__ == "__main__":
