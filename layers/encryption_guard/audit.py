@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +32,11 @@ PIP_AUDIT = "--strict --no-deps --disable-pip --format json --progress-spinner o
 NPM_AUDIT = "--json --package-lock-only --offline=false --include=dev --include=optional"
 # Not locked here. Python's packages are written with "==", npm's with "@".
 CANARY, NPM_CANARY = "flask==0.5", "lodash@4.17.4"
-# The names of each weakness of a version, and which versions are better.
+# For each file the packages that it locks, by its line or by the folder that one goes into.
+Locks = Mapping[str, Mapping[str, str]]
+# Why a weakness is lived with, by package and one of the weakness's names.
+Accepted = Mapping[tuple[str, str], str]
+# The names of each weakness of a package, and which versions are better.
 Known = dict[str, list[tuple[list[str], str]]]
 
 
@@ -50,8 +54,8 @@ class Finding(NamedTuple):
 class Looked:
     """Everything was looked up: what was found, and what is accepted but was not found."""
 
-    findings: tuple[Finding, ...] = ()
-    needless: tuple[tuple[str, str], ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+    needless: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -75,40 +79,39 @@ def main() -> NoReturn:
 
 
 def look() -> Looked | CouldNotLook:
-    """Read what is locked and accepted, ask, and decide."""
+    """Read what is locked and what is accepted, ask, and decide."""
     folders = (REPOSITORY / "layers" / "encryption_guard", REPOSITORY)
     files = [path for folder in folders for path in sorted(folder.glob("requirements*.txt"))]
-    locks = {str(path.relative_to(REPOSITORY)): python_packages(path.read_text()) for path in files}
+    locks = {str(path.relative_to(REPOSITORY)): of_python(path.read_text()) for path in files}
     npm_lock = json.loads((REPOSITORY / NPM_LOCK).read_text())
     settings = tomli.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["audit"]
     accepted = {(one["package"], one["id"]): one["reason"] for one in settings["accepted"]}
-    answers = [ask_pip_audit(packages) for packages in questions(locks.values())]
-    return decide(locks, npm_packages(npm_lock), answers, ask_npm(npm_lock), accepted)
+    answers = [ask_pip_audit(packages) for packages in questions(locks)]
+    return decide({**locks, NPM_LOCK: of_npm(npm_lock)}, answers, ask_npm(npm_lock), accepted)
 
 
-def python_packages(lock: str) -> set[str]:
-    """What a requirements file locks, whatever Python it is for: name==version."""
+def of_python(lock: str) -> dict[str, str]:
+    """The packages of a requirements file, whatever Python they are for."""
     lines = [line.partition(" \\")[0] for line in lock.splitlines() if line[:1].strip(" #")]
-    return {f"{canonicalize_name(one.name)}{one.specifier}" for one in map(Requirement, lines)}
+    pinned = {line: Requirement(line) for line in lines}
+    return {line: f"{canonicalize_name(one.name)}{one.specifier}" for line, one in pinned.items()}
 
 
-def npm_packages(lock: Any) -> dict[str, str]:
-    """What package-lock.json locks, by the folder that it goes into: name@version."""
-    return {
-        folder: f"{folder.rpartition('node_modules/')[2]}@{one['version']}"
-        for folder, one in lock["packages"].items()
-        if folder
-    }
+def of_npm(lock: Any) -> dict[str, str]:
+    """The packages of a package-lock.json."""
+    packages = {folder: one for folder, one in lock["packages"].items() if folder}
+    names = {folder: folder.rpartition("node_modules/")[2] for folder in packages}
+    return {folder: f"{names[folder]}@{one['version']}" for folder, one in packages.items()}
 
 
-def questions(locks: Iterable[set[str]]) -> list[list[str]]:
+def questions(locks: Locks) -> list[list[str]]:
     """pip-audit takes one version of a package at a time; the canary is in each question."""
-    packages = sorted({one for lock in locks for one in lock})
+    packages = sorted({one for lock in locks.values() for one in lock.values()})
     versions = [list(some) for _, some in groupby(packages, lambda one: one.partition("==")[0])]
     return [[*filter(None, some), CANARY] for some in zip_longest(*versions)]
 
 
-def ask_pip_audit(packages: Iterable[str]) -> str:
+def ask_pip_audit(packages: Sequence[str]) -> str:
     """pip-audit's word about these packages."""
     command = [sys.executable, "-m", "pip_audit", *PIP_AUDIT.split(), "--requirement", "lock"]
     return output_of(command, {"lock": "\n".join(packages)})
@@ -130,47 +133,34 @@ def output_of(command: Sequence[str], files: Mapping[str, str]) -> str:
         for name, text in files.items():
             Path(folder, name).write_text(text)
         try:
-            done = subprocess.run(  # noqa: S603  every part of the command is ours
-                command, cwd=folder, check=False, capture_output=True, text=True
-            )
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603
         except OSError as error:
             return str(error)
     return done.stdout.strip() or done.stderr
 
 
 def decide(
-    locks: Mapping[str, set[str]],
-    npm_lock: Mapping[str, str],
-    pip_audit: Sequence[str],
-    npm_audit: str,
-    accepted: Mapping[tuple[str, str], str],
+    locks: Locks, pip_audit: Sequence[str], npm_audit: str, accepted: Accepted
 ) -> Looked | CouldNotLook:
     """What both tools know of what is locked, if they have looked."""
-    files = {**locks, NPM_LOCK: set(npm_lock.values())}
     try:
-        known = from_npm(npm_audit, npm_lock)
+        known = from_npm(npm_audit, locks[NPM_LOCK])
         for answer in pip_audit:
             known |= from_pip_audit(answer)
     except CouldNotLook as reason:
         return reason
     except (AttributeError, LookupError, TypeError) as error:
         return CouldNotLook(f"a report has another form than is known here ({error!r})")
-    locked = sorted({one for packages in files.values() for one in packages})
+    locked = sorted({one for lock in locks.values() for one in lock.values()})
     if unseen := [one for one in locked if one not in known]:
         return CouldNotLook(f"there is no answer about {', '.join(unseen)}")
-    findings = [
-        Finding(
-            one,
-            names,
-            better,
-            [file for file, packages in files.items() if one in packages],
-            next((accepted[one, name] for name in names if (one, name) in accepted), None),
-        )
-        for one in locked
-        for names, better in known[one]
-    ]
+    findings = []
+    for package, names, better in [(one, *weakness) for one in locked for weakness in known[one]]:
+        files = [file for file, lock in locks.items() if package in lock.values()]
+        reasons = [accepted[package, name] for name in names if (package, name) in accepted]
+        findings.append(Finding(package, names, better, files, *reasons[:1]))
     met = {(one.package, name) for one in findings for name in one.names}
-    return Looked(tuple(findings), tuple(one for one in accepted if one not in met))
+    return Looked(findings, [one for one in accepted if one not in met])
 
 
 def from_pip_audit(answer: str) -> Known:
@@ -198,9 +188,9 @@ def from_npm(answer: str, lock: Mapping[str, str]) -> Known:
     for entry in report["vulnerabilities"].values():
         # What is no object names another package, which has an entry of its own.
         for via in (via for via in entry["via"] if not isinstance(via, str)):
+            weakness = ([via["url"].rpartition("/")[2]], f"not {via['range']}")
             for folder in entry["nodes"]:
-                name = via["url"].rpartition("/")[2]
-                known[packages[folder]].append(([name], f"not {via['range']}"))
+                known[packages[folder]].append(weakness)
     return with_canary(known, NPM_CANARY)
 
 
