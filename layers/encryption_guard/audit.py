@@ -27,7 +27,8 @@ from packaging.utils import canonicalize_name
 REPOSITORY = Path(__file__).parents[2]
 NPM_LOCK = "package-lock.json"
 # Hashes are pip's to check, and no marker counts: each version that is locked is asked for.
-PIP_AUDIT = "--strict --no-deps --disable-pip --format json --progress-spinner off --timeout 5"
+PIP_AUDIT = "--strict --no-deps --disable-pip --timeout 5 --progress-spinner off"
+PIP_AUDIT += " --format json --aliases on --output stdout --requirement lock"
 # No setting of npm's may leave out the registry, or packages.
 NPM_AUDIT = "--json --package-lock-only --offline=false --include=dev --include=optional"
 # Not locked here. Python's packages are written with "==", npm's with "@".
@@ -113,7 +114,7 @@ def questions(locks: Locks) -> list[list[str]]:
 
 def ask_pip_audit(packages: Sequence[str]) -> str:
     """pip-audit's word about these packages."""
-    command = [sys.executable, "-m", "pip_audit", *PIP_AUDIT.split(), "--requirement", "lock"]
+    command = [sys.executable, "-m", "pip_audit", *PIP_AUDIT.split()]
     return output_of(command, {"lock": "\n".join(packages)})
 
 

@@ -139,13 +139,8 @@ def build(runtime: str, output: Path) -> Layer:
 def product(runtime: str) -> Product:
     """What pyproject.toml says of our package."""
     project = tomli.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
-    return Product(
-        name=project["name"],
-        version=project["version"],
-        licence=project["license"],
-        requires=project["dependencies"],
-        runtime=runtime,
-    )
+    licence, requires = project["license"], project["dependencies"]
+    return Product(project["name"], project["version"], licence, requires, runtime)
 
 
 def install(

@@ -13,14 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from cyclonedx.model import (
-    ExternalReference,
-    ExternalReferenceType,
-    HashAlgorithm,
-    HashType,
-    Property,
-    XsUri,
-)
+from cyclonedx import model
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.dependency import Dependency
@@ -41,14 +34,9 @@ CLASSIFIED = {
     "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
 # What markers are judged by, besides the version of the runtime's Python.
-PLATFORM = {
-    "implementation_name": "cpython",
-    "os_name": "posix",
-    "platform_machine": "x86_64",
-    "platform_python_implementation": "CPython",
-    "platform_system": "Linux",
-    "sys_platform": "linux",
-}
+PLATFORM = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
+PLATFORM |= {"platform_machine": "x86_64", "implementation_name": "cpython"}
+PLATFORM |= {"platform_python_implementation": "CPython"}
 DATE = datetime(1980, 1, 1, tzinfo=timezone.utc)
 DECLARED = LicenseAcknowledgement.DECLARED
 
@@ -84,28 +72,20 @@ class Shipped:
 
 def document(product: Product, shipped: Iterable[Shipped], *, archive: str) -> str:
     """The whole document; `archive` is the SHA-256 of the layer's zip."""
-    parts = {canonicalize_name(part.fields["name"]): part for part in shipped}
-    components = {name: library(name, part) for name, part in parts.items()}
-    ours = application(product, archive)
-    needs = [(ours, product.requires)]
-    needs += [
-        (components[name], part.fields.get("requires_dist", [])) for name, part in parts.items()
-    ]
+    parts = list(shipped)
+    ours, libraries = application(product, archive), [library(part) for part in parts]
+    locked = {canonicalize_name(one.name): one for one in libraries}
+    asked = [product.requires, *(part.fields.get("requires_dist", []) for part in parts)]
     graph = [
-        Dependency(one.bom_ref, followed(lines, components, product.runtime))
-        for one, lines in needs
+        Dependency(one.bom_ref, required(lines, locked, product.runtime))
+        for one, lines in zip([ours, *libraries], asked, strict=True)
     ]
     reached = {needed.ref for one in graph for needed in one.dependencies}
-    if needless := sorted(name for name, one in components.items() if one.bom_ref not in reached):
+    if needless := sorted(name for name, one in locked.items() if one.bom_ref not in reached):
         raise Untold(f"nothing in the layer requires {', '.join(needless)}; run `make lock`.")
     phases = [PredefinedLifecycle(LifecyclePhase.BUILD)]
     about = BomMetaData(component=ours, lifecycles=phases, timestamp=DATE)
-    bom = Bom(
-        serial_number=UUID(int=0),
-        metadata=about,
-        components=components.values(),
-        dependencies=graph,
-    )
+    bom = Bom(components=libraries, dependencies=graph, metadata=about, serial_number=UUID(int=0))
     bom.serial_number = uuid5(NAMESPACE_URL, JsonV1Dot6(bom).output_as_string())
     return JsonV1Dot6(bom).output_as_string(indent=2) + "\n"
 
@@ -118,34 +98,36 @@ def application(product: Product, archive: str) -> Component:
         name=product.name,
         type=ComponentType.APPLICATION,
         licenses=[DisjunctiveLicense(id=product.licence, acknowledgement=DECLARED)],
-        properties=[Property(name="python", value=product.runtime)],
+        properties=[model.Property(name="python", value=product.runtime)],
     )
 
 
-def library(name: NormalizedName, part: Shipped) -> Component:
+def library(part: Shipped) -> Component:
     """One distribution."""
+    fields = part.fields
     bills = [
-        ExternalReference(type=ExternalReferenceType.BOM, url=XsUri(path), hashes=[sha256(content)])
+        model.ExternalReference(
+            type=model.ExternalReferenceType.BOM, url=model.XsUri(path), hashes=[sha256(content)]
+        )
         for path, content in part.documents.items()
     ]
     return component(
-        PackageURL("pypi", None, name, part.fields["version"]),
+        PackageURL("pypi", None, canonicalize_name(fields["name"]), fields["version"]),
         part.sha256,
-        name=part.fields["name"],
-        licenses=licences(part.fields),
+        name=fields["name"],
+        licenses=licences(fields),
         external_references=bills,
     )
 
 
 def component(url: PackageURL, content: str, **more: Any) -> Component:
     """What ships; the library would draw its reference anew for each output."""
-    return Component(
-        bom_ref=str(url), purl=url, version=url.version, hashes=[sha256(content)], **more
-    )
+    hashes = [sha256(content)]
+    return Component(bom_ref=str(url), purl=url, version=url.version, hashes=hashes, **more)
 
 
-def sha256(content: str) -> HashType:
-    return HashType(alg=HashAlgorithm.SHA_256, content=content)
+def sha256(content: str) -> model.HashType:
+    return model.HashType(alg=model.HashAlgorithm.SHA_256, content=content)
 
 
 def licences(fields: RawMetadata) -> list[DisjunctiveLicense | LicenseExpression]:
@@ -164,8 +146,8 @@ def licences(fields: RawMetadata) -> list[DisjunctiveLicense | LicenseExpression
     return [DisjunctiveLicense(id=one, acknowledgement=DECLARED) for one in sorted(ids)]
 
 
-def followed(
-    lines: Iterable[str], components: Mapping[NormalizedName, Component], runtime: str
+def required(
+    lines: Iterable[str], locked: Mapping[NormalizedName, Component], runtime: str
 ) -> Iterator[Dependency]:
     """What these requirements ask for under the runtime; all of it has to be in the layer."""
     # The lock is made for the first release of this version as well.
@@ -178,8 +160,8 @@ def followed(
         if one.marker and not one.marker.evaluate(environment):
             continue
         if one.extras:
-            raise Untold(f"the requirement {line!r} asks for extras; extend followed().")
+            raise Untold(f"the requirement {line!r} asks for extras; extend required().")
         name = canonicalize_name(one.name)
-        if name not in components:
+        if name not in locked:
             raise Untold(f"{name} is required, but not in the layer; run `make lock`.")
-        yield Dependency(components[name].bom_ref)
+        yield Dependency(locked[name].bom_ref)
