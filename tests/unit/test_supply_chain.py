@@ -158,12 +158,21 @@ def test_the_layer_is_part_of_what_is_tested() -> None:
 
 
 def test_the_layer_has_a_lock_for_each_runtime() -> None:
-    """None has a marker: pip would judge it by the Python that builds."""
+    """None has a marker, which pip would judge by the Python that builds."""
     assert [lock.name for lock in LAYER_LOCKS] == ["requirements-3.10.txt", "requirements-3.12.txt"]
     assert not any(";" in lock.read_text("utf-8") for lock in LAYER_LOCKS)
-    # A backport goes where it belongs, and all the rest into both.
-    older, newer = (set(stanzas(lock)) for lock in LAYER_LOCKS)
-    assert [one.partition("==")[0] for one in older ^ newer] == ["exceptiongroup"]
+
+
+def test_a_lock_is_made_for_the_wheels_that_the_build_takes() -> None:
+    """The platform is the same, and each runtime has its own version of Python."""
+    system, _, machine = build.PLATFORM.partition("_")
+    made = [line for line in commands() if line.startswith("uv ") and "python-platform" in line]
+
+    assert len(made) == len(LAYER_LOCKS)
+    for line in made:
+        (version,) = re.findall(r"--python-version (\S+)", line)
+        assert f"--python-platform {machine}-{system} " in line
+        assert line.endswith(f"-o layers/encryption_guard/requirements-{version}.txt")
 
 
 def test_only_known_wheels_reach_the_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
