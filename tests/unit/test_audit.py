@@ -292,19 +292,23 @@ def project(tmp_path: Path) -> Path:
         "node_modules/@a/s": {"version": "3.1.10"},
     }
     (tmp_path / NPM_LOCK).write_text(json.dumps({"packages": packages}))
-    (tmp_path / "npm").write_text(
-        f"#!/bin/sh\ngrep -q lodash package.json {NPM_LOCK} && cat <<'E'\n{by_npm()}\nE\n"
-    )
+    looked_for = {
+        "package.json": '{"dependencies": {"@a/s": "3.1.10", "lodash": "4.17.4"}}',
+        NPM_LOCK: '"": {"dependencies": {"@a/s": "3.1.10", "lodash": "4.17.4"}}',
+        f"./{NPM_LOCK}": '"node_modules/lodash": {"version": "4.17.4"}',
+    }
+    seen = " && ".join(f"grep -qF '{text}' {file}" for file, text in looked_for.items())
+    (tmp_path / "npm").write_text(f"#!/bin/sh\n{seen} && cat <<'E'\n{by_npm()}\nE\n")
     (tmp_path / "npm").chmod(0o755)
     return tmp_path
 
 
-def run(project: Path, database: str) -> tuple[int, str]:
+def run(project: Path, database: str, *, path: str = "/usr/bin:/bin") -> tuple[int, str]:
     """The program with the real pip-audit: its exit status, and what it says."""
     done = subprocess.run(
         [sys.executable, project / "layers" / "encryption_guard" / "audit.py"],
         env={
-            "PATH": f"{project}:/usr/bin:/bin",
+            "PATH": f"{project}:{path}",
             "HOME": str(project),
             "PIP_AUDIT_VULNERABILITY_SERVICE": "osv",
             "PIP_AUDIT_OSV_URL": database,
@@ -338,11 +342,28 @@ def test_without_data_the_program_fails(project: Path, known: list[str] | None) 
     assert len(said.splitlines()) == 1
 
 
-def test_without_its_locks_the_program_fails(project: Path) -> None:
-    """Nothing that is locked is nothing that was looked up."""
-    (project / NPM_LOCK).unlink()
+@pytest.mark.parametrize("content", [None, "{}"])
+@pytest.mark.parametrize("name", [NPM_LOCK, "pyproject.toml"])
+def test_without_its_own_files_the_program_fails(
+    project: Path, name: str, content: str | None
+) -> None:
+    """Nothing that is locked is nothing that was looked up; what is accepted has to be known."""
+    (project / name).unlink()
+    if content is not None:
+        (project / name).write_text(content)
 
     status, said = run(project, "http://127.0.0.1:1")
 
     assert status == 3
     assert said.startswith("could not look: what is locked or accepted cannot be read")
+
+
+def test_without_npm_the_program_fails(project: Path) -> None:
+    """It says which program is not there."""
+    (project / "npm").unlink()
+
+    with osv("flask") as database:
+        status, said = run(project, database, path=str(project))
+
+    assert status == 3
+    assert said == "could not look: npm audit: [Errno 2] No such file or directory: 'npm'\n"

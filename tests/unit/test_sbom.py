@@ -11,7 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from layers.encryption_guard.build import NO_DATE
-from layers.encryption_guard.sbom import DATE, Product, Shipped, Untold, document
+from layers.encryption_guard.sbom import DATE, PLATFORM, Product, Shipped, Untold, document
 
 SHA256 = "5" * 64
 OURS = Product("ours", "1.2.3", "Apache-2.0", ["a>=1,<2", "B_b.c>=3"], "3.12")
@@ -124,6 +124,7 @@ def test_an_expression_stays_one(expression: str) -> None:
         (["License: BSD-3-Clause", "Classifier: License :: OSI Approved :: BSD License"], None),
         (["Classifier: License :: OSI Approved :: MIT License"], ["MIT"]),
         (["License: MPL-2.0", "Classifier: Typing :: Typed"], ["MPL-2.0"]),
+        (["License: Words", "Classifier: License :: OSI Approved :: MIT License"], ["MIT"]),
         (
             [
                 "License: MIT",
@@ -176,6 +177,17 @@ def test_markers_are_judged_by_the_runtime(marker: str, runtime: str, expected: 
     graph = graph_of(described(first, B, product=ours))
 
     assert graph["pkg:pypi/a@1"] == ["pkg:pypi/b-b-c@3.1"] * expected
+
+
+def test_markers_are_not_judged_by_the_builder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that is built elsewhere is described in the same way."""
+    here = document(OURS, [A, B], archive=SHA256)
+    elsewhere = dict.fromkeys(PLATFORM, "elsewhere")
+    monkeypatch.setattr("packaging.markers.default_environment", lambda: elsewhere)
+    markers = " and ".join(f"{name} != 'elsewhere'" for name in PLATFORM)
+    first = wheel(*A.metadata.splitlines()[1:-3], f"Requires-Dist: b-b-c; {markers}")
+
+    assert document(OURS, [first, B], archive=SHA256) == here
 
 
 @pytest.mark.parametrize(
