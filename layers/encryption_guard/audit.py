@@ -1,8 +1,8 @@
-"""Looks for known weaknesses of everything that is locked: `make audit`.
+"""Looks for known vulnerabilities of everything that is locked: `make audit`.
 
 pip-audit and `npm audit` ask databases, and both can succeed without having looked: a mirror has
-packages and no data on weaknesses, npm may be offline. So each question holds a canary, an old
-version with a known weakness: an answer that does not know it counts for nothing.
+packages and no data on vulnerabilities, npm may be offline. So each question holds a canary, an old
+version with a known vulnerability: an answer that does not know it counts for nothing.
 
 Exit status 0: every locked version was looked up, and what was found is accepted in pyproject.toml,
 for that version and with a reason. 1: something else was found. 3: could not look.
@@ -35,18 +35,18 @@ NPM_AUDIT = "--json --package-lock-only --offline=false --include=dev --include=
 CANARY, NPM_CANARY = "flask==0.5", "lodash@4.17.4"
 # For each file the packages that it locks, by its line or by the folder that one goes into.
 Locks = Mapping[str, Mapping[str, str]]
-# Why a weakness is lived with, by package and one of the weakness's names.
+# The reason for each vulnerability that is accepted, by package and one of its ids.
 Accepted = Mapping[tuple[str, str], str]
-# The names of each weakness of a package, and which versions are better.
+# The ids of each vulnerability of a package, and which versions are fixed or affected.
 Known = dict[str, list[tuple[list[str], str]]]
 
 
 class Finding(NamedTuple):
-    """A weakness of a locked version, the files that lock it, and why it is accepted, if it is."""
+    """A vulnerability of a locked version, and the files that lock it; `reason` accepts it."""
 
     package: str
-    names: Sequence[str]
-    better: str
+    ids: Sequence[str]
+    remedy: str
     files: Sequence[str]
     reason: str | None = None
 
@@ -56,7 +56,7 @@ class Looked:
     """Everything was looked up: what was found, and what is accepted but was not found."""
 
     findings: list[Finding] = field(default_factory=list)
-    needless: list[tuple[str, str]] = field(default_factory=list)
+    unused: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -75,8 +75,8 @@ def main() -> NoReturn:
     if isinstance(verdict, CouldNotLook):
         print(f"could not look: {verdict.reason}", file=sys.stderr)
         sys.exit(3)
-    print("\n".join(told(verdict)))
-    sys.exit(1 if any(one.reason is None for one in verdict.findings) else 0)
+    print("\n".join(report_lines(verdict)))
+    sys.exit(0 if all(one.reason for one in verdict.findings) else 1)
 
 
 def look() -> Looked | CouldNotLook:
@@ -156,11 +156,11 @@ def decide(
     if unseen := [one for one in locked if one not in known]:
         return CouldNotLook(f"there is no answer about {', '.join(unseen)}")
     findings = []
-    for package, names, better in [(one, *weakness) for one in locked for weakness in known[one]]:
+    for package, ids, remedy in [(one, *found) for one in locked for found in known[one]]:
         files = [file for file, lock in locks.items() if package in lock.values()]
-        reasons = [accepted[package, name] for name in names if (package, name) in accepted]
-        findings.append(Finding(package, names, better, files, *reasons[:1]))
-    met = {(one.package, name) for one in findings for name in one.names}
+        reasons = [accepted[package, id] for id in ids if (package, id) in accepted]
+        findings.append(Finding(package, ids, remedy, files, *reasons[:1]))
+    met = {(one.package, id) for one in findings for id in one.ids}
     return Looked(findings, [one for one in accepted if one not in met])
 
 
@@ -171,10 +171,14 @@ def from_pip_audit(answer: str) -> Known:
         if "vulns" not in one:
             raise CouldNotLook(f"pip-audit: {one['skip_reason']}")
         known[f"{canonicalize_name(one['name'])}=={one['version']}"] = [
-            ([each["id"], *each["aliases"]], " or ".join(each["fix_versions"]) or "none")
+            ([each["id"], *each["aliases"]], fixed_in(each["fix_versions"]))
             for each in one["vulns"]
         ]
     return with_canary(known, CANARY)
+
+
+def fixed_in(versions: Sequence[str]) -> str:
+    return f"fixed in {' or '.join(versions)}" if versions else "no fixed version is known"
 
 
 def from_npm(answer: str, lock: Mapping[str, str]) -> Known:
@@ -189,16 +193,16 @@ def from_npm(answer: str, lock: Mapping[str, str]) -> Known:
     for entry in report["vulnerabilities"].values():
         # What is no object names another package, which has an entry of its own.
         for via in (via for via in entry["via"] if not isinstance(via, str)):
-            weakness = ([via["url"].rpartition("/")[2]], f"not {via['range']}")
+            vulnerability = ([via["url"].rpartition("/")[2]], f"affected: {via['range']}")
             for folder in entry["nodes"]:
-                known[packages[folder]].append(weakness)
+                known[packages[folder]].append(vulnerability)
     return with_canary(known, NPM_CANARY)
 
 
 def with_canary(known: Known, canary: str) -> Known:
     """The same, if its answer about the canary shows that it looked."""
     if not known.get(canary):
-        raise CouldNotLook(f"what everybody knows of {canary} is not known")
+        raise CouldNotLook(f"the known vulnerability of {canary} was not found")
     return known
 
 
@@ -211,14 +215,14 @@ def report_in(tool: str, answer: str) -> Any:
         raise CouldNotLook(f"{tool}: {lines[-1]}") from None
 
 
-def told(verdict: Looked) -> Iterator[str]:
+def report_lines(verdict: Looked) -> Iterator[str]:
     """What was found, what is accepted, and what need not be accepted any more."""
-    for package, names, better, files, reason in verdict.findings:
-        yield f"{package} ({', '.join(files)}): {', '.join(names)}"
-        yield f"  accepted: {reason}" if reason else f"  better versions: {better}"
-    for one in verdict.needless:
+    for package, ids, remedy, files, reason in verdict.findings:
+        yield f"{package} ({', '.join(files)}): {', '.join(ids)}"
+        yield f"  accepted: {reason}" if reason else f"  {remedy}"
+    for one in verdict.unused:
         yield f"{' '.join(one)} is accepted in pyproject.toml, but was not found"
-    yield f"Every locked version was looked up; weaknesses: {len(verdict.findings)}"
+    yield f"Every locked version was looked up; vulnerabilities: {len(verdict.findings)}"
 
 
 if __name__ == "__main__":

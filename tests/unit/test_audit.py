@@ -29,7 +29,7 @@ from layers.encryption_guard.audit import (
     of_npm,
     of_python,
     questions,
-    told,
+    report_lines,
 )
 
 if sys.version_info >= (3, 11):
@@ -44,14 +44,16 @@ LOCKS = {
     NPM_LOCK: {"node_modules/@a/s": "@a/s@3.1.10"},
 }
 KNOWN = {"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["1.0", "0.9.1"]}
-H11 = Finding("h11==0.14.0", ["PYSEC-1", "CVE-1"], "1.0 or 0.9.1", ["layer.txt", "dev.txt"])
+H11 = Finding(
+    "h11==0.14.0", ["PYSEC-1", "CVE-1"], "fixed in 1.0 or 0.9.1", ["layer.txt", "dev.txt"]
+)
 UNKNOWN = {"id": "PYSEC-2", "aliases": [], "fix_versions": []}
 
 
-def by_pip_audit(**weaknesses: Any) -> str:
-    """pip-audit's report, in which each package has these weaknesses; the canary has one."""
+def by_pip_audit(**vulnerabilities: Any) -> str:
+    """pip-audit's report, in which each package has these vulnerabilities; the canary has one."""
     versions = {"flask": "0.5", "h11": "0.14.0", "idna": "3.20"}
-    known = {"flask": [KNOWN], "h11": [], "idna": [], **weaknesses}
+    known = {"flask": [KNOWN], "h11": [], "idna": [], **vulnerabilities}
     found = [{"name": n, "version": versions[n], "vulns": known[n]} for n in known]
     return json.dumps({"dependencies": found, "fixes": []})
 
@@ -81,47 +83,53 @@ def decided(
 def test_where_all_was_looked_up_and_nothing_found_it_says_so() -> None:
     """The canaries are known, every package has an answer: nothing is to be done."""
     assert decided() == Looked()
-    assert list(told(Looked())) == ["Every locked version was looked up; weaknesses: 0"]
-
-
-def test_a_weakness_is_found_with_what_is_better_and_where_it_is_locked() -> None:
-    """By each of its names, for each file that locks this version."""
-    verdict = decided(by_pip_audit(h11=[KNOWN], idna=[UNKNOWN]))
-
-    assert verdict == Looked([H11, Finding("idna==3.20", ["PYSEC-2"], "none", ["dev.txt"])])
-    assert list(told(Looked([H11]))) == [
-        "h11==0.14.0 (layer.txt, dev.txt): PYSEC-1, CVE-1",
-        "  better versions: 1.0 or 0.9.1",
-        "Every locked version was looked up; weaknesses: 1",
+    assert list(report_lines(Looked())) == [
+        "Every locked version was looked up; vulnerabilities: 0"
     ]
 
 
-def test_a_weakness_of_an_npm_package_is_found() -> None:
-    """Its version is the one of its folder; a word names another's entry, no weakness."""
+def test_a_vulnerability_is_found_with_its_fix_and_its_locks() -> None:
+    """By each of its ids, for each file that locks this version."""
+    verdict = decided(by_pip_audit(h11=[KNOWN], idna=[UNKNOWN]))
+
+    assert verdict == Looked(
+        [H11, Finding("idna==3.20", ["PYSEC-2"], "no fixed version is known", ["dev.txt"])]
+    )
+    assert list(report_lines(Looked([H11]))) == [
+        "h11==0.14.0 (layer.txt, dev.txt): PYSEC-1, CVE-1",
+        "  fixed in 1.0 or 0.9.1",
+        "Every locked version was looked up; vulnerabilities: 1",
+    ]
+
+
+def test_a_vulnerability_of_an_npm_package_is_found() -> None:
+    """Its version is the one of its folder; a word names another's entry, no vulnerability."""
     entries = {**FOR_CANARY, **npm_knows("@a/s", "node_modules/@a/s", GHSA, "lodash")}
 
     assert decided(npm=by_npm(entries)) == Looked(
-        [Finding("@a/s@3.1.10", ["GHSA-1"], "not <4.17.12", [NPM_LOCK])]
+        [Finding("@a/s@3.1.10", ["GHSA-1"], "affected: <4.17.12", [NPM_LOCK])]
     )
 
 
-@pytest.mark.parametrize("name", ["PYSEC-1", "CVE-1"])
-def test_what_is_accepted_keeps_its_reason(name: str) -> None:
-    """By whichever of its names, and it is told each time."""
-    verdict = decided(by_pip_audit(h11=[KNOWN]), accepted={("h11==0.14.0", name): "unused"})
+@pytest.mark.parametrize("id", ["PYSEC-1", "CVE-1"])
+def test_what_is_accepted_keeps_its_reason(id: str) -> None:
+    """By whichever of its ids, and it is told each time."""
+    verdict = decided(by_pip_audit(h11=[KNOWN]), accepted={("h11==0.14.0", id): "unused"})
 
     assert verdict == Looked([H11._replace(reason="unused")])
     assert isinstance(verdict, Looked)
-    assert list(told(verdict))[1] == "  accepted: unused"
+    assert list(report_lines(verdict))[1] == "  accepted: unused"
 
 
 def test_another_version_is_not_accepted() -> None:
-    """With a new version somebody has to look again; the old acceptance is told as needless."""
+    """With a new version somebody has to look again; the old acceptance is told as unused."""
     verdict = decided(by_pip_audit(h11=[KNOWN]), accepted={("h11==0.13.0", "CVE-1"): "unused"})
 
     assert verdict == Looked([H11], [("h11==0.13.0", "CVE-1")])
     assert isinstance(verdict, Looked)
-    assert "h11==0.13.0 CVE-1 is accepted in pyproject.toml, but was not found" in told(verdict)
+    assert "h11==0.13.0 CVE-1 is accepted in pyproject.toml, but was not found" in report_lines(
+        verdict
+    )
 
 
 SKIPPED = {"name": "h11", "skip_reason": "h11 could not be audited"}
@@ -132,8 +140,8 @@ TRACEBACK = "Traceback (most recent call last):\n  File\nConnectionError: refuse
     ("answer", "reason"),
     [
         (json.dumps({"dependencies": [SKIPPED]}), "pip-audit: h11 could not be audited"),
-        (by_pip_audit(flask=[]), "what everybody knows of flask==0.5 is not known"),
-        ('{"dependencies": []}', "what everybody knows of flask==0.5 is not known"),
+        (by_pip_audit(flask=[]), "the known vulnerability of flask==0.5 was not found"),
+        ('{"dependencies": []}', "the known vulnerability of flask==0.5 was not found"),
         (TRACEBACK, "pip-audit: ConnectionError: refused"),
         ("", "pip-audit: it printed nothing"),
         ("{}", "a report has another form than is known here (KeyError('dependencies'))"),
@@ -153,7 +161,7 @@ def test_what_pip_audit_did_not_look_up_is_not_green(answer: str, reason: str) -
     ("answer", "reason"),
     [
         ('{"message": "405 Method Not Allowed", "error": {}}', "npm audit: 405 Method Not Allowed"),
-        (by_npm({}), "what everybody knows of lodash@4.17.4 is not known"),
+        (by_npm({}), "the known vulnerability of lodash@4.17.4 was not found"),
         (by_npm(total=1), "npm audit: it has not read the whole lock"),
         ("[Errno 2] No such file: 'npm'", "npm audit: [Errno 2] No such file: 'npm'"),
     ],
@@ -177,7 +185,7 @@ def test_every_answer_of_pip_audit_has_to_know_the_canary() -> None:
     second = json.dumps({"dependencies": [{"name": "coverage", "version": "7.16.2", "vulns": []}]})
 
     assert decided(by_pip_audit(), second) == CouldNotLook(
-        "what everybody knows of flask==0.5 is not known"
+        "the known vulnerability of flask==0.5 was not found"
     )
 
 
@@ -213,7 +221,7 @@ def test_a_package_of_npm_is_known_by_its_folder() -> None:
 
 
 def test_no_canary_is_locked() -> None:
-    """Else its weakness would be a finding, and accepting it would blind the canary."""
+    """Else its vulnerability would be a finding, and accepting it would blind the canary."""
     locks = [REPOSITORY / "requirements-dev.txt", *REPOSITORY.glob("layers/*/requirements*.txt")]
 
     assert not any(f"\n{CANARY.partition('==')[0]}==" in lock.read_text() for lock in locks)
@@ -248,7 +256,7 @@ def test_nothing_here_runs_what_is_accepted() -> None:
 
 
 class Database(BaseHTTPRequestHandler):
-    """OSV, which knows the weaknesses of `weak`; npm's is a script."""
+    """OSV, which knows the vulnerabilities of `weak`; npm's is a script."""
 
     weak: tuple[str, ...] = ()
 
@@ -267,7 +275,7 @@ class Database(BaseHTTPRequestHandler):
 
 @contextmanager
 def osv(*weak: str) -> Iterator[str]:
-    """The address of a database that knows these packages' weaknesses."""
+    """The address of a database that knows these packages' vulnerabilities."""
     handler = type("Knowing", (Database,), {"weak": weak})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, args=[0.01])
@@ -323,12 +331,28 @@ def run(project: Path, database: str, *, path: str = "/usr/bin:/bin") -> tuple[i
 def test_the_program_looks(project: Path) -> None:
     """With a database that knows the canary it succeeds, or fails with what it found."""
     with osv("flask") as database:
-        assert run(project, database) == (0, "Every locked version was looked up; weaknesses: 0\n")
+        assert run(project, database) == (
+            0,
+            "Every locked version was looked up; vulnerabilities: 0\n",
+        )
     with osv("flask", "h11") as database:
         status, said = run(project, database)
 
     assert status == 1
     assert "h11==0.14.0 (layers/encryption_guard/requirements-3.12.txt): PYSEC-1\n" in said
+
+
+def test_the_program_accepts_only_with_a_reason(project: Path) -> None:
+    """What stands in pyproject.toml decides about its exit status."""
+    accepted = '[[tool.audit.accepted]]\npackage = "h11==0.14.0"\nid = "PYSEC-1"\nreason = '
+    statuses = []
+
+    with osv("flask", "h11") as database:
+        for reason in ('"no server here"', '""'):
+            (project / "pyproject.toml").write_text(accepted + reason)
+            statuses.append(run(project, database)[0])
+
+    assert statuses == [0, 1]
 
 
 @pytest.mark.parametrize("known", [[], None])
