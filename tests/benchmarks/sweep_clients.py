@@ -14,6 +14,7 @@ from encryption_guard.findings import Totals
 from encryption_guard.inventory import PAGE_SIZE
 from encryption_guard.sweep import WORKERS, Sweep
 from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
+from encryption_guard.work_lists import Where
 from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN
 
 # From regions to the number of their encrypted buckets.
@@ -39,7 +40,7 @@ def open_ours(endpoint: str, workers: int = WORKERS) -> SweepRegions:
             audit=False,
             report=totals.count,
             workers=workers,
-        ).buckets_of(regions)
+        ).buckets_of(Where(None, region) for region in regions)
         return totals.all.encrypted
 
     return sweep

@@ -27,6 +27,7 @@ from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.findings import Finding, Totals
 from encryption_guard.sweep import Memory, Sweep
 from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
+from encryption_guard.work_lists import Where
 from tests.emulators.cloud import ACCOUNT, AUDITING, OWNER, REGION, deployed_role
 from tests.emulators.faults import (
     Delay,
@@ -176,7 +177,7 @@ class Service:
             report=report,
             memory=self.memory,
             workers=workers,
-        ).buckets_of(regions)
+        ).buckets_of(Where(ACCOUNT, region) for region in regions)
         self.check(swept)
         return swept
 

@@ -167,7 +167,7 @@ def everything() -> list[Finding]:
             "sg-archive",
             "ap-southeast-1",
             **late,
-            detail="The sweep was over before its turn.",
+            detail="The sweep was over before it came to this.",
             created_at=None,
         ),
         exempt("lab-load-test", "cn-hangzhou", LAB, state="not_encrypted", encryption=None),

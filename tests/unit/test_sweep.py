@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from itertools import repeat
+from random import Random
 from typing import Any
 
 import httpx
@@ -23,20 +24,13 @@ from encryption_guard.enforcement import process_payload
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket
 from encryption_guard.findings import Finding, Totals
-from encryption_guard.inventory import ListedBucket, ListedTable, Reading, bucket_list
+from encryption_guard.inventory import ListedBucket, Reading
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.payloads import open_payload
 from encryption_guard.policy import Encrypt, decide
-from encryption_guard.sweep import (
-    LookAt,
-    Memory,
-    ReadPage,
-    Sweep,
-    Visit,
-    cause_of,
-    missed_event,
-    plan,
-)
+from encryption_guard.sweep import STEP_SECONDS, Memory, Sweep, cause_of, missed_event, plan
+from encryption_guard.transport import Clock
+from encryption_guard.work_lists import Where
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -116,7 +110,9 @@ class Guard:
     ) -> list[Finding]:
         """The findings, in the order in which they came."""
         found: list[Finding] = []
-        self._sweep(found, stopping, seconds, **rest).buckets_of(regions or (REGION,))
+        self._sweep(found, stopping, seconds, **rest).buckets_of(
+            Where(ACCOUNT, region) for region in regions or (REGION,)
+        )
         return found
 
     def look_into(self, *buckets: TableBucketArn) -> list[Finding]:
@@ -697,6 +693,23 @@ def test_without_an_answer_there_is_no_letter(trouble: Reply | Broken) -> None:
     assert guard.box.letters == []
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "outcome"), [("AES256", "already_encrypted"), ("KMS", "kept_stronger")]
+)
+def test_what_is_encrypted_after_a_put_without_an_answer_is_well(
+    algorithm: str, outcome: str
+) -> None:
+    """The PUT, or somebody else, did it: what is read back is what counts."""
+    service = FakeOssTables(
+        {str(ARN): algorithm},
+        troubles={"GetTableBucketEncryption": [NONE, NONE], "PUT": repeat(Broken(httpx.ReadError))},
+    )
+
+    found = Guard(service).one()
+
+    assert told(found) == ("encrypted", outcome, algorithm)
+
+
 def test_a_failure_does_not_tell_the_answer_to_another_request() -> None:
     """The status of the GET before is not that of a PUT that failed."""
     guard = Guard(FakeOssTables(troubles={"PUT": repeat(refusal(503))}))
@@ -1008,57 +1021,7 @@ def test_when_the_time_is_over_the_rest_is_not_reached() -> None:
     assert [finding.bucket for finding in found] == NAMES
     assert [finding.bucket for finding in late] == NAMES[3:]
     assert {told(finding) for finding in late} == {("unknown", "not_reached", "time_over")}
-    assert [step.bucket.arn.name for step in guard.memory.left if isinstance(step, Visit)] == [
-        finding.bucket for finding in late
-    ]
     assert tally(found) == {"buckets": 6, "encrypted": 3, "unknown": 3, "not_reached": 3}
-
-
-def test_the_next_sweep_begins_with_what_was_not_reached() -> None:
-    """Those first, then the list, of which they are not swept and counted again."""
-    guard = Guard(slow())
-    guard.sweep(seconds=time_for(4))
-    before = len(guard.service.requests)
-
-    found = guard.sweep()
-
-    assert [finding.bucket for finding in found] == [*NAMES[3:], *NAMES[:3]]
-    assert guard.service.operations()[before:] == [
-        *["GetTableBucketEncryption"] * 3,
-        "ListTableBuckets",
-        *["GetTableBucketEncryption"] * 3,
-    ]
-    assert tally(found) == {"buckets": 6, "encrypted": 6}
-    assert guard.memory.left == []
-
-
-def test_what_is_never_reached_is_remembered_once() -> None:
-    """Sweep after sweep that ends too early comes a little further."""
-    guard = Guard(slow())
-    seen: set[str | None] = set()
-
-    for _ in range(4):
-        found = guard.sweep(seconds=time_for(3))
-        seen |= {finding.bucket for finding in found if finding.state == "encrypted"}
-        counted = [finding.arn for finding in found if finding.arn]
-        assert len(counted) == len(set(counted))
-
-    assert seen == set(NAMES)
-
-
-def test_a_region_that_was_not_listed_is_listed_first() -> None:
-    """Before the regions that were: else the last one might never have its turn."""
-    regions = [REGION, "us-east-1", "eu-central-1"]
-    buckets = {key: "AES256" for region in regions for key in arns("aaa", region=region)}
-    guard = Guard(FakeOssTables(buckets, takes=TAKES))
-    guard.sweep(*regions, seconds=time_for(2))
-    listed_before = guard.service.asked_about("ListTableBuckets")
-
-    guard.sweep(*regions)
-
-    listed_after = guard.service.asked_about("ListTableBuckets")[len(listed_before) :]
-    assert listed_before == regions[:2]
-    assert listed_after == ["eu-central-1", REGION, "us-east-1"]
 
 
 def test_the_rest_of_a_list_that_was_not_reached_is_told() -> None:
@@ -1075,26 +1038,62 @@ def test_the_rest_of_a_list_that_was_not_reached_is_told() -> None:
     assert tally(found) == {"buckets": 2, "unknown": 2, "not_reached": 3, "not_listed": 1}
 
 
-def test_a_fresh_memory_starts_with_the_list() -> None:
-    """Another instance knows nothing of what was not reached, and misses nothing."""
-    guard = Guard(slow())
-    guard.sweep(seconds=time_for(4))
-    guard.memory = Memory()
+@dataclass
+class Dice(FakeTime):
+    """Time whose chance is drawn, from a seed."""
 
-    found = guard.sweep()
+    random: Random = field(default_factory=lambda: Random(1))
 
-    assert [finding.bucket for finding in found] == NAMES
+    def as_clock(self) -> Clock:
+        return super().as_clock()._replace(chance=self.random.random)
 
 
-def test_what_another_sweep_did_not_reach_elsewhere_is_not_swept() -> None:
-    """Only the regions that were asked for are touched."""
-    guard = Guard(slow())
-    guard.sweep(seconds=time_for(2))
+def test_each_sweep_takes_another_order() -> None:
+    """Of the buckets on a page: what one does not reach, the next one may."""
+    names = [f"bucket-{number}" for number in range(10)]
+    guard = Guard(FakeOssTables(arns(*names, algorithm="AES256"), time=Dice()))
 
-    found = guard.sweep("us-east-1")
+    orders = [[finding.bucket for finding in guard.sweep()] for _ in range(3)]
 
-    assert found == []
-    assert guard.service.asked_about("ListTableBuckets") == [REGION, "us-east-1"]
+    assert all(sorted(map(str, order)) == names for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_each_sweep_begins_with_other_regions() -> None:
+    """Of more regions than are swept at a time, none is always the last."""
+    names = [f"cn-region{number:03}" for number in range(200)]
+    guard = Guard(FakeOssTables({}, time=Dice()))
+
+    for _ in range(2):
+        guard.sweep(*names)
+
+    listed = guard.service.asked_about("ListTableBuckets")
+    assert sorted(listed[:200]) == sorted(listed[200:]) == names
+    # Without chance these would be the first hundred names in both.
+    assert len(set(listed[:100]) & set(listed[200:300])) < 80
+
+
+@pytest.mark.parametrize(
+    ("places", "threads"),
+    [
+        ([Where("11111", REGION), Where("22222", REGION)], 1),
+        ([Where("11111", REGION), Where("11111", "us-east-1")], 2),
+    ],
+    ids=["one region", "two regions"],
+)
+def test_the_accounts_of_a_region_share_its_threads(places: list[Where], threads: int) -> None:
+    """The limit is the region's, so that many accounts do not make it throttle."""
+    guard = Guard(FakeOssTables(arns("aaa", "bbb")))
+    at_work: set[int] = set()
+
+    def stopping(_: list[Finding]) -> bool:
+        at_work.add(threading.get_ident())
+        return False
+
+    guard._sweep([], stopping, None).buckets_of(places)
+
+    assert guard.service.asked_about("ListTableBuckets") == [place.region for place in places]
+    assert len(at_work) == threads
 
 
 def test_a_sweep_without_time_asks_nothing() -> None:
@@ -1114,13 +1113,13 @@ def test_a_sweep_that_is_stopping_begins_nothing_more() -> None:
     """What is under way comes to its end, and the rest is told as not reached."""
     guard = Guard(FakeOssTables(arns(*NAMES)))
 
-    found = guard.sweep(stopping=lambda found: len(found) >= 2)
+    found = guard.sweep(stopping=lambda _: guard.puts() >= 2)
 
     assert [finding.outcome for finding in found] == ["encrypted"] * 2 + ["not_reached"] * 4
 
 
 def test_one_bucket_cannot_use_up_the_time_of_a_sweep() -> None:
-    """A service that is silent about one leaves the others their turn."""
+    """A service that is silent about one leaves time for the others."""
     guard = Guard(
         FakeOssTables(
             arns("aaa", "bbb", algorithm="AES256"),
@@ -1132,12 +1131,12 @@ def test_one_bucket_cannot_use_up_the_time_of_a_sweep() -> None:
     found = guard.sweep(seconds=100)
 
     assert by_name(found)["bbb"] == ("encrypted", "already_encrypted", "AES256")
-    assert guard.service.time.passed <= 30
+    assert guard.service.time.passed <= STEP_SECONDS
 
 
 @pytest.mark.parametrize("takes", [2.0, 4.9])
 def test_one_bucket_has_its_time_and_no_more(takes: float) -> None:
-    """However its requests fail, all of them together keep to the turn of one job."""
+    """However its requests fail, all of them together keep to the time of one step."""
     guard = Guard(
         FakeOssTables(
             arns("aaa"),
@@ -1152,11 +1151,11 @@ def test_one_bucket_has_its_time_and_no_more(takes: float) -> None:
 
     guard.sweep()
 
-    assert guard.service.time.passed <= 30
+    assert guard.service.time.passed <= STEP_SECONDS
 
 
-def test_a_region_that_asks_to_slow_down_holds_up_itself_alone() -> None:
-    """Its buckets wait for it together, and those of other regions do not."""
+def test_each_region_keeps_its_own_pause() -> None:
+    """A region waits for as long as it was asked to, and another one is asked meanwhile."""
     guard = Guard(
         FakeOssTables(
             arns("aaa", "bbb", algorithm="AES256")
@@ -1168,11 +1167,11 @@ def test_a_region_that_asks_to_slow_down_holds_up_itself_alone() -> None:
 
     found = guard.sweep(REGION, "us-east-1")
 
-    assert [(finding.bucket, finding.state) for finding in found] == [
-        ("aaa", "unknown"),
-        ("ccc", "encrypted"),
-        ("bbb", "encrypted"),
-    ]
+    assert {finding.bucket: finding.state for finding in found} == {
+        "aaa": "unknown",
+        "bbb": "encrypted",
+        "ccc": "encrypted",
+    }
     assert sum(guard.service.time.slept) == pytest.approx(17, abs=0.1)
 
 
@@ -1192,7 +1191,9 @@ def test_credentials_that_go_missing_are_raised_at_the_end() -> None:
     found: list[Finding] = []
 
     with pytest.raises(ConfigurationError, match="not set"):
-        guard._sweep(found, lambda _: False, None, read_credentials=read).buckets_of([REGION])
+        guard._sweep(found, lambda _: False, None, read_credentials=read).buckets_of(
+            [Where(ACCOUNT, REGION)]
+        )
 
     assert by_name(found) == {
         "aaa": ("unknown", "failed", "error"),
@@ -1300,6 +1301,21 @@ def test_a_table_that_cannot_be_read_is_unknown() -> None:
     assert len(tables_of(found)) == 3
 
 
+def test_a_table_that_has_to_wait_too_long_is_unknown() -> None:
+    """The other tables wait, and are read."""
+    troubles = {"GetTableEncryption": [refusal(503, retry_after="80")]}
+    guard = Guard(FakeOssTables(tables=WHOLE, troubles=troubles), audit=True)
+
+    found = guard.sweep()
+
+    assert sorted(state for state, *_ in tables_of(found).values()) == [
+        "encrypted",
+        "not_encrypted",
+        "unknown",
+    ]
+    assert "503" in next(f.detail or "" for f in found if f.state == "unknown")
+
+
 @pytest.mark.parametrize(
     ("operation", "namespace"), [("ListNamespaces", None), ("ListTables", "sales")]
 )
@@ -1347,29 +1363,6 @@ def test_a_bucket_that_cannot_be_read_is_looked_into_all_the_same() -> None:
     found = guard.sweep()
 
     assert tables_of(found) == {("sales", "orders"): ("encrypted", "already_encrypted", "AES256")}
-
-
-def test_tables_that_were_not_reached_come_before_others_the_next_time() -> None:
-    """After all buckets, those of the bucket that waits the longest."""
-    tables = {(arn, "sales", "orders"): "AES256" for arn in arns("aaa", "bbb", "ccc")}
-    service = FakeOssTables(
-        arns("aaa", "bbb", "ccc", algorithm="AES256"), tables=tables, takes=TAKES
-    )
-    guard = Guard(service, audit=True)
-    # One list, three buckets, and the namespaces, the tables and the table of each.
-    first = guard.sweep(seconds=time_for(4 + 7))
-    late = [finding.bucket for finding in first if finding.outcome == "not_reached"]
-    before = len(service.requests)
-
-    found = guard.sweep()
-
-    assert late
-    assert [f.bucket for f in found if f.kind == "table"][: len(late)] == late
-    assert {f.outcome for f in found} == {"already_encrypted"}
-    assert service.operations()[before : before + 4] == [
-        "ListTableBuckets",
-        *["GetTableBucketEncryption"] * 3,
-    ]
 
 
 def test_the_tables_of_one_bucket_can_be_looked_at_alone() -> None:
@@ -1443,73 +1436,52 @@ def test_whatever_happens_each_bucket_is_one_finding(
         assert (finding.outcome == "encrypted") <= (finding.state == "encrypted")
 
 
-# What is left, step by step.
+# Being asked to wait.
+
+WAIT = refusal(429, retry_after="25")
 
 
-def left_of(guard: Guard) -> list[str]:
-    return [type(step).__name__ for step in guard.memory.left]
-
-
-def test_the_rest_of_a_list_is_read_where_it_was_left() -> None:
-    """A list that never fits into one sweep is read to its end all the same."""
-    guard = Guard(slow(page_size=2))
-    seen: set[str | None] = set()
-
-    for _ in range(6):
-        seen |= {found.bucket for found in guard.sweep(seconds=time_for(3))}
-
-    assert seen - {None} == set(NAMES)
-
-
-def test_the_rest_of_a_list_that_cannot_be_had_is_read_from_its_beginning() -> None:
-    """A token may be too old by then: that is no trouble, since the list is read anew."""
-    guard = Guard(slow(page_size=3))
-    guard.sweep(seconds=time_for(4))
-    assert "ReadPage" in left_of(guard)
-    stale = [refusal(400)]
-    guard.service = FakeOssTables(
-        arns(*NAMES, algorithm="AES256"), troubles={"ListTableBuckets": stale}
-    )
-
-    found = guard.sweep()
-
-    assert sorted(finding.bucket or "" for finding in found) == NAMES
-    assert all(finding.state == "encrypted" for finding in found)
-
-
-@pytest.mark.parametrize("enough", range(2, 9))
-def test_tables_that_were_left_are_looked_at_first(enough: int) -> None:
-    """Wherever the time was over, each table is found once in the next sweep."""
-    service = FakeOssTables(tables=WHOLE, page_size=1, takes=TAKES, time=FakeTime())
-    guard = Guard(service, audit=True)
-    guard.sweep(seconds=time_for(enough))
-
-    found = guard.sweep()
-
-    names = Counter((f.namespace, f.table) for f in found if f.kind == "table")
-    assert names == Counter([("sales", "orders"), ("sales", "refunds"), ("stock", "items")])
-    assert guard.memory.left == []
-
-
-# Being asked to wait, again and again.
-
-
-def waiting(operation: str, times: int | None = None) -> FakeOssTables:
-    """A service that asks for more patience than a turn has, this often or always."""
-    answer = refusal(429, retry_after="25")
-    answers = repeat(answer) if times is None else [answer] * times
-    return FakeOssTables(troubles={operation: answers})
-
-
-@pytest.mark.parametrize("operation", ["ListTableBuckets", "PUT"])
-def test_what_has_to_wait_comes_again(operation: str) -> None:
-    """Longer than one turn: the bucket is encrypted in a later one."""
-    guard = Guard(waiting(operation, times=2))
+@pytest.mark.parametrize("operation", ["ListTableBuckets", "GetTableBucketEncryption", "PUT"])
+def test_what_has_to_wait_waits_once(operation: str) -> None:
+    """It asks again when the service said, not before, and the bucket is encrypted."""
+    guard = Guard(FakeOssTables(troubles={operation: [WAIT]}))
 
     found = guard.one()
 
     assert (found.state, found.outcome) == ("encrypted", "encrypted")
-    assert sum(guard.service.time.slept) == pytest.approx(50, abs=1)
+    assert sum(guard.service.time.slept) == pytest.approx(25, abs=1)
+    assert len(guard.service.requests) == 5 + 1
+
+
+def test_buckets_wait_for_their_region() -> None:
+    """One bucket is asked to wait for longer than its own time: it is unknown, the others wait."""
+    service = FakeOssTables(
+        arns("aaa", "bbb", "ccc", algorithm="AES256"),
+        troubles={"GetTableBucketEncryption aaa": [refusal(503, retry_after="80")]},
+    )
+
+    found = Guard(service).sweep()
+
+    assert by_name(found) == {
+        "aaa": ("unknown", "failed", "unread"),
+        "bbb": ("encrypted", "already_encrypted", "AES256"),
+        "ccc": ("encrypted", "already_encrypted", "AES256"),
+    }
+    assert sum(service.time.slept) == pytest.approx(80, abs=0.1)
+    assert len(service.requests) == 4
+
+
+def test_a_region_that_waits_stops_when_it_is_asked_to() -> None:
+    """Whoever presses Ctrl-C does not wait for what the region waits for."""
+    service = FakeOssTables(
+        arns("aaa", "bbb", algorithm="AES256"),
+        troubles={"GetTableBucketEncryption aaa": [refusal(503, retry_after="80")]},
+    )
+
+    found = Guard(service).sweep(stopping=lambda _: service.time.passed > 10)
+
+    assert by_name(found)["bbb"] == ("unknown", "not_reached", "time_over")
+    assert service.time.passed < 11
 
 
 @pytest.mark.parametrize(
@@ -1517,30 +1489,24 @@ def test_what_has_to_wait_comes_again(operation: str) -> None:
     [
         ("ListTableBuckets", "unknown", "not_listed"),
         ("GetTableBucket", "unknown", "unread"),
-        ("PUT", "not_encrypted", "unavailable"),
+        ("PUT", "unknown", "unavailable"),
     ],
 )
-def test_whoever_always_has_to_wait_is_told_so(operation: str, state: str, reason: str) -> None:
-    """After three turns it is a finding, of which no more is said than is known."""
-    service = waiting(operation)
-    if operation == "GetTableBucket":
-        service = FakeOssTables(
-            troubles={
-                "GetTableBucketEncryption": repeat(Reply(404)),
-                operation: repeat(refusal(429, retry_after="25")),
-            }
-        )
+def test_what_always_has_to_wait_is_unknown(operation: str, state: str, reason: str) -> None:
+    """When its time is over it is a finding, of which no more is said than is known."""
+    first = {"GetTableBucketEncryption": [Reply(404)]} if operation == "GetTableBucket" else {}
+    service = FakeOssTables(troubles=first | {operation: repeat(WAIT)})
 
     found = Guard(service).one()
 
     assert told(found) == (state, "failed", reason)
-    assert found.detail
-    assert service.operations().count("PutTableBucketEncryption") == 3 * (operation == "PUT")
+    assert "429" in (found.detail or "") or "asks to wait" in (found.detail or "")
+    assert service.operations().count("PutTableBucketEncryption") == 2 * (operation == "PUT")
 
 
-def test_who_has_to_wait_for_the_read_back_is_not_confirmed() -> None:
+def test_what_has_to_wait_too_long_for_the_read_back_is_not_confirmed() -> None:
     """What was confirmed and not seen is unknown."""
-    answers = [NONE, NONE, refusal(503, retry_after="25")]
+    answers = [NONE, NONE, refusal(503, retry_after="45")]
     guard = Guard(FakeOssTables(troubles={"GetTableBucketEncryption": answers}))
 
     found = guard.one()
@@ -1562,59 +1528,39 @@ def test_a_stronger_choice_made_during_a_pause_is_kept() -> None:
     assert guard.puts() == 0
 
 
-def test_a_bucket_that_was_left_and_is_gone_is_no_finding() -> None:
-    """The list of this sweep does not have it, and nobody misses it."""
-    guard = Guard(slow())
-    guard.sweep(seconds=time_for(4))
-    guard.service = FakeOssTables(arns(*NAMES[:3], algorithm="AES256"))
+def test_a_list_does_not_wait_for_a_day() -> None:
+    """The region is told as not listed, however much time there is."""
+    service = FakeOssTables(troubles={"ListTableBuckets": [refusal(429, retry_after="86400")]})
 
-    found = guard.sweep()
+    found = Guard(service, seconds=math.inf).one()
 
-    assert [finding.bucket for finding in found] == NAMES[:3]
-
-
-def test_tables_that_were_left_do_not_come_before_buckets() -> None:
-    """However many there are: a new bucket waits for none of them."""
-    names = [f"table-{number:03}" for number in range(200)]
-    tables = {(str(ARN), "sales", name): "AES256" for name in names}
-    guard = Guard(FakeOssTables({str(ARN): "AES256"}, tables=tables), audit=True)
-    guard.memory.left = [LookAt(ListedTable(ARN, "sales", name, None)) for name in names]
-
-    guard.sweep()
-
-    assert guard.service.operations()[:2] == ["ListTableBuckets", "GetTableBucketEncryption"]
-
-
-def test_nobody_waits_for_a_day() -> None:
-    """A region that asks for so much is left, and told, however much time there is."""
-    service = FakeOssTables(
-        arns("aaa", "bbb"), troubles={"ListTableBuckets": [refusal(429, retry_after="86400")]}
-    )
-
-    found = Guard(service, seconds=math.inf).sweep()
-
-    assert [told(finding) for finding in found] == [("unknown", "not_reached", "time_over")]
+    assert told(found) == ("unknown", "failed", "not_listed")
+    assert "429" in (found.detail or "")
     assert sum(service.time.slept) == 0
 
 
-def test_a_bucket_that_was_left_and_is_back_is_found() -> None:
-    """Gone for a moment is not gone: the list of this sweep has it."""
-    guard = Guard(FakeOssTables(troubles={"GET my-table-bucket": [Reply(404), Reply(404)]}))
-    guard.memory.left = [Visit(ListedBucket(ARN, None))]
+@pytest.mark.parametrize(
+    ("seconds", "asked"), [(math.inf, 86400), (math.inf, 301), (120, 121)], ids=str
+)
+def test_a_region_that_asks_to_wait_too_long_is_not_reached(seconds: float, asked: int) -> None:
+    """Longer than five minutes, or than there is time: the rest of it is counted, with the reason.
 
-    found = guard.one()
+    Other regions are swept.
+    """
+    service = FakeOssTables(
+        arns("aaa", "bbb", "ccc", algorithm="AES256")
+        | arns("ddd", region="us-east-1", algorithm="AES256"),
+        troubles={"GetTableBucketEncryption aaa": [refusal(503, retry_after=str(asked))]},
+    )
 
-    assert told(found) == ("encrypted", "encrypted", "created")
+    found = Guard(service, seconds=seconds).sweep(REGION, "us-east-1")
 
-
-def test_what_is_wrong_with_a_page_that_was_left_is_told_once() -> None:
-    """By the list that is read from its beginning."""
-    bad = json.dumps({"tableBuckets": [{"arn": "nonsense"}]}).encode()
-    guard = Guard(FakeOssTables(troubles={"ListTableBuckets": [Reply(200, bad)]}))
-    rest = replace(bucket_list(REGION), seen=frozenset({"token"}))
-    guard.memory.left = [ReadPage(rest, REGION)]
-
-    found = guard.sweep()
-
-    assert [finding.bucket for finding in found] == [ARN.name]
-    assert guard.service.operations()[:2] == ["ListTableBuckets", "ListTableBuckets"]
+    assert by_name(found) == {
+        "aaa": ("unknown", "failed", "unread"),
+        "bbb": ("unknown", "not_reached", "throttled"),
+        "ccc": ("unknown", "not_reached", "throttled"),
+        "ddd": ("encrypted", "already_encrypted", "AES256"),
+    }
+    assert f"asks to wait {asked} s" in next(f.detail or "" for f in found if f.bucket == "bbb")
+    assert tally(found)["not_reached"] == 2
+    assert sum(service.time.slept) == 0

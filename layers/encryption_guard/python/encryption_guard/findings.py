@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Exemption
-from encryption_guard.inventory import State
+from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome, Skipped, as_it_is
+from encryption_guard.errors import Refused, Unavailable
+from encryption_guard.inventory import (
+    GONE,
+    REGIONS,
+    ListedBucket,
+    ListedTable,
+    Reading,
+    State,
+    sentence,
+)
 
 Kind = Literal["region", "bucket", "table"]
 
@@ -19,6 +30,7 @@ WHAT_ITS_OWNER_HAS_TO_DO = (
     "It was created without encryption, and a table's encryption can never be changed: recreate"
     " it in the encrypted bucket, copy its rows, and drop this one."
 )
+NOT_READ = Reading("unknown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +60,116 @@ class Finding:
     code: str | None = None
     oss_request_id: str | None = None
 
+    @classmethod
+    def of_list(
+        cls, region: str, bucket: TableBucketArn | None = None, namespace: str | None = None
+    ) -> Finding:
+        """A list of buckets, namespaces or tables that was not read."""
+        return cls(
+            kind="table" if bucket else "region",
+            region=region,
+            state="unknown",
+            outcome=FAILED,
+            reason="not_listed",
+            arn=str(bucket) if bucket else None,
+            bucket=bucket.name if bucket else None,
+            namespace=namespace,
+        )
+
+    @classmethod
+    def of_bucket(cls, bucket: ListedBucket, reading: Reading = NOT_READ) -> Finding:
+        """A bucket as it was read; failed, until something else is known."""
+        found = cls._of_reading("bucket", bucket.arn, reading)
+        return replace(found, created_at=bucket.created_at)
+
+    @classmethod
+    def of_table(cls, table: ListedTable, reading: Reading = NOT_READ) -> Finding:
+        """The same of a table."""
+        found = cls._of_reading("table", table.bucket, reading)
+        return replace(
+            found, namespace=table.namespace, table=table.name, created_at=table.created_at
+        )
+
+    @classmethod
+    def _of_reading(cls, kind: Kind, arn: TableBucketArn, reading: Reading) -> Finding:
+        return cls(
+            kind=kind,
+            region=arn.region,
+            state=reading.state,
+            outcome=FAILED,
+            reason="gone" if reading.gone else "unread",
+            detail=reading.why,
+            arn=str(arn),
+            bucket=arn.name,
+            encryption=reading.algorithm,
+            status=reading.status,
+            code=reading.code,
+            oss_request_id=reading.oss_request_id,
+        )
+
+    def kept(self) -> Finding:
+        """The encryption that was read stays as it is."""
+        algorithm = self.encryption or ""
+        return replace(self, outcome=as_it_is(algorithm).outcome, reason=algorithm)
+
+    def not_listed(self, error: Refused | Unavailable, operation: str) -> Finding:
+        """A list that failed, and why."""
+        why = sentence(error, operation)
+        if isinstance(error, Refused):
+            return replace(
+                self,
+                detail=why,
+                status=error.status,
+                code=error.code,
+                oss_request_id=error.oss_request_id,
+            )
+        if self.region not in REGIONS:
+            why += f" OSS Tables is documented for {', '.join(REGIONS)} only: is the region right?"
+        return replace(self, detail=why)
+
+    def not_reached(self, why: str, *, reason: str = "time_over") -> Finding:
+        """What a sweep did not come to."""
+        return replace(self, outcome=NOT_REACHED, reason=reason, detail=why)
+
+    def unfinished(self, error: Unavailable) -> Finding:
+        """A bucket that was to be encrypted, as far as it is known, and why it may not be."""
+        if self.encryption:
+            return self.kept()
+        unanswered = replace(self, status=None, code=None, oss_request_id=None)
+        return replace(unanswered, reason="unavailable", detail=str(error))
+
+    def concluded(self, outcome: Outcome) -> Finding:
+        """What a bucket is found to be after its event was processed."""
+        found = replace(
+            self,
+            outcome=outcome.outcome,
+            reason=outcome.reason,
+            time_to_encrypt_ms=outcome.time_to_encrypt_ms,
+            status=outcome.status,
+            code=outcome.code,
+            oss_request_id=outcome.oss_request_id,
+        )
+        match outcome:
+            case DeadLettered():
+                return replace(found, detail=_why_dead(outcome))
+            case Skipped():
+                return replace(found, state="unknown", outcome=FAILED, detail=GONE)
+            case Encrypted():
+                return found
+            case _:
+                # Somebody else was faster.
+                return replace(found, state="encrypted", encryption=outcome.reason)
+
+    def read_back(self, reading: Reading) -> Finding:
+        """Believe what is read back, not what was confirmed."""
+        if reading.state == "encrypted":
+            return replace(self, state=reading.state, encryption=reading.algorithm)
+        why = reading.why or "It still shows none."
+        detail = f"The service confirmed the encryption, but it could not be read back. {why}"
+        return replace(
+            self, state=reading.state, outcome=FAILED, reason="not_confirmed", detail=detail
+        )
+
     @property
     def is_well(self) -> bool:
         """Whether nobody has to look at it: it is encrypted, or left alone on purpose."""
@@ -59,6 +181,13 @@ class Finding:
         told["created_at"] = self.created_at.isoformat() if self.created_at else None
         told["exemption"] = self.exemption.as_dict() if self.exemption else None
         return told
+
+
+def _why_dead(outcome: DeadLettered) -> str:
+    if outcome.status is None:
+        return "It is not the guard's to encrypt; its dead letter tells why, and what to do."
+    said = f"{outcome.status} {outcome.code or ''}".rstrip()
+    return f"OSS Tables refused it for good ({said}); its dead letter tells what to do."
 
 
 @dataclass(slots=True)

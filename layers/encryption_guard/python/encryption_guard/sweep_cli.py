@@ -50,6 +50,7 @@ from encryption_guard.sweep_rows import (
 )
 from encryption_guard.telemetry import open_logger, report_finding
 from encryption_guard.transport import Invocation
+from encryption_guard.work_lists import Where
 
 # A table on a terminal is laid out as a whole: so many rows of it at a time.
 ROWS_AT_A_TIME = 1000
@@ -162,6 +163,7 @@ class Report:
             self._conclude(complete=complete)
 
     def _sweep(self, regions: tuple[str, ...], stopping: Callable[[], bool]) -> None:
+        account_id = self.invocation.settings.account_id
         with progress_bar("table buckets") as (expect, one_more):
 
             def tell(finding: Finding) -> None:
@@ -176,7 +178,7 @@ class Report:
                 report=tell,
                 expect=expect,
                 stopping=stopping,
-            ).buckets_of(regions)
+            ).buckets_of(Where(account_id, region) for region in regions)
 
     def _note(self, finding: Finding) -> None:
         self.totals.count(finding)

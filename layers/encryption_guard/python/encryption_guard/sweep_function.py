@@ -20,6 +20,7 @@ from encryption_guard.sweep import Memory, Sweep
 from encryption_guard.telemetry import open_logger, report_finding
 from encryption_guard.transport import Invocation, TimeBudget
 from encryption_guard.version import __version__
+from encryption_guard.work_lists import Where
 
 # What is left is for the last bucket's dead letter, and for saying how it went.
 SHARE_OF_THE_TIME = 0.8
@@ -96,7 +97,7 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
             audit=settings.audit_tables,
             report=diary.note,
             memory=memory,
-        ).buckets_of(regions)
+        ).buckets_of(Where(settings.account_id, region) for region in regions)
     finally:
         told = diary.as_dict(ending)
         level = "info" if diary.totals.all.is_well and not ending else "warning"

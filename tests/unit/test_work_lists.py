@@ -1,0 +1,287 @@
+"""Work lists: every step is done once, and no region waits for another one."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.findings import Finding
+from encryption_guard.work_lists import (
+    AHEAD,
+    MOST_THREADS,
+    Results,
+    Session,
+    Step,
+    Where,
+    shuffled,
+    work_through,
+)
+from tests.unit.fakes import FakeTime
+
+Work = Callable[[Step], Results]
+PATIENCE_SECONDS = 20.0
+
+
+def finding(name: str) -> Finding:
+    return Finding(
+        kind="bucket", region="r", state="unknown", outcome="done", reason="x", bucket=name
+    )
+
+
+def nothing(_: Session) -> Results:
+    return []
+
+
+def step(name: str, *, is_list: bool = False) -> Step:
+    """Something to do that finds its own name."""
+    return Step(Where(None, "r"), finding(name), nothing, name=name, is_list=is_list)
+
+
+def found(step: Step) -> Results:
+    return [step.about]
+
+
+@dataclass
+class Desk:
+    """Where findings arrive, what was expected before, and from which thread it was called."""
+
+    names: list[str | None] = field(default_factory=list)
+    expected: list[int] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+
+    def report(self, finding: Finding) -> None:
+        self.threads.add(threading.get_ident())
+        self.names.append(finding.bucket)
+
+    def run(self, lists: Iterable[Iterable[Step]], work: Work = found, workers: int = 1) -> None:
+        work_through(lists, work, workers=workers, report=self.report, expect=self.expected.append)
+
+
+def leading(to: Mapping[str, Sequence[Step]]) -> Work:
+    """A step finds its name, and leads to these."""
+    return lambda step: [step.about, *to.get(step.name or "", ())]
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize("regions", [1, 3, 100])
+def test_every_step_is_done_once(regions: int, workers: int) -> None:
+    """Those that others lead to as well, in however many regions."""
+    lists = [[step(f"{region}", is_list=True)] for region in range(regions)]
+    to = {
+        f"{region}": [step(f"{region}-{number}") for number in range(30)]
+        for region in range(regions)
+    }
+    desk = Desk()
+
+    desk.run(lists, leading(to), workers)
+
+    names = [*to, *(each.name for steps in to.values() for each in steps)]
+    assert Counter(desk.names) == Counter(names)
+
+
+def test_nothing_to_do_is_done_at_once() -> None:
+    """Without a list there is no finding."""
+    desk = Desk()
+
+    desk.run([])
+
+    assert desk.names == []
+
+
+def test_findings_are_reported_from_the_thread_that_called() -> None:
+    """One thread counts and writes, whichever threads do the work."""
+    desk, at_work = Desk(), set()
+
+    def work(step: Step) -> Results:
+        at_work.add(threading.get_ident())
+        return found(step)
+
+    desk.run([[step(f"{number}") for number in range(20)]], work, workers=4)
+
+    assert desk.threads == {threading.get_ident()}
+    assert threading.get_ident() not in at_work
+
+
+def test_a_finding_is_reported_at_once() -> None:
+    """It does not wait for a step that takes longer."""
+    reported = threading.Event()
+    waited = []
+
+    def work(step: Step) -> Results:
+        if step.name == "slow":
+            waited.append(reported.wait(PATIENCE_SECONDS))
+        return found(step)
+
+    def report(finding: Finding) -> None:
+        if finding.bucket == "quick":
+            reported.set()
+
+    lists = [[step("slow"), step("quick")]]
+    work_through(lists, work, workers=2, report=report, expect=lambda _: None)
+
+    assert waited == [True]
+
+
+def test_no_region_waits_for_another_one() -> None:
+    """All steps of a region are done while all threads of another one are held up."""
+    rest = [f"b-{number}" for number in range(50)]
+    done: set[str | None] = set()
+    is_done = threading.Event()
+    waited = []
+
+    def work(step: Step) -> Results:
+        if step.name and step.name.startswith("a"):
+            waited.append(is_done.wait(PATIENCE_SECONDS))
+        done.add(step.name)
+        if done >= set(rest):
+            is_done.set()
+        return found(step)
+
+    Desk().run([[step(f"a-{number}") for number in range(20)], map(step, rest)], work, workers=8)
+
+    assert waited == [True] * 20
+
+
+@pytest.mark.parametrize(
+    ("regions", "workers", "threads"),
+    [(1, 8, 8), (1, 3, 3), (8, 8, 64), (9, 8, 63), (64, 8, 64), (100, 8, 64)],
+)
+def test_so_many_threads_work_at_a_time(regions: int, workers: int, threads: int) -> None:
+    """As many as wanted in each region, at most 64 in all, and no fewer than there is work for."""
+    together = threading.Barrier(threads)
+    lock, now, most = threading.Lock(), 0, 0
+
+    def work(step: Step) -> Results:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        if step.name and step.name.startswith("together"):
+            together.wait(PATIENCE_SECONDS)
+        with lock:
+            now -= 1
+        return found(step)
+
+    at_first = min(regions, MOST_THREADS)
+    each = threads // at_first
+    lists = [
+        [step(f"{'together' if region < at_first else 'later'}-{number}") for number in range(each)]
+        for region in range(regions)
+    ]
+    Desk().run(lists, work, workers)
+
+    assert most == threads
+
+
+def test_what_a_list_leads_to_comes_first() -> None:
+    """Before the rest of other lists, in its order."""
+    to = {"x": [step("x1"), step("x2", is_list=True)], "x2": [step("x3")]}
+    desk = Desk()
+
+    desk.run([[step("x", is_list=True), step("y"), step("z")]], leading(to))
+
+    # One step is with the thread already.
+    assert desk.names == ["x", "y", "x1", "x2", "z", "x3"]
+
+
+def test_what_a_bucket_leads_to_comes_last() -> None:
+    """When nothing else of the region is left to do."""
+    to = {"a": [step("a-tables")], "b": [step("b-tables")]}
+    desk = Desk()
+
+    desk.run([[step(name) for name in "abcdefgh"]], leading(to))
+
+    assert desk.names == [*"abcdefgh", "a-tables", "b-tables"]
+
+
+def test_what_is_listed_twice_is_done_once() -> None:
+    """On one page, or on two; what has no name is always done."""
+    again = [step("same"), step("same"), Step(Where(None, "r"), finding("page"), nothing)]
+    to = {"first": again, "second": again}
+    desk = Desk()
+
+    desk.run([[step("first", is_list=True), step("second", is_list=True)]], leading(to))
+
+    assert Counter(desk.names) == Counter(["first", "second", "same", "page", "page"])
+    # What a list found, and what is new in it.
+    assert desk.expected == [2, 1]
+
+
+def test_a_long_list_does_not_wait_in_memory() -> None:
+    """A page is read only when most of the one before is done."""
+    listed, done = 0, 0
+    waiting: list[int] = []
+
+    def work(each: Step) -> Results:
+        nonlocal listed, done
+        if not each.is_list:
+            done += 1
+            return found(each)
+        waiting.append(listed - done)
+        page = int(each.name or 0)
+        listed += 100
+        entries = [step(f"{page}-{number}") for number in range(100)]
+        return [*entries, *([step(f"{page + 1}", is_list=True)] if page < 20 else [])]
+
+    desk = Desk()
+    desk.run([[step("0", is_list=True)]], work, workers=4)
+
+    assert len(desk.names) == 21 * 100
+    assert max(waiting) <= AHEAD * 4
+
+
+def test_a_report_that_fails_ends_all_work() -> None:
+    """What waits is not begun, and the error is the caller's."""
+    begun: list[str | None] = []
+
+    def work(step: Step) -> Results:
+        begun.append(step.name)
+        return found(step)
+
+    def report(_: Finding) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        work_through(
+            [[step(f"{number}") for number in range(1000)]],
+            work,
+            workers=2,
+            report=report,
+            expect=lambda _: None,
+        )
+
+    assert len(begun) < 20
+
+
+def test_what_ends_a_thread_is_raised() -> None:
+    """A step that is not done keeps nobody waiting for it."""
+
+    def work(_: Step) -> Results:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        Desk().run([[step("a")]], work)
+
+
+def test_steps_are_shuffled_by_chance() -> None:
+    """Each time anew; the same chance gives the same order."""
+    steps = [step(name) for name in "abcd"]
+    chances = iter([0.4, 0.1, 0.3, 0.2])
+    clock = FakeTime().as_clock()
+
+    drawn = shuffled(steps, clock._replace(chance=lambda: next(chances)))
+
+    assert [each.name for each in drawn] == ["b", "d", "c", "a"]
+    assert shuffled(steps, clock) == steps
+
+
+def test_a_bucket_is_in_its_own_account_and_region() -> None:
+    """As its ARN says."""
+    arn = TableBucketArn("cn-hangzhou", "1234567890123456", "orders")
+
+    assert Where.of(arn) == Where("1234567890123456", "cn-hangzhou")
