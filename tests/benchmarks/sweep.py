@@ -1,14 +1,21 @@
 """`make bench`: how fast a sweep reads table buckets, and what memory it needs for ten thousand.
 
 All buckets are encrypted, so every client does the same: it lists the buckets of one region and
-reads the encryption of each. `official SDK` does so one after the other, as a script of few lines
-would; `ours` is the sweep of this package with 1, 8 and 16 workers, a connection for each. What
-answers is a process of its own (sweep_service.py), 20 ms after each request, and so is each client,
-which keeps its connections. It counts what was asked of it; a client that asked for more or less
-than the others ends the benchmark.
+reads the encryption of each. `official SDK` does so with the vendor's client, one bucket after the
+other, as a script of few lines would, or with 8 and 16 threads; `ours` is the sweep of this package
+with 1, 8 and 16 workers. Each thread has a connection. What answers is a process of its own
+(sweep_service.py), 20 ms after each request, and so is each client, which keeps its connections. It
+counts what was asked of it; a client that asked for more or less than the others ends the
+benchmark.
 
-In a round each client has its turn, in changing order; a ratio is the median of the rounds' own
-ratios. CPU is the client's alone, user and system.
+In a round each client runs once, in changing order; a ratio is the median of the rounds' own
+ratios, to the SDK with as many threads. CPU is the client's alone, user and system.
+
+Two more cases are ours alone, in eight regions of ten buckets, the most that an account may have:
+none of them is encrypted, and a sweep encrypts each and reads it back; and one region answers 503
+with Retry-After, and refuses whatever comes before that: how much later the others are done.
+`--beside DIR` also measures another checkout, in the same rounds, with DIR/.venv and DIR's own
+tests/benchmarks/sweep_clients.py.
 
 Memory is the peak of a fresh process that sweeps so many buckets, answered at once. What the kernel
 tells of a process that ended begins with its parent's, so the process itself says it (VmHWM, Linux
@@ -25,7 +32,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import IO, Any, Literal
@@ -45,11 +52,27 @@ WARM_UP_BUCKETS = 24
 FEW, IN_EACH_REGION = 10, 10
 CONNECTIONS = 16
 
-SDK = "official SDK"
+REGIONS = 8
+THROTTLED = "cn-region0"
+RETRY_AFTER_SECONDS = 30.0
+
+OURS, BESIDE = "ours, 8 workers", "beside, 8 workers"
+# What each is compared with.
+PEERS = {
+    "official SDK": "official SDK",
+    "official SDK, 8 threads": "official SDK, 8 threads",
+    "official SDK, 16 threads": "official SDK, 16 threads",
+    "ours, 1 worker": "official SDK",
+    OURS: "official SDK, 8 threads",
+    "ours, 16 workers": "official SDK, 16 threads",
+    BESIDE: "official SDK, 8 threads",
+}
 CLIENTS = {
-    SDK: "open_official_sdk(sys.argv[2])",
+    "official SDK": "open_official_sdk(sys.argv[2], 1)",
+    "official SDK, 8 threads": "open_official_sdk(sys.argv[2], 8)",
+    "official SDK, 16 threads": "open_official_sdk(sys.argv[2], 16)",
     "ours, 1 worker": "open_ours(sys.argv[2], 1)",
-    "ours, 8 workers": "open_ours(sys.argv[2], 8)",
+    OURS: "open_ours(sys.argv[2], 8)",
     "ours, 16 workers": "open_ours(sys.argv[2], 16)",
 }
 Measure = Literal["buckets_per_second", "cpu_ms_per_bucket"]
@@ -75,21 +98,24 @@ _COMMAND = (
 ALONE = "the sweep alone"
 PROGRAMS = {
     ALONE: _LAYER + _PEAK + "from tests.benchmarks.sweep_clients import open_ours; "
-    "sys.exit(open_ours(sys.argv[2])(sys.argv[4:]) != int(sys.argv[3]))",
+    "sys.exit(open_ours(sys.argv[2])(sys.argv[4:]).encrypted != int(sys.argv[3]))",
     "sweep --output json": _COMMAND.format("json"),
     "sweep (a table)": _COMMAND.format("table"),
 }
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One sweep of one client."""
+class Run:
+    """One sweep of one client; `done_after` so many seconds nothing of a region was left."""
 
     buckets_per_second: float
     cpu_ms_per_bucket: float
+    seconds: float
+    done_after: Mapping[str, float]
+    refused: int
 
 
-Round = Mapping[str, Turn]
+Round = Mapping[str, Run]
 
 
 @dataclass(frozen=True)
@@ -102,12 +128,33 @@ class Speed:
 
     def values(self, client: str, measure: Measure) -> list[float]:
         """Of every round."""
-        return [getattr(turns[client], measure) for turns in self.rounds]
+        return [getattr(runs[client], measure) for runs in self.rounds]
 
-    def ratio(self, client: str, measure: Measure, *, to: str = SDK) -> float:
-        """The median of the rounds' own ratios."""
-        pairs = zip(self.values(client, measure), self.values(to, measure), strict=True)
+    def ratio(self, client: str, measure: Measure) -> float:
+        """The median of the rounds' own ratios to its peer."""
+        pairs = zip(self.values(client, measure), self.values(PEERS[client], measure), strict=True)
         return median(one / other for one, other in pairs)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What happened to eight regions without encryption, and where one of them was throttled."""
+
+    rounds: Sequence[Round]
+    throttled: Round
+
+    def seconds(self, client: str) -> list[float]:
+        """Of whole sweeps that encrypt and read back."""
+        return [runs[client].seconds for runs in self.rounds]
+
+    def later(self, client: str) -> float:
+        """Seconds by which the other regions are done later than without the throttled one."""
+        usual = median(_others(runs[client]) for runs in self.rounds)
+        return _others(self.throttled[client]) - usual
+
+
+def _others(run: Run) -> float:
+    return max(after for region, after in run.done_after.items() if region != THROTTLED)
 
 
 @dataclass(frozen=True)
@@ -126,13 +173,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument("--buckets", type=int, default=200, help="in a round; default: 200")
     parser.add_argument("--many", type=int, default=10_000, help="for memory; default: 10000")
+    parser.add_argument("--beside", type=Path, metavar="DIR", help="another checkout to measure")
+    parser.add_argument("--no-memory", action="store_true", help="leave that out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     options = parser.parse_args(arguments)
-    speed = measure_speed(options.rounds, options.buckets)
-    peaks = measure_peaks(options.many) if STATUS.exists() else []
-    show(speed, peaks, options.buckets, Console(highlight=False, width=100))
+    with ExitStack() as stack:
+        service = stack.enter_context(running_service())
+        clients = {
+            name: stack.enter_context(_client(program, service))
+            for name, program in CLIENTS.items()
+        }
+        if options.beside:
+            root = options.beside.resolve()
+            clients[BESIDE] = stack.enter_context(_client(CLIENTS[OURS], service, root))
+        speed = measure_speed(service, clients, options.rounds, options.buckets)
+        regions = measure_regions(service, clients, options.rounds)
+    peaks = [] if options.no_memory or not STATUS.exists() else measure_peaks(options.many)
+    show(speed, regions, peaks, options.buckets, Console(highlight=False, width=100))
     if options.json:
-        told = document(speed, peaks, options.buckets)
+        told = document(speed, regions, peaks, options.buckets)
         options.json.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
 
 
@@ -146,36 +205,58 @@ class Client:
     orders: IO[str]
     reports: IO[str]
 
-    def sweep(self, service: Service, stage: Stage) -> Turn:
+    def sweep(self, service: Service, stage: Stage) -> Run:
         """Sweep once; raises RuntimeError if that is not what everybody does."""
         service.seen(stage)
         self.orders.write(" ".join(stage.regions) + "\n")
         self.orders.flush()
-        cpu, wall, encrypted = self.reports.readline().split() or (0, 0, -1)
-        _check(service.seen(), stage)
-        if int(encrypted) != stage.buckets:
-            raise RuntimeError(f"{encrypted} of {stage.buckets} buckets were found encrypted")
-        return Turn(stage.buckets / float(wall), 1000 * float(cpu) / stage.buckets)
+        told = json.loads(self.reports.readline() or '{"encrypted": "none"}')
+        seen = service.seen()
+        if told["encrypted"] != stage.buckets:
+            raise RuntimeError(f"{told['encrypted']} of {stage.buckets} buckets are encrypted")
+        _check(seen, stage)
+        return Run(
+            buckets_per_second=stage.buckets / told["wall"],
+            cpu_ms_per_bucket=1000 * told["cpu"] / stage.buckets,
+            seconds=told["wall"],
+            done_after=told["done_after"],
+            refused=seen.refused,
+        )
 
 
-def measure_speed(rounds: int, buckets: int) -> Speed:
+Clients = Mapping[str, Client]
+
+
+def measure_speed(service: Service, clients: Clients, rounds: int, buckets: int) -> Speed:
     """Every client in every round; raises RuntimeError if they differ in what they do."""
     stage = Stage({REGION: buckets}, DELAY_SECONDS)
-    with running_service() as service, ExitStack() as stack:
-        clients = {name: stack.enter_context(_client(name, service)) for name in CLIENTS}
-        for client in clients.values():
-            client.sweep(service, Stage({REGION: WARM_UP_BUCKETS}, DELAY_SECONDS))
-        counted = [_round(clients, number, service, stage) for number in range(rounds)]
-        delayed = bare_rate(service, requests=1600, connections=CONNECTIONS)
-        service.seen(Stage({REGION: buckets}, 0))
-        at_once = bare_rate(service, requests=16_000, connections=CONNECTIONS)
+    for client in clients.values():
+        client.sweep(service, Stage({REGION: WARM_UP_BUCKETS}, DELAY_SECONDS))
+    counted = [_round(clients, number, service, stage) for number in range(rounds)]
+    service.seen(stage)
+    delayed = bare_rate(service, requests=1600, connections=CONNECTIONS)
+    service.seen(Stage({REGION: buckets}, 0))
+    at_once = bare_rate(service, requests=16_000, connections=CONNECTIONS)
     return Speed(counted, at_once, delayed)
 
 
+def measure_regions(service: Service, clients: Clients, rounds: int) -> Regions:
+    """Our client, and the one beside it, with eight regions; one of them is throttled at last."""
+    names = [THROTTLED, *(f"cn-region{number}" for number in range(1, REGIONS))]
+    stage = Stage(dict.fromkeys(names, IN_EACH_REGION), DELAY_SECONDS, encrypted=False)
+    ours = {name: client for name, client in clients.items() if name in (OURS, BESIDE)}
+    for client in ours.values():
+        client.sweep(service, stage)
+    counted = [_round(ours, number, service, stage) for number in range(rounds)]
+    throttled = replace(stage, throttled=THROTTLED, retry_after=RETRY_AFTER_SECONDS)
+    return Regions(counted, _round(ours, 0, service, throttled))
+
+
 @contextmanager
-def _client(name: str, service: Service) -> Iterator[Client]:
+def _client(program: str, service: Service, root: Path | None = None) -> Iterator[Client]:
+    python = str(root / ".venv" / "bin" / "python") if root else sys.executable
     with subprocess.Popen(
-        [sys.executable, "-I", "-c", _WARM.format(CLIENTS[name]), _ROOT, service.endpoint],
+        [python, "-I", "-c", _WARM.format(program), str(root or _ROOT), service.endpoint],
         env=_inherited(service),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -193,9 +274,7 @@ def _inherited(service: Service) -> dict[str, str]:
     return told | {"GUARD_OSS_TABLES_ENDPOINT": service.endpoint}
 
 
-def _round(
-    clients: Mapping[str, Client], number: int, service: Service, stage: Stage
-) -> dict[str, Turn]:
+def _round(clients: Clients, number: int, service: Service, stage: Stage) -> dict[str, Run]:
     # Each time another one begins, and every other time backwards.
     first = number % len(clients)
     order = [*list(clients)[first:], *list(clients)[:first]][:: -1 if number % 2 else 1]
@@ -203,11 +282,14 @@ def _round(
 
 
 def _check(seen: Seen, stage: Stage) -> None:
-    found = (seen.lists, seen.reads, len(seen.arns), seen.others)
-    if found != (stage.pages, stage.buckets, stage.buckets, 0):
+    found = (seen.lists, len(seen.arns), seen.others)
+    puts = 0 if stage.encrypted else stage.buckets
+    # To encrypt, a bucket is read before, by the plan and by its event, and afterwards.
+    reads = stage.buckets if stage.encrypted else 3 * stage.buckets
+    if (*found, seen.reads, seen.puts) != (stage.pages, stage.buckets, 0, reads, puts):
         raise RuntimeError(
-            f"{seen.lists} pages, {seen.reads} reads of {len(seen.arns)} buckets and"
-            f" {seen.others} other requests, but there are {stage.pages} pages and"
+            f"{seen.lists} pages, {seen.reads} reads and {seen.puts} PUTs of {len(seen.arns)}"
+            f" buckets and {seen.others} other requests, but there are {stage.pages} pages and"
             f" {stage.buckets} buckets"
         )
 
@@ -261,7 +343,9 @@ def measure_peak(program: str, stage: Stage) -> int:
 # What is shown.
 
 
-def show(speed: Speed, peaks: Sequence[Peak], buckets: int, console: Console) -> None:
+def show(
+    speed: Speed, regions: Regions, peaks: Sequence[Peak], buckets: int, console: Console
+) -> None:
     """Print a table of each, and how far the service was from its limit."""
     console.print(
         f"\nA sweep of {buckets} table buckets on {', '.join(versions())}.\n", soft_wrap=True
@@ -273,23 +357,43 @@ def show(speed: Speed, peaks: Sequence[Peak], buckets: int, console: Console) ->
         f" {speed.most_answers:.0f} answers/s without that pause.\n",
         soft_wrap=True,
     )
+    console.print(in_regions(regions))
     if peaks:
         console.print(memory(peaks))
     else:
-        console.print(f"Memory is not measured: there is no {STATUS}.")
+        console.print(f"Memory is not measured: there is no {STATUS}, or nobody asked.")
 
 
 def speeds(speed: Speed) -> Table:
-    """Medians of the rounds, and of their ratios to the SDK."""
+    """Medians of the rounds, and of their ratios to the SDK with as many threads."""
     headings = ("buckets/s", "least", "most", "x SDK", "CPU ms/bucket", "x SDK")
     table = Table(f"median of {len(speed.rounds)} rounds", box=box.SIMPLE, pad_edge=False)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for client in CLIENTS:
+    for client in speed.rounds[0]:
         rates, cpu = (speed.values(client, measure) for measure in MEASURES)
         ratios = [f"{speed.ratio(client, measure):.2f}" for measure in MEASURES]
         cells = [f"{figure(rates):.1f}" for figure in (median, min, max)]
         table.add_row(client, *cells, ratios[0], f"{median(cpu):.2f}", ratios[1])
+    return table
+
+
+def in_regions(regions: Regions) -> Table:
+    """Whole sweeps that encrypt, and what one throttled region does to the others and itself."""
+    title = f"{REGIONS} regions, {IN_EACH_REGION} buckets each to encrypt"
+    table = Table(title, box=box.SIMPLE, pad_edge=False)
+    asked = f"one asks to wait {RETRY_AFTER_SECONDS:.0f} s: others later by"
+    for heading in ("s", "least", "most", asked, "it is done after", "refused"):
+        table.add_column(heading, justify="right")
+    for client, throttled in regions.throttled.items():
+        seconds = regions.seconds(client)
+        table.add_row(
+            client,
+            *(f"{figure(seconds):.2f}" for figure in (median, min, max)),
+            f"{regions.later(client):+.2f} s",
+            f"{throttled.done_after[THROTTLED]:.2f} s",
+            f"{throttled.refused}",
+        )
     return table
 
 
@@ -307,7 +411,7 @@ def memory(peaks: Sequence[Peak]) -> Table:
     return table
 
 
-def document(speed: Speed, peaks: Sequence[Peak], buckets: int) -> dict[str, Any]:
+def document(speed: Speed, regions: Regions, peaks: Sequence[Peak], buckets: int) -> dict[str, Any]:
     """All that was measured, for other programs."""
     return {
         "versions": versions(),
@@ -319,11 +423,17 @@ def document(speed: Speed, peaks: Sequence[Peak], buckets: int) -> dict[str, Any
         },
         "ratios_to_sdk": {
             client: {measure: speed.ratio(client, measure) for measure in MEASURES}
-            for client in CLIENTS
+            for client in speed.rounds[0]
         },
-        "rounds": [{name: asdict(turn) for name, turn in turns.items()} for turns in speed.rounds],
+        "rounds": _rounds(speed.rounds),
+        "regions": _rounds([*regions.rounds, regions.throttled]),
+        "others_later_seconds": {name: regions.later(name) for name in regions.throttled},
         "peaks": [asdict(peak) for peak in peaks],
     }
+
+
+def _rounds(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    return [{name: asdict(run) for name, run in runs.items()} for runs in rounds]
 
 
 if __name__ == "__main__":

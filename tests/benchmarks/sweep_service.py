@@ -1,14 +1,16 @@
 """What a sweep asks, in a process of its own: canned answers, each so long after its request.
 
 It has the service's form and none of its care: no signature is checked, no header but the scope of
-the signature is read, and all buckets are encrypted alike. In return it costs so little that the
-clients, and not it, are measured; `bare_rate` tells how little.
+the signature and the length of a body is read, and all buckets are encrypted alike, at first or by
+a PUT. In return it costs so little that the clients, and not it, are measured; `bare_rate` tells
+how little.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import multiprocessing
 import re
 import time
@@ -30,6 +32,7 @@ HOST = "127.0.0.1"
 END = b"\r\n\r\n"
 FIRST_CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, timezone.utc)
 # A list names its region nowhere else, unless the host does.
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _SCOPE = re.compile(rb"/([a-z0-9-]+)/osstables/aliyun_v4_request")
 
 
@@ -39,6 +42,10 @@ class Stage:
 
     regions: Mapping[str, int]
     delay: float
+    encrypted: bool = True
+    # From its first read on, one region refuses whatever comes within so many seconds.
+    throttled: str | None = None
+    retry_after: float = 0.0
 
     @property
     def buckets(self) -> int:
@@ -57,6 +64,8 @@ class Seen:
 
     lists: int = 0
     reads: int = 0
+    puts: int = 0
+    refused: int = 0
     others: int = 0
     connections: int = 0
     cpu: float = 0.0
@@ -173,9 +182,14 @@ class _Conversation(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
-        # Every request is a GET: nothing but its end follows the headers.
-        *requests, self._rest = (self._rest + data).split(END)
-        for request in requests:
+        self._rest += data
+        while (end := self._rest.find(END)) >= 0:
+            request = self._rest[:end]
+            length = _LENGTH.search(request)
+            end += len(END) + (int(length[1]) if length else 0)
+            if len(self._rest) < end:
+                return
+            self._rest = self._rest[end:]
             answer = self._desk.answer(request)
             if self._desk.stage.delay:
                 self._loop.call_later(self._desk.stage.delay, self._transport.write, answer)
@@ -204,22 +218,38 @@ class _Desk:
         self._entries = {region: _entries(region, n) for region, n in stage.regions.items()}
         self._arns = {entry["arn"] for entries in self._entries.values() for entry in entries}
         self._pages: dict[tuple[str, str], bytes] = {}
+        self._encrypted = set(self._arns) if stage.encrypted else set()
+        self._refusing_until: float | None = None
 
     def answer(self, request: bytes) -> bytes:
-        """The answer to a request, of which only the end is missing."""
+        """The answer to a request, of which only the head is here."""
         target = request.split(b" ", 2)[1].decode()
         path, _, query = target.partition("?")
         arn = unquote(path.removeprefix("/buckets/").removesuffix("/encryption"))
         scope = _SCOPE.search(request)
-        if request.startswith(b"GET ") and arn in self._arns and path.endswith("/encryption"):
-            self.seen.reads += 1
+        if arn in self._arns and path.endswith("/encryption"):
+            if arn.split(":")[2] == self.stage.throttled and (wait := self._refuses()):
+                self.seen.refused += 1
+                return _canned({"code": "SlowDown"}, "503 Slow Down", f"Retry-After: {wait}")
             self.seen.arns.add(arn)
-            return _ENCRYPTED
+            if request.startswith(b"PUT "):
+                self.seen.puts += 1
+                self._encrypted.add(arn)
+                return _DONE
+            self.seen.reads += 1
+            return _ENCRYPTED if arn in self._encrypted else _NOT_ENCRYPTED
         if request.startswith(b"GET ") and path == "/buckets" and scope:
             self.seen.lists += 1
             return self._page(scope[1].decode(), query)
         self.seen.others += 1
         return _UNKNOWN
+
+    def _refuses(self) -> int:
+        """Whole seconds until the throttled region answers again."""
+        now = time.monotonic()
+        if self._refusing_until is None:
+            self._refusing_until = now + self.stage.retry_after
+        return max(math.ceil(self._refusing_until - now), 0)
 
     def _page(self, region: str, query: str) -> bytes:
         key = (region, query)
@@ -246,7 +276,7 @@ def _entries(region: str, count: int) -> list[dict[str, str]]:
     ]
 
 
-def _canned(fields: Mapping[str, object], status: str = "200 OK") -> bytes:
+def _canned(fields: Mapping[str, object], status: str = "200 OK", *headers: str) -> bytes:
     body = json.dumps(fields, separators=(",", ":")).encode()
     head = (
         f"HTTP/1.1 {status}",
@@ -255,9 +285,12 @@ def _canned(fields: Mapping[str, object], status: str = "200 OK") -> bytes:
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
         "x-oss-request-id: 65F1C0A3D8E2B4363711A2C9",
+        *headers,
     )
     return "\r\n".join(head).encode() + END + body
 
 
 _ENCRYPTED = _canned(encryption_document(Encryption("AES256")))
+_NOT_ENCRYPTED = _canned(encryption_document(None))
+_DONE = _canned({})
 _UNKNOWN = _canned({"code": "NotFoundException", "message": "canned"}, "404 Not Found")

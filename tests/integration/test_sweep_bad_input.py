@@ -931,24 +931,27 @@ def test_one_throttled_request_stops_all_threads(service: Service, status: Any) 
     assert (swept.totals.all.encrypted, swept.totals.all.is_well) == (40, True)
 
 
-def test_a_throttled_region_does_not_hold_up_another(service: Service) -> None:
-    """The pause is the region's own."""
-    for region in (REGION, ELSEWHERE):
-        for number in range(30):
-            service.tables.plant(f"bucket-{number:02}", region=region, encryption="AES256")
-    # Only a bucket of the first region has this name.
-    service.tables.plant("throttled", encryption="AES256")
+def test_a_throttled_region_waits_by_itself(service: Service) -> None:
+    """All its threads wait, once, and the other region is done meanwhile."""
+    for number in range(30):
+        service.tables.plant(f"throttled-{number:02}", encryption="AES256")
+        service.tables.plant(f"bucket-{number:02}", region=ELSEWHERE, encryption="AES256")
     service.tables.faults.add(
         Fault(Delay(0.05)),
-        Fault(throttle(429, retry_after=2), operation=GET, resource="throttled", times=1),
+        Fault(throttle(503, retry_after=3), operation=GET, resource="throttled-*", times=8),
     )
 
     swept = service.sweep(REGION, ELSEWHERE)
 
-    (throttled,) = [each for each in service.transport.seen if each.status == 429]
-    begin, end = throttled.answered_at + 0.2, throttled.answered_at + 1.95
-    meanwhile = {each.region for each in service.transport.seen if begin < each.sent_at < end}
-    assert meanwhile <= {ELSEWHERE}
+    refused = [each for each in service.transport.seen if each.status == 503]
+    begin, end = refused[0].answered_at + 0.3, refused[0].answered_at + 2.95
+    assert {each.region for each in refused} == {REGION}
+    assert [
+        e for e in service.transport.seen if e.region == REGION and begin < e.sent_at < end
+    ] == []
+    elsewhere = [each.answered_at for each in service.transport.seen if each.region == ELSEWHERE]
+    assert len(elsewhere) == 31
+    assert max(elsewhere) < end
     assert swept.totals.all.is_well
 
 

@@ -30,6 +30,7 @@ from tests.benchmarks.stages import (
     split,
     stages,
 )
+from tests.benchmarks.sweep import BESIDE, OURS, THROTTLED, Regions, Run, Speed
 
 # As Python 3.12 writes it: what is imported comes before who imports it, and is indented.
 LOG = f"""
@@ -73,6 +74,37 @@ def test_ratios_are_medians_of_the_rounds_own() -> None:
     assert series.between("ours", "floor", "wall") == pytest.approx(2)
     assert series.ratio("ours / SDK", "cpu") == pytest.approx(0.6)
     assert series.ratio(OVERHEAD, "cpu") == pytest.approx(0.5)
+
+
+def a_run(rate: float = 1, seconds: float = 1, **done_after: float) -> Run:
+    return Run(rate, 1 / rate, seconds, {THROTTLED: 30, **done_after}, refused=8)
+
+
+def test_a_sweep_is_compared_with_the_sdk_that_has_as_many_threads() -> None:
+    """Else the factor would be that of the threads."""
+    rounds = [
+        {
+            "official SDK": a_run(40),
+            "official SDK, 8 threads": a_run(rate),
+            OURS: a_run(330),
+            BESIDE: a_run(150),
+        }
+        for rate in (300, 30, 3000)
+    ]
+    speed = Speed(rounds, 0, 0)
+
+    assert speed.ratio(OURS, "buckets_per_second") == pytest.approx(1.1)
+    assert speed.ratio(BESIDE, "cpu_ms_per_bucket") == pytest.approx(2)
+    assert speed.ratio("official SDK", "cpu_ms_per_bucket") == 1
+
+
+def test_a_throttled_region_is_measured_by_the_others() -> None:
+    """How much later the last of them is done than in the usual round."""
+    rounds = [{OURS: a_run(seconds=s, one=s - 1, two=s)} for s in (3, 2, 20)]
+    regions = Regions(rounds, {OURS: a_run(one=2, two=3.25)})
+
+    assert regions.later(OURS) == pytest.approx(0.25)
+    assert regions.seconds(OURS) == [3, 2, 20]
 
 
 def test_each_order_of_four_has_its_turn() -> None:
