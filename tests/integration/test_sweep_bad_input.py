@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.findings import Finding, Totals
-from encryption_guard.sweep import Memory, Sweep
+from encryption_guard.findings import Finding, Memory, Totals
+from encryption_guard.sweep import Sweep
 from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 from encryption_guard.work_lists import Where
 from tests.emulators.cloud import ACCOUNT, AUDITING, OWNER, REGION, deployed_role

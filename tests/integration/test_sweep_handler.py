@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.findings import Finding, Totals
+from encryption_guard.findings import Finding, Memory, Totals
 from encryption_guard.instance import open_transport, read_settings
-from encryption_guard.sweep import Memory
 from encryption_guard.sweep_function import MOST_SHOWN, Diary, _memory
 from functions.encrypt_on_create import index as creation
 from functions.sweep import index

@@ -23,12 +23,12 @@ from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import process_payload
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket
-from encryption_guard.findings import Finding, Totals
+from encryption_guard.findings import Finding, Memory, Totals
 from encryption_guard.inventory import ListedBucket, Reading
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.payloads import open_payload
 from encryption_guard.policy import Encrypt, decide
-from encryption_guard.sweep import STEP_SECONDS, Memory, Sweep, cause_of, missed_event, plan
+from encryption_guard.sweep import STEP_SECONDS, Sweep, cause_of, missed_event, plan
 from encryption_guard.transport import Clock
 from encryption_guard.work_lists import Where
 from tests.unit.fakes import (

@@ -13,7 +13,7 @@ from encryption_guard.arn import TableBucketArn
 from encryption_guard.findings import Finding
 from encryption_guard.work_lists import (
     AHEAD,
-    MOST_THREADS,
+    MOST_REGIONS,
     Results,
     Session,
     Step,
@@ -149,7 +149,7 @@ def test_no_region_waits_for_another_one() -> None:
 
 @pytest.mark.parametrize(
     ("regions", "workers", "threads"),
-    [(1, 8, 8), (1, 3, 3), (8, 8, 64), (9, 8, 63), (64, 8, 64), (100, 8, 64)],
+    [(1, 8, 8), (1, 3, 3), (8, 8, 64), (9, 8, 63), (16, 8, 64), (64, 8, 16), (100, 8, 16)],
 )
 def test_so_many_threads_work_at_a_time(regions: int, workers: int, threads: int) -> None:
     """As many as wanted in each region, at most 64 in all, and no fewer than there is work for."""
@@ -167,7 +167,7 @@ def test_so_many_threads_work_at_a_time(regions: int, workers: int, threads: int
             now -= 1
         return found(step)
 
-    at_first = min(regions, MOST_THREADS)
+    at_first = min(regions, MOST_REGIONS)
     each = threads // at_first
     lists = [
         [step(f"{'together' if region < at_first else 'later'}-{number}") for number in range(each)]

@@ -263,3 +263,18 @@ class Totals:
         """Add one finding to its region and to all."""
         self.regions.setdefault(finding.region, Tally()).count(finding)
         self.all.count(finding)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one instance still knows of its last sweep; a new one does without."""
+
+    # With their creation: another bucket may get the name of one that was deleted.
+    encrypted: set[tuple[str, datetime | None]] = field(default_factory=set)
+    # Which letters were written, and when.
+    letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
+
+    def keep(self, finding: Finding) -> None:
+        """Take note of a bucket that was found encrypted."""
+        if finding.kind == "bucket" and finding.arn and finding.state == "encrypted":
+            self.encrypted.add((finding.arn, finding.created_at))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Settings
@@ -28,7 +29,7 @@ from encryption_guard.enforcement import (
     process_event,
 )
 from encryption_guard.errors import LetterNotWritten, Throttled, Unavailable
-from encryption_guard.findings import Finding
+from encryption_guard.findings import Finding, Memory
 from encryption_guard.inventory import ListedBucket, Reading, bucket_list, read_bucket
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.payloads import Delivery, open_payload
@@ -45,7 +46,7 @@ from encryption_guard.work_lists import (
     work_through,
 )
 
-# Threads of a region. With many regions each has fewer: work_lists.MOST_THREADS.
+# Threads of a region; of more than eight regions each has fewer.
 WORKERS = 8
 # One page, bucket or table, its retries and pauses included; every request has its share of it.
 STEP_SECONDS = 60.0
@@ -59,20 +60,7 @@ REST_SECONDS = 0.5
 # A GET may not show at once what a PUT has done.
 READ_BACK_PAUSES = (0.0, 0.5, 1.0, 2.0)
 
-
-@dataclass(slots=True)
-class Memory:
-    """What one instance still knows of its last sweep; a new one does without."""
-
-    # With their creation: another bucket may get the name of one that was deleted.
-    encrypted: set[tuple[str, datetime | None]] = field(default_factory=set)
-    # Which letters were written, and when.
-    letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
-
-    def keep(self, finding: Finding) -> None:
-        """Take note of a bucket that was found encrypted."""
-        if finding.kind == "bucket" and finding.arn and finding.state == "encrypted":
-            self.encrypted.add((finding.arn, finding.created_at))
+Target = TypeVar("Target", Where, TableBucketArn)
 
 
 def plan(
@@ -140,20 +128,18 @@ class Sweep:
 
         Raises, when all is done, what no step should have run into.
         """
-        self._run(self._list(where) for where in dict.fromkeys(places))
+        self._run(dict.fromkeys(places), self._list)
 
     def tables_of(self, buckets: Iterable[TableBucketArn]) -> None:
         """Look at the tables of these buckets; raises as `buckets_of` does."""
-        self._run(audit(Where.of(arn), arn) for arn in buckets)
+        self._run(buckets, lambda arn: audit(Where.of(arn), arn))
 
-    def _run(self, steps: Iterable[Step]) -> None:
-        clock = self.invocation.clock
-        regions: dict[str, list[Step]] = {}
-        for step in shuffled(steps, clock):
-            regions.setdefault(step.where.region, []).append(step)
-            self._throttles[step.where] = Pace(clock)
+    def _run(self, targets: Iterable[Target], first: Callable[[Target], Step]) -> None:
+        regions: dict[str, list[Target]] = {}
+        for target in shuffled(targets, self.invocation.clock):
+            regions.setdefault(target.region, []).append(target)
         work_through(
-            regions.values(),
+            [map(first, targets) for targets in regions.values()],
             self._work,
             workers=self.workers,
             report=self.report,
@@ -176,7 +162,7 @@ class Sweep:
 
     def _when_open(self, step: Step) -> Finding | None:
         """Wait as long as the service asks to; a finding where there is no time for that."""
-        clock, throttle = self.invocation.clock, self._throttles[step.where]
+        clock, throttle = self.invocation.clock, self._throttle(step.where)
         while True:
             time_left, pause = self.invocation.budget.remaining(), throttle.left()
             if self.stopping() or time_left < SHORTEST_TURN_SECONDS:
@@ -188,11 +174,14 @@ class Sweep:
                 return step.about.not_reached(why, reason="throttled")
             clock.sleep(min(pause, REST_SECONDS))
 
+    def _throttle(self, where: Where) -> Pace:
+        return self._throttles.setdefault(where, Pace(self.invocation.clock))
+
     def _session(self, where: Where) -> Session:
-        clock = self.invocation.clock
+        clock, throttle = self.invocation.clock, self._throttle(where)
         end = min(self.invocation.budget.ends_at, clock.monotonic() + STEP_SECONDS)
         invocation = self.invocation._replace(budget=TimeBudget(end, clock))
-        return Session(invocation, OssTables(invocation, self._throttles[where]))
+        return Session(invocation, OssTables(invocation, throttle), throttle)
 
     # The steps.
 
@@ -211,18 +200,16 @@ class Sweep:
         reading = _read(bucket, session)
         now, settings = session.invocation.clock.now(), session.invocation.settings
         found = plan(bucket, reading, settings, now=now, apply=self.apply)
-        found = found or self._encrypt(where, bucket, reading, session)
+        found = found or self._encrypt(bucket, reading, session)
         yield found
         if self.audit and found.outcome != "skipped" and found.reason != "gone":
             yield audit(where, bucket.arn)
 
-    def _encrypt(
-        self, where: Where, bucket: ListedBucket, reading: Reading, session: Session
-    ) -> Finding:
+    def _encrypt(self, bucket: ListedBucket, reading: Reading, session: Session) -> Finding:
         """Process the event that was missed, and believe what is read back afterwards."""
         found = Finding.of_bucket(bucket, reading)
         try:
-            outcome = self._process(where, bucket, session)
+            outcome = self._process(bucket, session)
         except LetterNotWritten as error:
             return found.unfinished(error)
         except Unavailable as error:
@@ -233,7 +220,7 @@ class Sweep:
             return found.read_back(_read_back(bucket, session))
         return found
 
-    def _process(self, where: Where, bucket: ListedBucket, session: Session) -> Outcome:
+    def _process(self, bucket: ListedBucket, session: Session) -> Outcome:
         invocation, seen = session.invocation, (str(bucket.arn), bucket.created_at)
         cause = cause_of(
             bucket, now=invocation.clock.now(), seen_encrypted=seen in self.memory.encrypted
@@ -252,7 +239,7 @@ class Sweep:
             return process()
         except Throttled:
             # The GET before a PUT has two seconds of its own: too few for most pauses.
-            self._throttles[where].wait(invocation.budget.for_one_request())
+            session.throttle.wait(invocation.budget.for_one_request())
             return process()
 
 

@@ -8,19 +8,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent, Refused, Unavailable
 from encryption_guard.findings import Finding
 from encryption_guard.inventory import Listing
 from encryption_guard.oss_tables import OssTables
-from encryption_guard.transport import Clock, Invocation
+from encryption_guard.transport import Clock, Invocation, Pace
 
 # In one instance, each with at most one connection: as many as the transport keeps open.
 MOST_THREADS = 64
+# Side by side, twice as many as there are: each more takes memory, and gains nothing.
+MOST_REGIONS = 16
 # Steps handed to each thread of a region at a time: none waits for the thread that reports.
 AHEAD = 2
+
+Thing = TypeVar("Thing")
 
 
 class Where(NamedTuple):
@@ -40,6 +44,7 @@ class Session(NamedTuple):
 
     invocation: Invocation
     tables: OssTables
+    throttle: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +99,9 @@ def _read_page(
         yield replace(about, detail=f"{twice}: there may be more than was listed.")
 
 
-def shuffled(steps: Iterable[Step], clock: Clock) -> list[Step]:
+def shuffled(things: Iterable[Thing], clock: Clock) -> list[Thing]:
     """In another order each time: what one sweep does not reach, another one will."""
-    return sorted(steps, key=lambda _: clock.chance())
+    return sorted(things, key=lambda _: clock.chance())
 
 
 def work_through(
@@ -117,7 +122,7 @@ def work_through(
     under_way: list[_Region] = []
     try:
         while waiting or under_way:
-            while waiting and len(under_way) < MOST_THREADS:
+            while waiting and len(under_way) < MOST_REGIONS:
                 region = _Region(deque(waiting.popleft()), ThreadPoolExecutor(threads), threads)
                 under_way.append(region)
                 region.begin(work, done)
