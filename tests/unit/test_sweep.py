@@ -983,6 +983,16 @@ def test_a_bucket_of_another_region_is_not_touched() -> None:
     assert guard.service.operations() == ["ListTableBuckets"]
 
 
+def test_a_region_that_is_named_twice_is_listed_once() -> None:
+    """What was asked for is what is swept."""
+    guard = Guard(FakeOssTables())
+
+    found = guard.sweep(REGION, REGION)
+
+    assert [finding.bucket for finding in found] == [ARN.name]
+    assert guard.service.asked_about("ListTableBuckets") == [REGION]
+
+
 def test_without_a_region_nothing_is_swept() -> None:
     """And nothing is asked."""
     guard = Guard(FakeOssTables())
