@@ -10,16 +10,16 @@ from typing import Any
 
 from encryption_guard.instance import (
     open_invocation,
-    open_transport,
     process,
     result,
+    shared_transport,
 )
 from encryption_guard.telemetry import open_logger
 
 
 def initialize(context: Any) -> None:  # noqa: ARG001  the platform's signature
     """Build what the first event would wait for; the handler works without it."""
-    open_transport()
+    shared_transport()
 
 
 def handler(event: object, context: Any) -> str:

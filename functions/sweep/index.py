@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from encryption_guard.instance import open_invocation, open_transport, process, result
+from encryption_guard.instance import open_invocation, process, result, shared_transport
 from encryption_guard.sweep_function import is_event, sweep
 from encryption_guard.telemetry import open_logger
 
 
 def initialize(context: Any) -> None:  # noqa: ARG001  the platform's signature
     """Build what the first sweep would wait for; the handler works without it."""
-    open_transport()
+    shared_transport()
 
 
 def handler(event: object, context: Any) -> str:

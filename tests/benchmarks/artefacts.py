@@ -125,7 +125,7 @@ def _chosen() -> tuple[str, Interpreter]:
 def _lock_of(names: Sequence[str]) -> str:
     locked = (REPOSITORY / "requirements-dev.txt").read_text("utf-8").strip()
     stanzas = re.split(r"\n(?=\S)", locked)
-    return "\n".join(stanza for stanza in stanzas if stanza.partition("==")[0] in names)
+    return "\n".join(stanza for stanza in stanzas if re.split(r"[\[=]", stanza)[0] in names)
 
 
 def _copy_programs(target: Path) -> None:

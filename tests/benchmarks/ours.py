@@ -6,14 +6,15 @@ from collections.abc import Callable
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Credentials, Settings
+from encryption_guard.http import open_transport
+from encryption_guard.invocation import Clock, Invocation, TimeBudget
 from encryption_guard.oss_tables import OssTables
-from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 from tests.benchmarks.case import ARN
 
 
 def open_put(endpoint: str) -> Callable[[], object]:
     """A client of this package; what the handler makes anew for an invocation is made anew."""
-    transport = Transport()
+    transport = open_transport()
     settings = Settings.from_environment({"GUARD_OSS_TABLES_ENDPOINT": endpoint})
     clock = Clock()
 

@@ -14,9 +14,10 @@ from typing import Any
 from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.findings import Finding, Totals
+from encryption_guard.http import open_transport
 from encryption_guard.inventory import PAGE_SIZE
+from encryption_guard.invocation import Clock, Invocation, TimeBudget
 from encryption_guard.sweep import WORKERS, Sweep
-from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 from encryption_guard.work_lists import Where
 from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN
 
@@ -36,7 +37,7 @@ BUDGET_SECONDS = 600.0
 
 def open_ours(endpoint: str, workers: int = WORKERS) -> SweepRegions:
     """The sweep of this package, which counts what it finds and keeps nothing else."""
-    transport = Transport()
+    transport = open_transport()
     settings = Settings.from_environment({"GUARD_OSS_TABLES_ENDPOINT": endpoint})
     clock = Clock()
     letters = DeadLetters(_no_letter, _no_letter, "benchmark", "benchmark", clock.now)

@@ -23,10 +23,10 @@ from tests.chaos.storm import Asked, History
 Kind = Literal["lost", "false success", "altered", "untold", "touched", "unbounded"]
 Told = dict[str, Any]
 
-# A try of the guard makes at most these requests about a bucket (design 3.3 and 3.4): two reads;
-# four tries, three more after a 404, one for the clock, one for new credentials. A letter is sent
+# A try of the guard makes at most these requests about a bucket (design 3.3 and 3.4): four tries,
+# one for the clock, one for new credentials; of a PUT three more after a 404. A letter is sent
 # at most four times, and an event is tried four times by the platform.
-READS, WRITES, SENDS, TRIES = 2, 4 + 3 + 1 + 1, 4, 4
+READS, WRITES, SENDS, TRIES = 4 + 1 + 1, 4 + 3 + 1 + 1, 4, 4
 
 BY_SERVICE = frozenset({"rejected", "not_found", "conflict", "unexpected_redirect"})
 # What may be told of an event: outcomes with their reasons.

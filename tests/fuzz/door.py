@@ -20,8 +20,7 @@ from unittest.mock import patch
 
 import httpx
 
-from encryption_guard.connections import Origin
-from encryption_guard.instance import open_transport, read_settings
+from encryption_guard.instance import read_settings, shared_transport
 from encryption_guard.telemetry import SERVICE, open_logger
 from functions.encrypt_on_create import index
 
@@ -58,7 +57,7 @@ class Network(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer by method alone, and keep what the request says of where it goes."""
-        self.hosts += [Origin.of(request.url).host, *request.headers.get_list("host")]
+        self.hosts += [request.url.raw_host.decode("ascii"), *request.headers.get_list("host")]
         if request.method == "POST":
             self.letters.append(request.content)
             return httpx.Response(201, stream=httpx.ByteStream(b"<Message/>"))
@@ -165,12 +164,14 @@ def opened(**environment: str) -> Iterator[Door]:
         stack.enter_context(redirect_stdout(door.lines))
         stack.callback(_forget)
         _forget()
-        stack.enter_context(patch("encryption_guard.instance.open_transport", lambda: door.network))
+        stack.enter_context(
+            patch("encryption_guard.instance.shared_transport", lambda: door.network)
+        )
         open_logger()
         yield door
 
 
 def _forget() -> None:
-    for cached in (open_transport, read_settings, open_logger):
+    for cached in (shared_transport, read_settings, open_logger):
         cached.cache_clear()
     logging.Logger.manager.loggerDict.pop(SERVICE, None)

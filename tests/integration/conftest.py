@@ -11,14 +11,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters, open_destination
 from encryption_guard.enforcement import Processed, process_payload
+from encryption_guard.http import open_transport
+from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.oss_tables import OssTables as OssTablesClient
-from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
@@ -54,7 +54,7 @@ class Guard:
 
     tables: OssTables
     queue: Smq
-    transport: httpx.BaseTransport
+    transport: DeadlineTransport
     clock: SkippingClock = field(default_factory=SkippingClock)
     environment: dict[str, str] = field(default_factory=dict)
     read_credentials: Callable[[], Credentials] = lambda: AS_ROLE
@@ -138,6 +138,6 @@ def guard(authority: Authority, trusted: Path) -> Iterator[Guard]:  # noqa: ARG0
     with (
         OssTables(OWNER, ROLE, region=REGION, authority=authority) as tables,
         Smq(OWNER, ROLE, queues=[QUEUE], authority=authority) as queue,
-        Transport() as transport,
+        open_transport() as transport,
     ):
         yield Guard(tables, queue, transport)

@@ -25,7 +25,7 @@ from tests.integration import cold_path
 PINNED_FILE = Path(__file__).with_name("cold_path_modules.txt")
 PINNED = {line for line in PINNED_FILE.read_text("utf-8").splitlines() if not line.startswith("#")}
 # Whatever Python it is: some ten more or less belong to its own standard library.
-CEILING = 248
+CEILING = 280
 CODE = REPOSITORY / "functions" / "encrypt_on_create"
 SWEEP_CODE = REPOSITORY / "functions" / "sweep"
 EVENTS = REPOSITORY / "events"

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from encryption_guard.config import Credentials, Function, Settings
 from encryption_guard.errors import ConfigurationError, GuardError, Unavailable
 from encryption_guard.function_compute import FunctionCompute, NotAccepted, Unreachable
-from encryption_guard.transport import Invocation, TimeBudget, Transport
+from encryption_guard.http import open_transport
+from encryption_guard.invocation import DeadlineTransport, Invocation, TimeBudget
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REGION, REPOSITORY
 from tests.emulators.emulated_service import utc_now
@@ -64,7 +64,7 @@ def resource(function: Function) -> str:
 
 
 def function_compute(
-    transport: httpx.BaseTransport,
+    transport: DeadlineTransport,
     environment: dict[str, str],
     *,
     clock: SkippingClock,
@@ -87,7 +87,7 @@ class Caller:
     """An operator's command with its key; `environment` are settings of its shell."""
 
     service: FunctionComputeApi
-    transport: httpx.BaseTransport
+    transport: DeadlineTransport
     key: AccessKey = KEY
     environment: dict[str, str] = field(default_factory=dict)
     clock: SkippingClock = field(default_factory=SkippingClock)
@@ -122,8 +122,8 @@ def _root_logger() -> Iterator[None]:
 
 
 @pytest.fixture
-def transport(trusted: Path) -> Iterator[Transport]:  # noqa: ARG001  it is what there is to trust
-    with Transport() as transport:
+def transport(trusted: Path) -> Iterator[DeadlineTransport]:  # noqa: ARG001  it is what there is to trust
+    with open_transport() as transport:
         yield transport
 
 
@@ -140,7 +140,7 @@ def service(authority: Authority) -> Iterator[FunctionComputeApi]:
 
 
 @pytest.fixture
-def caller(service: FunctionComputeApi, transport: Transport) -> Caller:
+def caller(service: FunctionComputeApi, transport: DeadlineTransport) -> Caller:
     return Caller(service, transport)
 
 
@@ -174,7 +174,7 @@ def test_an_event_is_handed_over(
 
 @BOTH
 def test_a_temporary_key_comes_with_its_token(
-    authority: Authority, transport: Transport, function: Function
+    authority: Authority, transport: DeadlineTransport, function: Function
 ) -> None:
     """Keys of STS sign as any other, and tell their token."""
     with open_api(authority, STS_KEY) as service:
@@ -187,7 +187,7 @@ def test_a_temporary_key_comes_with_its_token(
 
 @BOTH
 def test_credentials_are_read_for_every_request(
-    authority: Authority, transport: Transport, function: Function
+    authority: Authority, transport: DeadlineTransport, function: Function
 ) -> None:
     """A key that is renewed during a long command signs the next request."""
     with open_api(authority, KEY, ANOTHER_KEY) as service:
@@ -221,7 +221,7 @@ def test_only_who_is_trusted_is_answered(trusted: Path, service: FunctionCompute
     """A service whose certificate nobody trusts gets no event."""
     Authority().write(trusted)
 
-    with Transport() as transport:
+    with open_transport() as transport:
         failure = Caller(service, transport).failure(VERSION_3)
 
     assert isinstance(failure, Unreachable)
@@ -232,7 +232,7 @@ def test_only_who_is_trusted_is_answered(trusted: Path, service: FunctionCompute
 
 
 def test_without_credentials_nothing_is_sent(
-    service: FunctionComputeApi, transport: Transport
+    service: FunctionComputeApi, transport: DeadlineTransport
 ) -> None:
     """The sentence is that of whoever reads the credentials."""
 
@@ -291,7 +291,7 @@ NOT_THIS_ONE = {
 @BOTH
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 def test_a_refusal_for_good_ends_the_calls_of_this_function(
-    authority: Authority, transport: Transport, function: Function, refusal: Refusal
+    authority: Authority, transport: DeadlineTransport, function: Function, refusal: Refusal
 ) -> None:
     """The sentence names function, status and code; other functions are still called."""
     other = function._replace(name="other")
@@ -394,7 +394,7 @@ PASSING = {
 @pytest.mark.parametrize("attempts", [1, 4])
 def test_what_does_not_pass_is_unavailable(
     service: FunctionComputeApi,
-    transport: Transport,
+    transport: DeadlineTransport,
     function: Function,
     effect: Refuse,
     attempts: int,
@@ -462,7 +462,7 @@ UNANSWERED: dict[str, Effect] = {
 @BOTH
 @pytest.mark.parametrize("effect", UNANSWERED.values(), ids=UNANSWERED)
 def test_who_does_not_answer_is_left_alone(
-    service: FunctionComputeApi, transport: Transport, function: Function, effect: Effect
+    service: FunctionComputeApi, transport: DeadlineTransport, function: Function, effect: Effect
 ) -> None:
     """After GUARD_MAX_ATTEMPTS tries no further event goes there; other functions are called."""
     settings = {"GUARD_HTTP_TIMEOUT_SECONDS": "0.3", "GUARD_MAX_ATTEMPTS": "2"}
@@ -482,7 +482,7 @@ def test_who_does_not_answer_is_left_alone(
 
 
 @BOTH
-def test_a_closed_port_is_left_alone(transport: Transport, function: Function) -> None:
+def test_a_closed_port_is_left_alone(transport: DeadlineTransport, function: Function) -> None:
     """Where nobody listens, the tries are bounded, and none is made for the next event."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -497,7 +497,7 @@ def test_a_closed_port_is_left_alone(transport: Transport, function: Function) -
     assert len(clock.slept) == 3
 
 
-def test_a_host_that_is_none_is_left_alone(transport: Transport) -> None:
+def test_a_host_that_is_none_is_left_alone(transport: DeadlineTransport) -> None:
     """Without GUARD_FC_ENDPOINT the function's ARN makes the host, and not every ARN makes one."""
     functions = function_compute(transport, {}, clock=SkippingClock())
     # Longer than a part of a host's name may be: no resolver is asked.
@@ -611,7 +611,7 @@ class Heard:
     log: io.StringIO
     capsys: pytest.CaptureFixture[str]
     service: FunctionComputeApi
-    transport: Transport
+    transport: DeadlineTransport
     told: list[str] = field(default_factory=list)
 
     def hear(self, call: Callable[[], object]) -> None:
@@ -632,7 +632,7 @@ class Heard:
 
 @pytest.fixture
 def heard(
-    authority: Authority, transport: Transport, capsys: pytest.CaptureFixture[str]
+    authority: Authority, transport: DeadlineTransport, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Heard]:
     """The root logger tells everything there is, from DEBUG on."""
     log = io.StringIO()
@@ -736,7 +736,7 @@ def test_other_lines_are_still_logged(heard: Heard) -> None:
     assert "another DEBUG from another" in heard.log.getvalue()
 
 
-def test_silence_is_kept_once(service: FunctionComputeApi, transport: Transport) -> None:
+def test_silence_is_kept_once(service: FunctionComputeApi, transport: DeadlineTransport) -> None:
     """However many clients there are, a bare root logger has one handler, which says nothing."""
     root = logging.getLogger()
     root.handlers = []
@@ -755,11 +755,12 @@ import json, logging, sys
 from encryption_guard.config import Credentials, Function, Settings
 from encryption_guard.errors import GuardError
 from encryption_guard.function_compute import FunctionCompute
-from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
+from encryption_guard.http import open_transport
+from encryption_guard.invocation import Clock, Invocation, TimeBudget
 
 clock = Clock(sleep=lambda seconds: None)
 told = []
-with Transport() as transport:
+with open_transport() as transport:
     functions = FunctionCompute(
         Invocation(
             transport=transport,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.errors import ConfigurationError, Unavailable
-from encryption_guard.instance import open_proxied_transport, open_transport, read_settings
+from encryption_guard.instance import open_proxied_transport, read_settings, shared_transport
 from encryption_guard.telemetry import open_logger
 from functions.encrypt_on_create import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
@@ -65,8 +65,8 @@ def cold_instance() -> Iterator[None]:
     """Every test begins and ends as a fresh process would: nothing cached, no logger set up."""
     forget_logger()
     yield
-    open_transport().close()
-    for cached in (open_transport, open_proxied_transport, read_settings):
+    shared_transport().close()
+    for cached in (shared_transport, open_proxied_transport, read_settings):
         cached.cache_clear()
     forget_logger()
 
@@ -160,11 +160,11 @@ def test_initialize_opens_what_lasts_and_is_not_needed(deployed: Guard) -> None:
     """After `initialize` the handler uses the transport that it made."""
     arn = deployed.tables.plant("orders")
     index.initialize(Context())
-    transport = open_transport()
+    transport = shared_transport()
 
     index.handler(creation_of(arn), Context())
 
-    assert open_transport() is transport
+    assert shared_transport() is transport
     assert deployed.tables.encryption(arn) == "AES256"
 
 
@@ -331,7 +331,7 @@ def test_the_proxy_of_the_environment_is_asked_only_if_told_to(
     with ConnectProxy() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         index.handler(creation_of(arn), Context())
-        open_transport().close()
+        shared_transport().close()
         open_proxied_transport().close()
 
     assert deployed.tables.encryption(arn) == "AES256"

@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from encryption_guard.config import Credentials, Queue, Settings
 from encryption_guard.errors import Unavailable
+from encryption_guard.http import open_transport
+from encryption_guard.invocation import DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.letter_queues import SmqLetters, Waiting, leased
-from encryption_guard.transport import Invocation, TimeBudget, Transport
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION
 from tests.emulators.emulated_service import utc_now
@@ -35,7 +35,7 @@ class Desk:
     """A queue, and operators who look into it; time passes where one of them, or a test, sleeps."""
 
     service: Smq
-    transport: httpx.BaseTransport
+    transport: DeadlineTransport
     clock: SkippingClock
 
     def operator(self, key: AccessKey = OWNER) -> SmqLetters:
@@ -75,7 +75,7 @@ OpenDesk = Callable[..., Desk]
 def open_desk(authority: Authority, trusted: Path) -> Iterator[OpenDesk]:  # noqa: ARG001  the client trusts it
     """Makes queues, each with a clock of its own."""
     with ExitStack() as stack:
-        transport = stack.enter_context(Transport())
+        transport = stack.enter_context(open_transport())
 
         def desk(
             *,

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from encryption_guard.cli import main
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.proxies import trusting_environment
-from encryption_guard.transport import Clock, Transport, exchange, new_request
+from encryption_guard.http import new_request, open_transport, send
+from encryption_guard.http.proxies import trusting_environment
+from encryption_guard.invocation import Clock
 from tests.emulators.cloud import OWNER, QUEUE_ARN, REGION, ROLE, emulated_cloud
 from tests.emulators.connect_proxy import ConnectProxy
 from tests.emulators.oss_tables import OssTables
@@ -41,9 +42,9 @@ def proxy() -> Iterator[ConnectProxy]:
 def fetch(url: str, *, seconds: float = 10) -> int:
     """Ask with what the environment wants."""
     with ExitStack() as stack:
-        transport = trusting_environment(Transport())
+        transport = trusting_environment(open_transport())
         stack.callback(transport.close)
-        return exchange(
+        return send(
             transport,
             new_request("GET", url, headers={"authorization": "planted-signature"}),
             auth=UNSIGNED,
@@ -293,7 +294,7 @@ def test_a_proxy_that_is_none_is_a_wrong_setting(
     monkeypatch.setenv(name, given)
 
     with pytest.raises(ConfigurationError) as refused:
-        trusting_environment(Transport())
+        trusting_environment(open_transport())
 
     assert str(refused.value).startswith(f"{name} is not a proxy that can be used")
     told = "".join(traceback.format_exception(refused.value))

@@ -238,10 +238,10 @@ def loud_function(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layer = shutil.copytree(LAYER, tmp_path_factory.mktemp("layer") / "python")
     telemetry = layer / "encryption_guard" / "telemetry.py"
     text = telemetry.read_text("utf-8")
-    quiet = "logging.getLogger(chatty).setLevel(logging.WARNING)"
-    assert text.count(quiet) == 1
-    loud = "logging.getLogger(chatty).setLevel(logging.DEBUG)"
-    telemetry.write_text(text.replace(quiet, f"logging.getLogger().setLevel(1); {loud}"), "utf-8")
+    opens = "    return Logger("
+    assert text.count(opens) == 1
+    loud = "    import logging\n\n    logging.getLogger().setLevel(1)\n"
+    telemetry.write_text(text.replace(opens, loud + opens), "utf-8")
     return layer
 
 

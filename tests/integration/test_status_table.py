@@ -272,7 +272,7 @@ def test_3xx_is_dead_lettered_and_never_followed(guard: Guard, status: int) -> N
         assert elsewhere.requests == []
 
 
-@pytest.mark.parametrize("seconds", [3600, -3600, 86400 * 400])
+@pytest.mark.parametrize("seconds", [3600, -3600, 86400 * 300])
 @pytest.mark.parametrize("error_types", ["telling", "generic"])
 def test_a_skewed_clock_is_corrected_from_the_answer(
     guard: Guard, seconds: int, error_types: Literal["telling", "generic"]
@@ -330,7 +330,7 @@ def test_newer_credentials_are_tried_once(guard: Guard, refusal: Refuse) -> None
 
 
 def test_a_token_that_expires_in_between_is_replaced(guard: Guard) -> None:
-    """A key that the service calls expired is replaced by the renewed one, which works."""
+    """The GET that comes first finds it out, and reads the renewed key, which the PUT uses."""
     expired = AccessKey(
         "STS.expired",
         "old-secret",
@@ -346,7 +346,7 @@ def test_a_token_that_expires_in_between_is_replaced(guard: Guard) -> None:
     result = process_creation(guard)
 
     assert isinstance(result, Encrypted)
-    assert (guard.puts(), encryption(guard)) == (2, "AES256")
+    assert (guard.puts(), encryption(guard)) == (1, "AES256")
 
 
 def test_an_answer_that_got_lost_is_harmless(guard: Guard) -> None:

@@ -149,7 +149,7 @@ def test_every_kind_of_bucket_ends_as_promised() -> None:
         "old": ("encrypted", "drift"),
         "sandbox-1": ("skipped", "exempt: public samples"),
         "oss-managed-table-bucket": ("skipped", "managed_by_oss"),
-        "odd": ("failed", "unread"),
+        "odd": ("kept_stronger", "ROT13"),
     }
     assert logged["sandbox-1"]["exemption"] == exempt[0]
     assert [finding["bucket"] for finding in result["amiss"]] == ["odd"]

@@ -11,7 +11,7 @@ import pytest
 
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.findings import Finding, Memory, Totals
-from encryption_guard.instance import open_transport, read_settings
+from encryption_guard.instance import read_settings, shared_transport
 from encryption_guard.sweep_function import MOST_SHOWN, Diary, _memory
 from functions.encrypt_on_create import index as creation
 from functions.sweep import index
@@ -27,8 +27,8 @@ def cold_instance() -> Iterator[None]:
     """Every test begins and ends as a fresh process would."""
     forget_logger()
     yield
-    open_transport().close()
-    for cached in (open_transport, read_settings, _memory):
+    shared_transport().close()
+    for cached in (shared_transport, read_settings, _memory):
         cached.cache_clear()
     forget_logger()
 

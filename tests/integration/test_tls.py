@@ -17,7 +17,8 @@ import pytest
 import trustme
 
 from encryption_guard.errors import Unavailable
-from encryption_guard.transport import Clock, Transport, exchange, new_request
+from encryption_guard.http import new_request, open_transport, send
+from encryption_guard.invocation import Clock
 from layers.encryption_guard.authorities import by_subject
 from tests.emulators.cloud import QUEUE, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
@@ -128,8 +129,8 @@ def bring(authorities: Path, ca: trustme.CA) -> None:
 
 
 def fetch(url: str, authorities: Path) -> int:
-    with Transport(authorities=authorities) as transport:
-        return exchange(
+    with open_transport(authorities=authorities) as transport:
+        return send(
             transport,
             new_request("PUT", url, headers={"authorization": "planted"}, content=b"{}"),
             auth=httpx.Auth(),

@@ -19,8 +19,9 @@ import pytest
 from rich.console import Console
 
 from encryption_guard.config import Credentials, Settings
+from encryption_guard.http import open_transport
+from encryption_guard.invocation import Clock, Invocation, TimeBudget
 from encryption_guard.smq import Message
-from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 from tests.emulators import function_compute
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
@@ -466,7 +467,7 @@ Ask = Callable[..., FunctionApi]
 @pytest.fixture
 def ask() -> Iterator[Ask]:
     """Makes clients of such a door."""
-    with Transport() as transport:
+    with open_transport() as transport:
 
         def client(api: FunctionComputeApi, key: AccessKey = OWNER) -> FunctionApi:
             clock = Clock()

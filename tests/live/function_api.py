@@ -14,7 +14,8 @@ import httpx
 from fc2.auth import Auth
 
 from encryption_guard.foreign_json import mapping, strings
-from encryption_guard.transport import Answer, Invocation, exchange, new_request
+from encryption_guard.http import Answer, new_request, send
+from encryption_guard.invocation import Invocation
 from tests.live.observations import Said, Told
 
 # A cold start is within it.
@@ -72,7 +73,7 @@ class FunctionApi:
             )
             try:
                 return _told(
-                    exchange(
+                    send(
                         self._invocation.transport,
                         request,
                         auth=_Signed(self._invocation),

@@ -22,10 +22,11 @@ from rich.text import Text
 from encryption_guard.arn import ACCOUNT_ID, TableBucketArn, is_region
 from encryption_guard.config import Credentials, Queue, Settings
 from encryption_guard.errors import ConfigurationError, GuardError, Refused
+from encryption_guard.http import open_transport
+from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.oss_tables import OssTables, get_encryption
 from encryption_guard.shell import ALL_WELL, FAILED, MISUSE, plain
 from encryption_guard.smq import Message, SmqQueue
-from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 from layers.encryption_guard import preflight
 from tests.emulators.cloud import filter_pattern
 from tests.live import deployment, facts
@@ -154,7 +155,7 @@ def verify(
     if not asked.yes and not confirm():
         _say(console, "Nothing was begun.")
         return MISUSE
-    with Transport() as transport:
+    with open_transport() as transport:
         run = _Run(asked, plan, mine, settings, transport, console, clock)
         return run.to_its_end(make_capture)
 
@@ -167,7 +168,7 @@ class _Run:
     plan: Plan
     owner: Owner
     settings: Settings
-    transport: Transport
+    transport: DeadlineTransport
     console: Console
     clock: Clock
 

@@ -30,9 +30,9 @@ from encryption_guard.dead_letter_document import DeadLetter
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import Outcome, process_event
 from encryption_guard.errors import Unavailable
+from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.payloads import open_payload
-from encryption_guard.transport import Clock, Invocation, TimeBudget
 
 Ask = Literal["GET", "PUT", "SEND"]
 # What was asked, and what came of it: a key of ANSWERS.
@@ -186,7 +186,7 @@ def _world_of(script: Script) -> dict[str, Any]:
     # Each reading finds new ones, so that it is the guard that stops, not what it reads.
     keys = map("AK{}".format, count())
     invocation = Invocation(
-        transport=script,
+        transport=DeadlineTransport(script),
         settings=SETTINGS,
         read_credentials=lambda: Credentials(next(keys), "AKSECRET"),
         budget=TimeBudget(1e9, CLOCK),

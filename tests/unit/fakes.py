@@ -27,11 +27,12 @@ from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letter_document import letter_id
 from encryption_guard.errors import Unavailable
+from encryption_guard.http.deadlines import current_deadline
+from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.letter_queues import Waiting
 from encryption_guard.letters import open_letter
 from encryption_guard.payloads import open_payload
 from encryption_guard.telemetry import SERVICE, open_logger
-from encryption_guard.transport import Clock, Invocation, TimeBudget
 from tests.vectors.make import Case, sign
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -132,8 +133,8 @@ class FakeService:
         self.requests: list[httpx.Request] = []
         self._troubles = {key: iter(answers) for key, answers in (troubles or {}).items()}
 
-    def transport(self) -> httpx.BaseTransport:
-        return httpx.MockTransport(self)
+    def transport(self) -> DeadlineTransport:
+        return DeadlineTransport(httpx.MockTransport(self))
 
     def methods(self) -> list[str]:
         """The methods of all requests so far."""
@@ -142,8 +143,8 @@ class FakeService:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         reply = self._trouble(request) or self.answer(request)
-        # The guard's transport reads a time-out as the instant at which to stop.
-        left = max(request.extensions["timeout"]["read"] - self.time.monotonic(), 0.0)
+        # As every wait on the guard's own connections does.
+        left = max(current_deadline() - self.time.monotonic(), 0.0)
         if reply.takes > left:
             self.time.passed += left
             raise httpx.ReadTimeout("the answer took too long", request=request)

@@ -34,10 +34,10 @@ from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import Outcome, Processed, process_payload
 from encryption_guard.errors import Unavailable
+from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.letters import fingerprint, open_letter, redriven
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.payloads import open_payload
-from encryption_guard.transport import Clock, Invocation, TimeBudget
 from tests.unit.fakes import dead_letter_of
 
 OWN, FOREIGN = "1234567890123456", "9999999999999999"
@@ -255,7 +255,7 @@ class Storm(RuleBasedStateMachine):
     def _world(self) -> dict[str, Any]:
         self.cloud.requests = 0
         invocation = Invocation(
-            transport=self.cloud,
+            transport=DeadlineTransport(self.cloud),
             settings=SETTINGS,
             read_credentials=lambda: Credentials("AKID", "AKSECRET"),
             budget=TimeBudget(1e9, CLOCK),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from encryption_guard.config import Exemption
 from encryption_guard.findings import Finding, Tally, Totals
-from encryption_guard.inventory import State
+from encryption_guard.oss_tables import State
 from tests.unit.fakes import ARN, REGION, START
 
 OUTCOMES = [

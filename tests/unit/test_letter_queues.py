@@ -16,9 +16,9 @@ import pytest
 from encryption_guard.config import Settings
 from encryption_guard.dead_letters import append_line
 from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.invocation import Invocation, TimeBudget
 from encryption_guard.letter_queues import FileLetters, Waiting, leased, unless_waiting
 from encryption_guard.letters import open_letter
-from encryption_guard.transport import Invocation, TimeBudget
 from tests.unit.fakes import ACCOUNT, KEY, REGION, FakeSmq, FakeTime, LetterBox
 
 

@@ -651,3 +651,37 @@ def test_a_letter_survives_the_queue() -> None:
     (received,) = queue.receive()
 
     assert b64decode(received.body) == letter
+
+
+def test_a_wrong_clock_is_corrected() -> None:
+    """SMQ calls it TimeExpired: the request is signed again, once, with the service's time."""
+    refusal = Reply(
+        400, b"<Error><Code>TimeExpired</Code></Error>", {"date": "Fri, 02 Jan 2026 04:04:05 GMT"}
+    )
+    service = FakeSmq(troubles={"POST": [refusal]})
+
+    queue_of(service).send(b"{}")
+
+    assert [request.headers["date"] for request in service.requests] == [
+        "Fri, 02 Jan 2026 03:04:05 GMT",
+        "Fri, 02 Jan 2026 04:04:05 GMT",
+    ]
+    assert len(service.messages) == 1
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [Reply(401), Reply(403, b"<Error><Code>SecurityTokenExpired</Code></Error>")],
+    ids=["401", "an expired token"],
+)
+def test_credentials_that_are_over_are_read_again(refusal: Reply) -> None:
+    """A token may be renewed while a message is sent."""
+    old = Credentials("OLD", "OLDSECRET")
+    service = FakeSmq(troubles={"POST": [refusal]})
+
+    queue_of(service, read_credentials=KeyRing([old, KEY]).read).send(b"{}")
+
+    assert [r.headers["authorization"].split(":")[0] for r in service.requests] == [
+        "MNS OLD",
+        f"MNS {KEY.access_key_id}",
+    ]

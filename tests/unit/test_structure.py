@@ -14,11 +14,13 @@ PACKAGE = REPOSITORY / "layers" / "encryption_guard" / "python" / "encryption_gu
 
 # From the bottom up; a module may import from the lines above its own.
 FLOORS = [
-    {"connections", "errors", "signing", "version"},
+    {"errors", "http.deadlines", "http.redaction", "signing", "version"},
     {"arn", "foreign_json"},
     {"config", "events"},
-    {"payloads", "policy", "transport"},
-    {"dead_letter_document", "function_compute", "oss_tables", "proxies", "smq"},
+    {"invocation", "payloads", "policy"},
+    {"http"},
+    {"http.proxies", "http.retries"},
+    {"dead_letter_document", "function_compute", "oss_tables", "smq"},
     {"dead_letters", "inventory"},
     {"enforcement", "letters"},
     {"advice", "findings", "letter_queues"},
@@ -30,7 +32,7 @@ FLOORS = [
     {"sweep_cli"},
     {"cli"},
 ]
-SHIPPED = {"aws_lambda_powertools", "h11", "httpcore", "httpx", "pydantic"}
+SHIPPED = {"aws_lambda_powertools", "httpcore", "httpx", "pydantic"}
 # What an operator needs besides, and the modules that may.
 OPERATORS_ONLY = {
     "cli": {"click"},
@@ -53,18 +55,27 @@ def imports(file: Path) -> set[str]:
     return found
 
 
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module(file: Path) -> str:
+    """Its name within the package, such as `http.retries`; a folder's is that of the folder."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__") or "__init__"
+
+
 def ours(file: Path) -> set[str]:
     prefix = "encryption_guard."
     return {name.removeprefix(prefix) for name in imports(file) if name.startswith(prefix)}
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=module)
 def test_arrows_point_down(file: Path) -> None:
     """A module imports only what stands below it."""
-    if file.stem == "__init__":
+    if module(file) == "__init__":
         assert ours(file) == {"version"}
         return
-    (floor,) = [number for number, names in enumerate(FLOORS) if file.stem in names]
+    (floor,) = [number for number, names in enumerate(FLOORS) if module(file) in names]
     below = set().union(*FLOORS[:floor])
 
     assert ours(file) <= below
@@ -75,17 +86,24 @@ def test_signing_can_be_lifted_out() -> None:
     assert ours(PACKAGE / "signing.py") == set()
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=module)
 def test_the_layer_needs_only_what_it_ships(file: Path) -> None:
     """Third parties are those of the layer; what operators need besides is for their commands."""
     third_parties = {name.partition(".")[0] for name in imports(file)}
     third_parties -= {"encryption_guard", *sys.stdlib_module_names}
 
-    assert third_parties <= SHIPPED | OPERATORS_ONLY.get(file.stem, set())
+    assert third_parties <= SHIPPED | OPERATORS_ONLY.get(module(file), set())
+
+
+def test_sockets_are_the_librarys() -> None:
+    """httpcore has protocol and sockets; ours are the deadline and the look-up of a host."""
+    texts = {module(file): file.read_text("utf-8") for file in FILES}
+    words = ("import h11", "import select", "socket.socket(")
+
+    assert [name for name, text in texts.items() if any(word in text for word in words)] == []
+    assert [name for name, text in texts.items() if "import socket" in text] == ["http.deadlines"]
 
 
 def test_nothing_imports_a_function() -> None:
     """The doors open inwards."""
-    assert not any(
-        name.startswith("functions") for file in PACKAGE.glob("*.py") for name in imports(file)
-    )
+    assert not any(name.startswith("functions") for file in FILES for name in imports(file))

@@ -24,12 +24,12 @@ from encryption_guard.enforcement import process_payload
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket
 from encryption_guard.findings import Finding, Memory, Totals
-from encryption_guard.inventory import ListedBucket, Reading
-from encryption_guard.oss_tables import OssTables
+from encryption_guard.inventory import ListedBucket
+from encryption_guard.invocation import Clock
+from encryption_guard.oss_tables import OssTables, Reading
 from encryption_guard.payloads import open_payload
 from encryption_guard.policy import Encrypt, decide
 from encryption_guard.sweep import STEP_SECONDS, Sweep, cause_of, missed_event, plan
-from encryption_guard.transport import Clock
 from encryption_guard.work_lists import Where
 from tests.unit.fakes import (
     ACCOUNT,
@@ -49,7 +49,7 @@ from tests.unit.fakes import (
 
 HOUR = timedelta(hours=1)
 NONE = Reply(200, b"{}")
-ENCRYPTED = Reading("encrypted", "AES256", status=200)
+ENCRYPTED = Reading("encrypted", "AES256", True, status=200)
 NOT_ENCRYPTED = Reading("not_encrypted", status=200)
 UNREAD = Reading("unknown", why="OSS Tables answered 503.")
 GONE = Reading("unknown", why="It is not there.", gone=True, status=404)
@@ -243,7 +243,8 @@ def test_an_exemption_that_is_over_does_not_count() -> None:
 @pytest.mark.parametrize("apply", [True, False])
 def test_what_is_encrypted_stays_as_it_is(algorithm: str, outcome: str, apply: bool) -> None:
     """With AES256 or with what its owner chose."""
-    reading = Reading("encrypted", algorithm, status=200, oss_request_id="OSS-1")
+    is_aes256 = algorithm == "AES256"
+    reading = Reading("encrypted", algorithm, is_aes256, status=200, oss_request_id="OSS-1")
 
     found = planned(reading, apply=apply)
 
@@ -1102,8 +1103,8 @@ def test_the_accounts_of_a_region_share_its_threads(places: list[Where], threads
 
     guard._sweep([], stopping, None).buckets_of(places)
 
-    listed = guard.service.asked_about("ListTableBuckets")
-    assert sorted(listed) == [place.region for place in places]
+    regions = sorted(guard.service.asked_about("ListTableBuckets"))
+    assert regions == sorted(place.region for place in places)
     assert len(at_work) == threads
 
 

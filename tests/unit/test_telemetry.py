@@ -7,10 +7,10 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
-import httpx
 import pytest
 from aws_lambda_powertools import Logger
 
@@ -21,6 +21,7 @@ from encryption_guard.enforcement import (
     Detected,
     Encrypted,
     KeptStronger,
+    KeptUnknown,
     Outcome,
     Skipped,
 )
@@ -29,7 +30,7 @@ from encryption_guard.findings import Finding
 from encryption_guard.telemetry import open_logger, report, report_finding
 from tests.emulators.cloud import deployment
 from tests.emulators.serverless_devs.checks import indexed
-from tests.unit.fakes import ARN, OUTCOME_FIELDS, REGION, FakeOssTables, forget_logger
+from tests.unit.fakes import ARN, OUTCOME_FIELDS, REGION, forget_logger
 
 # What a line has besides: where and when it was written.
 FRAME = {"level", "location", "message", "timestamp", "service"}
@@ -150,11 +151,20 @@ def test_a_finding_is_a_line(outcome: str, level: str, logger: Logger, stream: i
 @pytest.mark.parametrize("outcome", ["already_encrypted", "kept_stronger"])
 def test_what_is_as_it_was_is_no_line(outcome: str, logger: Logger, stream: io.StringIO) -> None:
     """A thousand buckets that are well are not a thousand lines, unless they are asked for."""
-    report_finding(finding(outcome), logger=logger)
+    well = replace(finding(outcome), state="encrypted")
+
+    report_finding(well, logger=logger)
     logger.setLevel(logging.DEBUG)
-    report_finding(finding(outcome), logger=logger)
+    report_finding(well, logger=logger)
 
     assert [line["level"] for line in lines(stream)] == ["DEBUG"]
+
+
+def test_a_kept_encryption_that_nobody_knows_is_a_line(logger: Logger, stream: io.StringIO) -> None:
+    """Somebody has to look at it: its state is unknown."""
+    report_finding(finding("kept_stronger"), logger=logger)
+
+    assert [line["level"] for line in lines(stream)] == ["WARNING"]
 
 
 @pytest.mark.parametrize(
@@ -251,6 +261,14 @@ def test_nothing_of_a_line_is_left_in_the_next(logger: Logger, stream: io.String
     assert set(third) == FRAME | {"version"}
 
 
+def test_an_encryption_that_nobody_knows_is_a_warning(logger: Logger, stream: io.StringIO) -> None:
+    """The bucket keeps it, and somebody has to look at it."""
+    report(KeptUnknown(reason="ROT13"), logger=logger)
+
+    (line,) = lines(stream)
+    assert (line["level"], line["outcome"]) == ("WARNING", "kept_stronger")
+
+
 def test_every_line_tells_the_version(logger: Logger, stream: io.StringIO) -> None:
     """Whatever is logged says which guard did it, also where no event was there."""
     logger.warning("something else")
@@ -265,20 +283,6 @@ def test_the_time_of_a_line_is_utc(logger: Logger, stream: io.StringIO) -> None:
 
     (line,) = lines(stream)
     assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}\.[0-9]{3}(Z|\+00:00)", line["timestamp"])
-
-
-@pytest.mark.usefixtures("logger")
-def test_clients_keep_quiet(stream: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
-    """A request is not a line: httpx and httpcore say nothing below a warning."""
-    caplog.set_level(logging.INFO)
-
-    with httpx.Client(transport=FakeOssTables().transport()) as client:
-        client.get("http://service/a/acs:b", headers={"authorization": "MNS AKID:SIGNED"})
-
-    assert caplog.records == []
-    assert stream.getvalue() == ""
-    assert not logging.getLogger("httpcore").isEnabledFor(logging.INFO)
-    assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)
 
 
 def test_there_is_one_logger(stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 
 from encryption_guard.config import VARIABLES, Settings
 from encryption_guard.errors import ConfigurationError
+from encryption_guard.http.retries import FIRST_PAUSE_SECONDS
+from encryption_guard.invocation import SHARE_OF_THE_REST
 from encryption_guard.oss_tables import ADVICE_SECONDS
 from encryption_guard.policy import CAUSES
-from encryption_guard.transport import FIRST_PAUSE_SECONDS, SHARE_OF_THE_REST
 from tests.emulators.cloud import REPOSITORY
 from tests.emulators.event_bridge import matches
 

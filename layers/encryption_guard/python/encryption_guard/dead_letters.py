@@ -16,8 +16,8 @@ from encryption_guard.errors import (
     LetterNotWritten,
     shortened,
 )
+from encryption_guard.invocation import Invocation
 from encryption_guard.payloads import Delivery
-from encryption_guard.transport import Invocation
 
 if TYPE_CHECKING:
     from encryption_guard.dead_letter_document import DeadLetter

@@ -15,6 +15,7 @@ import click
 from encryption_guard.config import Queue, Settings
 from encryption_guard.enforcement import Outcome, process_event
 from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.invocation import Invocation, TimeBudget
 from encryption_guard.letter_queues import FileLetters, LetterQueue, SmqLetters, Waiting, leased
 from encryption_guard.letter_views import (
     HEADINGS,
@@ -60,7 +61,6 @@ from encryption_guard.shell import (
 )
 from encryption_guard.shell import dead_letters as dead_letters_of
 from encryption_guard.telemetry import open_logger, report
-from encryption_guard.transport import Invocation, TimeBudget
 
 Command = Callable[..., None]
 

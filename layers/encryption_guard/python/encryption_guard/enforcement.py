@@ -18,10 +18,10 @@ from encryption_guard.errors import (
     shortened,
 )
 from encryption_guard.events import NamedBucket
-from encryption_guard.oss_tables import OssTables, oss_request_id
+from encryption_guard.invocation import Clock, Invocation
+from encryption_guard.oss_tables import OssTables, Reading, oss_request_id
 from encryption_guard.payloads import Delivery, open_payload
 from encryption_guard.policy import Cause, Deny, Encrypt, Skip, decide
-from encryption_guard.transport import Clock, Invocation
 from encryption_guard.version import __version__
 
 # No event is begun with less than this left: a dead letter has to fit in.
@@ -72,6 +72,12 @@ class KeptStronger(Outcome):
 
     __slots__ = ()
     outcome = "kept_stronger"
+
+
+class KeptUnknown(KeptStronger):
+    """The owner chose what this guard does not know, and keeps it; somebody has to look at it."""
+
+    __slots__ = ()
 
 
 class Skipped(Outcome):
@@ -224,8 +230,10 @@ def ensure_encrypted(
     """
     current = tables.current_encryption(arn)
     if current:
-        return as_it_is(current.algorithm)(
-            reason=current.algorithm, status=current.status, oss_request_id=current.oss_request_id
+        return as_it_is(current)(
+            reason=current.algorithm or "",
+            status=current.status,
+            oss_request_id=current.oss_request_id,
         )
     if invocation.settings.mode == "detect":
         return Detected(reason="would_encrypt")
@@ -246,9 +254,11 @@ def ensure_encrypted(
     )
 
 
-def as_it_is(algorithm: str) -> type[Outcome]:
+def as_it_is(reading: Reading) -> type[Outcome]:
     """What it is called when a bucket keeps the encryption that it has."""
-    return AlreadyEncrypted if algorithm == "AES256" else KeptStronger
+    if reading.is_aes256:
+        return AlreadyEncrypted
+    return KeptStronger if reading.state == "encrypted" else KeptUnknown
 
 
 def _milliseconds_since(since: datetime, clock: Clock) -> int:

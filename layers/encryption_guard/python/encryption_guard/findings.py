@@ -11,15 +11,8 @@ from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Exemption
 from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome, Skipped, as_it_is
 from encryption_guard.errors import Refused, Unavailable
-from encryption_guard.inventory import (
-    GONE,
-    REGIONS,
-    ListedBucket,
-    ListedTable,
-    Reading,
-    State,
-    sentence,
-)
+from encryption_guard.inventory import GONE, REGIONS, ListedBucket, ListedTable, sentence
+from encryption_guard.oss_tables import Reading, State
 
 Kind = Literal["region", "bucket", "table"]
 
@@ -107,10 +100,9 @@ class Finding:
             oss_request_id=reading.oss_request_id,
         )
 
-    def kept(self) -> Finding:
+    def kept(self, reading: Reading) -> Finding:
         """The encryption that was read stays as it is."""
-        algorithm = self.encryption or ""
-        return replace(self, outcome=as_it_is(algorithm).outcome, reason=algorithm)
+        return replace(self, outcome=as_it_is(reading).outcome, reason=reading.algorithm or "")
 
     def not_listed(self, error: Refused | Unavailable, operation: str) -> Finding:
         """A list that failed, and why."""
@@ -133,8 +125,6 @@ class Finding:
 
     def unfinished(self, error: Unavailable) -> Finding:
         """A bucket that was to be encrypted, as far as it is known, and why it may not be."""
-        if self.encryption:
-            return self.kept()
         unanswered = replace(self, status=None, code=None, oss_request_id=None)
         return replace(unanswered, reason="unavailable", detail=str(error))
 

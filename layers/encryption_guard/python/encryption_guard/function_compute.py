@@ -21,17 +21,18 @@ import httpx
 from encryption_guard.config import Function
 from encryption_guard.errors import ConfigurationError, GuardError, Unavailable, quoted
 from encryption_guard.foreign_json import mapping, strings
-from encryption_guard.transport import (
-    COMMON_HEADERS,
-    Answer,
-    Invocation,
-    exchange,
-    new_request,
-    pause_before_next,
+from encryption_guard.http import COMMON_HEADERS, Answer, new_request, send
+from encryption_guard.http.retries import (
+    Ended,
+    Limits,
+    Reaction,
+    Session,
+    is_retryable,
+    send_with_retries,
 )
+from encryption_guard.invocation import Invocation
 
 ASYNCHRONOUS = {"x-fc-invocation-type": "Async"}
-WORTH_A_RETRY = frozenset({408, 425, 429})
 # For one event, repeats and pauses included.
 LONGEST_SECONDS = 30.0
 ADVICE = {
@@ -56,8 +57,10 @@ class _Client(fc2.Client):  # type: ignore[misc]  # it publishes no types
 
     answer: Answer
 
-    def __init__(self, invocation: Invocation, endpoint: str, *, until: float) -> None:
-        credentials = invocation.read_credentials()
+    def __init__(
+        self, invocation: Invocation, session: Session, endpoint: str, *, until: float
+    ) -> None:
+        credentials = session.credentials
         super().__init__(
             endpoint=endpoint,
             accessKeyID=credentials.access_key_id,
@@ -87,11 +90,11 @@ class _Client(fc2.Client):  # type: ignore[misc]  # it publishes no types
         """Send the request, keep the answer, and give the rest of the client nothing to say."""
         given = {name: value for name, value in headers.items() if name != "content-length"}
         given["user-agent"] = f"{COMMON_HEADERS['user-agent']} {headers['user-agent']}"
-        self.answer = exchange(
+        self.answer = send(
             self._invocation.transport,
             new_request(method, self.endpoint + path, headers=given, content=body),
             auth=httpx.Auth(),  # it is signed already
-            until=self._invocation.end_of_try(self._until),
+            until=self._invocation.attempt_deadline(self._until),
         )
         return httpx.Response(202)
 
@@ -120,43 +123,44 @@ class FunctionCompute:
             raise
 
     def _tried(self, function: Function, payload: bytes) -> str:
-        clock = self._invocation.clock
-        until = clock.monotonic() + LONGEST_SECONDS
-        tries = 0
-        while True:
-            tries += 1
-            answer = self._answer(function, payload, until)
-            result = _meaning(function, answer)
-            if isinstance(result, str):
-                return result
-            pause = pause_before_next(answer, tries=tries, clock=clock)
-            over = clock.monotonic() + pause >= until
-            if not result.retryable or over or tries >= self._invocation.settings.max_attempts:
-                raise result
-            clock.sleep(pause)
+        invocation = self._invocation
+        session = Session(invocation)
+        until = invocation.clock.monotonic() + LONGEST_SECONDS
 
-    def _answer(self, function: Function, payload: bytes, until: float) -> Answer | None:
-        """The answer to one try, or None if there was none."""
+        def decide(answer: Answer) -> str | GuardError | Reaction:
+            result = _meaning(function, answer)
+            return Reaction.RETRY if isinstance(result, Unavailable) else result
+
+        found: str | GuardError | Ended = send_with_retries(
+            lambda: self._answer(function, payload, session, until),
+            decide,
+            limits=Limits(until, invocation.settings.max_attempts),
+            session=session,
+            clock=invocation.clock,
+        )
+        result = _meaning(function, found.answer) if isinstance(found, Ended) else found
+        if isinstance(result, GuardError):
+            raise result
+        return result
+
+    def _answer(self, function: Function, payload: bytes, session: Session, until: float) -> Answer:
         endpoint = self._invocation.settings.fc_endpoint
         client = _Client(
             self._invocation,
+            session,
             endpoint or f"https://{function.account_id}.{function.region}.fc.aliyuncs.com",
             until=until,
         )
-        try:
-            if function.service:
-                client.invoke_function(
-                    function.service,
-                    function.name,
-                    payload=payload,
-                    headers=ASYNCHRONOUS,
-                    qualifier=function.qualifier,
-                )
-            else:
-                client.invoke_fc3(function.name, payload)
-        # A host name that is none, or a key that no header can hold, included.
-        except (httpx.TransportError, UnicodeError, httpx.InvalidURL):
-            return None
+        if function.service:
+            client.invoke_function(
+                function.service,
+                function.name,
+                payload=payload,
+                headers=ASYNCHRONOUS,
+                qualifier=function.qualifier,
+            )
+        else:
+            client.invoke_fc3(function.name, payload)
         return client.answer
 
 
@@ -172,7 +176,7 @@ def _meaning(function: Function, answer: Answer | None) -> str | GuardError:
     # https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-struct-error
     code = next(strings(told, "errorcode", "code"), "")
     said = f"{function} was answered {answer.status} {quoted(code)[1:-1]}".rstrip()
-    if answer.status >= 500 or answer.status in WORTH_A_RETRY:
+    if is_retryable(answer.status):
         return Unavailable(f"{said}; a later try may succeed.")
     if answer.status < 400:
         return ConfigurationError(

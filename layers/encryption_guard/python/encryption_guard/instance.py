@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters, open_destination
 from encryption_guard.enforcement import Processed, process_payload
+from encryption_guard.http import open_transport
+from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.telemetry import open_logger, report
-from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 
-if TYPE_CHECKING:
-    import httpx
-
-open_transport = functools.cache(Transport)
+shared_transport = functools.cache(open_transport)
 
 
 @functools.cache
@@ -32,11 +30,11 @@ def read_settings(account_id: str, region: str) -> Settings:
 
 
 @functools.cache
-def open_proxied_transport() -> httpx.BaseTransport:
+def open_proxied_transport() -> DeadlineTransport:
     """The transport of an instance that trusts its environment's proxy."""
-    from encryption_guard.proxies import trusting_environment  # only who asks for it needs it
+    from encryption_guard.http.proxies import trusting_environment  # only who asks for it needs it
 
-    return trusting_environment(open_transport())
+    return trusting_environment(shared_transport())
 
 
 def open_invocation(context: Any) -> Invocation:
@@ -48,7 +46,7 @@ def open_invocation(context: Any) -> Invocation:
     budget = TimeBudget(clock.monotonic() + context.function.timeout, clock)
     settings = read_settings(context.account_id, context.region)
     return Invocation(
-        transport=open_proxied_transport() if settings.trust_env else open_transport(),
+        transport=open_proxied_transport() if settings.trust_env else shared_transport(),
         settings=settings,
         read_credentials=functools.partial(Credentials.read, context),
         budget=budget,

@@ -10,23 +10,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import quote
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.errors import InvalidEvent, Refused, Throttled, Unavailable, quoted
+from encryption_guard.errors import InvalidEvent, Refused, Unavailable, quoted
 from encryption_guard.events import read_time
-from encryption_guard.foreign_json import loads
+from encryption_guard.http import Answer
+from encryption_guard.http.retries import Unreadable
 from encryption_guard.oss_tables import (
     Call,
     OssTables,
-    Unreadable,
+    Reading,
     bucket_call,
     get_encryption,
-    known_algorithm,
     oss_request_id,
+    read_encryption,
+    read_object,
 )
-from encryption_guard.transport import Answer
 
 # Where OSS Tables is offered: https://www.alibabacloud.com/help/en/oss/user-guide/quick-start
 REGIONS: Final = (
@@ -46,21 +47,6 @@ GONE = "OSS Tables says that it is not there: deleted since it was listed, or no
 LONGEST_NAME = 255
 PAGE_SIZE = 100
 LONGEST_PAGE = 1024 * 1024
-
-State = Literal["encrypted", "not_encrypted", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What is known of an encryption; `why` is a sentence where that is nothing."""
-
-    state: State
-    algorithm: str | None = None
-    why: str | None = None
-    gone: bool = False
-    status: int | None = None
-    code: str | None = None
-    oss_request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +106,13 @@ def _name(text: object) -> str:
 
 
 def read_bucket(tables: OssTables, arn: TableBucketArn) -> Reading:
-    """Read a bucket's default encryption; raises Throttled where it takes a longer wait."""
+    """Read a bucket's default encryption."""
     exists = bucket_call("GetTableBucket", "GET", arn)
     return _read(tables, get_encryption(arn), exists)
 
 
 def read_table(tables: OssTables, table: ListedTable) -> Reading:
-    """Read the encryption that a table got when it was created; raises Throttled, too."""
+    """Read the encryption that a table got when it was created."""
     path = f"{_below('tables', table.bucket)}/{_escaped(table.namespace)}/{_escaped(table.name)}"
     encryption = _get("GetTableEncryption", f"{path}/encryption", table.bucket)
     named = {"tableBucketARN": str(table.bucket), "namespace": table.namespace, "name": table.name}
@@ -135,7 +121,7 @@ def read_table(tables: OssTables, table: ListedTable) -> Reading:
 
 
 def _read(tables: OssTables, encryption: Call, exists: Call) -> Reading:
-    reading = _ask(tables, encryption, _reading)
+    reading = _ask(tables, encryption, read_encryption)
     # No page tells whether an encryption that was never set is a 200 without one or a 404.
     return _ask(tables, exists, _exists) if reading.gone else reading
 
@@ -143,9 +129,6 @@ def _read(tables: OssTables, encryption: Call, exists: Call) -> Reading:
 def _ask(tables: OssTables, call: Call, read: Callable[[Answer], Reading]) -> Reading:
     try:
         return tables.perform(call, read)
-    except Throttled:
-        # Whoever waits may read it yet.
-        raise
     except Unavailable as error:
         return Reading("unknown", why=str(error))
     except Refused as refused:
@@ -167,41 +150,9 @@ def sentence(error: Refused | Unavailable, operation: str) -> str:
     return str(error)
 
 
-def _reading(answer: Answer) -> Reading:
-    """What a 2xx says; raises Unreadable where that is nothing of this API."""
-    # "An empty encryption configuration" of the documentation may be nothing at all.
-    parsed = _object(answer) if answer.body.strip() else {}
-    if parsed and "encryptionConfiguration" not in parsed:
-        raise Unreadable("not an encryption")
-    configuration = parsed.get("encryptionConfiguration")
-    if configuration is None:
-        return _not_encrypted(answer)
-    if not isinstance(configuration, dict):
-        raise Unreadable("not an encryption")
-    algorithm = configuration.get("sseAlgorithm")
-    if not isinstance(algorithm, str | None):
-        raise Unreadable("not an algorithm")
-    if algorithm:
-        return _called(algorithm, answer)
-    if any(configuration.values()):
-        raise Unreadable("a key without an algorithm")
-    return _not_encrypted(answer)
-
-
-def _called(algorithm: str, answer: Answer) -> Reading:
-    known = known_algorithm(algorithm)
-    return Reading(
-        "encrypted" if known else "unknown",
-        known,
-        why=None if known else f"This guard does not know its encryption, {quoted(algorithm)}.",
-        status=answer.status,
-        oss_request_id=oss_request_id(answer),
-    )
-
-
 def _exists(answer: Answer) -> Reading:
     """What a bucket or a table tells of itself; it had no encryption to tell of before."""
-    if not isinstance(_object(answer).get("name"), str):
+    if not isinstance(read_object(answer).get("name"), str):
         raise Unreadable("nothing with a name")
     return _not_encrypted(answer)
 
@@ -265,7 +216,7 @@ def table_list(arn: TableBucketArn, namespace: str) -> Listing:
 
 
 def _page(answer: Answer, *, items: str) -> tuple[tuple[Any, ...], str | None]:
-    parsed = _object(answer)
+    parsed = read_object(answer)
     # Nothing at all is an empty list; something else is no list.
     if items not in parsed and parsed.keys() - {"continuationToken"}:
         raise Unreadable("not a list")
@@ -273,16 +224,6 @@ def _page(answer: Answer, *, items: str) -> tuple[tuple[Any, ...], str | None]:
     if not isinstance(entries, list | None) or not isinstance(token, str | None):
         raise Unreadable("not a list")
     return tuple(entries or ()), token or None
-
-
-def _object(answer: Answer) -> dict[str, Any]:
-    try:
-        parsed = loads(answer.body)
-    except ValueError as error:
-        raise Unreadable(str(error)) from error
-    if not isinstance(parsed, dict):
-        raise Unreadable("not an object")
-    return parsed
 
 
 def _below(kind: str, arn: TableBucketArn) -> str:

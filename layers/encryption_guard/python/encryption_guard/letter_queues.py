@@ -15,9 +15,9 @@ from typing import Protocol
 
 from encryption_guard.config import Queue
 from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.invocation import Invocation, TimeBudget
 from encryption_guard.letters import Opened, decoded, instant, open_letter
 from encryption_guard.smq import Message, SmqQueue
-from encryption_guard.transport import Invocation, TimeBudget
 
 # Every request of a long run has its own time.
 REQUEST_SECONDS = 30.0

@@ -8,39 +8,46 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from enum import Enum
 from hashlib import md5
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
-
-import httpx
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Settings
-from encryption_guard.errors import Reason, Refused, Throttled, Unavailable, quoted
-from encryption_guard.foreign_json import loads, mapping
-from encryption_guard.signing import Oss4Auth
-from encryption_guard.transport import (
-    LONGEST_ANSWER,
-    SLOW_DOWN,
-    Answer,
-    Invocation,
-    Pace,
-    exchange,
-    http_date,
-    new_request,
-    pause_before_next,
+from encryption_guard.errors import Reason, Refused, Unavailable, quoted
+from encryption_guard.foreign_json import loads
+from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
+from encryption_guard.http.retries import (
+    Ended,
+    Limits,
+    Reaction,
+    Session,
+    Throttle,
+    Unreadable,
+    is_retryable,
+    says_clock_is_wrong,
+    send_with_retries,
 )
+from encryption_guard.invocation import Invocation
+from encryption_guard.signing import Oss4Auth
 
 T = TypeVar("T")
 
 # Spaces as the vendor's SDK puts them: the same request down to Content-MD5.
 AES256: Final = b'{"encryptionConfiguration": {"sseAlgorithm": "AES256"}}'
 
-# What a bucket may be encrypted with; a stronger choice of its owner is kept.
-ALGORITHMS: Final = frozenset({"AES256", "KMS", "SM4"})
+# Words for an encryption, without separators and in lower case. A word that is in neither set is
+# one of tomorrow: its choice is kept, too.
+NO_ENCRYPTION: Final = frozenset(
+    {
+        *("", "none", "null", "nil", "off", "false", "disabled"),
+        *("plaintext", "unencrypted", "notencrypted"),
+    }
+)
+STRONGER: Final = frozenset({"kms", "ssekms", "osskms", "awskms", "sm4"})
+LONGEST_WORD = 100
 
 ADVICE_SECONDS = 2.0
 # A bucket that was just created may not be visible yet; pauses between tries, in seconds.
@@ -61,6 +68,14 @@ class Meaning(Enum):
     REDIRECT = "redirect"
     BROKEN = "broken"
 
+
+REACTIONS: Final[dict[Meaning, Reaction]] = {
+    Meaning.CLOCK_SKEWED: Reaction.CORRECT_CLOCK,
+    Meaning.TOKEN_EXPIRED: Reaction.RENEW_CREDENTIALS,
+    Meaning.NOT_FOUND: Reaction.WAIT_UNTIL_VISIBLE,
+    Meaning.BUSY: Reaction.RETRY,
+    Meaning.BROKEN: Reaction.RETRY,
+}
 
 # The service's last word on a bucket becomes a dead letter with this reason; a meaning that is not
 # here is the service's trouble or the credentials', which a later invocation may find gone.
@@ -121,38 +136,104 @@ def meaning(answer: Answer) -> Meaning:
             return Meaning.DONE
         case status if 300 <= status < 400:
             return Meaning.REDIRECT
-        case 401:
-            return Meaning.TOKEN_EXPIRED
-        case 403:
-            return _meaning_of_403(ServiceError.read(answer))
-        case 404:
-            return Meaning.NOT_FOUND
-        case 408 | 425 | 429:
-            return Meaning.BUSY
-        case 409:
-            return Meaning.CONFLICT
         case status if 400 <= status < 500:
-            return Meaning.REJECTED
+            return _meaning_of_4xx(status, ServiceError.read(answer))
         case _:
             return Meaning.BROKEN
 
 
-def _meaning_of_403(error: ServiceError) -> Meaning:
+def _meaning_of_4xx(status: int, error: ServiceError) -> Meaning:
     # No list of the codes of OSS Tables is published, and its code may not tell these apart.
-    said = f"{error.code} {error.message}".lower()
-    if "skew" in said or "request time and the " in said:
+    if says_clock_is_wrong(error.code, error.message):
         return Meaning.CLOCK_SKEWED
-    if "token" in said and "expired" in said:
-        return Meaning.TOKEN_EXPIRED
-    return Meaning.REJECTED
+    said = f"{error.code} {error.message}".lower()
+    match status:
+        case 401:
+            return Meaning.TOKEN_EXPIRED
+        case 403 if "token" in said and "expired" in said:
+            return Meaning.TOKEN_EXPIRED
+        case 404:
+            return Meaning.NOT_FOUND
+        case 409:
+            return Meaning.CONFLICT
+        case _:
+            return Meaning.BUSY if is_retryable(status) else Meaning.REJECTED
 
 
-class CurrentEncryption(NamedTuple):
-    """What a bucket's default encryption is, when the service clearly says so."""
+State = Literal["encrypted", "not_encrypted", "unknown"]
 
-    algorithm: str
-    status: int
-    oss_request_id: str | None
+
+class Reading(NamedTuple):
+    """What a service says of an encryption; `why` is a sentence where that is nothing.
+
+    `algorithm` is the word as it came, also one that is not known: then the state is unknown.
+    """
+
+    state: State
+    algorithm: str | None = None
+    is_aes256: bool = False
+    why: str | None = None
+    gone: bool = False
+    status: int | None = None
+    code: str | None = None
+    oss_request_id: str | None = None
+
+
+def read_encryption(answer: Answer) -> Reading:
+    """What a 200 says of the encryption of a bucket or a table.
+
+    Raises Unreadable where it is nothing of this API.
+    """
+    configuration = _configuration(answer)
+    word = configuration.get("sseAlgorithm")
+    if not isinstance(word, str | None):
+        raise Unreadable("not an algorithm")
+    word = (word or "").strip()[:LONGEST_WORD]
+    plain = re.sub(r"[\s:_./-]+", "", word).lower() if word.isascii() else word
+    reading = Reading("encrypted", word, status=200, oss_request_id=oss_request_id(answer))
+    if any(_is_given(configuration.get(key)) for key in ("kmsKeyArn", "kmsKeyId")):
+        # Its owner chose a key, whatever the word.
+        return reading._replace(algorithm=word if plain not in NO_ENCRYPTION else "KMS")
+    if not word and any(configuration.values()):
+        raise Unreadable("a choice without an algorithm")
+    if plain in NO_ENCRYPTION:
+        return reading._replace(state="not_encrypted", algorithm=None)
+    if plain == "aes256":
+        return reading._replace(algorithm="AES256", is_aes256=True)
+    if plain in STRONGER:
+        return reading
+    why = f"This guard does not know its encryption, {quoted(word)}."
+    return reading._replace(state="unknown", why=why)
+
+
+def _is_given(key: object) -> bool:
+    return bool(key.strip() if isinstance(key, str) else key)
+
+
+def _configuration(answer: Answer) -> dict[str, Any]:
+    if answer.status != 200:
+        raise Unreadable("not a 200")
+    # "An empty encryption configuration" of the documentation may be nothing at all.
+    parsed = read_object(answer) if answer.body.strip() else {}
+    if parsed and "encryptionConfiguration" not in parsed:
+        raise Unreadable("not an encryption")
+    configuration = parsed.get("encryptionConfiguration")
+    if configuration is None:
+        return {}
+    if not isinstance(configuration, dict):
+        raise Unreadable("not an encryption")
+    return configuration
+
+
+def read_object(answer: Answer) -> dict[str, Any]:
+    """The JSON object of an answer; raises Unreadable where it holds none."""
+    try:
+        parsed = loads(answer.body)
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    if not isinstance(parsed, dict):
+        raise Unreadable("not an object")
+    return parsed
 
 
 class Call(NamedTuple):
@@ -205,52 +286,30 @@ def get_encryption(arn: TableBucketArn) -> Call:
     return bucket_call("GetTableBucketEncryption", "GET", arn, below="/encryption")
 
 
-class _Tries:
-    """How far one request has come."""
-
-    def __init__(self, visibility_pauses: Iterator[float]) -> None:
-        self.visibility_pauses = visibility_pauses
-        self.sent = self.counted = 0
-        self.clock_corrected = self.credentials_renewed = False
-
-
-class Unreadable(ValueError):
-    """A 2xx whose body is nothing of this API."""
-
-
 class OssTables:
     """The service, as one thread of an invocation sees it: its credentials, its clock, its time.
 
-    `pace` is shared with the other threads.
+    `throttle` is shared with the other threads that ask the same region.
     """
 
-    def __init__(self, invocation: Invocation, pace: Pace | None = None) -> None:
+    def __init__(self, invocation: Invocation, throttle: Throttle | None = None) -> None:
         self._invocation = invocation
-        self._pace = pace
+        self._throttle = throttle
         self._clock = invocation.clock
-        self._credentials = invocation.read_credentials()
-        self._clock_offset = timedelta()
+        self._session = Session(invocation)
 
-    def current_encryption(self, arn: TableBucketArn) -> CurrentEncryption | None:
-        """GetTableBucketEncryption, as advice: None for every answer that is not clear.
+    def current_encryption(self, arn: TableBucketArn) -> Reading | None:
+        """GetTableBucketEncryption, as advice: None for every answer that shows no choice.
 
-        At most 2 s in all, one repeat after a 5xx or a broken connection. Raises Throttled where a
-        pace is kept that leaves no time for it: whoever comes again learns more.
+        At most 2 s in all. Raises Throttled where the service asks others to wait for longer:
+        they come again, and need not go on without advice.
         """
-        until = min(
-            self._clock.monotonic() + ADVICE_SECONDS, self._invocation.budget.for_one_request()
-        )
-        for _ in range(2):
-            try:
-                answer = self._send(get_encryption(arn), until=until)
-            except httpx.TimeoutException:
-                return None
-            except httpx.TransportError:
-                continue
-            is_paced = self._pace is not None and answer.status in SLOW_DOWN
-            if answer.status < 500 and not is_paced:
-                return _clear(answer)
-        return None
+        advice = self._clock.monotonic() + ADVICE_SECONDS
+        until = min(advice, self._invocation.budget.request_deadline())
+        found = self._ask(get_encryption(arn), read_encryption, until)
+        if isinstance(found, Ended) and self._throttle:
+            self._throttle.wait(until)
+        return found if isinstance(found, Reading) and found.algorithm else None
 
     def put_encryption(self, arn: TableBucketArn) -> Answer:
         """PutTableBucketEncryption with AES256, repeated as far as that can help; returns a 2xx.
@@ -266,65 +325,34 @@ class OssTables:
         Raises Refused when the service's last word is one that no retry can change, Unavailable
         when there was no such word in time.
         """
-        until = self._invocation.budget.for_one_request()
-        tries = _Tries(iter(call.visibility_pauses))
-        while True:
-            tries.sent += 1
-            answer: Answer | None = None
-            fault: httpx.TransportError | Unreadable | None = None
-            try:
-                answer = self._send(call, until=until)
-            except httpx.TransportError as error:
-                fault = error
-            if answer and meaning(answer) is Meaning.DONE:
-                try:
-                    return read(answer)
-                except Unreadable as error:
-                    fault = error
-            pause = self._pause(answer, tries)
-            if pause is None or self._clock.monotonic() + pause >= until:
-                paced, final = self._pace is not None, pause is None
-                word = _last_word(call, answer, fault, tries.sent, final=final, paced=paced)
-                raise word from fault
-            self._clock.sleep(pause)
+        found = self._ask(call, read, self._invocation.budget.request_deadline())
+        if isinstance(found, Ended):
+            raise _final_error(call, found) from found.fault
+        return found
 
-    def _pause(self, answer: Answer | None, tries: _Tries) -> float | None:
-        """Seconds until the same request may be tried again; None when it would not help."""
-        match meaning(answer) if answer else Meaning.BROKEN:
-            case Meaning.CLOCK_SKEWED if answer and not tries.clock_corrected:
-                tries.clock_corrected = True
-                return 0 if self._correct_clock(answer) else None
-            case Meaning.TOKEN_EXPIRED if not tries.credentials_renewed:
-                tries.credentials_renewed = True
-                return 0 if self._renew_credentials() else None
-            case Meaning.NOT_FOUND:
-                return next(tries.visibility_pauses, None)
-            # What was done and cannot be read is as good as broken.
-            case Meaning.CONFLICT | Meaning.BUSY | Meaning.BROKEN | Meaning.DONE:
-                tries.counted += 1
-                if tries.counted >= self._invocation.settings.max_attempts:
-                    return None
-                return pause_before_next(answer, tries=tries.counted, clock=self._clock)
-            case _:
-                return None
+    def _ask(self, call: Call, read: Callable[[Answer], T], until: float) -> T | Ended:
+        def decide(answer: Answer) -> T | Reaction:
+            said = meaning(answer)
+            if said is Meaning.DONE:
+                return read(answer)
+            # Only what changes something can be in conflict for a moment.
+            if said is Meaning.CONFLICT and call.method != "GET":
+                return Reaction.RETRY
+            return REACTIONS.get(said, Reaction.GIVE_UP)
 
-    def _correct_clock(self, answer: Answer) -> bool:
-        theirs = http_date(answer.headers.get("date", ""))
-        if theirs is None:
-            return False
-        self._clock_offset = theirs - self._clock.now()
-        return True
-
-    def _renew_credentials(self) -> bool:
-        before, self._credentials = self._credentials, self._invocation.read_credentials()
-        return self._credentials != before
-
-    def _now(self) -> datetime:
-        return self._clock.now() + self._clock_offset
+        settings = self._invocation.settings
+        return send_with_retries(
+            lambda: self._send(call, until=until),
+            decide,
+            limits=Limits(until, settings.max_attempts, call.visibility_pauses),
+            session=self._session,
+            clock=self._clock,
+            throttle=self._throttle,
+        )
 
     def _send(self, call: Call, *, until: float) -> Answer:
-        if self._pace:
-            self._pace.wait(until)
+        if self._throttle:
+            self._throttle.wait(until)
         query = f"?{call.query}" if call.query else ""
         request = new_request(
             call.method,
@@ -338,25 +366,22 @@ class OssTables:
                 ).decode(),
             },
         )
+        credentials = self._session.credentials
         auth = Oss4Auth(
-            access_key_id=self._credentials.access_key_id,
-            access_key_secret=self._credentials.access_key_secret,
-            security_token=self._credentials.security_token,
+            access_key_id=credentials.access_key_id,
+            access_key_secret=credentials.access_key_secret,
+            security_token=credentials.security_token,
             region=call.region,
             resource=str(call.bucket) if call.bucket else None,
-            now=self._now,
+            now=self._session.now,
         )
-        sent_at = self._clock.monotonic()
-        answer = exchange(
+        return send(
             self._invocation.transport,
             request,
             auth=auth,
-            until=self._invocation.end_of_try(until),
+            until=self._invocation.attempt_deadline(until),
             longest=call.longest,
         )
-        if self._pace:
-            self._pace.heed(answer, sent_at=sent_at)
-        return answer
 
 
 def _base_url(call: Call, settings: Settings) -> str:
@@ -370,54 +395,27 @@ def _base_url(call: Call, settings: Settings) -> str:
     return f"https://{host}"
 
 
-def _clear(answer: Answer) -> CurrentEncryption | None:
-    if answer.status != 200:
-        return None
-    configuration = mapping(answer.body).get("encryptionConfiguration")
-    told = configuration.get("sseAlgorithm") if isinstance(configuration, dict) else None
-    algorithm = known_algorithm(told) if isinstance(told, str) else None
-    return CurrentEncryption(algorithm, 200, oss_request_id(answer)) if algorithm else None
-
-
-def known_algorithm(text: str) -> str | None:
-    """An algorithm as this guard spells it, whatever its casing; None for any other word."""
-    # Beyond ASCII there are letters that become others in capitals.
-    folded = text.upper() if text.isascii() else ""
-    return folded if folded in ALGORITHMS else None
-
-
 def oss_request_id(answer: Answer) -> str | None:
     """The id to name when asking the vendor about this request."""
     return _cut(answer.headers.get("x-oss-request-id"), 100)
 
 
-def _last_word(
-    call: Call,
-    answer: Answer | None,
-    fault: Exception | None,
-    sent: int,
-    *,
-    final: bool,
-    paced: bool,
-) -> Refused | Unavailable:
-    """What is to be raised; `final` unless it is only the time that ran out.
-
-    Whoever keeps a pace is told where all it takes is a later turn.
-    """
+def _final_error(call: Call, ended: Ended) -> Refused | Unavailable:
+    """What is to be raised; whatever is not final may be different at a later time."""
+    answer, sent = ended.answer, ended.attempts
     if answer is None:
         return Unavailable(
             f"OSS Tables gave no answer to {call.operation} of {call.about} in {sent} tries"
-            f" ({type(fault).__name__}); a later try may get one."
+            f" ({type(ended.fault).__name__}); a later try may get one."
         )
     error = ServiceError.read(answer)
     said = f"{answer.status} {error.readable_code()}".rstrip()
     reason = DEAD_ENDS.get(meaning(answer))
-    asked_to_wait = not final and "retry-after" in answer.headers
+    asked_to_wait = not ended.final and "retry-after" in answer.headers
     if reason is None or asked_to_wait:
-        is_early = paced and not final and answer.status in SLOW_DOWN
-        return (Throttled if is_early else Unavailable)(
+        return Unavailable(
             f"OSS Tables answered {said} to {call.operation} of {call.about} in {sent} tries"
-            f"{', with nothing that can be read' if fault else ''}; a later try may succeed."
+            f"{', with nothing that can be read' if ended.fault else ''}; a later try may succeed."
         )
     return Refused(
         f"OSS Tables answered {said} to {call.operation} of {call.about}:"

@@ -19,11 +19,11 @@ import click
 
 from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.http import open_transport
+from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.telemetry import open_logger
-from encryption_guard.transport import Clock, Invocation, TimeBudget, Transport
 
 if TYPE_CHECKING:
-    import httpx
     from rich.progress import Progress, ProgressColumn
 
 ALL_WELL, FAILED, MISUSE = 0, 1, 2
@@ -78,12 +78,12 @@ def open_invocation(
         )
 
 
-def _open_transport(settings: Settings) -> httpx.BaseTransport:
+def _open_transport(settings: Settings) -> DeadlineTransport:
     if not settings.trust_env:
-        return Transport()
-    from encryption_guard.proxies import trusting_environment
+        return open_transport()
+    from encryption_guard.http.proxies import trusting_environment
 
-    return trusting_environment(Transport())
+    return trusting_environment(open_transport())
 
 
 def dead_letters(put: Callable[[bytes], None], *, command: str) -> DeadLetters:

@@ -20,7 +20,17 @@ import httpx
 
 from encryption_guard.config import Credentials, Queue, Settings
 from encryption_guard.errors import Unavailable
-from encryption_guard.transport import Answer, Invocation, exchange, new_request, pause_before_next
+from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
+from encryption_guard.http.retries import (
+    Ended,
+    Limits,
+    Reaction,
+    Session,
+    is_retryable,
+    says_clock_is_wrong,
+    send_with_retries,
+)
+from encryption_guard.invocation import Invocation
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -32,7 +42,6 @@ LONGEST_BATCH = 16 * 70 * 1024
 # What XML cannot hold, as it stands or by number: https://www.w3.org/TR/xml/#charsets
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NUMBERED = re.compile(r"&#(?:x0*([0-9A-Fa-f]*)|0*([0-9]*));")
-WORTH_A_RETRY = frozenset({408, 425, 429})
 
 
 def string_to_sign(*, method: str, headers: Mapping[str, str], resource: str) -> str:
@@ -174,48 +183,38 @@ class SmqQueue:
             ) from error
 
     def _request(
-        self, method: str, query: str, *, content: bytes = b"", longest: int = 64 * 1024
+        self, method: str, query: str, *, content: bytes = b"", longest: int = LONGEST_ANSWER
     ) -> Answer:
         """One request, repeated while that may help; Unavailable when nobody ever answered."""
-        until = self._invocation.budget.for_one_request()
-        clock = self._invocation.clock
-        tries = 0
-        while True:
-            tries += 1
-            answer: Answer | None = None
-            lost: httpx.TransportError | None = None
-            try:
-                answer = self._send(method, query, content, until, longest)
-            except httpx.TransportError as error:
-                lost = error
-            if answer and answer.status < 500 and answer.status not in WORTH_A_RETRY:
-                return answer
-            pause = pause_before_next(answer, tries=tries, clock=clock)
-            over = clock.monotonic() + pause >= until
-            if over or tries >= self._invocation.settings.max_attempts:
-                break
-            clock.sleep(pause)
-        if answer:
-            return answer
-        raise Unavailable(
-            f"The queue {self._queue.name} gave no answer in {tries} tries ({type(lost).__name__}):"
-            f" check the region {self._queue.region} and the network."
-        ) from lost
+        invocation = self._invocation
+        until = invocation.budget.request_deadline()
+        session = Session(invocation)
 
-    def _send(self, method: str, query: str, content: bytes, until: float, longest: int) -> Answer:
-        headers = {}
-        if content:
-            headers["content-type"] = "text/xml;charset=UTF-8"
-            # The base64 of the hex digits, not of the digest, as the vendor's client has it.
-            hex_digits = md5(content, usedforsecurity=False).hexdigest()
-            headers["content-md5"] = b64encode(hex_digits.encode()).decode()
-        return exchange(
-            self._invocation.transport,
-            new_request(method, self._url + query, content=content, headers=headers),
-            auth=SmqAuth(self._invocation.read_credentials(), now=self._invocation.clock.now),
-            until=self._invocation.end_of_try(until),
-            longest=longest,
+        def send_once() -> Answer:
+            return send(
+                invocation.transport,
+                new_request(method, self._url + query, content=content, headers=_headers(content)),
+                auth=SmqAuth(session.credentials, now=session.now),
+                until=invocation.attempt_deadline(until),
+                longest=longest,
+            )
+
+        found = send_with_retries(
+            send_once,
+            _react,
+            limits=Limits(until, invocation.settings.max_attempts),
+            session=session,
+            clock=invocation.clock,
         )
+        if not isinstance(found, Ended):
+            return found
+        if found.answer:
+            return found.answer
+        raise Unavailable(
+            f"The queue {self._queue.name} gave no answer in {found.attempts} tries"
+            f" ({type(found.fault).__name__}): check the region {self._queue.region} and the"
+            " network."
+        ) from found.fault
 
     def _refusal(self, answer: Answer) -> Unavailable:
         code = _code(answer) or ""
@@ -225,7 +224,7 @@ class SmqQueue:
                 f"there is no such queue in {self._queue.region} of account"
                 f" {self._queue.account_id}: correct GUARD_DEAD_LETTER_QUEUE"
             )
-        elif answer.status >= 500 or answer.status in WORTH_A_RETRY:
+        elif is_retryable(answer.status):
             advice = "a later try may succeed"
         elif answer.status < 400:
             advice = "which is none of its answers: check GUARD_SMQ_ENDPOINT"
@@ -236,6 +235,28 @@ class SmqQueue:
 
 def _base_url(queue: Queue, settings: Settings) -> str:
     return settings.smq_endpoint or f"https://{queue.account_id}.mns.{queue.region}.aliyuncs.com"
+
+
+def _headers(content: bytes) -> dict[str, str]:
+    if not content:
+        return {}
+    # The base64 of the hex digits, not of the digest, as the vendor's client has it.
+    hex_digits = md5(content, usedforsecurity=False).hexdigest()
+    return {
+        "content-type": "text/xml;charset=UTF-8",
+        "content-md5": b64encode(hex_digits.encode()).decode(),
+    }
+
+
+def _react(answer: Answer) -> Answer | Reaction:
+    if is_retryable(answer.status):
+        return Reaction.RETRY
+    code = (_code(answer) or "").lower()
+    if answer.status >= 400 and says_clock_is_wrong(code, None):
+        return Reaction.CORRECT_CLOCK
+    if answer.status == 401 or (answer.status == 403 and "token" in code and "expired" in code):
+        return Reaction.RENEW_CREDENTIALS
+    return answer
 
 
 def _code(answer: Answer) -> str | None:

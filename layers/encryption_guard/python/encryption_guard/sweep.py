@@ -30,12 +30,13 @@ from encryption_guard.enforcement import (
 )
 from encryption_guard.errors import LetterNotWritten, Throttled, Unavailable
 from encryption_guard.findings import Finding, Memory
-from encryption_guard.inventory import ListedBucket, Reading, bucket_list, read_bucket
-from encryption_guard.oss_tables import OssTables
+from encryption_guard.http.retries import Throttle
+from encryption_guard.inventory import ListedBucket, bucket_list, read_bucket
+from encryption_guard.invocation import Invocation, TimeBudget
+from encryption_guard.oss_tables import OssTables, Reading
 from encryption_guard.payloads import Delivery, open_payload
 from encryption_guard.policy import CAUSES, Cause, leave_alone
 from encryption_guard.table_audit import audit
-from encryption_guard.transport import Invocation, Pace, TimeBudget
 from encryption_guard.work_lists import (
     Results,
     Session,
@@ -76,7 +77,7 @@ def plan(
     if leave:
         return replace(found, outcome="skipped", reason=leave.reason, exemption=leave.exemption)
     if reading.algorithm:
-        return found.kept()
+        return found.kept(reading)
     if reading.state == "unknown":
         return found
     if apply and settings.mode == "enforce":
@@ -120,7 +121,7 @@ class Sweep:
     expect: Callable[[int], object] = lambda _: None
     stopping: Callable[[], bool] = lambda: False
     workers: int = WORKERS
-    _throttles: dict[Where, Pace] = field(default_factory=dict)
+    _throttles: dict[Where, Throttle] = field(default_factory=dict)
     _bugs: list[Exception] = field(default_factory=list)
 
     def buckets_of(self, places: Iterable[Where]) -> None:
@@ -174,8 +175,8 @@ class Sweep:
                 return step.about.not_reached(why, reason="throttled")
             clock.sleep(min(pause, REST_SECONDS))
 
-    def _throttle(self, where: Where) -> Pace:
-        return self._throttles.setdefault(where, Pace(self.invocation.clock))
+    def _throttle(self, where: Where) -> Throttle:
+        return self._throttles.setdefault(where, Throttle(self.invocation.clock))
 
     def _session(self, where: Where) -> Session:
         clock, throttle = self.invocation.clock, self._throttle(where)
@@ -197,7 +198,7 @@ class Sweep:
     def _check(
         self, where: Where, bucket: ListedBucket, session: Session
     ) -> Iterator[Finding | Step]:
-        reading = _read(bucket, session)
+        reading = read_bucket(session.tables, bucket.arn)
         now, settings = session.invocation.clock.now(), session.invocation.settings
         found = plan(bucket, reading, settings, now=now, apply=self.apply)
         found = found or self._encrypt(bucket, reading, session)
@@ -214,7 +215,9 @@ class Sweep:
             return found.unfinished(error)
         except Unavailable as error:
             # The answer to a PUT may be lost after it was done.
-            return Finding.of_bucket(bucket, _read_back(bucket, session)).unfinished(error)
+            reading = _read_back(bucket, session)
+            found = Finding.of_bucket(bucket, reading)
+            return found.kept(reading) if reading.algorithm else found.unfinished(error)
         found = found.concluded(outcome)
         if isinstance(outcome, Encrypted):
             return found.read_back(_read_back(bucket, session))
@@ -239,15 +242,8 @@ class Sweep:
             return process()
         except Throttled:
             # The GET before a PUT has two seconds of its own: too few for most pauses.
-            session.throttle.wait(invocation.budget.for_one_request())
+            session.throttle.wait(invocation.budget.request_deadline())
             return process()
-
-
-def _read(bucket: ListedBucket, session: Session) -> Reading:
-    try:
-        return read_bucket(session.tables, bucket.arn)
-    except Unavailable as error:
-        return Reading("unknown", why=str(error))
 
 
 def _read_back(bucket: ListedBucket, session: Session) -> Reading:
@@ -256,7 +252,7 @@ def _read_back(bucket: ListedBucket, session: Session) -> Reading:
         if session.invocation.budget.remaining() <= pause:
             break
         session.invocation.clock.sleep(pause)
-        reading = _read(bucket, session)
+        reading = read_bucket(session.tables, bucket.arn)
         if reading.state != "not_encrypted":
             break
     return reading

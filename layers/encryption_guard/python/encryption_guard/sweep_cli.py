@@ -18,6 +18,7 @@ from encryption_guard.dead_letters import DeadLetters, open_destination
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.findings import Finding, Totals
 from encryption_guard.inventory import REGIONS
+from encryption_guard.invocation import Invocation
 from encryption_guard.letter_queues import briefly, unless_waiting
 from encryption_guard.policy import expiring
 from encryption_guard.shell import (
@@ -49,7 +50,6 @@ from encryption_guard.sweep_rows import (
     total_rows,
 )
 from encryption_guard.telemetry import open_logger, report_finding
-from encryption_guard.transport import Invocation
 from encryption_guard.work_lists import Where
 
 # A table on a terminal is laid out as a whole: so many rows of it at a time.

@@ -14,11 +14,11 @@ from encryption_guard.enforcement import Encrypted, Outcome
 from encryption_guard.events import BucketEvent
 from encryption_guard.findings import NOT_REACHED, Finding, Memory, Totals
 from encryption_guard.instance import open_dead_letters
+from encryption_guard.invocation import Invocation, TimeBudget
 from encryption_guard.payloads import open_payload
 from encryption_guard.policy import expiring
 from encryption_guard.sweep import Sweep
 from encryption_guard.telemetry import open_logger, report_finding
-from encryption_guard.transport import Invocation, TimeBudget
 from encryption_guard.version import __version__
 from encryption_guard.work_lists import Where
 

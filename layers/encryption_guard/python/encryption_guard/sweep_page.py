@@ -16,7 +16,7 @@ from markupsafe import Markup
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Exemption
 from encryption_guard.findings import WHAT_ITS_OWNER_HAS_TO_DO, Finding, Tally, Totals
-from encryption_guard.inventory import State
+from encryption_guard.oss_tables import State
 from encryption_guard.sweep_views import (
     NOT_KNOWN,
     STATE_WORDS,

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from encryption_guard.findings import FAILED, NOT_REACHED, UNPROTECTED, Finding
-from encryption_guard.inventory import State
+from encryption_guard.oss_tables import State
 
 # How a person calls the three states.
 STATE_WORDS: Final[dict[State, str]] = {

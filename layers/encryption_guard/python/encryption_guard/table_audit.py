@@ -10,11 +10,9 @@ from dataclasses import replace
 from functools import partial
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.errors import Unavailable
 from encryption_guard.findings import UNPROTECTED, WHAT_ITS_OWNER_HAS_TO_DO, Finding
 from encryption_guard.inventory import (
     ListedTable,
-    Reading,
     namespace_list,
     read_namespace,
     read_table,
@@ -44,13 +42,10 @@ def _table(where: Where, bucket: TableBucketArn, namespace: str, entry: object) 
 
 def _look_at(table: ListedTable, session: Session) -> Iterator[Finding]:
     """Read a table's encryption; of one without only its owner can make another."""
-    try:
-        reading = read_table(session.tables, table)
-    except Unavailable as error:
-        reading = Reading("unknown", why=str(error))
+    reading = read_table(session.tables, table)
     found = Finding.of_table(table, reading)
     if reading.algorithm:
-        yield found.kept()
+        yield found.kept(reading)
     elif reading.state == "not_encrypted":
         yield replace(
             found,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import sys
 from datetime import date
 from typing import IO, TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from encryption_guard.enforcement import TOLD, DeadLettered, Outcome, Skipped
+from encryption_guard.enforcement import TOLD, DeadLettered, KeptUnknown, Outcome, Skipped
 from encryption_guard.errors import GuardError
 from encryption_guard.version import __version__
 
@@ -25,8 +24,6 @@ SERVICE = "oss-tables-encryption-guard"
 @functools.cache
 def open_logger(stream: IO[str] | None = None) -> Logger:
     """The one logger of a process; writes JSON lines to standard output unless told otherwise."""
-    for chatty in ("httpx", "httpcore"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     return Logger(
         service=SERVICE,
         stream=stream or sys.stdout,
@@ -49,6 +46,8 @@ def report(result: Outcome | Exception, *, logger: Logger) -> None:
     match result:
         case DeadLettered():
             logger.warning("event dead-lettered", extra=result.as_dict())
+        case KeptUnknown():
+            logger.warning("unknown encryption kept", extra=result.as_dict())
         case Skipped(exempt_until=date() as last_day):
             told = {**result.as_dict(), "exempt_until": last_day.isoformat()}
             logger.info("event processed", extra=told)
@@ -72,7 +71,7 @@ def report_finding(finding: Finding, *, logger: Logger) -> None:
     match finding.outcome:
         case "encrypted" | "detected" | "skipped":
             logger.info("sweep finding", extra=told)
-        case "already_encrypted" | "kept_stronger":
+        case "already_encrypted" | "kept_stronger" if finding.is_well:
             logger.debug("sweep finding", extra=told)
         case _:
             logger.warning("sweep finding", extra=told)

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent, Refused, Unavailable
 from encryption_guard.findings import Finding
+from encryption_guard.http.retries import Throttle
 from encryption_guard.inventory import Listing
+from encryption_guard.invocation import Clock, Invocation
 from encryption_guard.oss_tables import OssTables
-from encryption_guard.transport import Clock, Invocation, Pace
 
 # In one instance, each with at most one connection: as many as the transport keeps open.
 MOST_THREADS = 64
@@ -44,7 +45,7 @@ class Session(NamedTuple):
 
     invocation: Invocation
     tables: OssTables
-    throttle: Pace
+    throttle: Throttle
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,259 @@
+"""The one loop that sends a request again: until a deadline, with back-off, clock and credentials.
+
+What an answer means is each service's own; here stands what can be done about it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Final, NamedTuple, TypeVar
+
+import httpx
+
+from encryption_guard.errors import Throttled
+from encryption_guard.http import Answer
+from encryption_guard.invocation import Clock, Invocation
+
+T = TypeVar("T")
+
+FIRST_PAUSE_SECONDS = 0.2
+# Of a service that is busy; every 5xx is worth a retry too.
+RETRYABLE = frozenset({408, 425, 429})
+# Throttling of OSS comes as 503: https://help.aliyun.com/en/oss/user-guide/http-status-code-503
+THROTTLING = frozenset({429, 503})
+# A service whose clock differs by more is not believed.
+LARGEST_CORRECTION = timedelta(days=366)
+_SERVER_TIME = re.compile(rb'ServerTime(?:>|"\s*:\s*")([^<"]{1,40})')
+
+
+class Reaction(Enum):
+    """What to do about an answer."""
+
+    GIVE_UP = "no repeat helps"
+    RETRY = "retry, after a back-off"
+    WAIT_UNTIL_VISIBLE = "retry, after one of the pauses for what was just created"
+    CORRECT_CLOCK = "sign again, with the service's time"
+    RENEW_CREDENTIALS = "sign again, with new credentials"
+
+
+# The same request again, which may have been carried out before.
+REPEATS: Final = frozenset({Reaction.RETRY, Reaction.WAIT_UNTIL_VISIBLE})
+
+
+class Unreadable(ValueError):
+    """A 2xx whose body is nothing that the API documents: as good as no answer."""
+
+
+def is_retryable(status: int) -> bool:
+    """Whether the same request may get another answer later."""
+    return status >= 500 or status in RETRYABLE
+
+
+def says_clock_is_wrong(code: str | None, message: str | None) -> bool:
+    """Whether an error is about the time of a signature, in the words of OSS, OSS4 or SMQ."""
+    said = f"{code} {message}".lower()
+    words = ("skew", "request time and the ", "signing date", "timeexpired")
+    return any(word in said for word in words)
+
+
+class Session:
+    """The credentials and the clock with which the requests of one thread are signed."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+        self._offset = timedelta()
+        self.credentials = invocation.read_credentials()
+
+    def now(self) -> datetime:
+        """The time, corrected by what the service said of its own."""
+        return self._invocation.clock.now() + self._offset
+
+    def correct_clock(self, answer: Answer) -> bool:
+        """Take over the service's time; False where it names none that can be believed."""
+        theirs = server_time(answer)
+        if theirs is None:
+            return False
+        offset = theirs - self._invocation.clock.now()
+        if abs(offset) > LARGEST_CORRECTION:
+            return False
+        self._offset = offset
+        return True
+
+    def renew_credentials(self) -> bool:
+        """Read the credentials again; False where they are the same."""
+        before, self.credentials = self.credentials, self._invocation.read_credentials()
+        return self.credentials != before
+
+
+class Throttle:
+    """Holds back everybody who asks the same service, while it asks to slow down."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._resume_at = -math.inf
+
+    def left(self) -> float:
+        """Seconds until requests may go out; zero where they may."""
+        return max(self._resume_at - self._clock.monotonic(), 0)
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody send a request for so long."""
+        self._resume_at = max(self._resume_at, self._clock.monotonic() + seconds)
+
+    def wait(self, until: float) -> None:
+        """Wait until requests may go out; raises Throttled where that is not before `until`."""
+        while left := self.left():
+            if self._resume_at >= until:
+                raise Throttled(
+                    f"The service asks to wait {left:.0f} s before the next request; a later try"
+                    " may succeed."
+                )
+            self._clock.sleep(left)
+
+
+class Limits(NamedTuple):
+    """How long and how often a request is sent; `until` is an instant.
+
+    An answer that says WAIT_UNTIL_VISIBLE is asked for again after each of `visibility_pauses`, in
+    seconds, beside the `max_attempts`.
+    """
+
+    until: float
+    max_attempts: int
+    visibility_pauses: tuple[float, ...] = ()
+
+
+class Ended(NamedTuple):
+    """The last answer or fault of a request that was never answered as it should be.
+
+    It is `final` where no repeat would help, and not where the time ran out.
+    """
+
+    answer: Answer | None
+    fault: httpx.TransportError | Unreadable | None
+    attempts: int
+    final: bool
+
+
+def send_with_retries(
+    send: Callable[[], Answer],
+    read: Callable[[Answer], T | Reaction],
+    *,
+    limits: Limits,
+    session: Session,
+    clock: Clock,
+    throttle: Throttle | None = None,
+    before_repeat: Callable[[], T | None] = lambda: None,
+) -> T | Ended:
+    """Send a request until `read` makes a value of its answer, or nothing helps any more.
+
+    `read` returns what to do about an answer that has no value, and raises Unreadable where it
+    understands nothing. Before the same request is repeated, `before_repeat` may find a value
+    elsewhere; a request that is only signed again is no repeat.
+    """
+    pauses = _Pauses(limits, session, clock)
+    attempts = 0
+    while True:
+        attempts += 1
+        answer: Answer | None = None
+        fault: httpx.TransportError | Unreadable | None = None
+        found: T | Reaction = Reaction.RETRY
+        try:
+            answer = send()
+            found = read(answer)
+        except (httpx.TransportError, Unreadable) as error:
+            fault = error
+        if not isinstance(found, Reaction):
+            return found
+        pause = pauses.before_next(found, answer)
+        if throttle and answer and answer.status in THROTTLING:
+            throttle.hold(pause or back_off(answer, repeats=attempts, clock=clock))
+        if pause is None or clock.monotonic() + pause >= limits.until:
+            return Ended(answer, fault, attempts, final=pause is None)
+        clock.sleep(pause)
+        if found in REPEATS and (value := before_repeat()) is not None:
+            return value
+
+
+class _Pauses:
+    """How long to wait before the next attempt of one request."""
+
+    def __init__(self, limits: Limits, session: Session, clock: Clock) -> None:
+        self._limits = limits
+        self._session = session
+        self._clock = clock
+        self._visibility = iter(limits.visibility_pauses)
+        self._repeats = 0
+        self._signed_again: set[Reaction] = set()
+
+    def before_next(self, reaction: Reaction, answer: Answer | None) -> float | None:
+        """Seconds until the next attempt; None where none would help."""
+        match reaction:
+            case Reaction.RETRY:
+                self._repeats += 1
+                if self._repeats >= self._limits.max_attempts:
+                    return None
+                return back_off(answer, repeats=self._repeats, clock=self._clock)
+            case Reaction.WAIT_UNTIL_VISIBLE:
+                return next(self._visibility, None)
+            case Reaction.CORRECT_CLOCK | Reaction.RENEW_CREDENTIALS if answer:
+                return 0 if self._sign_again(reaction, answer) else None
+            case _:
+                return None
+
+    def _sign_again(self, reaction: Reaction, answer: Answer) -> bool:
+        """Whether that can help: once for the clock, and once for the credentials."""
+        if reaction in self._signed_again:
+            return False
+        self._signed_again.add(reaction)
+        if reaction is Reaction.CORRECT_CLOCK:
+            return self._session.correct_clock(answer)
+        return self._session.renew_credentials()
+
+
+def back_off(answer: Answer | None, *, repeats: int, clock: Clock) -> float:
+    """Seconds until the next attempt: `Retry-After` if the service names it, else with full jitter.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    if answer is not None and "retry-after" in answer.headers:
+        asked = _retry_after(answer.headers["retry-after"], clock)
+        if asked is not None:
+            return asked
+    return clock.chance() * FIRST_PAUSE_SECONDS * 2.0 ** (repeats - 1)
+
+
+def _retry_after(text: str, clock: Clock) -> float | None:
+    # Seconds or a date: RFC 9110, 10.2.3.
+    if text.isascii() and text.isdigit():
+        return float(text)
+    at = http_date(text)
+    return max((at - clock.now()).total_seconds(), 0) if at else None
+
+
+def http_date(text: str) -> datetime | None:
+    """A `Date` header's time in UTC, or None where it is not one."""
+    from email.utils import parsedate_to_datetime  # only a clock that is wrong needs it
+
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+
+
+def server_time(answer: Answer) -> datetime | None:
+    """The service's time: `ServerTime` of an error's body, else the `Date` header."""
+    stated = _SERVER_TIME.search(answer.body)
+    if stated:
+        try:
+            at = datetime.fromisoformat(stated[1].decode("ascii", "replace").replace("Z", "+00:00"))
+        except ValueError:
+            pass
+        else:
+            return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+    return http_date(answer.headers.get("date", ""))

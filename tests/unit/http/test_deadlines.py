@@ -1,0 +1,351 @@
+"""Connections over real sockets: each wait ends, and each answer is the right one."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import httpcore
+import httpx
+import pytest
+
+from encryption_guard.http import Answer, new_request, open_transport, send
+from encryption_guard.invocation import Clock, DeadlineTransport
+from tests.emulators.server import Server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+UNSIGNED = httpx.Auth()
+FAR = 1e12  # an instant that no test reaches
+
+
+def application(status: str, **headers: str) -> WSGIApplication:
+    """Answers everything with this status and the headers it was sent, a line each."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response(status, list(headers.items()))
+        sent = sorted(key for key in environ if key.startswith("HTTP_"))
+        return ["".join(f"{key}={environ[key]}\n" for key in sent).encode()]
+
+    return app
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+Peer = Callable[[socket.socket], object]
+
+
+def answering(*answers: bytes, closes: bool = True) -> Peer:
+    """A server that gives one answer after the other to whatever comes, on one connection."""
+
+    def serve(peer: socket.socket) -> None:
+        for answer in answers:
+            peer.recv(64 * 1024)
+            peer.sendall(answer)
+        if not closes:
+            peer.recv(1)
+
+    return serve
+
+
+@contextmanager
+def serving(*peers: Peer) -> Iterator[str]:
+    """The URL of a server that meets its clients one after the other, each in its own way."""
+
+    def serve(listener: socket.socket) -> None:
+        for meet in peers:
+            # A client that hangs up, or none that comes, is a test's affair.
+            with suppress(OSError):
+                peer, _ = listener.accept()
+                with peer:
+                    meet(peer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def ask(
+    transport: DeadlineTransport, url: str, *, longest: int = 64 * 1024, **headers: str
+) -> Answer:
+    """One GET."""
+    return send(
+        transport,
+        new_request("GET", url, headers=headers),
+        auth=httpx.Auth(),
+        until=Clock().monotonic() + 5,
+        longest=longest,
+    )
+
+
+def asked(*peers: Peer) -> Answer:
+    """What one GET is answered."""
+    with serving(*peers) as url, open_transport() as transport:
+        return ask(transport, url)
+
+
+def test_a_connection_that_the_server_has_closed_is_not_used_again() -> None:
+    """A server may hang up whenever it likes: the next request goes over a new connection."""
+    with serving(answering(OK), answering(OK)) as url, open_transport() as transport:
+        assert [ask(transport, url).body for _ in range(2)] == [b"{}", b"{}"]
+
+
+def test_a_connection_of_which_not_all_was_read_is_not_used_again() -> None:
+    """The rest of a long answer must not be taken for the next one."""
+    long = b"HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\n" + b"x" * 200_000
+
+    with serving(answering(long, OK), answering(OK)) as url, open_transport() as transport:
+        assert ask(transport, url, longest=10).body == b"x" * 10
+        assert ask(transport, url).body == b"{}"
+
+
+def test_a_server_that_speaks_unasked_is_left() -> None:
+    """What comes without a question must not be taken for the answer to the next one."""
+    forged = OK + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"
+
+    with (
+        serving(answering(forged, closes=False), answering(OK)) as url,
+        open_transport() as transport,
+    ):
+        assert [ask(transport, url).body for _ in range(2)] == [b"{}", b"{}"]
+
+
+def test_ten_answers_without_content_share_a_connection() -> None:
+    """httpcore closes the connection of an answer that is not read to its end, even of a 204."""
+    answers = [b"HTTP/1.1 204 No Content\r\n\r\n"] * 10
+
+    with serving(answering(*answers)) as url, open_transport() as transport:
+        assert [ask(transport, url).status for _ in answers] == [204] * 10
+
+
+def test_what_only_announces_an_answer_is_passed_over() -> None:
+    """Interim answers (1xx) may come before the one that counts."""
+    assert asked(answering(b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n" + OK)).status == 200
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"220 ready\r\n", id="another protocol"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n", id="a head that is none"),
+        pytest.param(b"HTTP/1.1 200 OK\r\na: " + b"x" * 200_000, id="a head without end"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", id="a length that is none"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}", id="a body cut short"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", id="no chunks"
+        ),
+    ],
+)
+def test_what_is_no_answer_is_an_error(garbage: bytes) -> None:
+    """A 200 counts only as part of an answer that is one from its first byte to its last."""
+    with pytest.raises(httpx.RemoteProtocolError):
+        asked(answering(garbage))
+
+
+def test_what_cannot_be_sent_is_not() -> None:
+    """A header with a line break would be another header."""
+    with (
+        serving(answering(OK)) as url,
+        open_transport() as transport,
+        pytest.raises(httpx.LocalProtocolError),
+    ):
+        ask(transport, url, evil="a\r\nb: c")
+
+
+def test_a_server_that_takes_nothing_ends_a_try() -> None:
+    """A request that cannot be sent in time is a time-out like any other."""
+    left = threading.Event()
+
+    def silent(_: socket.socket) -> None:
+        left.wait(5)
+
+    with serving(silent) as url, open_transport() as transport:
+        try:
+            with pytest.raises(httpx.WriteTimeout):
+                send(
+                    transport,
+                    new_request("PUT", url, headers={}, content=b"x" * 64 * 1024 * 1024),
+                    auth=httpx.Auth(),
+                    until=Clock().monotonic() + 0.3,
+                )
+        finally:
+            left.set()
+
+
+needs_two_addresses = pytest.mark.skipif(
+    sys.platform != "linux", reason="there is one loopback address only"
+)
+
+
+@contextmanager
+def silence(port: int) -> Iterator[str]:
+    """An address where nobody ever answers: the queue of its listener is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", port))
+        yield "127.0.0.2"
+
+
+def resolving_to(*addresses: str) -> Callable[..., list[tuple[object, ...]]]:
+    """A resolver that knows one host by these addresses, and every address by itself."""
+
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        found = addresses if host == "service.test" else (host,)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (name, port)) for name in found]
+
+    return resolve
+
+
+def put_once(url: str, *, seconds: float) -> int:
+    """The status of one request, if it is answered in time."""
+    with open_transport() as transport:
+        request = new_request("PUT", url, headers={})
+        return send(transport, request, auth=UNSIGNED, until=Clock().monotonic() + seconds).status
+
+
+@needs_two_addresses
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+def test_a_silent_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The addresses of a host share the time of a try, so that one of them cannot use it up."""
+    answer = application("200 OK")
+
+    def thinking(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        time.sleep(0.1)
+        return answer(environ, start_response)
+
+    with Server(thinking) as server, silence(server.port) as silent:
+        monkeypatch.setattr(socket, "getaddrinfo", resolving_to(silent, "127.0.0.1"))
+
+        status = put_once(f"http://service.test:{server.port}/", seconds=1)
+
+    assert status == 200
+
+
+@needs_two_addresses
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+def test_an_address_that_refuses_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one address is closed and another is open, the request arrives."""
+    with Server(application("200 OK")) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", resolving_to("127.0.0.2", "127.0.0.1"))
+
+        status = put_once(f"http://service.test:{server.port}/", seconds=1)
+
+    assert status == 200
+
+
+@needs_two_addresses
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+def test_a_host_without_an_open_address_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last address's failure is what is told."""
+    with Server(application("200 OK")) as server, silence(server.port) as silent:
+        monkeypatch.setattr(socket, "getaddrinfo", resolving_to(silent))
+
+        with pytest.raises(httpx.ConnectTimeout):
+            put_once(f"http://service.test:{server.port}/", seconds=0.2)
+
+
+@pytest.mark.parametrize("error", [socket.gaierror("unknown"), UnicodeError("label too long")])
+def test_a_host_that_is_not_found_is_no_answer(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that cannot be looked up is trouble like any other, and tried again like it."""
+
+    def resolve(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    with pytest.raises(httpx.ConnectError, match=str(error)):
+        put_once("http://service.test/", seconds=1)
+
+
+def dripping(peer: socket.socket) -> None:
+    """Answer a byte at a time, each soon enough for any time-out that is for one read."""
+    peer.recv(64 * 1024)
+    with suppress(OSError):  # the client hangs up
+        for byte in OK:
+            peer.sendall(bytes([byte]))
+            time.sleep(0.3)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.0])
+def test_a_server_that_drips_its_answer_is_left_at_the_deadline(seconds: float) -> None:
+    """Each byte comes in time, and the answer would take twelve seconds."""
+    with serving(dripping) as url, open_transport() as transport:
+        begun = time.monotonic()
+        request = new_request("GET", url, headers={})
+        with pytest.raises(httpx.ReadTimeout):
+            send(transport, request, auth=UNSIGNED, until=begun + seconds)
+
+    assert time.monotonic() - begun == pytest.approx(seconds, abs=0.25)
+
+
+def test_a_proxy_that_drips_its_answer_is_left_at_the_deadline() -> None:
+    """The way through a proxy has the same deadline."""
+    with serving(dripping) as url, open_transport(proxy=httpcore.Proxy(url)) as transport:
+        begun = time.monotonic()
+        with pytest.raises(httpx.ReadTimeout):
+            send(
+                transport,
+                new_request("GET", "https://service.test/", headers={}),
+                auth=UNSIGNED,
+                until=begun + 1,
+            )
+
+    assert time.monotonic() - begun == pytest.approx(1, abs=0.25)
+
+
+def test_a_server_that_is_silent_in_tls_is_left_at_the_deadline() -> None:
+    """A handshake is a wait like any other."""
+    left = threading.Event()
+
+    with serving(lambda _: left.wait(5)) as url, open_transport() as transport:
+        begun = time.monotonic()
+        request = new_request("GET", url.replace("http:", "https:"), headers={})
+        with pytest.raises(httpx.ConnectTimeout):
+            send(transport, request, auth=UNSIGNED, until=begun + 0.3)
+        left.set()
+
+    assert time.monotonic() - begun < 1
+
+
+def test_a_request_without_a_deadline_is_a_bug() -> None:
+    """It fails at once, instead of waiting for as long as a server likes."""
+    with (
+        serving(answering(OK)) as url,
+        open_transport() as transport,
+        pytest.raises(LookupError),
+    ):
+        transport.handle_request(new_request("GET", url, headers={}))
+
+
+def test_two_threads_share_one_connection() -> None:
+    """The second waits for it, and no longer than its own deadline."""
+    slow = threading.Event()
+
+    def serve(peer: socket.socket) -> None:
+        for _ in range(2):
+            peer.recv(64 * 1024)
+            slow.wait(0.3)
+            peer.sendall(OK)
+
+    with (
+        serving(serve) as url,
+        open_transport(connections=1) as transport,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        bodies = [pool.submit(ask, transport, url) for _ in range(2)]
+        assert [body.result().body for body in bodies] == [b"{}", b"{}"]

@@ -1,0 +1,341 @@
+"""When and how a request is sent again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encryption_guard.config import Credentials
+from encryption_guard.errors import Throttled
+from encryption_guard.http import Answer
+from encryption_guard.http.retries import (
+    Ended,
+    Limits,
+    Reaction,
+    Session,
+    Throttle,
+    back_off,
+    http_date,
+    says_clock_is_wrong,
+    send_with_retries,
+)
+from tests.unit.fakes import KEY, START, FakeOssTables, FakeTime, KeyRing, invocation_of
+
+FAR = 1e12  # an instant that no test reaches
+
+
+def answer(**headers: str) -> Answer:
+    return Answer(503, httpx.Headers({k.replace("_", "-"): v for k, v in headers.items()}), b"")
+
+
+@given(chance=st.floats(0, 1, exclude_max=True), repeats=st.integers(1, 20))
+def test_the_back_off_has_full_jitter_and_doubles(chance: float, repeats: int) -> None:
+    """A pause is anything between nothing and 0.2 s, 0.4 s, 0.8 s and so on."""
+    pause = back_off(None, repeats=repeats, clock=FakeTime(chance=chance).as_clock())
+
+    assert pause == pytest.approx(chance * 0.2 * 2 ** (repeats - 1))
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("0", 0.0),
+        ("7", 7.0),
+        ("86400", 86400.0),
+        ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0),
+        ("Friday, 02-Jan-26 03:04:15 GMT", 10.0),
+        ("Fri Jan  2 03:04:15 2026", 10.0),
+        ("Fri, 02 Jan 2026 11:04:15 +0800", 10.0),
+        ("Fri, 02 Jan 2026 03:04:00 GMT", 0.0),
+    ],
+    ids=[
+        "at once",
+        "seconds",
+        "a day",
+        "date",
+        "RFC 850 date",
+        "asctime date",
+        "date with an offset",
+        "a date that has passed",
+    ],
+)
+def test_the_service_may_name_the_pause(retry_after: str, seconds: float) -> None:
+    """Retry-After counts, in seconds or as a date, and is never negative."""
+    pause = back_off(answer(retry_after=retry_after), repeats=1, clock=FakeTime().as_clock())
+
+    assert pause == seconds
+
+
+UNREADABLE = {
+    "nothing": "",
+    "a word": "soon",
+    "negative": "-1",
+    "a fraction": "1.5",
+    "other digits": "\u0663",
+    "no such day": "Fri, 99 Jan 2026 03:04:05 GMT",
+    "half a date": "Fri, 02 Jan",
+    "no such year": "Fri, 02 Jan 99999999999999999999 03:04:05 GMT",
+    "no such offset": "Fri, 02 Jan 2026 03:04:05 +99999999999999999999",
+    "two values": "1, 2",
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_unreadable_retry_after_counts_for_nothing(text: str) -> None:
+    """What is neither seconds nor a date leaves the back-off as it is."""
+    named = Answer(503, httpx.Headers([(b"retry-after", text.encode())]), b"")
+
+    pause = back_off(named, repeats=2, clock=FakeTime(chance=0.5).as_clock())
+
+    assert pause == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_is_no_date_is_none(text: str) -> None:
+    """An unreadable date is the absence of one, not an error."""
+    assert http_date(text) is None
+
+
+@given(st.one_of(st.text(), st.from_regex(r"Fri, [0-9]+ Jan [0-9]+ [0-9:]+ [+-]?[0-9]*")))
+def test_no_date_header_is_an_error(text: str) -> None:
+    """Whatever a service sends as its date, it is a time with a zone or None."""
+    at = http_date(text)
+
+    assert at is None or at.tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Fri, 02 Jan 2026 03:04:05 GMT",
+        "Fri, 02 Jan 2026 03:04:05 -0000",
+        "Fri, 02 Jan 2026 04:04:05 +0100",
+    ],
+    ids=["GMT", "unknown zone", "offset"],
+)
+def test_a_date_header_is_a_time_in_utc(text: str) -> None:
+    """A date without a zone is one in UTC."""
+    assert http_date(text) == START
+
+
+# The throttle of all who ask the same service.
+
+
+def test_nobody_waits_where_nothing_was_said() -> None:
+    """Until a service asks to slow down there is no pause."""
+    time = FakeTime()
+
+    Throttle(time.as_clock()).wait(FAR)
+
+    assert time.slept == []
+
+
+def test_all_wait_as_long_as_the_service_asks() -> None:
+    """The longest pause counts; another that is shorter does not cut it."""
+    time = FakeTime()
+    throttle = Throttle(time.as_clock())
+
+    throttle.hold(7)
+    throttle.hold(3)
+    throttle.wait(FAR)
+
+    assert time.passed == 7
+
+
+def test_a_pause_beyond_the_deadline_is_not_waited_for() -> None:
+    """Nothing could be sent afterwards."""
+    time = FakeTime()
+    throttle = Throttle(time.as_clock())
+    throttle.hold(7)
+
+    with pytest.raises(Throttled, match="asks to wait 7 s"):
+        throttle.wait(time.monotonic() + 6)
+
+    assert time.slept == []
+
+
+# The one loop.
+
+
+@dataclass
+class Script:
+    """A service that answers with these, one after the other, and how each was reacted to."""
+
+    answers: list[Answer | httpx.TransportError]
+    reactions: dict[int, Reaction] = field(default_factory=dict)
+    time: FakeTime = field(default_factory=lambda: FakeTime(chance=1.0))
+    ring: KeyRing = field(default_factory=KeyRing)
+    sent_at: list[datetime] = field(default_factory=list)
+    found: int | None = None
+
+    def run(self, *, seconds: float = 60, attempts: int = 4) -> int | Ended:
+        clock = self.time.as_clock()
+        invocation = invocation_of(FakeOssTables(time=self.time), read_credentials=self.ring.read)
+        session = Session(invocation)
+        waiting = iter(self.answers)
+
+        def send_once() -> Answer:
+            self.sent_at.append(session.now())
+            answer = next(waiting)
+            if isinstance(answer, httpx.TransportError):
+                raise answer
+            return answer
+
+        return send_with_retries(
+            send_once,
+            lambda answer: self.reactions.get(answer.status, answer.status),
+            limits=Limits(clock.monotonic() + seconds, attempts, (0.5, 1.0)),
+            session=session,
+            clock=clock,
+            before_repeat=lambda: self.found,
+        )
+
+
+def of(status: int, body: bytes = b"", **headers: str) -> Answer:
+    return Answer(status, answer(**headers).headers, body)
+
+
+RESET = httpx.ReadError("reset")
+
+
+def test_an_answer_that_counts_ends_it() -> None:
+    """Nothing is repeated that was answered."""
+    assert Script([of(200)]).run() == 200
+
+
+def test_trouble_is_tried_again_with_growing_pauses() -> None:
+    """A broken connection and what is worth a retry count together."""
+    script = Script([RESET, of(503), RESET, of(200)], {503: Reaction.RETRY})
+
+    assert script.run() == 200
+    assert script.time.slept == [0.2, 0.4, 0.8]
+
+
+def test_the_attempts_are_bounded() -> None:
+    """The last answer is what a service makes its error of."""
+    script = Script([of(503)] * 9, {503: Reaction.RETRY})
+
+    assert script.run(attempts=3) == Ended(of(503), None, 3, final=True)
+
+
+def test_a_pause_beyond_the_deadline_ends_it() -> None:
+    """It is not final: a later request may find another answer."""
+    script = Script([of(503, retry_after="30")], {503: Reaction.RETRY})
+
+    ended = script.run(seconds=10)
+
+    assert ended == Ended(of(503, retry_after="30"), None, 1, final=False)
+    assert script.time.slept == []
+
+
+def test_what_was_just_created_has_pauses_of_its_own() -> None:
+    """They are not counted as attempts."""
+    script = Script([of(404)] * 3, {404: Reaction.WAIT_UNTIL_VISIBLE})
+
+    assert script.run(attempts=1) == Ended(of(404), None, 3, final=True)
+    assert script.time.slept == [0.5, 1.0]
+
+
+def test_no_repeat_helps_where_a_service_says_so() -> None:
+    """It is asked once."""
+    assert Script([of(400)], {400: Reaction.GIVE_UP}).run() == Ended(of(400), None, 1, final=True)
+
+
+STATED = {
+    "the Date header": of(403, date="Fri, 02 Jan 2026 03:10:00 GMT"),
+    "ServerTime in XML": of(
+        403, b"<Error><ServerTime>2026-01-02T03:10:00.000Z</ServerTime></Error>"
+    ),
+    "ServerTime in JSON": of(403, b'{"Code": "x", "ServerTime": "2026-01-02T03:10:00Z"}'),
+    "ServerTime before Date": of(
+        403,
+        b"<ServerTime>2026-01-02T03:10:00Z</ServerTime>",
+        date="Fri, 02 Jan 2026 09:00:00 GMT",
+    ),
+    "Date where ServerTime is none": of(
+        403, b"<ServerTime>soon</ServerTime>", date="Fri, 02 Jan 2026 03:10:00 GMT"
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", STATED.values(), ids=STATED)
+def test_a_clock_is_corrected_once(refusal: Answer) -> None:
+    """The next request is signed at once, with the service's time."""
+    script = Script([refusal, of(200)], {403: Reaction.CORRECT_CLOCK})
+
+    assert script.run() == 200
+    assert script.sent_at == [START, datetime(2026, 1, 2, 3, 10, tzinfo=timezone.utc)]
+    assert script.time.slept == []
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [of(403), of(403, date="never"), of(403, date="Fri, 05 Jan 2029 03:04:05 GMT")],
+    ids=["no time", "no date", "years away"],
+)
+def test_a_time_that_nobody_believes_corrects_nothing(refusal: Answer) -> None:
+    """Then the answer counts as what its status says."""
+    script = Script([refusal], {403: Reaction.CORRECT_CLOCK})
+
+    assert script.run() == Ended(refusal, None, 1, final=True)
+
+
+def test_a_clock_that_is_still_wrong_is_not_corrected_again() -> None:
+    """A service that keeps refusing is not asked for ever."""
+    refusal = STATED["the Date header"]
+
+    ended = Script([refusal] * 3, {403: Reaction.CORRECT_CLOCK}).run()
+
+    assert ended == Ended(refusal, None, 2, final=True)
+
+
+def test_new_credentials_are_tried_once() -> None:
+    """A token may be renewed while a request is under way."""
+    ring = KeyRing([Credentials("OLD", "OLDSECRET"), KEY])
+    script = Script([of(401), of(200)], {401: Reaction.RENEW_CREDENTIALS}, ring=ring)
+
+    assert script.run() == 200
+    assert ring.readings == 2
+
+
+def test_the_same_credentials_are_not_tried_again() -> None:
+    """They would be refused again."""
+    ended = Script([of(401)], {401: Reaction.RENEW_CREDENTIALS}).run()
+
+    assert ended == Ended(of(401), None, 1, final=True)
+
+
+def test_before_a_repeat_the_value_may_be_found_elsewhere() -> None:
+    """An answer that was lost may have been carried out."""
+    script = Script([RESET], found=204)
+
+    assert script.run() == 204
+    assert len(script.sent_at) == 1
+
+
+def test_a_request_that_is_only_signed_again_is_no_repeat() -> None:
+    """The service refused it: nothing can have been carried out."""
+    script = Script([STATED["the Date header"], of(200)], {403: Reaction.CORRECT_CLOCK}, found=204)
+
+    assert script.run() == 200
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "wrong"),
+    [
+        ("RequestTimeTooSkewed", None, True),
+        ("InvalidArgument", "Invalid signing date in Authorization header.", True),
+        (None, "The difference between the request time and the current time is too large.", True),
+        ("TimeExpired", None, True),
+        ("AccessDenied", "No right.", False),
+        (None, None, False),
+    ],
+)
+def test_the_words_for_a_wrong_clock(code: str | None, message: str | None, wrong: bool) -> None:
+    """Of OSS, of its signature version 4, and of SMQ."""
+    assert says_clock_is_wrong(code, message) == wrong
