@@ -1,6 +1,6 @@
 # Needs only make, Python 3.10 or newer with venv, and a package index; everything else is set up here.
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3; do \
-	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && echo $$p && break; done)
+	$$p -E -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -17,14 +17,22 @@ AGAIN := Then run the same command again; it continues where it has to.
 # With these, other modules would run than those that are set up here, or each run would compile anew.
 unexport PYTHONHOME PYTHONPATH PYTHONPLATLIBDIR PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT \
 	PYTHONDONTWRITEBYTECODE
+# The emulated cloud is on loopback, where no proxy leads.
+COMMA := ,
+export no_proxy := $(addsuffix $(COMMA),$(or $(no_proxy),$(NO_PROXY)))127.0.0.1
+export NO_PROXY := $(no_proxy)
 
 # A virtual environment is made again if it is half made, was moved, has lost its Python, or has
-# another one than PYTHON names.
-identity = $(shell "$(1)" -c 'import sys; print(sys.base_prefix, sys.version_info)' 2>/dev/null)
+# another one than PYTHON names. $(shell) passes on what is not exported: hence -E.
+WHO := import sys; print(sys.base_prefix, "%d.%d" % sys.version_info[:2])
+identity = $(shell "$(1)" -E -c '$(WHO)' 2>/dev/null)
 RUNS := $(call identity,$(BIN)/python)
-WHOLE := $(and $(RUNS),$(shell grep -sxF "$(abspath $(VENV))" $(VENV)/.dependencies))
+WHOLE := $(and $(RUNS),$(shell grep -sxF "$(abspath $(VENV)) $(RUNS)" $(VENV)/.dependencies))
 NAMED := $(filter-out file undefined,$(origin PYTHON))
-OTHER := $(if $(NAMED),$(filter-out $(RUNS),$(call identity,$(PYTHON))))
+THAT := $(if $(NAMED),$(call identity,$(PYTHON)))
+OTHER := $(if $(NAMED),$(if $(THAT),$(filter-out $(RUNS),$(THAT)),cannot run))
+# What may be emptied: nobody keeps a thesis there.
+OURS := $(or $(filter .venv%,$(notdir $(abspath $(VENV)))),$(wildcard $(VENV)/pyvenv.cfg $(BIN)/python*))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,7 +46,13 @@ again:
 
 $(VENV)/.dependencies: requirements-build.txt requirements-dev.txt $(if $(and $(WHOLE),$(if $(OTHER),,1)),,again)
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 or newer with venv was found: install one, or name it with PYTHON=..." >&2; exit 2; }
+	@"$(PYTHON)" -E -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
+		|| { echo "$(PYTHON) is not a Python 3.10 or newer with venv: install one, or name another with PYTHON=..." >&2; exit 2; }
+	@test -n "$(OURS)" || test -z "$$(ls -A "$(VENV)" 2>/dev/null)" \
+		|| { echo "$(VENV) is not empty, and no virtual environment: name another folder with VENV=..." >&2; exit 2; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once)" >&2
+	@# First, since what is half emptied may still look whole.
+	@rm -f $@ $(INSTALLED)
 	@"$(PYTHON)" -m venv --clear $(VENV) \
 		|| { echo "$(PYTHON) could not make $(VENV): fix what it says above. $(AGAIN)" >&2; exit 1; }
 	@# The pip that a Python brings may be years old, so it installs nothing but a new one.
@@ -46,7 +60,7 @@ $(VENV)/.dependencies: requirements-build.txt requirements-dev.txt $(if $(and $(
 		&& $(PIP) install $(LOCKED) -r requirements-build.txt \
 		&& $(PIP) install $(LOCKED) $(WITH_SOURCES) -r requirements-dev.txt \
 		|| { echo "pip could not install what is locked: fix what it says above. $(AGAIN)" >&2; exit 1; }
-	@echo "$(abspath $(VENV))" > $@
+	@echo "$(abspath $(VENV)) $$($(BIN)/python -E -c '$(WHO)')" > $@
 
 $(INSTALLED): $(VENV)/.dependencies pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable . \
@@ -55,7 +69,7 @@ $(INSTALLED): $(VENV)/.dependencies pyproject.toml
 
 .PHONY: demo
 demo: $(INSTALLED) ## Watch an emulated cloud: buckets created, encrypted, dead-lettered
-	@$(BIN)/python -m tests.emulators.demo
+	@PYTHONUTF8=1 PYTHONIOENCODING=utf-8 $(BIN)/python -m tests.emulators.demo
 
 .PHONY: check
 check: $(INSTALLED) ## Lint, formatting, types
@@ -178,11 +192,11 @@ lock: ## Pin the newest allowed dependencies with their hashes (needs uv)
 outdated: $(INSTALLED) ## What is newer than the locks, and whether the unit tests pass with it
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM && \
 	$(BIN)/python -m venv "$$folder/venv" && newest="$$folder/venv/bin/python" && \
-	install="$$newest $(LAYER)/isolated_pip.py --quiet install --upgrade" && \
-	$$install pip && $$install -r requirements-build.in && \
-	$$install --no-build-isolation --group dev --editable '.[cli]' && \
+	install() { "$$newest" $(LAYER)/isolated_pip.py --quiet install --upgrade "$$@"; } && \
+	install pip && install -r requirements-build.in && \
+	install --no-build-isolation --group dev --editable '.[cli]' && \
 	for python in $(BIN)/python "$$newest"; do \
-		$$python -m pip freeze --all --exclude-editable > "$$folder/$$([ "$$python" = "$$newest" ] && echo newest || echo locked)"; done && \
+		"$$python" -m pip freeze --all --exclude-editable > "$$folder/$$([ "$$python" = "$$newest" ] && echo newest || echo locked)"; done && \
 	{ diff -U0 "$$folder/locked" "$$folder/newest" | grep '^[-+][^-+]' || echo "Nothing is newer than the locks."; } && \
 	"$$newest" -m pytest -q --no-cov tests/unit
 

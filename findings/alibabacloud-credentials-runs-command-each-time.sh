@@ -4,6 +4,7 @@
 #           With an `expiration` in its answer it is run once.
 # Version:  alibabacloud-credentials 1.0.12
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -4,6 +4,7 @@
 #           on standard error, and a fourth as soon as the program sets up logging of its own.
 # Version:  alibabacloud-credentials 1.0.12
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

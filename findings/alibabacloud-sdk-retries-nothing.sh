@@ -4,6 +4,7 @@
 #           in the client's configuration, which nobody has set.
 # Version:  alibabacloud-sts20150401 1.2.0 (alibabacloud-tea-openapi 0.4.6, darabonba-core 1.0.9)
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

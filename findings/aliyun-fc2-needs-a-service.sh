@@ -5,6 +5,7 @@
 #           that of 2.0. An empty service is not refused: it leaves a hole in the path.
 # Version:  aliyun-fc2 2.5.2
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

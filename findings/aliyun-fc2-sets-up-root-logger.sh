@@ -5,6 +5,7 @@
 #           lost.
 # Version:  aliyun-fc2 2.5.2
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -5,6 +5,7 @@
 #           changes it: the number, the pause and the statuses are globals of the module.
 # Version:  aliyun-fc2 2.5.2 (requests 2.34.2, urllib3 2.8.0)
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -5,6 +5,7 @@
 #           bom-ref of one's own settles it.
 # Version:  cyclonedx-python-lib 11.12.0
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -4,6 +4,7 @@
 #           every 0.2 s is listened to until it ends by itself, here after two seconds.
 # Version:  httpx 0.28.1 (httpcore 1.0.9)
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

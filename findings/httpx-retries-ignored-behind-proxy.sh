@@ -3,6 +3,7 @@
 # Happens:  given a proxy as well, it tries once: the number does not reach the pool for proxies.
 # Version:  httpx 0.28.1 (httpcore 1.0.9)
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

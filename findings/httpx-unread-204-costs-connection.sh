@@ -4,6 +4,7 @@
 #           requests take five connections. With `read()`, which returns nothing, they share one.
 # Version:  httpx 0.28.1 (httpcore 1.0.9)
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

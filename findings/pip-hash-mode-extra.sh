@@ -6,6 +6,7 @@
 #           Whoever pins the newest coverage sees none of it, until the day of the next release.
 # Version:  pip 23.2.1 (23.3 is the first one that accepts it)
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

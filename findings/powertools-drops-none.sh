@@ -4,6 +4,7 @@
 #           search for "owner is null" finds nothing.
 # Version:  aws-lambda-powertools 3.37.0
 set -euo pipefail
+unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

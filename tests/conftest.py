@@ -26,6 +26,6 @@ def nobodys_settings() -> Iterator[None]:
     """Nothing that whoever runs the tests has set decides about them."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):  # noqa: TID251  what is read is thrown away
-            if name.startswith(SETTINGS):
+            if name.startswith(SETTINGS) or name.lower().endswith("_proxy"):
                 patch.delenv(name)
         yield

@@ -36,11 +36,9 @@ SOURCES = frozenset(
 SECTIONS = ("global", "download", "install")
 PIP = (sys.executable, "-m", "pip")
 # `pip config` obeys the files that it reads: with `user = true` it would list no others, with
-# `quiet` nothing, and with `python` those of another Python.
-PLAIN = {
-    **dict.fromkeys(["PIP_USER", "PIP_GLOBAL", "PIP_SITE", "PIP_QUIET", "PIP_VERBOSE"], "0"),
-    "PIP_PYTHON": sys.executable,
-}
+# `quiet` nothing, with `isolated` no user's, and with `python` those of another Python.
+OBEYED = ("USER", "GLOBAL", "SITE", "QUIET", "VERBOSE", "ISOLATED")
+PLAIN = {**{f"PIP_{name}": "0" for name in OBEYED}, "PIP_PYTHON": sys.executable}
 
 
 def main() -> NoReturn:

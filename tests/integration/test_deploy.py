@@ -118,7 +118,8 @@ def with_make(folder: Path) -> None:
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    (folder / ".venv" / ".dependencies").write_text(f"{folder / '.venv'}\n")
+    runs = f"{sys.base_prefix} {sys.version_info[0]}.{sys.version_info[1]}"
+    (folder / ".venv" / ".dependencies").write_text(f"{folder / '.venv'} {runs}\n")
     (folder / ".venv" / ".installed").touch()
 
 

@@ -55,7 +55,8 @@ def virtual_environment(project: Path) -> Path:
     """One that looks whole, whose Python is the one that runs the tests."""
     folder = project / ".venv"
     script(folder / "bin" / "python", f'exec "{sys.executable}" "$@"')
-    (folder / ".dependencies").write_text(f"{folder}\n")
+    runs = f"{sys.base_prefix} {sys.version_info[0]}.{sys.version_info[1]}"
+    (folder / ".dependencies").write_text(f"{folder} {runs}\n")
     (folder / ".installed").touch()
     return folder
 
@@ -110,6 +111,52 @@ def test_another_python_counts_where_it_is_named(project: Path) -> None:
     assert MAKES_IT_AGAIN in planned(project, f"PYTHON={other}")
 
 
+def test_a_python_that_has_moved_on_is_another(project: Path) -> None:
+    """What `python3` means may be another version after an upgrade: its packages lie elsewhere."""
+    virtual_environment(project)
+    script(project / ".venv" / "bin" / "python", "echo /usr 3.99")
+
+    assert MAKES_IT_AGAIN in planned(project)
+
+
+@pytest.mark.parametrize("text", ["exit 1", "no-such-command"])
+def test_a_python_that_cannot_be_used_costs_nothing(project: Path, text: str) -> None:
+    """It is named, and what was set up before stays."""
+    folder = virtual_environment(project)
+    other = script(project / "other", text)
+
+    done = make(project, ".venv/.installed", f"PYTHON={other}")
+
+    assert done.returncode != 0
+    assert f"{other} is not a Python 3.10 or newer with venv" in done.stderr
+    assert (folder / ".dependencies").exists()
+
+
+def test_what_is_being_emptied_does_not_count(project: Path) -> None:
+    """An interruption there may leave a Python that runs, and not its packages."""
+    folder = virtual_environment(project)
+    (folder / ".dependencies").write_text("elsewhere")
+    fails = script(project / "other", f'[ "$1" = -m ] && exit 1\nexec "{sys.executable}" "$@"')
+
+    done = make(project, ".venv/.installed", f"PYTHON={fails}")
+
+    assert "could not make .venv" in done.stderr
+    assert not (folder / ".dependencies").exists()
+    assert not (folder / ".installed").exists()
+
+
+def test_a_folder_of_somebody_else_is_not_emptied(project: Path) -> None:
+    """VENV may be set by mistake, or for another project."""
+    (project / "precious").mkdir()
+    (project / "precious" / "thesis.txt").write_text("all of it")
+
+    done = make(project, "precious/.installed", "VENV=precious", f"PYTHON={sys.executable}")
+
+    assert done.returncode != 0
+    assert "precious is not empty, and no virtual environment" in done.stderr
+    assert (project / "precious" / "thesis.txt").exists()
+
+
 def test_a_newer_lock_is_installed(project: Path) -> None:
     """After an update of the repository what is there is not what is locked."""
     installed = virtual_environment(project) / ".dependencies"
@@ -137,11 +184,13 @@ def test_an_installation_that_fails_says_so_and_begins_anew(project: Path) -> No
 @pytest.mark.parametrize("variable", ["PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"])
 def test_variables_of_python_do_not_reach_what_is_set_up(project: Path, variable: str) -> None:
     """With them, modules of another Python would be imported, or compiled at each start."""
-    script(virtual_environment(project) / "bin" / "python", "env")
+    probed = f'[ "$1" = -E ] && exec "{sys.executable}" "$@"'
+    script(virtual_environment(project) / "bin" / "python", f"{probed}\nenv")
 
     done = make(project, "demo", variables={variable: str(project)})
 
     assert f"{variable}=" not in done.stdout
+    assert "Setting up" not in done.stderr
 
 
 # node_modules.

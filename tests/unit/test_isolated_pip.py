@@ -26,6 +26,7 @@ CHANGES = {
     "PIP_NO_BINARY": ":all:",
     "PIP_REQUIRE_HASHES": "1",
     "PIP_QUIET": "3",
+    "PIP_ISOLATED": "1",
 }
 SURROUNDINGS = dict(os.environ)  # noqa: TID251  pip's settings, not ours
 INDEX = "https://mirror.example/simple"
