@@ -31,8 +31,8 @@ WHOLE := $(and $(RUNS),$(shell grep -sxF "$(abspath $(VENV)) $(RUNS)" $(VENV)/.d
 NAMED := $(filter-out file undefined,$(origin PYTHON))
 THAT := $(if $(NAMED),$(call identity,$(PYTHON)))
 OTHER := $(if $(NAMED),$(if $(THAT),$(filter-out $(RUNS),$(THAT)),cannot run))
-# What may be emptied: nobody keeps a thesis there.
-OURS := $(or $(filter .venv%,$(notdir $(abspath $(VENV)))),$(wildcard $(VENV)/pyvenv.cfg $(BIN)/python*))
+# What may be emptied. A Python in it proves nothing: /usr has one, too.
+OURS := $(or $(filter .venv%,$(notdir $(abspath $(VENV)))),$(wildcard $(VENV)/pyvenv.cfg))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -49,7 +49,7 @@ $(VENV)/.dependencies: requirements-build.txt requirements-dev.txt $(if $(and $(
 	@"$(PYTHON)" -E -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
 		|| { echo "$(PYTHON) is not a Python 3.10 or newer with venv: install one, or name another with PYTHON=..." >&2; exit 2; }
 	@test -n "$(OURS)" || test -z "$$(ls -A "$(VENV)" 2>/dev/null)" \
-		|| { echo "$(VENV) is not empty, and no virtual environment: name another folder with VENV=..." >&2; exit 2; }
+		|| { echo "$(VENV) is not empty, and no virtual environment: empty it, or name another folder with VENV=..." >&2; exit 2; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once)" >&2
 	@# First, since what is half emptied may still look whole.
 	@rm -f $@ $(INSTALLED)

@@ -147,7 +147,8 @@ def test_what_is_being_emptied_does_not_count(project: Path) -> None:
 
 def test_a_folder_of_somebody_else_is_not_emptied(project: Path) -> None:
     """VENV may be set by mistake, or for another project."""
-    (project / "precious").mkdir()
+    # As in a home, or in /usr: a Python is there, and it is no virtual environment's.
+    script(project / "precious" / "bin" / "python", "exit 1")
     (project / "precious" / "thesis.txt").write_text("all of it")
 
     done = make(project, "precious/.installed", "VENV=precious", f"PYTHON={sys.executable}")
