@@ -1159,3 +1159,20 @@ def test_threads_that_share_a_throttle_are_all_served() -> None:
         thread.join()
 
     assert len(results) == 8
+
+
+def test_a_new_bucket_may_have_the_words_of_a_wrong_clock_in_its_name() -> None:
+    """A 404 that quotes its name is still waited for, and ends as what it is."""
+    arn = arn_of("skewed-data")
+    date = "Fri, 02 Jan 2026 03:04:05 GMT"
+    missing = Reply(
+        404, b'{"message": "The specified bucket skewed-data does not exist."}', {"date": date}
+    )
+    service = FakeOssTables({str(arn): ""}, troubles={"PUT": [missing] * 3})
+
+    assert OssTables(invocation_of(service)).put_encryption(arn).status == 200
+
+    never = FakeOssTables({str(arn): ""}, troubles={"PUT": repeat(missing)})
+    with pytest.raises(Refused) as refusal:
+        OssTables(invocation_of(never)).put_encryption(arn)
+    assert refusal.value.reason == "not_found"

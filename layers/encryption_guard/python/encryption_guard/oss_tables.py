@@ -20,6 +20,7 @@ from encryption_guard.errors import Reason, Refused, Unavailable, quoted
 from encryption_guard.foreign_json import loads
 from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
 from encryption_guard.http.retries import (
+    RETRYABLE,
     Ended,
     Limits,
     Reaction,
@@ -59,7 +60,6 @@ class Meaning(Enum):
     """What an answer says, whatever its wording."""
 
     DONE = "done"
-    CLOCK_SKEWED = "clock skewed"
     TOKEN_EXPIRED = "token expired"  # noqa: S105  a meaning, not a token
     NOT_FOUND = "not found"
     CONFLICT = "conflict"
@@ -70,7 +70,6 @@ class Meaning(Enum):
 
 
 REACTIONS: Final[dict[Meaning, Reaction]] = {
-    Meaning.CLOCK_SKEWED: Reaction.CORRECT_CLOCK,
     Meaning.TOKEN_EXPIRED: Reaction.RENEW_CREDENTIALS,
     Meaning.NOT_FOUND: Reaction.WAIT_UNTIL_VISIBLE,
     Meaning.BUSY: Reaction.RETRY,
@@ -80,7 +79,6 @@ REACTIONS: Final[dict[Meaning, Reaction]] = {
 # The service's last word on a bucket becomes a dead letter with this reason; a meaning that is not
 # here is the service's trouble or the credentials', which a later invocation may find gone.
 DEAD_ENDS: Final[dict[Meaning, Reason]] = {
-    Meaning.CLOCK_SKEWED: "rejected",
     Meaning.NOT_FOUND: "not_found",
     Meaning.CONFLICT: "conflict",
     Meaning.REJECTED: "rejected",
@@ -136,28 +134,35 @@ def meaning(answer: Answer) -> Meaning:
             return Meaning.DONE
         case status if 300 <= status < 400:
             return Meaning.REDIRECT
-        case status if 400 <= status < 500:
-            return _meaning_of_4xx(status, ServiceError.read(answer))
-        case _:
-            return Meaning.BROKEN
-
-
-def _meaning_of_4xx(status: int, error: ServiceError) -> Meaning:
-    # No list of the codes of OSS Tables is published, and its code may not tell these apart.
-    if says_clock_is_wrong(error.code, error.message):
-        return Meaning.CLOCK_SKEWED
-    said = f"{error.code} {error.message}".lower()
-    match status:
         case 401:
             return Meaning.TOKEN_EXPIRED
-        case 403 if "token" in said and "expired" in said:
-            return Meaning.TOKEN_EXPIRED
+        case 403:
+            return _meaning_of_403(ServiceError.read(answer))
         case 404:
             return Meaning.NOT_FOUND
         case 409:
             return Meaning.CONFLICT
+        case status if 400 <= status < 500 and not is_retryable(status):
+            return Meaning.REJECTED
+        case status if status in RETRYABLE:
+            return Meaning.BUSY
         case _:
-            return Meaning.BUSY if is_retryable(status) else Meaning.REJECTED
+            return Meaning.BROKEN
+
+
+def _meaning_of_403(error: ServiceError) -> Meaning:
+    # No list of the codes of OSS Tables is published, and its code may not tell these apart.
+    said = f"{error.code} {error.message}".lower()
+    is_expired = "token" in said and "expired" in said
+    return Meaning.TOKEN_EXPIRED if is_expired else Meaning.REJECTED
+
+
+def clock_is_wrong(answer: Answer) -> bool:
+    """Whether an answer may be about the clock: its words may also quote the name of a bucket."""
+    if not 400 <= answer.status < 500:
+        return False
+    error = ServiceError.read(answer)
+    return says_clock_is_wrong(error.code, error.message)
 
 
 State = Literal["encrypted", "not_encrypted", "unknown"]
@@ -347,6 +352,7 @@ class OssTables:
             limits=Limits(until, settings.max_attempts, call.visibility_pauses),
             session=self._session,
             clock=self._clock,
+            clock_is_wrong=clock_is_wrong,
             throttle=self._throttle,
         )
 

@@ -205,6 +205,7 @@ class SmqQueue:
             limits=Limits(until, invocation.settings.max_attempts),
             session=session,
             clock=invocation.clock,
+            clock_is_wrong=_clock_is_wrong,
         )
         if not isinstance(found, Ended):
             return found
@@ -248,12 +249,14 @@ def _headers(content: bytes) -> dict[str, str]:
     }
 
 
+def _clock_is_wrong(answer: Answer) -> bool:
+    return 400 <= answer.status < 500 and says_clock_is_wrong(_code(answer), None)
+
+
 def _react(answer: Answer) -> Answer | Reaction:
     if is_retryable(answer.status):
         return Reaction.RETRY
     code = (_code(answer) or "").lower()
-    if answer.status >= 400 and says_clock_is_wrong(code, None):
-        return Reaction.CORRECT_CLOCK
     if answer.status == 401 or (answer.status == 403 and "token" in code and "expired" in code):
         return Reaction.RENEW_CREDENTIALS
     return answer

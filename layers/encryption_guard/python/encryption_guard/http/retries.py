@@ -36,7 +36,6 @@ class Reaction(Enum):
     GIVE_UP = "no repeat helps"
     RETRY = "retry, after a back-off"
     WAIT_UNTIL_VISIBLE = "retry, after one of the pauses for what was just created"
-    CORRECT_CLOCK = "sign again, with the service's time"
     RENEW_CREDENTIALS = "sign again, with new credentials"
 
 
@@ -146,17 +145,20 @@ def send_with_retries(
     limits: Limits,
     session: Session,
     clock: Clock,
+    clock_is_wrong: Callable[[Answer], bool] = lambda _: False,
     throttle: Throttle | None = None,
     before_repeat: Callable[[], T | None] = lambda: None,
 ) -> T | Ended:
     """Send a request until `read` makes a value of its answer, or nothing helps any more.
 
     `read` returns what to do about an answer that has no value, and raises Unreadable where it
-    understands nothing. Before the same request is repeated, `before_repeat` may find a value
-    elsewhere; a request that is only signed again is no repeat.
+    understands nothing. What `clock_is_wrong` says of an answer is believed once: the request is
+    signed again with the service's time; otherwise the answer counts as `read` says. Before the
+    same request is repeated, `before_repeat` may find a value elsewhere; a request that is only
+    signed again is no repeat.
     """
     pauses = _Pauses(limits, session, clock)
-    attempts = 0
+    attempts, may_correct_clock = 0, True
     while True:
         attempts += 1
         answer: Answer | None = None
@@ -164,6 +166,10 @@ def send_with_retries(
         found: T | Reaction = Reaction.RETRY
         try:
             answer = send()
+            if may_correct_clock and clock_is_wrong(answer):
+                may_correct_clock = False
+                if session.correct_clock(answer) and clock.monotonic() < limits.until:
+                    continue
             found = read(answer)
         except (httpx.TransportError, Unreadable) as error:
             fault = error
@@ -188,7 +194,7 @@ class _Pauses:
         self._clock = clock
         self._visibility = iter(limits.visibility_pauses)
         self._repeats = 0
-        self._signed_again: set[Reaction] = set()
+        self._credentials_renewed = False
 
     def before_next(self, reaction: Reaction, answer: Answer | None) -> float | None:
         """Seconds until the next attempt; None where none would help."""
@@ -200,19 +206,11 @@ class _Pauses:
                 return back_off(answer, repeats=self._repeats, clock=self._clock)
             case Reaction.WAIT_UNTIL_VISIBLE:
                 return next(self._visibility, None)
-            case Reaction.CORRECT_CLOCK | Reaction.RENEW_CREDENTIALS if answer:
-                return 0 if self._sign_again(reaction, answer) else None
+            case Reaction.RENEW_CREDENTIALS if not self._credentials_renewed:
+                self._credentials_renewed = True
+                return 0 if self._session.renew_credentials() else None
             case _:
                 return None
-
-    def _sign_again(self, reaction: Reaction, answer: Answer) -> bool:
-        """Whether that can help: once for the clock, and once for the credentials."""
-        if reaction in self._signed_again:
-            return False
-        self._signed_again.add(reaction)
-        if reaction is Reaction.CORRECT_CLOCK:
-            return self._session.correct_clock(answer)
-        return self._session.renew_credentials()
 
 
 def back_off(answer: Answer | None, *, repeats: int, clock: Clock) -> float:
