@@ -301,8 +301,8 @@ def _event(creation: Creation, random: Random) -> bytes:
     event = cloud_event(call, shape=random.choice(SHAPES), kind=random.choice(KINDS))
     event["id"] = event_id(creation.number)
     if fate == "contradictory":
-        event["data"]["responseElements"] = {"arn": creation.arn}
-        event["data"]["requestParameters"] = {"name": "another"}
+        other = creation.arn.rpartition("/")[0] + "/another"
+        event["data"]["responseElements"] = {"arn": creation.arn, "tableBucketARN": other}
     text = json.dumps(event, indent=random.choice([None, None, 1]))
     return (text[:-1] if fate == "not json" else text).encode()
 

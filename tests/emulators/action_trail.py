@@ -32,7 +32,8 @@ CHINA = timezone(timedelta(hours=8))
 def cloud_event(call: ApiCall, *, shape: Shape, kind: Kind = "ApiCall") -> Event:
     """The event of one call, with the bucket named where `shape` says and nowhere else.
 
-    A refused call that named no bucket makes an event that names none.
+    A refused call that named no bucket makes an event that names none, and nothing is answered to
+    one with a bucket.
     """
     # The same for the same call, so that whatever is published twice is a duplicate.
     identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{call.request_id}/{call.operation}")
@@ -98,4 +99,6 @@ def _naming(call: ApiCall, shape: Shape) -> Event:
         "eventSource": {"eventSource": host},
         "subject": {},
     }
+    if call.error_code and shape == "responseElements":
+        return places["requestParameters"]
     return places[shape]

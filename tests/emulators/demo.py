@@ -90,7 +90,7 @@ def create_by_oss(stage: Stage, scene: Scene) -> None:
 
 def fail_to_create(stage: Stage, scene: Scene) -> None:
     """The audit trail also records calls that failed."""
-    announce(stage, scene, errorCode="ConflictException", responseElements={"arn": scene.arn})
+    announce(stage, scene, errorCode="ConflictException", requestParameters={"name": scene.bucket})
 
 
 def take_the_encryption_off(stage: Stage, scene: Scene) -> None:
@@ -136,7 +136,7 @@ def announce(stage: Stage, scene: Scene, **record: object) -> None:
 
 def name_two_buckets(stage: Stage, scene: Scene) -> None:
     """Two places of one event disagree about the bucket."""
-    named = {"responseElements": {"arn": scene.arn}, "requestParameters": {"name": "another"}}
+    named = {"resourceName": scene.arn, "requestParameters": {"name": "another"}}
     announce(stage, scene, **named)
 
 

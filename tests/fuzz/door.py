@@ -61,7 +61,8 @@ class Network(httpx.BaseTransport):
         if request.method == "POST":
             self.letters.append(request.content)
             return httpx.Response(201, stream=httpx.ByteStream(b"<Message/>"))
-        return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
+        answered = {"x-oss-request-id": "0123456789ABCDEF01234567"}
+        return httpx.Response(200, headers=answered, stream=httpx.ByteStream(b"{}"))
 
 
 class Lines(io.TextIOBase):

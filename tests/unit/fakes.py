@@ -50,6 +50,7 @@ OUTCOME_FIELDS = {
     "event_id",
     "time_to_encrypt_ms",
     "named_by",
+    "disagrees",
     "oss_request_id",
     "status",
     "code",

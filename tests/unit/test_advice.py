@@ -97,6 +97,7 @@ CASES = {
     "conflict": [letter_of("conflict", status=409)],
     "unreadable event": [letter_of("invalid_event", arn=None)],
     "foreign account": [letter_of("foreign_account")],
+    "foreign region": [letter_of("foreign_region")],
     "redirect": [letter_of("unexpected_redirect", status=307)],
     "sweep failed": [
         replace(failed("ConfigurationError"), is_sweep=True, arn=None),
@@ -281,6 +282,7 @@ def dead_letter(**fields: Any) -> bytes:
         pytest.param(dead_letter(reason="conflict"), "conflict", id="409"),
         pytest.param(dead_letter(reason="invalid_event"), "unreadable event", id="no bucket"),
         pytest.param(dead_letter(reason="foreign_account"), "foreign account", id="not ours"),
+        pytest.param(dead_letter(reason="foreign_region"), "foreign region", id="elsewhere"),
         pytest.param(dead_letter(reason="unexpected_redirect"), "redirect", id="307"),
         pytest.param(fc_record(), "function crashed", id="a condition"),
         pytest.param(

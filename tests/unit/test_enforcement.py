@@ -16,33 +16,28 @@ import pytest
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import (
-    AlreadyEncrypted,
-    Detected,
     Encrypted,
-    KeptStronger,
     Outcome,
     Processed,
     Skipped,
-    ensure_encrypted,
     process_event,
     process_payload,
 )
-from encryption_guard.errors import LetterNotWritten, Refused, Unavailable
+from encryption_guard.errors import LetterNotWritten, Unavailable
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.payloads import open_payload
-from encryption_guard.policy import Cause
 from encryption_guard.version import __version__
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
     OUTCOME_FIELDS,
     REGION,
-    START,
     Broken,
     FakeOssTables,
     LetterBox,
     LogLines,
     Reply,
+    Troubles,
     creation_of,
     invocation_of,
 )
@@ -52,8 +47,8 @@ EXEMPTIONS = json.dumps(
 )
 
 
-def arn_of(name: str, *, account_id: str = ACCOUNT) -> TableBucketArn:
-    return TableBucketArn(REGION, account_id, name)
+def arn_of(name: str, *, account_id: str = ACCOUNT, region: str = REGION) -> TableBucketArn:
+    return TableBucketArn(region, account_id, name)
 
 
 @dataclass
@@ -135,14 +130,18 @@ def test_the_time_to_encrypt_counts_what_was_in_the_way() -> None:
     assert outcome["time_to_encrypt_ms"] == 1000 + 500 + 200
 
 
-@pytest.mark.parametrize("time", [None, "soon", ""], ids=["none", "unreadable", "empty"])
-def test_an_event_without_a_time_has_no_time_to_encrypt(time: str | None) -> None:
-    """Without the time of the event nothing is measured."""
+@pytest.mark.parametrize(
+    ("time", "took"),
+    [(None, None), ("soon", None), ("", None), ("2026-01-02T03:05:05Z", 0)],
+    ids=["none", "unreadable", "empty", "to come"],
+)
+def test_an_event_without_a_time_has_no_time_to_encrypt(time: str | None, took: int | None) -> None:
+    """Without the time of the event nothing is measured; one of a clock ahead took no time."""
     guard = Guard(FakeOssTables())
 
     outcome = guard.one(creation_of(ARN, eventTime=time))
 
-    assert (outcome["outcome"], outcome["time_to_encrypt_ms"]) == ("encrypted", None)
+    assert (outcome["outcome"], outcome["time_to_encrypt_ms"]) == ("encrypted", took)
 
 
 def test_drift_is_mended() -> None:
@@ -202,6 +201,28 @@ def test_when_in_doubt_the_bucket_is_encrypted(advice: Reply | Broken) -> None:
     assert outcome["outcome"] == "encrypted"
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "reason"),
+    [
+        ("AES256", "encrypted", "created"),
+        ("KMS", "kept_stronger", "KMS"),
+        ("ROT13", "kept_stronger", "ROT13"),
+    ],
+)
+def test_what_shows_after_a_failed_put_is_not_put_again(
+    algorithm: str, kind: str, reason: str
+) -> None:
+    """AES256 is what the lost PUT has done; anything else its owner has chosen since."""
+    troubles: Troubles = {"GET": [Reply(200)], "PUT": [Broken(httpx.ReadError)]}
+    guard = Guard(FakeOssTables({str(ARN): algorithm}, troubles=troubles))
+
+    outcome = guard.one(creation_of(ARN))
+
+    assert (outcome["outcome"], outcome["reason"]) == (kind, reason)
+    assert (outcome["status"], outcome["oss_request_id"]) == (200, "OSS-3")
+    assert guard.service.methods() == ["GET", "PUT", "GET"]
+
+
 def test_detect_changes_nothing() -> None:
     """In mode `detect` the bucket is found and named, and nothing is put."""
     guard = Guard(FakeOssTables(), {"GUARD_MODE": "detect"})
@@ -241,7 +262,7 @@ SKIPPED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         NAMELESS | {"reason": "not_relevant"},
     ),
     "a failed call": (
-        creation_of(ARN, errorCode="ForbiddenException"),
+        creation_of(ARN, errorCode="ForbiddenException", responseElements=None),
         NAMELESS | {"reason": "call_failed"},
     ),
     "a bucket of OSS": (
@@ -280,16 +301,17 @@ def test_an_exemption_ends_with_its_day() -> None:
 
 
 def test_a_bucket_that_went_after_its_encryption_is_gone() -> None:
-    """A drift whose bucket is not found is a tear-down: no letter, no failure."""
+    """A drift whose bucket is not found is a tear-down: no pause, no letter, no failure."""
     guard = Guard(FakeOssTables({}))
 
     outcome = guard.one(creation_of(ARN, eventName="DeleteTableBucketEncryption"))
 
-    assert guard.box.letters == []
-    assert (outcome["outcome"], outcome["reason"], outcome["arn"]) == ("skipped", "gone", str(ARN))
+    assert (guard.box.letters, guard.service.time.slept) == ([], [])
+    assert outcome == expected("skipped", reason="gone", status=404, oss_request_id="OSS-2")
 
 
 FOREIGN = arn_of("bucket", account_id="99999")
+ELSEWHERE = arn_of("bucket", region="us-east-1")
 DEAD: dict[str, tuple[object, dict[str, Any], dict[str, Any]]] = {
     "no record": ([1], {}, NAMELESS | {"reason": "invalid_event", "event_id": None}),
     "no bucket": (
@@ -298,7 +320,12 @@ DEAD: dict[str, tuple[object, dict[str, Any], dict[str, Any]]] = {
         NAMELESS | {"reason": "invalid_event"},
     ),
     "two buckets": (
-        creation_of(ARN, resourceName="another-bucket"),
+        creation_of(
+            ARN,
+            responseElements=None,
+            resourceName="another-bucket",
+            requestParameters={"name": ARN.name},
+        ),
         {},
         NAMELESS | {"reason": "invalid_event"},
     ),
@@ -306,6 +333,11 @@ DEAD: dict[str, tuple[object, dict[str, Any], dict[str, Any]]] = {
         creation_of(FOREIGN),
         {},
         {"reason": "foreign_account", "arn": str(FOREIGN)},
+    ),
+    "another region's bucket": (
+        creation_of(ELSEWHERE),
+        {},
+        {"reason": "foreign_region", "arn": str(ELSEWHERE)},
     ),
     "a refusal": (
         creation_of(ARN),
@@ -324,7 +356,7 @@ DEAD: dict[str, tuple[object, dict[str, Any], dict[str, Any]]] = {
             "reason": "not_found",
             "status": 404,
             "code": "NotFoundException",
-            "oss_request_id": "OSS-5",
+            "oss_request_id": "OSS-8",
         },
     ),
     "a conflict": (
@@ -370,13 +402,20 @@ def test_a_letter_counts_the_requests_of_the_put() -> None:
     assert [asked.box.read()[0]["attempts"], not_asked.box.read()[0]["attempts"]] == [4, 0]
 
 
-def test_an_allowed_account_is_no_foreign_one() -> None:
-    """GUARD_ALLOWED_ACCOUNTS adds to the function's own account."""
-    service = FakeOssTables({str(FOREIGN): ""})
+@pytest.mark.parametrize(
+    ("name", "arn", "value"),
+    [
+        ("GUARD_ALLOWED_ACCOUNTS", FOREIGN, "99999"),
+        ("GUARD_SWEEP_REGIONS", ELSEWHERE, "us-east-1"),
+    ],
+)
+def test_an_allowed_account_or_region_is_no_foreign_one(
+    name: str, arn: TableBucketArn, value: str
+) -> None:
+    """The setting adds to the function's own account, or to its own region."""
+    outcome = Guard(FakeOssTables({str(arn): ""}), {name: value}).one(creation_of(arn))
 
-    outcome = Guard(service, {"GUARD_ALLOWED_ACCOUNTS": "99999"}).one(creation_of(FOREIGN))
-
-    assert (outcome["outcome"], outcome["arn"]) == ("encrypted", str(FOREIGN))
+    assert (outcome["outcome"], outcome["arn"]) == ("encrypted", str(arn))
 
 
 @pytest.mark.parametrize(
@@ -392,6 +431,14 @@ def test_the_place_that_named_the_bucket_is_told(record: dict[str, Any], place: 
     outcome = Guard(FakeOssTables()).one(creation_of(ARN, **record))
 
     assert (outcome["outcome"], outcome["named_by"]) == ("encrypted", place)
+
+
+def test_a_place_that_disagrees_with_the_service_is_told() -> None:
+    """What the service answered counts, and the outcome names the place that says otherwise."""
+    outcome = Guard(FakeOssTables()).one(creation_of(ARN, resourceName="another-bucket"))
+
+    assert (outcome["outcome"], outcome["arn"]) == ("encrypted", str(ARN))
+    assert (outcome["named_by"], outcome["disagrees"]) == ("responseElements", "resourceName")
 
 
 @pytest.mark.parametrize(
@@ -622,63 +669,6 @@ def test_a_letter_is_processed_like_its_event() -> None:
 
 
 # The parts.
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "environment", "cause", "kind", "reason"),
-    [
-        ("", {}, "created", Encrypted, "created"),
-        ("", {}, "drift", Encrypted, "drift"),
-        ("AES256", {}, "created", AlreadyEncrypted, "AES256"),
-        ("KMS", {}, "drift", KeptStronger, "KMS"),
-        ("", {"GUARD_MODE": "detect"}, "created", Detected, "would_encrypt"),
-    ],
-    ids=["created", "drift", "already", "stronger", "detect"],
-)
-def test_a_bucket_is_ensured_to_be_encrypted(
-    algorithm: str, environment: dict[str, str], cause: Cause, kind: type[Outcome], reason: str
-) -> None:
-    """What is found decides on what is done."""
-    invocation = invocation_of(FakeOssTables({str(ARN): algorithm}), environment=environment)
-
-    outcome = ensure_encrypted(
-        ARN, cause=cause, since=None, invocation=invocation, tables=OssTables(invocation)
-    )
-
-    assert isinstance(outcome, kind)
-    assert outcome.reason == reason
-
-
-@pytest.mark.parametrize(("cause", "gone"), [("created", False), ("drift", True)])
-def test_a_missing_bucket_is_an_error_only_when_it_was_just_made(cause: Cause, gone: bool) -> None:
-    """After a creation the bucket has to be there, after a drift it need not."""
-    invocation = invocation_of(FakeOssTables({}))
-
-    def ensure() -> Outcome:
-        return ensure_encrypted(
-            ARN, cause=cause, since=None, invocation=invocation, tables=OssTables(invocation)
-        )
-
-    if gone:
-        assert isinstance(ensure(), Skipped)
-    else:
-        with pytest.raises(Refused, match="404"):
-            ensure()
-
-
-def test_the_event_of_a_clock_ahead_took_no_time() -> None:
-    """An event from the future was encrypted in no time, not in less."""
-    invocation = invocation_of(FakeOssTables())
-
-    outcome = ensure_encrypted(
-        ARN,
-        cause="created",
-        since=START + timedelta(minutes=1),
-        invocation=invocation,
-        tables=OssTables(invocation),
-    )
-
-    assert outcome.time_to_encrypt_ms == 0
 
 
 def test_one_event_can_be_processed_by_itself() -> None:

@@ -183,6 +183,16 @@ PLACES: dict[str, Json] = {
             "eventSource",
             id="internal host",
         ),
+        pytest.param(
+            {"eventSource": f"analytics.{REGION}.oss-tables.aliyuncs.com"},
+            "eventSource",
+            id="host without the account",
+        ),
+        pytest.param(
+            {"eventSource": f"analytics.{REGION}-internal.oss-tables.aliyuncs.com:443"},
+            "eventSource",
+            id="internal host without the account, with a port",
+        ),
     ],
 )
 def test_each_place_names_the_bucket(naming: Json, place: str) -> None:
@@ -237,7 +247,6 @@ def test_the_subject_names_the_bucket(key: str, subject: str) -> None:
         pytest.param({"eventSource": "evil.com/" + HOST}, id="another host before it"),
         pytest.param({"eventSource": HOST.replace(".oss", "#.oss")}, id="a fragment in the host"),
         pytest.param({"eventSource": HOST + "\n"}, id="a newline behind the host"),
-        pytest.param({"eventSource": HOST.replace("-1234", "-x1234")}, id="no account"),
         pytest.param({"additionalEventData": {"name": "analytics"}}, id="a place of its own"),
     ],
 )
@@ -340,41 +349,85 @@ def test_a_bare_names_region(fields: Json, envelope: Json, region: str) -> None:
     assert bucket.arn == TableBucketArn(region, ACCOUNT, "analytics")
 
 
+OTHERS: Json = {"userIdentity": {"accountId": "22222"}}
+FORWARDED: Json = {"aliyunoriginalaccountid": "55555", "aliyunaccountid": "33333"}
+
+
 @pytest.mark.parametrize(
     ("fields", "envelope", "account_id"),
     [
-        (
-            {"recipientAccountId": "11111", "userIdentity": {"accountId": "22222"}},
-            {"aliyunaccountid": "33333"},
-            "11111",
-        ),
+        ({"recipientAccountId": "11111"} | OTHERS, FORWARDED, "11111"),
         ({"RECIPIENTACCOUNTID": "11111"}, {}, "11111"),
-        ({"userIdentity": {"accountId": "22222"}}, {"aliyunaccountid": "33333"}, "22222"),
-        ({"UserIdentity": {"AccountID": "22222"}}, {}, "22222"),
-        ({"userIdentity": {"type": "system"}}, {"aliyunaccountid": "33333"}, "33333"),
+        (OTHERS, FORWARDED, "55555"),
+        (OTHERS, {"AliyunOriginalAccountId": 55555}, "55555"),
+        (OTHERS, {"aliyunaccountid": "33333"}, "33333"),
         ({}, {"AliyunAccountId": "33333"}, "33333"),
+        (OTHERS, {"aliyunaccountid": "", "aliyunoriginalaccountid": None}, "22222"),
+        ({"UserIdentity": {"AccountID": "22222"}}, {}, "22222"),
         ({"recipientAccountId": "", "userIdentity": "root"}, {"aliyunaccountid": ""}, "44444"),
         ({}, {}, "44444"),
     ],
     ids=[
         "recipientAccountId",
         "its casing",
+        "aliyunoriginalaccountid",
+        "a number",
+        "aliyunaccountid",
+        "its casing only",
         "userIdentity",
         "its keys' casing",
-        "aliyunaccountid",
-        "its key's casing",
         "all empty",
         "FC_ACCOUNT_ID",
     ],
 )
 def test_a_bare_names_account(fields: Json, envelope: Json, account_id: str) -> None:
-    """recipientAccountId, else userIdentity's, else aliyunaccountid, else FC_ACCOUNT_ID."""
+    """The owner's, else the forwarding account, the bus's, the caller's, and the function's."""
     record = CREATION | {"requestParameters": {"name": "analytics"}} | fields
     event = event_of(to_bytes({**envelope, "data": record}))
 
     bucket = find_bucket(event, region=REGION, account_id="44444")
 
     assert bucket.arn == TableBucketArn(REGION, account_id, "analytics")
+
+
+@pytest.mark.parametrize(
+    ("fields", "envelope"),
+    [
+        ({"recipientAccountId": "54321"}, {}),
+        ({}, {"aliyunoriginalaccountid": "54321"}),
+        ({}, {"aliyunaccountid": "54321"}),
+        ({"userIdentity": {"accountId": "54321"}}, {"aliyunaccountid": "44444"}),
+        ({}, {"subject": "acs.oss:cn-hangzhou:54321:sales"}),
+        ({"resourceName": f"acs:osstables:{REGION}:54321:bucket/sales"}, {}),
+    ],
+    ids=["owner", "forwarded from", "the bus's", "the caller", "the subject's", "an ARN's"],
+)
+def test_digits_of_a_host_are_an_account_that_the_event_names(fields: Json, envelope: Json) -> None:
+    """`sales-54321` is the bucket `sales` of 54321, if anything names such an account."""
+    host = {"eventSource": f"sales-54321.{REGION}.oss-tables.aliyuncs.com"}
+    event = event_of(to_bytes({**envelope, "data": CREATION | host | fields}))
+
+    bucket = find_bucket(event, region=REGION, account_id="44444")
+
+    assert bucket.arn == TableBucketArn(REGION, "54321", "sales")
+
+
+def test_digits_of_a_host_are_the_functions_account() -> None:
+    """The function's own account counts as one that is named."""
+    event = event_of({"data": CREATION | {"eventSource": HOST}})
+
+    assert find_bucket(event, account_id=ACCOUNT).arn == BUCKET
+
+
+@pytest.mark.parametrize("label", ["sales-2024001", "sales-1234", "s-44444", "44444"])
+def test_other_digits_of_a_host_belong_to_the_name(label: str) -> None:
+    """A name may end in digits: they are no account unless something names it as one."""
+    host = {"eventSource": f"{label}.{REGION}.oss-tables.aliyuncs.com"}
+    event = event_of({"data": CREATION | host})
+
+    bucket = find_bucket(event, region=REGION, account_id="44444")
+
+    assert bucket.arn == TableBucketArn(REGION, "44444", label)
 
 
 @pytest.mark.parametrize(
@@ -464,8 +517,9 @@ def test_the_regions_own_word_for_a_name_is_not_needed_with_an_arn() -> None:
 def test_a_bare_name_agrees_with_an_arn_of_that_name(naming: Json, place: str) -> None:
     """Region and account are the ARN's, wherever it stands; the first place is told."""
     elsewhere = {"acsRegion": "us-east-1", "recipientAccountId": "99999"}
+    caller = {"userIdentity": {"accountId": ACCOUNT}}
 
-    bucket = bucket_of(CREATION | elsewhere | naming)
+    bucket = bucket_of(CREATION | elsewhere | caller | naming)
 
     assert bucket == NamedBucket(BUCKET, place)
 
@@ -487,10 +541,6 @@ def test_spellings_of_one_arn_agree() -> None:
     "naming",
     [
         pytest.param(
-            {"responseElements": {"arn": ARN}, "requestParameters": {"name": "finance"}},
-            id="an ARN and a name",
-        ),
-        pytest.param(
             {"resourceName": "finance", "eventSource": HOST},
             id="a name and a host",
         ),
@@ -499,22 +549,30 @@ def test_spellings_of_one_arn_agree() -> None:
             id="two names",
         ),
         pytest.param(
+            {"resourceName": ARN, "requestParameters": {"name": "finance"}},
+            id="an ARN and a name",
+        ),
+        pytest.param(
+            {"responseElements": {"arn": "analytics"}, "requestParameters": {"name": "finance"}},
+            id="a bare name in the response",
+        ),
+        pytest.param(
             {
-                "responseElements": {"arn": ARN},
+                "resourceName": ARN,
                 "requestParameters": {"tableBucketARN": ARN.replace("analytics", "finance")},
             },
             id="two ARNs",
         ),
         pytest.param(
             {
-                "responseElements": {"arn": ARN},
+                "resourceName": ARN,
                 "requestParameters": {"tableBucketARN": ARN.replace(REGION, "cn-beijing")},
             },
             id="two regions",
         ),
         pytest.param(
             {
-                "responseElements": {"arn": ARN},
+                "resourceName": ARN,
                 "requestParameters": {"tableBucketARN": ARN.replace(ACCOUNT, "9876543210987654")},
             },
             id="two accounts",
@@ -528,10 +586,6 @@ def test_spellings_of_one_arn_agree() -> None:
         ),
         pytest.param(
             {"resourceName": "analytics,finance", "resourceType": BUCKET_TYPE}, id="two in one text"
-        ),
-        pytest.param(
-            {"referencedResources": {BUCKET_TYPE: ["analytics"], "ACS::OSS::Bucket": ["finance"]}},
-            id="two types of buckets",
         ),
         pytest.param(
             {"requestParameters": {"name": "analytics", "uri": f"/buckets/{ARN}2"}},
@@ -560,9 +614,104 @@ def test_a_contradiction_tells_both_sides() -> None:
 
 def test_the_subject_contradicts_too() -> None:
     """The CloudEvent's subject is a place like the others."""
-    refused = refusal(OWNED | PLACES["responseElements"], subject=f"x:{ACCOUNT}:finance")
+    refused = refusal(OWNED | PLACES["resourceName"], subject=f"x:{ACCOUNT}:finance")
 
     assert refused.startswith("The event names different buckets: ")
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "envelope", "place"),
+    [
+        ({"requestParameters": {"name": "finance"}}, {}, "requestParameters"),
+        ({"requestParameters": {"url": f"/buckets/{ARN}2"}}, {}, "requestParameters"),
+        (
+            {"requestParameterJson": json.dumps({"tableBucketARN": ARN.replace(REGION, "x")})},
+            {},
+            "requestParameterJson",
+        ),
+        (
+            {"requestParameters": {"tableBucketARN": ARN.replace(ACCOUNT, "9876543210987654")}},
+            {},
+            "requestParameters",
+        ),
+        ({"referencedResources": {BUCKET_TYPE: ["logs"]}}, {}, "referencedResources"),
+        ({"resourceName": "logs", "requestParameters": {"name": "logs"}}, {}, "resourceName"),
+        ({"eventSource": HOST.replace("analytics", "logs")}, {}, "eventSource"),
+        ({}, {"subject": f"x:{ACCOUNT}:finance"}, "subject"),
+        ({"responseElements": {"arn": ARN, "tableBucketARN": "logs"}}, {}, "responseElements"),
+    ],
+    ids=[
+        "a name",
+        "a path",
+        "no valid ARN",
+        "another account",
+        "a resource",
+        "the first of two",
+        "a host",
+        "the subject",
+        "a name beside it",
+    ],
+)
+def test_what_others_say_does_not_outvote_the_service(
+    otherwise: Json, envelope: Json, place: str
+) -> None:
+    """The ARN in responseElements is the bucket; the first place that says otherwise is told."""
+    record = OWNED | {"responseElements": {"arn": ARN}} | otherwise
+
+    bucket = bucket_of(record, **envelope)
+
+    assert bucket == NamedBucket(BUCKET, "responseElements", disagrees=place)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"referencedResources": {"ACS::OSS::Bucket": ["logs"], BUCKET_TYPE: ["analytics"]}},
+        {"resourceName": "logs;analytics", "resourceType": f"ACS::OSS::Bucket;{BUCKET_TYPE}"},
+    ],
+    ids=["referencedResources", "resourceName"],
+)
+def test_a_bucket_of_oss_does_not_count_beside_a_table_bucket(record: Json) -> None:
+    """A log bucket may stand beside the table bucket: the type tells which one is meant."""
+    assert bucket_of(OWNED | record).arn == BUCKET
+
+
+# Whether the call has failed.
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("", " ", "null", "NULL", "None", "nil", "-", "0", "200", "OK", " ok ", "success"),
+        *("Successful", None, 0, 200, False, [], {}),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("message", ["success", "You have no right.", None])
+def test_a_word_for_nothing_is_no_failure(code: object, message: str | None) -> None:
+    """Only an errorCode that says something tells of a failure; a message alone never does."""
+    event = event_of({"data": CREATION | {"errorCode": code, "errorMessage": message}})
+
+    assert event.failed is False
+
+
+@pytest.mark.parametrize("code", ["ForbiddenException", "403", "E", "NullPointerException"])
+@pytest.mark.parametrize(
+    "naming",
+    [{}, PLACES["requestParameters"], {"responseElements": {"arn": ARN.replace(REGION, "x y")}}],
+    ids=["nothing", "what was asked for", "no valid ARN"],
+)
+def test_an_error_code_tells_of_a_failure(code: str, naming: Json) -> None:
+    """What the caller asked for was not made."""
+    assert event_of({"data": CREATION | naming | {"ERRORCODE": code}}).failed is True
+
+
+@pytest.mark.parametrize("arn", [ARN, "analytics"])
+def test_a_call_that_was_answered_with_the_bucket_has_not_failed(arn: str) -> None:
+    """The service's own word counts for more than a code."""
+    record = CREATION | {"errorCode": "SlowDown", "responseElements": {"tableBucketArn": arn}}
+
+    assert event_of({"data": record}).failed is False
 
 
 # What is passed over, and what is not.

@@ -91,8 +91,8 @@ def judged(delivery: Delivery) -> Expected:
             return Expected(f"encrypted: {cause}", bucket.named_by)
         case Skip(reason, bucket):
             return Expected(f"skipped: {reason}", bucket.named_by if bucket else None)
-        case Deny(bucket):
-            return Expected("dead_lettered: foreign_account", bucket.named_by)
+        case Deny(bucket, foreign):
+            return Expected(f"dead_lettered: foreign_{foreign}", bucket.named_by)
 
 
 @each_sample
@@ -148,7 +148,7 @@ def test_every_place_is_named_by_a_sample() -> None:
 @each_json_file
 def test_a_sample_is_pretty_printed(path: Path) -> None:
     """A .json file is JSON, indented by two spaces."""
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8-sig")
 
     printed = json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
 

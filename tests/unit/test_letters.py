@@ -429,15 +429,15 @@ def test_a_destination_records_keys_count_in_any_casing() -> None:
         pytest.param("garbage", [(b"garbage", 0)], 0, id="no JSON"),
         pytest.param("", [], 0, id="nothing"),
         pytest.param(None, [], 0, id="null"),
-        pytest.param(json.loads(EVENT), [], 0, id="an object"),
-        pytest.param([EVENT.decode()], [], 0, id="a list"),
+        pytest.param(json.loads(EVENT), [(EVENT, 0)], 0, id="an object"),
+        pytest.param([json.loads(EVENT)], [(EVENT, 0)], 0, id="a list"),
         pytest.param(17, [], 0, id="a number"),
     ],
 )
 def test_a_destination_record_holds_what_the_function_was_given(
     payload: object, events: list[tuple[bytes, int]], redrives: int
 ) -> None:
-    """Wrappings come off with their count; what is no text holds nothing to send again."""
+    """Wrappings come off with their count; what holds no event has nothing to send again."""
     opened = open_letter(fc_record(payload))
 
     assert opened.letter.kind == "destination_record"
@@ -582,7 +582,8 @@ def test_what_is_not_known_is_left_alone(body: bytes) -> None:
     assert len(letter.detail) <= 400
 
 
-@pytest.mark.parametrize("key", sorted(json.loads(own_letter()).keys()))
+# Without its encoding it is whatever has an event in it, such as a row of the log service.
+@pytest.mark.parametrize("key", sorted(json.loads(own_letter()).keys() - {"event_encoding"}))
 def test_a_letter_that_lacks_a_field_is_not_quite_one(key: str) -> None:
     """Our own documents have every key, whether there is something to tell or not."""
     opened = open_letter(without(own_letter(), key))
@@ -981,7 +982,6 @@ def test_what_looks_like_the_count_is_left_alone(event: bytes) -> None:
         b'{"a": 1}}',
         b'{"a": 1} {}',
         b"{a: 1}",
-        b'\xef\xbb\xbf{"a": 1}',
         b'{"a":' * 1000,
     ],
     ids=lambda event: ascii(event[:20]),

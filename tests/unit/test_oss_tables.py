@@ -26,7 +26,6 @@ from encryption_guard.oss_tables import (
     OssTables,
     Reading,
     bucket_call,
-    oss_request_id,
 )
 from tests.unit.fakes import (
     ACCOUNT,
@@ -67,7 +66,7 @@ def refusal(status: int, code: str = "", message: str = "", **headers: str) -> R
 
 def put(
     service: FakeOssTables, *, arn: TableBucketArn = ARN, **rest: Any
-) -> Answer | Refused | Unavailable:
+) -> Reading | Refused | Unavailable:
     """How PutTableBucketEncryption ends."""
     try:
         return OssTables(invocation_of(service, **rest)).put_encryption(arn)
@@ -80,10 +79,10 @@ def get(service: FakeOssTables, **rest: Any) -> Reading | None:
     return OssTables(invocation_of(service, **rest)).current_encryption(ARN)
 
 
-def ending(result: Answer | Refused | Unavailable) -> str:
+def ending(result: Reading | Refused | Unavailable) -> str:
     match result:
-        case Answer():
-            return "done"
+        case Reading():
+            return "done" if result.is_aes256 else f"{result.algorithm} is kept"
         case Refused():
             return result.reason
         case Unavailable():
@@ -104,8 +103,6 @@ BACK_OFF = (0.2, 0.4, 0.8)
 VISIBLE_LATER = (0.5, 1.0, 1.5)
 
 ROWS = {
-    **{f"{status}": Row([Reply(status)], "done") for status in (200, 201, 202, 204, 299)},
-    "200 with garbage": Row([Reply(200, b"\xff{")], "done"),
     **{
         f"{status}": Row([Reply(status, headers={"location": "/elsewhere"})], "unexpected_redirect")
         for status in (300, 301, 302, 303, 307, 308)
@@ -131,16 +128,25 @@ ROWS = {
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_each_answer_has_its_reaction(row: Row) -> None:
-    """The status decides what becomes of the request, how often it is tried and when."""
+    """The status decides how often the request is tried and when, with one read before each repeat.
+
+    Nothing is read after the last try.
+    """
     service = FakeOssTables(troubles={"PUT": row.answers})
 
     result = put(service)
 
     assert ending(result) == row.ends
     assert service.time.slept == pytest.approx(row.pauses)
-    assert len(service.requests) == len(row.pauses) + 1
+    assert service.methods() == ["PUT", *["GET", "PUT"] * len(row.pauses)]
 
 
+# What OSS Tables alone puts on an answer: a page of somebody else's has none.
+OURS = {"x-oss-request-id": "OSS-7"}
+XML_ERROR = (
+    b'<?xml version="1.0"?><Error><Code>InternalError</Code>'
+    b"<Message>An internal error occurred.</Message></Error>"
+)
 AFTER_A_WHILE = {
     "404": Row([refusal(404)], "done", (0.5,)),
     "404 to the last": Row([refusal(404)] * 3, "done", VISIBLE_LATER),
@@ -154,6 +160,7 @@ AFTER_A_WHILE = {
     "a reset, a time-out": Row(
         [Broken(httpx.ReadError), Broken(httpx.ReadTimeout, takes=5.0)], "done", (0.2, 0.4)
     ),
+    "an error that calls itself a success": Row([Reply(200, XML_ERROR, OURS)], "done", (0.2,)),
     "not found and broken by turns": Row(
         [refusal(500), refusal(404), refusal(500), refusal(404), refusal(500), refusal(404)],
         "done",
@@ -232,7 +239,131 @@ def test_a_refusal_says_how_often_it_was_asked_for() -> None:
     result = put(service)
 
     assert isinstance(result, Refused)
-    assert result.attempts == len(service.requests) == 6
+    assert result.attempts == service.methods().count("PUT") == 6
+
+
+# What a 2xx is worth.
+
+CONFIRMING = {
+    "200": Reply(200, headers=OURS),
+    "200 with an object": Reply(200, b"{}", OURS),
+    "200 with garbage": Reply(200, b"\xff{", OURS),
+    "204": Reply(204, headers=OURS),
+}
+
+
+@pytest.mark.parametrize("reply", CONFIRMING.values(), ids=CONFIRMING)
+def test_a_200_or_204_of_the_service_confirms_the_put(reply: Reply) -> None:
+    """With a request id, and a body that is no error, it is believed and nothing is read."""
+    service = FakeOssTables(troubles={"PUT": [reply]})
+
+    result = put(service)
+
+    status = reply.status
+    assert result == Reading("encrypted", "AES256", True, status=status, oss_request_id="OSS-7")
+    assert service.methods() == ["PUT"]
+
+
+DOUBTFUL = {
+    **{f"{status}": Reply(status, headers=OURS) for status in (201, 202, 206, 299)},
+    "200 with a sign-in page": Reply(200, b"<html>Sign in", {"content-type": "text/html"}),
+    "200 with an empty id": Reply(200, headers={"x-oss-request-id": ""}),
+    "204 without an id": Reply(204),
+}
+
+
+@pytest.mark.parametrize("algorithm", ["AES256", "KMS", "ROT13"])
+@pytest.mark.parametrize("reply", DOUBTFUL.values(), ids=DOUBTFUL)
+def test_another_2xx_counts_once_a_get_shows_a_choice(reply: Reply, algorithm: str) -> None:
+    """What the GET shows is what is returned, also where there is no second try."""
+    service = FakeOssTables({str(ARN): algorithm}, troubles={"PUT": repeat(reply)})
+
+    result = put(service, environment={"GUARD_MAX_ATTEMPTS": "1"})
+
+    assert isinstance(result, Reading)
+    assert (result.algorithm, result.oss_request_id) == (algorithm, "OSS-2")
+    assert service.methods() == ["PUT", "GET"]
+
+
+@pytest.mark.parametrize("reply", DOUBTFUL.values(), ids=DOUBTFUL)
+def test_a_2xx_that_no_get_confirms_is_no_answer(reply: Reply) -> None:
+    """It is repeated, and in the end left to the platform."""
+    service = FakeOssTables(troubles={"PUT": repeat(reply)})
+
+    result = put(service)
+
+    assert ending(result) == "unavailable"
+    assert service.time.slept == pytest.approx(BACK_OFF)
+    assert service.methods().count("PUT") == 4
+
+
+FAILED = {
+    "XML": Reply(200, XML_ERROR, OURS),
+    "XML without parts": Reply(200, b"<Error/>", OURS),
+    "JSON": Reply(200, b'{"Error": {"Code": "InternalError", "Message": "No."}}', OURS),
+    "JSON without parts": Reply(200, b' {"Error": null}', OURS),
+    "a code": Reply(200, b'{"Code": "InternalError"}', OURS),
+    "a message": Reply(200, b'{"message": "No."}', OURS),
+    "typed": Reply(204, headers=OURS | {"x-oss-error-type": "InternalError"}),
+    "typed, without an id": Reply(202, headers={"x-oss-error-type": "InternalError"}),
+}
+
+
+@pytest.mark.parametrize("reply", FAILED.values(), ids=FAILED)
+def test_an_error_with_the_status_of_a_success_is_no_answer(reply: Reply) -> None:
+    """It is repeated as after a reset, and in the end left to the platform."""
+    service = FakeOssTables(troubles={"PUT": repeat(reply)})
+
+    result = put(service)
+
+    assert ending(result) == "unavailable"
+    assert service.time.slept == pytest.approx(BACK_OFF)
+    assert service.methods() == ["PUT", *["GET", "PUT"] * 3]
+
+
+# The read before a repeat.
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [refusal(503), refusal(404), refusal(409), Broken(httpx.ReadError), FAILED["XML"]],
+    ids=["503", "404", "409", "reset", "200 with an error"],
+)
+@pytest.mark.parametrize(
+    ("algorithm", "ends"),
+    [("AES256", "done"), ("KMS", "KMS is kept"), ("ROT13", "ROT13 is kept")],
+)
+def test_what_shows_before_a_repeat_ends_it(algorithm: str, ends: str, trouble: Trouble) -> None:
+    """An answer may be lost after the PUT was done, and an owner's choice is not overwritten."""
+    service = FakeOssTables({str(ARN): algorithm}, troubles={"PUT": [trouble]})
+
+    result = put(service)
+
+    assert ending(result) == ends
+    assert service.methods() == ["PUT", "GET"]
+    assert service.buckets[str(ARN)] == algorithm
+
+
+@pytest.mark.parametrize(
+    ("unclear", "takes"),
+    [
+        (refusal(403), 0.0),
+        (refusal(404), 0.0),
+        (refusal(503, retry_after="1"), 0.0),
+        (Broken(httpx.ReadError), 0.0),
+        (Reply(200, takes=100.0), 2.0),
+    ],
+    ids=["403", "404", "503", "reset", "silence"],
+)
+def test_an_unclear_read_does_not_stop_the_repeat(unclear: Trouble, takes: float) -> None:
+    """It is not repeated itself, and takes 2 s at most."""
+    service = FakeOssTables(troubles={"PUT": [refusal(500)], "GET": [unclear]})
+
+    result = put(service)
+
+    assert ending(result) == "done"
+    assert service.methods() == ["PUT", "GET", "PUT"]
+    assert service.time.passed == pytest.approx(0.2 + takes)
 
 
 # The time there is.
@@ -320,19 +451,21 @@ ANY_TROUBLE = st.one_of(
 @settings(deadline=None)
 @given(
     answers=st.lists(ANY_TROUBLE, max_size=12),
+    reads=st.lists(ANY_TROUBLE, max_size=12),
     seconds=st.floats(0.5, 100),
     chance=st.floats(0, 1, exclude_max=True),
 )
-def test_any_sequence_ends_in_time(answers: list[Trouble], seconds: float, chance: float) -> None:
-    """Whatever comes, the request ends in one of its three ways, in time and in few tries."""
-    service = FakeOssTables(time=FakeTime(chance=chance), troubles={"PUT": answers})
+def test_any_sequence_ends_in_time(
+    answers: list[Trouble], reads: list[Trouble], seconds: float, chance: float
+) -> None:
+    """Whatever comes, it ends in time and in few tries, and is done only if it was done."""
+    service = FakeOssTables(time=FakeTime(chance=chance), troubles={"PUT": answers, "GET": reads})
 
     result = put(service, seconds=seconds)
 
-    assert isinstance(result, (Answer, Refused, Unavailable))
     assert service.time.passed <= 0.6 * seconds + 1e-6
-    assert len(service.requests) <= 4 + 3 + 2
-    assert (ending(result) == "done") == (isinstance(result, Answer) and result.status < 300)
+    assert service.methods().count("PUT") <= 4 + 3 + 2
+    assert (ending(result) == "done") == (service.buckets[str(ARN)] == "AES256")
 
 
 # The clock and the credentials.
@@ -340,7 +473,10 @@ def test_any_sequence_ends_in_time(answers: list[Trouble], seconds: float, chanc
 
 @pytest.mark.parametrize("ahead", [60 * MINUTES, -60 * MINUTES], ids=["ahead", "behind"])
 def test_a_skewed_clock_is_corrected(ahead: timedelta) -> None:
-    """After a 403 for the clock the request is signed with the service's time, at once."""
+    """After a 403 for the clock the request is signed with the service's time, at once.
+
+    That is no repeat: nothing is read before it.
+    """
     service = FakeOssTables(ahead=ahead)
 
     result = put(service)
@@ -412,7 +548,7 @@ NEW = Credentials("STS.new", "SECRET-NEW", "TOKEN-NEW")
     ids=["403 of an expired key", "401", "403 by its message"],
 )
 def test_credentials_are_read_again_when_they_expired(troubles: Troubles) -> None:
-    """New credentials are used at once, for one more try."""
+    """New credentials are used at once, for one more try, and nothing is read before it."""
     service = FakeOssTables(keys=[OLD, NEW], expired=["STS.old"], troubles=troubles)
     ring = KeyRing([OLD, NEW])
 
@@ -615,14 +751,6 @@ def test_an_unavailable_service_is_named_with_its_answer() -> None:
     assert all(part in str(result) for part in ("503", "ServiceUnavailable", str(ARN), "4 tries"))
 
 
-def test_the_answer_of_a_put_has_a_request_id() -> None:
-    """The id to ask the vendor with comes from the answer's header."""
-    result = put(FakeOssTables())
-
-    assert isinstance(result, Answer)
-    assert (result.status, oss_request_id(result)) == (200, "OSS-1")
-
-
 # The advice.
 
 
@@ -689,6 +817,7 @@ PASSING = {
     "cut short": Reply(200, encryption("AES256")[:-1]),
     "another success": Reply(204, encryption("AES256")),
     "a number": Reply(200, encryption(256)),
+    "a typed error": Reply(200, encryption("AES256"), {"x-oss-error-type": "InternalError"}),
     "a wrong clock": refusal(403, "RequestTimeTooSkewed", date="Fri, 02 Jan 2026 03:10:00 GMT"),
 }
 
@@ -956,8 +1085,8 @@ def test_what_cannot_be_read_is_told_as_that(call: Call) -> None:
 
     about = str(call.bucket or call.region)
     assert str(result) == (
-        f"OSS Tables answered 200 to {call.operation} of {about} in 4 tries, with nothing that can"
-        " be read; a later try may succeed."
+        f"OSS Tables answered 200 to {call.operation} of {about} in 4 tries (nothing);"
+        " a later try may succeed."
     )
 
 

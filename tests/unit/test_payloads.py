@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from base64 import b64encode
+from base64 import b64encode, encodebytes, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
@@ -551,6 +551,185 @@ def test_the_count_of_a_wrapping_that_cannot_be_opened_is_read(wrapping: bytes) 
     assert delivery.redrives == 3
 
 
+# Wrappings that others put around an event.
+
+BOM = b"\xef\xbb\xbf"
+TEXT = EVENT.decode()
+
+
+def in_base64(event: bytes, times: int = 1) -> bytes:
+    for _ in range(times):
+        event = b64encode(event)
+    return event
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(BOM + EVENT, id="a byte order mark"),
+        pytest.param(fc_record(BOM + EVENT), id="a mark within"),
+        pytest.param(in_base64(EVENT), id="base64"),
+        pytest.param(in_base64(EVENT, 2), id="base64 twice"),
+        pytest.param(encodebytes(EVENT), id="base64 with line breaks"),
+        pytest.param(in_base64(EVENT).rstrip(b"="), id="base64 without padding"),
+        pytest.param(urlsafe_b64encode(EVENT).strip(b"="), id="URL-safe base64"),
+        pytest.param(in_base64(BOM + EVENT), id="a mark in base64"),
+        pytest.param(BOM + b" \n" + in_base64(EVENT) + b"\n", id="base64 behind a mark"),
+        pytest.param(fc_record(in_base64(EVENT, 2)), id="base64 in a destination record"),
+        pytest.param(dead_letter(in_base64(EVENT)), id="base64 in a letter"),
+        pytest.param(to_bytes(TEXT), id="a JSON text"),
+        pytest.param(to_bytes(in_base64(EVENT).decode()), id="a JSON text in base64"),
+        pytest.param(to_bytes({"event": TEXT, "__time__": "1"}), id="a row of the log service"),
+        pytest.param(to_bytes({"Event": in_base64(EVENT).decode()}), id="its base64"),
+        pytest.param(b'{"__topic__": "x", "event": %s }' % EVENT, id="a row with the object"),
+        pytest.param(
+            b'{"requestContext": {}, "requestPayload" :\n%s\t, "timestamp": 1}' % EVENT,
+            id="a destination record with the object",
+        ),
+        pytest.param(
+            b'{"requestPayload": {}, "requestPayload": %s}' % EVENT, id="of two members the last"
+        ),
+    ],
+)
+def test_what_others_wrap_an_event_in_comes_off(payload: bytes) -> None:
+    """The event in it is kept byte for byte, and answered as one."""
+    opened = open_payload(payload)
+
+    (delivery,) = opened.deliveries
+    assert isinstance(delivery.event, BucketEvent)
+    assert (delivery.raw.strip(), delivery.event_id, opened.is_array) == (EVENT, "7", False)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(b'{"Events": [%s, %s], "RequestId": "r"}' % (EVENT, EVENT), id="Events"),
+        pytest.param(b'{"records":[%s,%s]}' % (EVENT, EVENT), id="Records, in another casing"),
+        pytest.param(to_bytes({"Events": f"[{TEXT}, {TEXT}]"}), id="Events as a text"),
+        pytest.param(to_bytes([TEXT, TEXT]), id="an array of texts"),
+        pytest.param(to_bytes([in_base64(EVENT).decode()] * 2), id="an array of base64"),
+        pytest.param(to_bytes([f"[{TEXT}]", TEXT]), id="a text of an array in an array"),
+        pytest.param(in_base64(b"[%s, %s]" % (EVENT, EVENT), 2), id="an array in base64"),
+        pytest.param(b'{"requestPayload": [%s, %s]}' % (EVENT, EVENT), id="a record's array"),
+    ],
+)
+def test_what_others_list_is_an_array(payload: bytes) -> None:
+    """Each event is its exact piece of the input, and the answer is a list."""
+    opened = open_payload(payload)
+
+    assert opened.is_array
+    assert [delivery.raw for delivery in opened.deliveries] == [EVENT, EVENT]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"data_base64": in_base64(to_bytes(CREATION | {"eventId": "E"})).decode()},
+        {"DATA_BASE64": urlsafe_b64encode(to_bytes(CREATION | {"eventId": "E"})).decode()},
+        {"data": None, "data_base64": in_base64(to_bytes(CREATION | {"eventId": "E"}), 2).decode()},
+        {"data": in_base64(to_bytes(CREATION | {"eventId": "E"})).decode()},
+        {"data": "\ufeff" + json.dumps(CREATION | {"eventId": "E"})},
+    ],
+    ids=["data_base64", "casing, URL-safe", "twice", "data in base64", "a mark in data"],
+)
+def test_a_record_may_be_in_base64(data: Json) -> None:
+    """CloudEvents has data_base64 for it; the event is kept as it came."""
+    raw = to_bytes(data)
+
+    delivery = only(raw)
+
+    assert isinstance(delivery.event, BucketEvent)
+    assert (delivery.event.name, delivery.raw, delivery.event_id) == ("CreateTableBucket", raw, "E")
+
+
+@pytest.mark.parametrize(
+    ("payload", "kept"),
+    [
+        pytest.param(in_base64(EVENT, 3), in_base64(EVENT, 3), id="base64 three times"),
+        pytest.param(b"abcd", b"abcd", id="base64 of something else"),
+        pytest.param(in_base64(b"{"), b"{", id="base64 of broken JSON"),
+        pytest.param(b'"abcd"', b'"abcd"', id="a text"),
+        pytest.param(b'{"event": "cpu is high"}', b'{"event": "cpu is high"}', id="no row"),
+        pytest.param(b'{"event": 17}', b'{"event": 17}', id="no text"),
+        pytest.param(b'{"Events": 17}', b'{"Events": 17}', id="no events"),
+        pytest.param(b'{"Events": []}', b"[]", id="an empty list"),
+        pytest.param(b'{"data_base64": "!"}', b'{"data_base64": "!"}', id="data that is no base64"),
+    ],
+)
+def test_what_is_no_wrapping_is_invalid_and_kept(payload: bytes, kept: bytes) -> None:
+    """Nothing is lost of what cannot be opened."""
+    delivery = only(payload)
+
+    assert isinstance(delivery.event, InvalidEvent)
+    assert delivery.raw == kept
+
+
+def test_a_record_is_no_wrapping() -> None:
+    """What has an eventName or data is the event, whatever else stands in it."""
+    inner = {"event": TEXT, "events": [TEXT], "Records": [TEXT]}
+    payloads = [inner | CREATION, inner | {"data": CREATION}]
+
+    assert [only(payload).raw for payload in payloads] == [to_bytes(each) for each in payloads]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda event: in_base64(event).decode(),
+        lambda event: in_base64(event, 2).decode(),
+        lambda event: json.loads(dead_letter(event, "base64")),
+        lambda event: json.loads(dead_letter(event, "gzip+base64")),
+        lambda event: {"event": in_base64(event).decode()},
+        lambda event: {"data_base64": in_base64(event).decode()},
+    ],
+    ids=["base64", "base64 twice", "a letter", "a compressed letter", "a row", "data_base64"],
+)
+def test_all_decoded_bytes_count_against_one_bound(wrap: Callable[[bytes], object]) -> None:
+    """Whoever packs one thing into many wrappings gets no more memory for it."""
+    large = to_bytes(CREATION) + b" " * (LARGEST_EVENT // 4)
+
+    opened = open_payload([wrap(large) for _ in range(9)])
+
+    readable = [isinstance(delivery.event, BucketEvent) for delivery in opened.deliveries]
+    assert readable[0]
+    assert readable.count(True) <= 3
+    assert "more bytes than a payload may hold" in str(opened.deliveries[-1].event)
+
+
+# Events of another kind.
+
+
+@pytest.mark.parametrize(
+    "data", [{"resourceId": "x"}, {}, '{"resourceId": "x"}', {"eventName": None}], ids=str
+)
+def test_an_event_of_another_service_is_of_no_bucket(data: object) -> None:
+    """A CloudEvent that is not the audit trail's needs no eventName."""
+    event = event_of({"id": "7", "type": "oss:Config:ConfigurationItemChange", "data": data})
+
+    assert (event.name, event.failed) == ("", False)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "oss:ActionTrail:ApiCall", "data": {}},
+        {"type": "oss:actiontrail:ApiCall", "data": {}},
+        {"type": "", "data": {}},
+        {"type": 17, "data": {}},
+        {"data": {}},
+        {"type": "oss:Config:X", "data": []},
+        {"type": "oss:Config:X", "data": "x"},
+        {"type": "oss:Config:X"},
+        {"type": "oss:Config:X", "data": {"eventName": 17}},
+        {"type": "oss:Config:X", "data": {"eventName": ""}},
+    ],
+    ids=str,
+)
+def test_what_should_have_a_record_is_invalid_without_one(event: Json) -> None:
+    """In doubt somebody has to look at it."""
+    assert isinstance(only(event).event, InvalidEvent)
+
+
 BOMB = b64encode(gzip.compress(b" " * (LARGEST_EVENT + 1))).decode()
 
 
@@ -558,7 +737,6 @@ BOMB = b64encode(gzip.compress(b" " * (LARGEST_EVENT + 1))).decode()
     "wrapped",
     [
         pytest.param(fc_record(b""), id="FC record, empty"),
-        pytest.param(b'{"requestPayload": {"a": 1}}', id="FC record, no text"),
         pytest.param(b'{"requestPayload": 17, "requestContext": {}}', id="FC record, a number"),
         pytest.param(dead_letter(EVENT, version=2), id="another version"),
         pytest.param(dead_letter(EVENT, version="1" * 400), id="a long version"),

@@ -351,7 +351,7 @@ def test_the_missed_event_names_the_bucket(bucket: ListedBucket, cause: Any) -> 
     assert event.time == bucket.created_at
     assert (delivery.redrives, event.failed) == (0, False)
     settings = invocation_of(
-        FakeOssTables(), environment={"FC_ACCOUNT_ID": bucket.arn.account_id}
+        FakeOssTables(), environment={"FC_ACCOUNT_ID": bucket.arn.account_id, "FC_REGION": ""}
     ).settings
     assert decide(event, settings, today=START.date()) == Encrypt(find_bucket(event), cause)
 
@@ -695,20 +695,29 @@ def test_without_an_answer_there_is_no_letter(trouble: Reply | Broken) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "outcome"), [("AES256", "already_encrypted"), ("KMS", "kept_stronger")]
+    ("algorithm", "puts", "outcome", "reason"),
+    [
+        ("AES256", 1, "encrypted", "created"),
+        ("KMS", 1, "kept_stronger", "KMS"),
+        ("AES256", 4, "already_encrypted", "AES256"),
+        ("KMS", 4, "kept_stronger", "KMS"),
+    ],
 )
 def test_what_is_encrypted_after_a_put_without_an_answer_is_well(
-    algorithm: str, outcome: str
+    algorithm: str, puts: int, outcome: str, reason: str
 ) -> None:
-    """The PUT, or somebody else, did it: what is read back is what counts."""
+    """The PUT, or somebody else, did it: it is found before the repeat, or after the last try."""
+    hidden = [NONE] * (1 + puts)
     service = FakeOssTables(
         {str(ARN): algorithm},
-        troubles={"GetTableBucketEncryption": [NONE, NONE], "PUT": repeat(Broken(httpx.ReadError))},
+        troubles={"GetTableBucketEncryption": hidden, "PUT": repeat(Broken(httpx.ReadError))},
     )
+    guard = Guard(service)
 
-    found = Guard(service).one()
+    found = guard.one()
 
-    assert told(found) == ("encrypted", outcome, algorithm)
+    assert told(found) == ("encrypted", outcome, reason)
+    assert (guard.puts(), found.encryption) == (puts, algorithm)
 
 
 def test_a_failure_does_not_tell_the_answer_to_another_request() -> None:
@@ -764,7 +773,7 @@ def test_an_old_bucket_that_goes_before_the_put_is_unknown() -> None:
     found = guard.one()
 
     assert told(found) == ("unknown", "failed", "gone")
-    assert guard.box.letters == []
+    assert (guard.puts(), service.time.slept, guard.box.letters) == (1, [], [])
     assert guard.service.asked_about("ListNamespaces") == []
 
 
@@ -1462,7 +1471,8 @@ def test_what_has_to_wait_waits_once(operation: str) -> None:
 
     assert (found.state, found.outcome) == ("encrypted", "encrypted")
     assert sum(guard.service.time.slept) == pytest.approx(25, abs=1)
-    assert len(guard.service.requests) == 5 + 1
+    # Before a PUT is repeated the encryption is read.
+    assert len(guard.service.requests) == 5 + 1 + (operation == "PUT")
 
 
 def test_buckets_wait_for_their_region() -> None:

@@ -134,6 +134,15 @@ CAUSES = (
         "If it should be, add the account to GUARD_ALLOWED_ACCOUNTS and redrive; else discard.",
     ),
     Advice(
+        "foreign region",
+        "foreign_region",
+        _always,
+        "The bucket is in another region than the function, which encrypts there only if it sweeps"
+        " that region.",
+        "Deploy the guard in that region, or add the region to GUARD_SWEEP_REGIONS and redrive; if"
+        " nobody uses it, find out who put the event here, and discard.",
+    ),
+    Advice(
         "redirect",
         "unexpected_redirect",
         _always,

@@ -12,6 +12,7 @@ from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.errors import (
     DeadEnd,
     ForeignAccount,
+    ForeignRegion,
     InvalidEvent,
     Refused,
     Unavailable,
@@ -19,7 +20,7 @@ from encryption_guard.errors import (
 )
 from encryption_guard.events import NamedBucket
 from encryption_guard.invocation import Clock, Invocation
-from encryption_guard.oss_tables import OssTables, Reading, oss_request_id
+from encryption_guard.oss_tables import VISIBILITY_PAUSES, OssTables, Reading
 from encryption_guard.payloads import Delivery, open_payload
 from encryption_guard.policy import Cause, Deny, Encrypt, Skip, decide
 from encryption_guard.version import __version__
@@ -38,6 +39,7 @@ class Outcome:
     event_id: str | None = None
     time_to_encrypt_ms: int | None = None
     named_by: str | None = None
+    disagrees: str | None = None
     oss_request_id: str | None = None
     status: int | None = None
     code: str | None = None
@@ -192,6 +194,7 @@ def process_event(
         event_id=shortened(delivery.event_id) if delivery.event_id else None,
         arn=str(bucket.arn) if bucket else None,
         named_by=bucket.named_by if bucket else None,
+        disagrees=bucket.disagrees if bucket else None,
     )
 
 
@@ -209,10 +212,16 @@ def _act(
             )
         case Skip(reason, exemption=exemption):
             return Skipped(reason=reason, exempt_until=exemption.expires if exemption else None)
-        case _:
+        case Deny(bucket, "account"):
             raise ForeignAccount(
-                f"The bucket {decision.bucket.arn} belongs to an account that is not the guard's"
-                " own; if the guard is to encrypt it, add the account to GUARD_ALLOWED_ACCOUNTS."
+                f"The bucket {bucket.arn} belongs to an account that is not the guard's own, or not"
+                " the one that forwarded the event; if the guard is to encrypt it, add the account"
+                " to GUARD_ALLOWED_ACCOUNTS."
+            )
+        case Deny(bucket):
+            raise ForeignRegion(
+                f"The bucket {bucket.arn} is in another region than this function; if this one is"
+                " to encrypt it there, add the region to GUARD_SWEEP_REGIONS."
             )
 
 
@@ -230,15 +239,13 @@ def ensure_encrypted(
     """
     current = tables.current_encryption(arn)
     if current:
-        return as_it_is(current)(
-            reason=current.algorithm or "",
-            status=current.status,
-            oss_request_id=current.oss_request_id,
-        )
+        return _kept(current)
     if invocation.settings.mode == "detect":
         return Detected(reason="would_encrypt")
     try:
-        answer = tables.put_encryption(arn)
+        # Only what was just created may not be visible yet.
+        pauses = VISIBILITY_PAUSES if cause == "created" else ()
+        found = tables.put_encryption(arn, pauses)
     except Refused as refused:
         # Whoever takes a bucket down may take its encryption off first.
         if cause == "drift" and refused.reason == "not_found":
@@ -246,11 +253,21 @@ def ensure_encrypted(
                 reason="gone", status=refused.status, oss_request_id=refused.oss_request_id
             )
         raise
+    if not found.is_aes256:
+        return _kept(found)
     return Encrypted(
         reason=cause,
         time_to_encrypt_ms=_milliseconds_since(since, invocation.clock) if since else None,
-        status=answer.status,
-        oss_request_id=oss_request_id(answer),
+        status=found.status,
+        oss_request_id=found.oss_request_id,
+    )
+
+
+def _kept(reading: Reading) -> Outcome:
+    return as_it_is(reading)(
+        reason=reading.algorithm or "",
+        status=reading.status,
+        oss_request_id=reading.oss_request_id,
     )
 
 

@@ -9,6 +9,7 @@ GuardError
 └── DeadEnd                  a retry cannot help: becomes a dead letter with `reason`
     ├── InvalidEvent         the event names no bucket, or not one bucket
     ├── ForeignAccount       the bucket belongs to an account that is not allowed
+    ├── ForeignRegion        the bucket is in a region that is another deployment's
     └── Refused              the service's last word on this bucket
 """
 
@@ -24,6 +25,7 @@ Reason = Literal[
     "conflict",
     "invalid_event",
     "foreign_account",
+    "foreign_region",
     "unexpected_redirect",
 ]
 
@@ -98,6 +100,13 @@ class ForeignAccount(DeadEnd):
 
     fault = "event"
     reason: Reason = "foreign_account"
+
+
+class ForeignRegion(DeadEnd):
+    """The bucket's region is neither the function's own nor one that it sweeps."""
+
+    fault = "event"
+    reason: Reason = "foreign_region"
 
 
 class Refused(DeadEnd):

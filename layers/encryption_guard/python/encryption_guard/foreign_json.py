@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # The first half of a character, alone or with the second one after it.
 _MAYBE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -22,6 +24,8 @@ def loads(text: str | bytes) -> Any:
     a character (`"\\ud800"`), which nobody could write down again.
     """
     decoded = text.decode() if isinstance(text, bytes) else text
+    # Some writers mark their text as UTF-8.
+    decoded = decoded.removeprefix("\ufeff")
     try:
         value = json.loads(decoded)
         if _MAYBE_HALF.search(decoded):
@@ -31,17 +35,22 @@ def loads(text: str | bytes) -> Any:
     return value
 
 
-def mapping(value: object) -> dict[str, object]:
-    """An object, or the JSON text of one; anything else is as good as absent."""
+def as_object(value: object) -> dict[str, object] | None:
+    """An object, or the JSON text of one; None for anything else."""
     if isinstance(value, (str, bytes)):
         try:
             value = loads(value)
         except ValueError:
-            return {}
-    return value if isinstance(value, dict) else {}
+            return None
+    return value if isinstance(value, dict) else None
 
 
-def folded(document: dict[str, object]) -> dict[str, object]:
+def mapping(value: object) -> dict[str, object]:
+    """The same, where anything else is as good as absent."""
+    return as_object(value) or {}
+
+
+def folded(document: dict[str, T]) -> dict[str, T]:
     """The same with its keys in lower case; of a key in two casings, the first one counts."""
     return {key.lower(): value for key, value in reversed(document.items())}
 

@@ -108,7 +108,7 @@ def open_letter(body: bytes, *, region: str | None = None, account_id: str | Non
 
     `region` and `account_id` complete a bucket's bare name where its event does not tell them.
     """
-    deliveries = open_payload(body, unpacked=LARGEST_PACKED).deliveries
+    deliveries = open_payload(body, decoded=LARGEST_PACKED).deliveries
     document = _document(body)
     keys = {key.lower() for key in document}
     if {"version", "event", "event_encoding"} <= keys:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Settings
-from encryption_guard.errors import Reason, Refused, Unavailable, quoted
+from encryption_guard.errors import Reason, Refused, Throttled, Unavailable, quoted
 from encryption_guard.foreign_json import loads
 from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
 from encryption_guard.http.retries import (
@@ -121,6 +121,7 @@ class ServiceError(NamedTuple):
 
 
 _XML_PART = r"<(Code|Message|EC)>([^<]*)</"
+_ERROR_DOCUMENT = re.compile(rb"""\s*(?:<\?xml[^>]*>\s*)?<Error[\s/>]|\s*\{\s*"Error"\s*:""")
 
 
 def _cut(value: object, longest: int) -> str | None:
@@ -211,6 +212,23 @@ def read_encryption(answer: Answer) -> Reading:
     return reading._replace(state="unknown", why=why)
 
 
+def read_put(answer: Answer) -> Reading | None:
+    """What a 2xx says of a PUT of AES256: nothing unless it clearly comes from OSS Tables.
+
+    Raises Unreadable for an error that has the status of a success.
+    """
+    if answer.body.strip():
+        error = ServiceError.read(answer)
+        if error.code or error.message or _ERROR_DOCUMENT.match(answer.body):
+            raise Unreadable("an error with the status of a success")
+    request_id = oss_request_id(answer)
+    if answer.status not in (200, 204) or not request_id:
+        return None
+    return Reading(
+        "encrypted", "AES256", is_aes256=True, status=answer.status, oss_request_id=request_id
+    )
+
+
 def _is_given(key: object) -> bool:
     return bool(key.strip() if isinstance(key, str) else key)
 
@@ -274,7 +292,9 @@ def bucket_call(
     )
 
 
-def put_encryption(arn: TableBucketArn) -> Call:
+def put_encryption(
+    arn: TableBucketArn, visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES
+) -> Call:
     """PutTableBucketEncryption with AES256."""
     return bucket_call(
         "PutTableBucketEncryption",
@@ -282,7 +302,7 @@ def put_encryption(arn: TableBucketArn) -> Call:
         arn,
         below="/encryption",
         content=AES256,
-        visibility_pauses=VISIBILITY_PAUSES,
+        visibility_pauses=visibility_pauses,
     )
 
 
@@ -309,19 +329,42 @@ class OssTables:
         At most 2 s in all. Raises Throttled where the service asks others to wait for longer:
         they come again, and need not go on without advice.
         """
-        advice = self._clock.monotonic() + ADVICE_SECONDS
-        until = min(advice, self._invocation.budget.request_deadline())
-        found = self._ask(get_encryption(arn), read_encryption, until)
+        until = self._clock.monotonic() + ADVICE_SECONDS
+        return self._choice(arn, until, self._invocation.settings.max_attempts)
+
+    def put_encryption(
+        self, arn: TableBucketArn, visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES
+    ) -> Reading:
+        """PutTableBucketEncryption with AES256, and what shows that it was done.
+
+        Before each repeat the encryption is read: an owner may have made a stronger choice since,
+        which is then what is returned, and the answer to a PUT may be lost after it was done.
+        Raises as `perform` does.
+        """
+        until = self._invocation.budget.request_deadline()
+
+        def look() -> Reading | None:
+            try:
+                return self._choice(arn, min(until, self._clock.monotonic() + ADVICE_SECONDS), 1)
+            except Throttled:
+                # The repeat has more time to wait than this look.
+                return None
+
+        def confirmed(answer: Answer) -> Reading:
+            reading = read_put(answer) or look()
+            if reading is None:
+                raise Unreadable("nothing that confirms it")
+            return reading
+
+        call = put_encryption(arn, visibility_pauses)
+        return self._concluded(call, self._ask(call, confirmed, until, before_repeat=look))
+
+    def _choice(self, arn: TableBucketArn, until: float, max_attempts: int) -> Reading | None:
+        until = min(until, self._invocation.budget.request_deadline())
+        found = self._ask(get_encryption(arn), read_encryption, until, max_attempts=max_attempts)
         if isinstance(found, Ended) and self._throttle:
             self._throttle.wait(until)
         return found if isinstance(found, Reading) and found.algorithm else None
-
-    def put_encryption(self, arn: TableBucketArn) -> Answer:
-        """PutTableBucketEncryption with AES256, repeated as far as that can help; returns a 2xx.
-
-        Raises as `perform` does.
-        """
-        return self.perform(put_encryption(arn), lambda answer: answer)
 
     def perform(self, call: Call, read: Callable[[Answer], T]) -> T:
         """Repeat a call as far as that can help, and return what `read` makes of its 2xx.
@@ -330,15 +373,29 @@ class OssTables:
         Raises Refused when the service's last word is one that no retry can change, Unavailable
         when there was no such word in time.
         """
-        found = self._ask(call, read, self._invocation.budget.request_deadline())
+        return self._concluded(
+            call, self._ask(call, read, self._invocation.budget.request_deadline())
+        )
+
+    def _concluded(self, call: Call, found: T | Ended) -> T:
         if isinstance(found, Ended):
             raise _final_error(call, found) from found.fault
         return found
 
-    def _ask(self, call: Call, read: Callable[[Answer], T], until: float) -> T | Ended:
+    def _ask(
+        self,
+        call: Call,
+        read: Callable[[Answer], T],
+        until: float,
+        *,
+        max_attempts: int | None = None,
+        before_repeat: Callable[[], T | None] = lambda: None,
+    ) -> T | Ended:
         def decide(answer: Answer) -> T | Reaction:
             said = meaning(answer)
             if said is Meaning.DONE:
+                if "x-oss-error-type" in answer.headers:
+                    raise Unreadable("an error with the status of a success")
                 return read(answer)
             # Only what changes something can be in conflict for a moment.
             if said is Meaning.CONFLICT and call.method != "GET":
@@ -349,11 +406,12 @@ class OssTables:
         return send_with_retries(
             lambda: self._send(call, until=until),
             decide,
-            limits=Limits(until, settings.max_attempts, call.visibility_pauses),
+            limits=Limits(until, max_attempts or settings.max_attempts, call.visibility_pauses),
             session=self._session,
             clock=self._clock,
             clock_is_wrong=clock_is_wrong,
             throttle=self._throttle,
+            before_repeat=before_repeat,
         )
 
     def _send(self, call: Call, *, until: float) -> Answer:
@@ -421,7 +479,7 @@ def _final_error(call: Call, ended: Ended) -> Refused | Unavailable:
     if reason is None or asked_to_wait:
         return Unavailable(
             f"OSS Tables answered {said} to {call.operation} of {call.about} in {sent} tries"
-            f"{', with nothing that can be read' if ended.fault else ''}; a later try may succeed."
+            f"{f' ({ended.fault})' if ended.fault else ''}; a later try may succeed."
         )
     return Refused(
         f"OSS Tables answered {said} to {call.operation} of {call.about}:"

@@ -1,7 +1,9 @@
 """From what Function Compute hands over to the events in it: wrappings are taken off here.
 
 A payload is a CloudEvent, a bare ActionTrail record, a record of FC's failure destination, a dead
-letter of ours, or an array of any of them. What is kept of each event is its exact bytes.
+letter of ours, a row of the log service, an answer of LookupEvents, or an array of any of them;
+each may be in base64, behind a byte order mark, or a JSON text within JSON. What is kept of each
+event is its exact bytes.
 """
 
 from __future__ import annotations
@@ -10,20 +12,24 @@ import json
 import re
 import zlib
 from base64 import b64decode
-from collections.abc import Iterator
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
 from encryption_guard.errors import InvalidEvent, quoted
 from encryption_guard.events import BucketEvent, read_event
-from encryption_guard.foreign_json import folded, loads, strings, text_of
+from encryption_guard.foreign_json import folded, loads, mapping, text_of
 
 # An array of FC records of dead letters of arrays is far more than anything that occurs.
 DEEPEST_WRAPPING = 8
-# Against dead letters that were made to unpack without end: so much in all, of one payload. It is
+# Against payloads that were made to unpack without end: so much in all is decoded of one. It is
 # twice what an asynchronous event may be, and as JSON may take 40 times the memory.
 LARGEST_EVENT = 256 * 1024
 PIECE = 4 * 1024
+MOST_ENCODINGS = 2
+SPACE = b" \t\r\n"
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 # Against an array of nothings, each of which would become a dead letter: as many events as this, or
 # as a payload holds of the smallest real ones. An asynchronous one holds some 400 of those.
 MOST_EVENTS = 1000
@@ -59,26 +65,35 @@ class _TooManyEvents(Exception):
 
 
 class _Allowance:
-    """What else a payload may hold: events, and bytes that were compressed.
+    """What else a payload may hold: events, and bytes that were compressed or in base64.
 
     `array` is the outermost, once there is one.
     """
 
-    def __init__(self, events: int, unpacked: int) -> None:
+    def __init__(self, events: int, decoded: int) -> None:
         self.events = events
-        self.unpacked = unpacked
+        self.decoded = decoded
         self.array: Delivery | None = None
 
+    def take(self, decoded: int) -> None:
+        """Raise InvalidEvent unless the payload may hold so many bytes more."""
+        self.decoded -= decoded
+        if self.decoded < 0:
+            raise InvalidEvent(
+                "The event cannot be decoded: more bytes than a payload may hold, with what was"
+                " decoded before it."
+            )
 
-def open_payload(event: object, *, unpacked: int = LARGEST_EVENT) -> Payload:
+
+def open_payload(event: object, *, decoded: int = LARGEST_EVENT) -> Payload:
     """Read what a handler may be given: bytes, or the same as text or as parsed JSON.
 
-    Wrappings (arrays, FC's destination records, our own dead letters) are taken off; what cannot be
-    read becomes a delivery whose event is the InvalidEvent that says why. Compressed letters may
-    become so many bytes in all as `unpacked` says.
+    Wrappings are taken off; what cannot be read becomes a delivery whose event is the InvalidEvent
+    that says why. What was compressed or in base64 may become so many bytes in all as `decoded`
+    says.
     """
     raw = _as_bytes(event)
-    allowance = _Allowance(max(MOST_EVENTS, len(raw) // SMALLEST_EVENT), unpacked)
+    allowance = _Allowance(max(MOST_EVENTS, len(raw) // SMALLEST_EVENT), decoded)
     try:
         return _open(raw, redrives=0, depth=0, allowance=allowance)
     except _TooManyEvents as error:
@@ -101,46 +116,108 @@ def _open(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Pa
     try:
         if depth > DEEPEST_WRAPPING:
             raise InvalidEvent(f"The event is wrapped more than {DEEPEST_WRAPPING} times.")
-        if raw.lstrip(b" \t\r\n")[:1] == b"[":
+        raw = _json_in(raw, allowance) or raw
+        if raw.lstrip(SPACE)[:1] == b"[":
             return _open_array(raw, redrives=redrives, depth=depth, allowance=allowance)
-        document = _object(raw)
-        envelope = folded(document)
-        redrives = max(redrives, _count(envelope.get("guardredrives")))
-        # What FC sends to a destination: https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
-        if envelope.get("requestpayload") is not None:
-            inner = _requested(envelope["requestpayload"])
+        document = _document(raw)
+        if isinstance(document, dict):
+            envelope = folded(document)
+            redrives = max(redrives, *_redrives(envelope))
+            inner = _wrapped(envelope, raw, allowance)
+        else:
+            inner = _json_in(document.encode(), allowance)
+        if inner is not None:
             return _open(inner, redrives=redrives, depth=depth + 1, allowance=allowance)
-        # A dead letter of ours.
-        if envelope.get("event") is not None and envelope.get("event_encoding") is not None:
-            redrives = max(redrives, _count(envelope.get("redrives")))
-            inner = _lettered(envelope, allowance)
-            return _open(inner, redrives=redrives, depth=depth + 1, allowance=allowance)
-        # A CloudEvent (https://alibabacloud.com/help/en/doc-detail/181428.html), or a bare record.
-        event: BucketEvent | InvalidEvent = read_event(
-            document if envelope.get("data") is None else envelope["data"],
-            subject=text_of(envelope.get("subject")),
-            region=text_of(envelope.get("aliyunregionid")),
-            account_id=text_of(envelope.get("aliyunaccountid")),
-        )
+        event: BucketEvent | InvalidEvent = _read(document, envelope, allowance)
     except InvalidEvent as error:
         # As a value it must not keep alive what it was raised from, of which there may be much.
         event = InvalidEvent(str(error))
     return Payload((_deliver(raw, redrives, envelope, event),), is_array=False)
 
 
-def _object(raw: bytes) -> dict[str, object]:
+def _json_in(raw: bytes, allowance: _Allowance) -> bytes | None:
+    """What may be JSON: the bytes themselves, or what they are in base64, at most twice."""
+    for times in range(MOST_ENCODINGS + 1):
+        raw = raw.removeprefix(BOM_UTF8)
+        if raw.lstrip(SPACE)[:1] in (b"{", b"[", b'"'):
+            return raw
+        decoded = _from_base64(raw) if times < MOST_ENCODINGS else None
+        if not decoded:
+            return None
+        allowance.take(len(decoded))
+        raw = decoded
+    return None
+
+
+def _from_base64(text: bytes) -> bytes | None:
+    """Padded or not, in one line or several, in either alphabet; None where it is none."""
+    digits = b"".join(text.split()).rstrip(b"=").translate(_URL_SAFE)
+    try:
+        return b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
+    except ValueError:
+        return None
+
+
+def _redrives(envelope: Mapping[str, object]) -> tuple[int, int]:
+    """How often an event, or the dead letter that it is in, was redriven."""
+    letters = envelope.get("redrives") if "event_encoding" in envelope else None
+    return _count(envelope.get("guardredrives")), _count(letters)
+
+
+def _wrapped(envelope: Mapping[str, object], raw: bytes, allowance: _Allowance) -> bytes | None:
+    """What an object wraps: a text's bytes, or the exact piece of the object; None for an event."""
+    # What FC sends to a destination: https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
+    if (requested := envelope.get("requestpayload")) is not None:
+        if isinstance(requested, dict | list):
+            return _piece(raw, "requestpayload")
+        if not isinstance(requested, str) or not requested:
+            raise InvalidEvent("The destination record's requestPayload holds no event.")
+        return requested.encode()
+    if envelope.get("event") is not None and envelope.get("event_encoding") is not None:
+        return _lettered(envelope, allowance)
+    if envelope.get("data") is not None or "eventname" in envelope:
+        return None
+    # A row of the log service has an `event`; what ActionTrail answers to LookupEvents, `Events`.
+    for key in ("event", "events", "records"):
+        held = envelope.get(key)
+        if isinstance(held, dict | list):
+            return _piece(raw, key)
+        if isinstance(held, str) and (inner := _json_in(held.encode(), allowance)):
+            return inner
+    return None
+
+
+def _piece(raw: bytes, key: str) -> bytes:
+    return folded(dict(_slices(raw.decode())))[key].encode()
+
+
+def _read(document: object, envelope: Mapping[str, object], allowance: _Allowance) -> BucketEvent:
+    """Read a CloudEvent (https://alibabacloud.com/help/en/doc-detail/181428.html) or a record."""
+    if not isinstance(document, dict):
+        raise InvalidEvent("The event is not a JSON object.")
+    data = envelope.get("data")
+    # https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+    data = envelope.get("data_base64") if data is None else data
+    if data is None:
+        return read_event(document, {})
+    return read_event(
+        _json_in(data.encode(), allowance) if isinstance(data, str) else data, envelope
+    )
+
+
+def _document(raw: bytes) -> dict[str, object] | str:
     try:
         document = loads(raw)
     except ValueError as error:
         raise InvalidEvent(f"The event is not a JSON object: Invalid JSON: {error}.") from None
-    if not isinstance(document, dict):
+    if not isinstance(document, dict | str):
         raise InvalidEvent("The event is not a JSON object.")
     return document
 
 
 def _open_array(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Payload:
     try:
-        items = list(islice(_slices(raw.decode()), allowance.events + 1))
+        items = [piece for _, piece in islice(_slices(raw.decode()), allowance.events + 1)]
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"The event is not a JSON array: {error}.") from None
     if not items:
@@ -160,22 +237,28 @@ def _open_array(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance)
     return Payload(tuple(d for payload in opened for d in payload.deliveries), is_array=True)
 
 
-def _slices(text: str) -> Iterator[str]:
-    """The items of a JSON array, each as the exact piece of text that it is."""
+def _slices(text: str) -> Iterator[tuple[str, str]]:
+    """The items of a JSON array, or key and value of each member of an object.
+
+    Each is the exact piece of text that it is; an array's have no key.
+    """
     decoder = json.JSONDecoder()
-    at = _skip_space(text, text.index("[") + 1)
-    if text[at : at + 1] == "]":
-        end = at
-    else:
-        while True:
-            _, end = decoder.raw_decode(text, at)
-            yield text[at:end]
-            end = _skip_space(text, end)
-            if text[end : end + 1] != ",":
-                break
-            at = _skip_space(text, end + 1)
-    if text[end : end + 1] != "]" or text[end + 1 :].strip(" \t\r\n"):
-        raise ValueError(f"expected ',' or ']' at character {end}")
+    start = _skip_space(text, 0)
+    end_mark = {"[": "]", "{": "}"}[text[start]]
+    at = end = _skip_space(text, start + 1)
+    key = ""
+    while text[end : end + 1] != end_mark:
+        if end_mark == "}":
+            key, at = decoder.raw_decode(text, at)
+            at = _skip_space(text, _skip_space(text, at) + len(":"))
+        _, end = decoder.raw_decode(text, at)
+        yield key, text[at:end]
+        end = _skip_space(text, end)
+        if text[end : end + 1] != ",":
+            break
+        at = _skip_space(text, end + 1)
+    if text[end : end + 1] != end_mark or text[end + 1 :].strip(" \t\r\n"):
+        raise ValueError(f"expected ',' or {end_mark!r} at character {end}")
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -186,19 +269,13 @@ def _skip_space(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _requested(payload: object) -> bytes:
-    if not isinstance(payload, str) or not payload:
-        raise InvalidEvent("The destination record's requestPayload is not a text with an event.")
-    return payload.encode("utf-8", "surrogatepass")
-
-
 def _count(redrives: object) -> int:
     if isinstance(redrives, bool) or not isinstance(redrives, int):
         return 0
     return max(redrives, 0)
 
 
-def _lettered(letter: dict[str, object], allowance: _Allowance) -> bytes:
+def _lettered(letter: Mapping[str, object], allowance: _Allowance) -> bytes:
     version, event, encoding = (letter.get(key) for key in ("version", "event", "event_encoding"))
     if version is True or version != 1:
         raise InvalidEvent(
@@ -213,9 +290,14 @@ def _lettered(letter: dict[str, object], allowance: _Allowance) -> bytes:
         raise InvalidEvent(f"The dead letter's encoding {quoted(str(encoding))} is not known.")
     if encoding == "utf-8":
         return event.encode()
+    packed = _from_base64(event.encode())
+    if packed is None:
+        raise InvalidEvent("The dead letter's event cannot be decoded: it is not in base64.")
+    if encoding == "base64":
+        allowance.take(len(packed))
+        return packed
     try:
-        packed = b64decode(event, validate=True)
-        return packed if encoding == "base64" else _unpack(packed, allowance)
+        return _unpack(packed, allowance)
     except (ValueError, zlib.error) as error:
         raise InvalidEvent(f"The dead letter's event cannot be decoded: {error}.") from None
 
@@ -225,11 +307,9 @@ def _unpack(packed: bytes, allowance: _Allowance) -> bytes:
     event = bytearray()
     while packed and not unpacker.eof:
         # Paid in advance: nobody tells how much of a damaged piece was unpacked.
-        allowance.unpacked -= PIECE
+        allowance.decoded -= PIECE
         piece = unpacker.decompress(packed, PIECE)
-        allowance.unpacked += PIECE - len(piece)
-        if allowance.unpacked < 0:
-            raise ValueError("more bytes than a payload may hold, with what was unpacked before it")
+        allowance.take(len(piece) - PIECE)
         event += piece
         packed = unpacker.unconsumed_tail
     if not unpacker.eof:
@@ -243,8 +323,10 @@ def _deliver(
     envelope: dict[str, object],
     event: BucketEvent | InvalidEvent,
 ) -> Delivery:
-    event_id = text_of(envelope.get("id"))
-    if not event_id:
-        event_id = next(strings(envelope.get("data"), "eventid"), text_of(envelope.get("eventid")))
-    source = text_of(envelope.get("source"))
-    return Delivery(raw, redrives, source=source, event_id=event_id, event=event)
+    if isinstance(event, BucketEvent):
+        record = event.record
+    else:
+        record = folded(mapping(envelope.get("data")))
+    ids = (envelope.get("id"), record.get("eventid"), envelope.get("eventid"))
+    event_id = next(filter(None, map(text_of, ids)), None)
+    return Delivery(raw, redrives, text_of(envelope.get("source")), event_id, event)

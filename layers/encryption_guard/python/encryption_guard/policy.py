@@ -38,9 +38,10 @@ class Skip(NamedTuple):
 
 
 class Deny(NamedTuple):
-    """The bucket belongs to an account that the guard is not responsible for."""
+    """The bucket is of an account or region that the guard is not responsible for."""
 
     bucket: NamedBucket
+    foreign: Literal["account", "region"]
 
 
 def decide(event: BucketEvent, settings: Settings, *, today: date) -> Encrypt | Skip | Deny:
@@ -55,10 +56,19 @@ def decide(event: BucketEvent, settings: Settings, *, today: date) -> Encrypt | 
     if event.failed:
         return Skip("call_failed")
     bucket = find_bucket(event, region=settings.region, account_id=settings.account_id)
-    if bucket.arn.account_id not in settings.allowed_accounts | {settings.account_id}:
-        return Deny(bucket)
+    if _is_foreign_account(bucket.arn.account_id, event, settings):
+        return Deny(bucket, "account")
+    if settings.region and bucket.arn.region not in {settings.region, *settings.sweep_regions}:
+        return Deny(bucket, "region")
     leave = leave_alone(bucket.arn.name, settings, today=today)
     return leave._replace(bucket=bucket) if leave else Encrypt(bucket, cause)
+
+
+def _is_foreign_account(account_id: str, event: BucketEvent, settings: Settings) -> bool:
+    # Who may put events on a bus of ours may not speak for another account.
+    if event.forwarded_from and event.forwarded_from != account_id:
+        return True
+    return account_id not in settings.allowed_accounts | {settings.account_id}
 
 
 def leave_alone(bucket: str, settings: Settings, *, today: date) -> Skip | None:

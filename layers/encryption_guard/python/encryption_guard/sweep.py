@@ -230,7 +230,9 @@ class Sweep:
         )
         # An operator's shell may not know its account; a bucket that it lists is its own.
         account_id = invocation.settings.account_id or bucket.arn.account_id
-        own = invocation.settings._replace(account_id=account_id)
+        own = invocation.settings._replace(
+            account_id=account_id, sweep_regions=(bucket.arn.region,)
+        )
         process = partial(
             process_event,
             missed_event(bucket, cause),

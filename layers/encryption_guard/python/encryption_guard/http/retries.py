@@ -54,8 +54,8 @@ def is_retryable(status: int) -> bool:
 
 def says_clock_is_wrong(code: str | None, message: str | None) -> bool:
     """Whether an error is about the time of a signature, in the words of OSS, OSS4 or SMQ."""
-    said = f"{code} {message}".lower()
-    words = ("skew", "request time and the ", "signing date", "timeexpired")
+    said = re.sub(r"[\s_-]", "", f"{code} {message}".lower())
+    words = ("skew", "requesttimeandthe", "signingdate", "timeexpired")
     return any(word in said for word in words)
 
 
