@@ -89,6 +89,18 @@ def test_of_several_files_the_one_counts_that_counts_for_pip(tmp_path: Path) -> 
     assert counted == {"index-url": INDEX, "proxy": "http://install:1"}
 
 
+def test_of_several_files_for_everybody_the_last_counts(tmp_path: Path) -> None:
+    """Of those `pip config get` knows none."""
+    for number, name in enumerate(["z", "a"]):
+        (tmp_path / name / "pip").mkdir(parents=True)
+        text = f"[install]\nproxy = http://p:{number}\n"
+        (tmp_path / name / "pip" / "pip.conf").write_text(text)
+
+    counted = settings({"XDG_CONFIG_DIRS": f"{tmp_path / 'z'}:{tmp_path / 'a'}"}, tmp_path)
+
+    assert counted == {"proxy": "http://p:1"}
+
+
 def test_a_variable_comes_before_a_file(tmp_path: Path) -> None:
     """As for pip itself; an empty one is none."""
     (tmp_path / "pip").mkdir()
