@@ -22,8 +22,8 @@ PLACE = "/opt"
 # some distributions' smallest Pythons lack modules.
 WHO = """
 import compileall, json, sys
-print(json.dumps([sys.implementation.cache_tag, sys.version_info.releaselevel, sys.executable,
-    "%d.%d.%d" % sys.version_info[:3]]))
+print(json.dumps([sys.implementation.name, "python%d.%d" % sys.version_info[:2],
+    sys.version_info.releaselevel, sys.executable, "%d.%d.%d" % sys.version_info[:3]]))
 """
 
 
@@ -33,15 +33,6 @@ class Interpreter:
 
     executable: str
     version: str
-
-
-@dataclass(frozen=True)
-class Bytecode:
-    """Who compiled the layer, and the sources that could not be: what was said about them."""
-
-    compiler: Interpreter
-    lacking: Sequence[str] = ()
-    printed: str = ""
 
 
 def interpreter(runtime: str) -> Interpreter | None:
@@ -69,9 +60,7 @@ def asked(candidate: str, runtime: str) -> Interpreter | None:
         answer = json.loads(output_of([candidate, "-S", "-c", WHO], environment()) or "[]")
     except ValueError:
         return None
-    if answer[:2] != [cache_tag(runtime), "final"]:
-        return None
-    return Interpreter(*answer[2:])
+    return Interpreter(*answer[3:]) if answer[:3] == ["cpython", runtime, "final"] else None
 
 
 def output_of(command: Sequence[str], environment: dict[str, str] | None = None) -> str | None:
@@ -94,46 +83,26 @@ def environment() -> dict[str, str]:
     return {"PYTHONHASHSEED": "0", **{name: given[name] for name in passed if name in given}}
 
 
-def cache_tag(runtime: str) -> str:
-    """The runtime's name in the names of its bytecode: cpython-312."""
-    return runtime.replace("python", "cpython-").replace(".", "")
-
-
-def compiled(layer: Path, runtime: str) -> Bytecode | None:
-    """Compile what is under `python/` of the layer's folder; None where there is no such Python."""
+def compiled(layer: Path, runtime: str) -> Interpreter | None:
+    """Compile what is under `python/` of the layer's folder, if there is such a Python."""
     # What a wheel brings of its own is whoever's: here everything is compiled, or nothing.
     for foreign in list(layer.rglob("__pycache__")):
         shutil.rmtree(foreign)
-    compiler = interpreter(runtime)
-    if compiler is None:
-        return None
-    printed = compile_all(layer, compiler)
-    lacking = [
-        source.relative_to(layer).as_posix()
-        for source in sorted(layer.rglob("*.py"))
-        if not cached(source, runtime).exists()
-    ]
-    return Bytecode(compiler, lacking, printed)
+    if compiler := interpreter(runtime):
+        compile_all(layer, compiler)
+    return compiler
 
 
-def compile_all(layer: Path, compiler: Interpreter) -> str:
-    """Run compileall; what it prints about sources that it cannot compile."""
+def compile_all(layer: Path, compiler: Interpreter) -> None:
+    """Run compileall, which says what it cannot compile."""
     # Without `site`: what is loaded decides how Python 3.10 writes names that are known already.
     # By a relative name: the scratch folder's is no part of what a file is called in tracebacks.
-    done = subprocess.run(  # noqa: S603  an interpreter that has answered
+    subprocess.run(  # noqa: S603  an interpreter that has answered
         [
-            *(compiler.executable, "-S", "-B", "-m", "compileall", "-q", "-f", "-j", "1"),
-            *("-p", PLACE, "--invalidation-mode", "checked-hash", "python"),
+            *(compiler.executable, "-S", "-B", "-W", "ignore", "-m", "compileall", "-q", "-f"),
+            *("-j", "1", "-p", PLACE, "--invalidation-mode", "checked-hash", "python"),
         ],
         check=False,
         cwd=layer,
         env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
     )
-    return done.stdout.decode(errors="replace").strip()
-
-
-def cached(source: Path, runtime: str) -> Path:
-    """The file of a source's bytecode."""
-    return source.parent / "__pycache__" / f"{source.stem}.{cache_tag(runtime)}.pyc"

@@ -14,31 +14,29 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from cyclonedx import model
+from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.dependency import Dependency
-from cyclonedx.model.license import DisjunctiveLicense, LicenseAcknowledgement, LicenseExpression
+from cyclonedx.model.license import LicenseAcknowledgement
 from cyclonedx.model.lifecycle import LifecyclePhase, PredefinedLifecycle
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.spdx import is_supported_id
 from packageurl import PackageURL
-from packaging.metadata import RawMetadata, parse_email
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.metadata import RawMetadata
+from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 # The classifiers that mean one licence of the SPDX list; "BSD License" means several.
 CLASSIFIED = {
-    "License :: OSI Approved :: Apache Software License": "Apache-2.0",
     "License :: OSI Approved :: MIT License": "MIT",
     "License :: OSI Approved :: MIT No Attribution License (MIT-0)": "MIT-0",
-    "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
 # What markers are judged by, besides the version of the runtime's Python.
 PLATFORM = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
 PLATFORM |= {"platform_machine": "x86_64", "implementation_name": "cpython"}
 PLATFORM |= {"platform_python_implementation": "CPython"}
 DATE = datetime(1980, 1, 1, tzinfo=timezone.utc)
-DECLARED = LicenseAcknowledgement.DECLARED
 
 
 class Untold(Exception):
@@ -58,16 +56,12 @@ class Product:
 
 @dataclass(frozen=True)
 class Shipped:
-    """One distribution in the layer: its METADATA, and its wheel's SHA-256."""
+    """One distribution in the layer: what it says of itself, and its wheel's SHA-256."""
 
-    metadata: str
+    fields: RawMetadata
     sha256: str
     # Documents that the wheel brings about what is compiled into it: path in the zip, SHA-256.
     documents: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def fields(self) -> RawMetadata:
-        return parse_email(self.metadata)[0]
 
 
 def document(product: Product, shipped: Iterable[Shipped], *, archive: str) -> str:
@@ -92,58 +86,48 @@ def document(product: Product, shipped: Iterable[Shipped], *, archive: str) -> s
 
 def application(product: Product, archive: str) -> Component:
     """Our package, and the zip that it ships in."""
-    return component(
-        PackageURL("generic", None, product.name, product.version),
-        archive,
-        name=product.name,
-        type=ComponentType.APPLICATION,
-        licenses=[DisjunctiveLicense(id=product.licence, acknowledgement=DECLARED)],
-        properties=[model.Property(name="python", value=product.runtime)],
-    )
+    identity = ("generic", product.name, product.version)
+    python = model.Property(name="python", value=product.runtime)
+    more: dict[str, Any] = {"type": ComponentType.APPLICATION, "properties": [python]}
+    return component(*identity, archive, [product.licence], **more)
 
 
 def library(part: Shipped) -> Component:
     """One distribution."""
-    fields = part.fields
+    fields, kind = part.fields, model.ExternalReferenceType.BOM
     bills = [
-        model.ExternalReference(
-            type=model.ExternalReferenceType.BOM, url=model.XsUri(path), hashes=[sha256(content)]
-        )
+        model.ExternalReference(type=kind, url=model.XsUri(path), hashes=[sha256(content)])
         for path, content in part.documents.items()
     ]
-    return component(
-        PackageURL("pypi", None, canonicalize_name(fields["name"]), fields["version"]),
-        part.sha256,
-        name=fields["name"],
-        licenses=licences(fields),
-        external_references=bills,
-    )
+    identity = ("pypi", fields["name"], fields["version"])
+    return component(*identity, part.sha256, licences(fields), external_references=bills)
 
 
-def component(url: PackageURL, content: str, **more: Any) -> Component:
+def component(
+    kind: str, name: str, version: str, content: str, declared: Sequence[str], **more: Any
+) -> Component:
     """What ships; the library would draw its reference anew for each output."""
-    hashes = [sha256(content)]
-    return Component(bom_ref=str(url), purl=url, version=url.version, hashes=hashes, **more)
+    url = PackageURL(kind, None, canonicalize_name(name), version)
+    make, stated = LicenseFactory().make_from_string, LicenseAcknowledgement.DECLARED
+    more["licenses"] = [make(one, license_acknowledgement=stated) for one in declared]
+    more["hashes"] = [sha256(content)]
+    return Component(bom_ref=str(url), purl=url, name=name, version=version, **more)
 
 
 def sha256(content: str) -> model.HashType:
     return model.HashType(alg=model.HashAlgorithm.SHA_256, content=content)
 
 
-def licences(fields: RawMetadata) -> list[DisjunctiveLicense | LicenseExpression]:
-    """The licence as the package declares it; nothing where it declares none."""
+def licences(fields: RawMetadata) -> list[str]:
+    """The licences as the package declares them: ids of SPDX, an expression, or a name."""
     if expression := fields.get("license_expression"):
-        if is_supported_id(expression):
-            return [DisjunctiveLicense(id=expression, acknowledgement=DECLARED)]
-        return [LicenseExpression(expression, acknowledgement=DECLARED)]
+        return [expression]
     ids = {CLASSIFIED[name] for name in fields.get("classifiers", []) if name in CLASSIFIED}
     # What the older field holds may be an SPDX id, a name, or the whole text.
-    stated = fields.get("license", "").strip()
-    if is_supported_id(stated):
+    stated = fields.get("license", "").strip().partition("\n")[0]
+    if is_supported_id(stated) or (stated and not ids):
         ids.add(stated)
-    elif stated and not ids:
-        return [DisjunctiveLicense(name=stated.splitlines()[0], acknowledgement=DECLARED)]
-    return [DisjunctiveLicense(id=one, acknowledgement=DECLARED) for one in sorted(ids)]
+    return sorted(ids)
 
 
 def required(
@@ -152,15 +136,11 @@ def required(
     """What these requirements ask for under the runtime; all of it has to be in the layer."""
     # The lock is made for the first release of this version as well.
     environment = {**PLATFORM, "python_version": runtime, "python_full_version": f"{runtime}.0"}
-    for line in lines:
-        try:
-            one = Requirement(line)
-        except InvalidRequirement as error:
-            raise Untold(f"the requirement {line!r} cannot be read: {error}") from None
+    for one in map(Requirement, lines):
         if one.marker and not one.marker.evaluate(environment):
             continue
         if one.extras:
-            raise Untold(f"the requirement {line!r} asks for extras; extend required().")
+            raise Untold(f"the requirement {one} asks for extras; extend required().")
         name = canonicalize_name(one.name)
         if name not in locked:
             raise Untold(f"{name} is required, but not in the layer; run `make lock`.")

@@ -87,7 +87,7 @@ class Artefacts:
 def prepare(folder: Path) -> Artefacts:
     """Build for the newest runtime whose Python is here, else for the one that runs this."""
     runtime, python = _chosen()
-    layer = build(runtime, folder / "built")
+    build(runtime, folder / "built")
     with zipfile.ZipFile(folder / "built" / ARCHIVE) as archive:
         archive.extractall(folder / "opt")
     scratch = folder / "scratch"
@@ -102,7 +102,7 @@ def prepare(folder: Path) -> Artefacts:
         compiled(folder / name, runtime)
     for name in ("opt", "sdk", "programs"):
         _close(folder / name)
-    return Artefacts(runtime, python, layer.zipped, folder)
+    return Artefacts(runtime, python, (folder / "built" / ARCHIVE).stat().st_size, folder)
 
 
 def trust_also(authorities: Path, bundle: Path) -> None:

@@ -67,26 +67,6 @@ def handler(event, context):
         "guard": encryption_guard.__version__,
     })
 """
-# importlib's own word about every source of a folder: what it reads instead, and for how long.
-CACHED = """
-import importlib.util, json, marshal, pathlib, sys
-
-def told_of(source):
-    cached = pathlib.Path(importlib.util.cache_from_source(str(source)))
-    if not cached.exists():
-        return None
-    content = cached.read_bytes()
-    return {
-        "magic": content[:4] == importlib.util.MAGIC_NUMBER,
-        "flags": int.from_bytes(content[4:8], "little"),
-        "hash": content[8:16] == importlib.util.source_hash(source.read_bytes()),
-        "place": marshal.loads(content[16:]).co_filename,
-    }
-
-layer = pathlib.Path(sys.argv[1])
-sources = sorted(layer.rglob("*.py"))
-print(json.dumps({str(source.relative_to(layer)): told_of(source) for source in sources}))
-"""
 # What a cold start loads, and what of it has to be compiled: Python itself tells of both.
 COLD = """
 import json, os, sys
@@ -454,29 +434,12 @@ def test_only_what_runs_there_ships(artefact: Artefact) -> None:
     assert all(line.startswith(f"Tag: {tag}-{tag}-manylinux") for line in binary_tags)
 
 
-def told(artefact: Artefact, python: str, program: str) -> dict[str, Any]:
-    """What a program says under the runtime's interpreter, which may write no bytecode."""
-    with read_only(artefact.layer):
-        printed = output_of(python, "-B", "-c", program, str(artefact.layer))
-    answer: dict[str, Any] = json.loads(printed or "{}")
-    return answer
-
-
-def test_every_source_has_bytecode_that_the_runtime_takes(artefact: Artefact, python: str) -> None:
-    """By its magic number, and by the hash of the source: no date counts, and none is in a zip."""
-    cached = told(artefact, python, CACHED)
-
-    assert len(cached) > 500
-    assert {name: one for name, one in cached.items() if one is None} == {}
-    for name, one in cached.items():
-        expected = {"magic": True, "flags": 0b11, "hash": True, "place": f"/opt/python/{name}"}
-        assert one == expected, name
-
-
 def test_a_cold_start_compiles_nothing(artefact: Artefact, python: str) -> None:
     """Everything that an instance imports of the layer is there as bytecode."""
-    seen = told(artefact, python, COLD)
+    with read_only(artefact.layer):
+        printed = output_of(python, "-B", "-c", COLD, str(artefact.layer))
 
+    seen = json.loads(printed or "{}")
     assert {"encryption_guard.instance", "httpx", "h11"} <= {*seen["names"]}
     assert seen["compiled"] == []
     assert seen["uncached"] == []
@@ -505,17 +468,6 @@ def test_every_authority_of_certifi_is_in_the_layer_once(artefact: Artefact) -> 
     assert sorted(ssl.PEM_cert_to_DER_cert(file.read_text()) for file in files) == sorted(trusted)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
-def test_openssl_finds_every_authority(artefact: Artefact) -> None:
-    """Each verifies itself with nothing but the folder: its file is where OpenSSL looks."""
-    for file in sorted(artefact.authorities.iterdir()):
-        found = output_of(
-            *("openssl", "verify", "-no-CAfile", "-no-CAstore", "-no_check_time"),
-            *("-CApath", str(artefact.authorities), str(file)),
-        )
-        assert found == f"{file}: OK"
-
-
 def test_without_the_runtimes_python_a_layer_is_built_without_bytecode(tmp_path: Path) -> None:
     """Two lines say what it costs and what to do; nothing else is missing."""
     other = RUNTIMES[sys.version_info[:2] == (3, 12)]
@@ -537,7 +489,6 @@ def test_without_the_runtimes_python_a_layer_is_built_without_bytecode(tmp_path:
         f"Install {other} and build again, or name it: "
         f"make build RUNTIME={other} PYTHON=/path/to/{other}",
     ]
-    assert "  without bytecode\n" in done.stdout
     with zipfile.ZipFile(tmp_path / "build" / ARCHIVE) as archive:
         names = archive.namelist()
     assert not any("__pycache__" in name or name.endswith(".pyc") for name in names)
@@ -563,8 +514,10 @@ def test_a_build_without_an_index_says_so_and_leaves_no_layer(
     )
 
     assert done.returncode == 1
-    assert done.stderr.startswith("build: pip could not install what requirements-3.12.txt locks;")
     assert "No matching distribution found" in done.stderr
+    assert done.stderr.endswith(
+        "build: pip could not install what requirements-3.12.txt locks: fix what it says above.\n"
+    )
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -581,5 +534,7 @@ def test_a_build_into_what_is_no_folder_says_so(tmp_path: Path) -> None:
     )
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"build: {tmp_path / 'file'} cannot be built into (File exists")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr == (
+        f"build: {tmp_path / 'file'} cannot be built into ([Errno 17] File exists: "
+        f"'{tmp_path / 'file'}'); name another with --output.\n"
+    )
