@@ -14,7 +14,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,8 +34,6 @@ NPM_AUDIT = "--json --package-lock-only --offline=false --include=dev --include=
 CANARY, NPM_CANARY = "flask==0.5", "lodash@4.17.4"
 # For each file the packages that it locks, by its line or by the folder that one goes into.
 Locks = Mapping[str, Mapping[str, str]]
-# The reason for each vulnerability that is accepted, by package and one of its ids.
-Accepted = Mapping[tuple[str, str], str]
 # The ids of each vulnerability of a package, and which versions are fixed or affected.
 Known = dict[str, list[tuple[list[str], str]]]
 
@@ -51,43 +48,34 @@ class Finding(NamedTuple):
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class Looked:
-    """Everything was looked up: what was found, and what is accepted but was not found."""
-
-    findings: list[Finding] = field(default_factory=list)
-    unused: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass
 class CouldNotLook(Exception):
-    """An answer says nothing about what was asked."""
-
-    reason: str
+    """An answer says nothing about what was asked; the message is for a person."""
 
 
 def main() -> NoReturn:
     """Look, and say what was found."""
     try:
-        verdict = look()
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        verdict = CouldNotLook(f"what is locked or accepted cannot be read ({error!r})")
-    if isinstance(verdict, CouldNotLook):
-        print(f"could not look: {verdict.reason}", file=sys.stderr)
+        findings = look()
+    except (CouldNotLook, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"something is not there, or has another form ({type(error).__name__}: {error})"
+        told = error if isinstance(error, CouldNotLook) else reason
+        print(f"could not look: {told}", file=sys.stderr)
         sys.exit(3)
-    print("\n".join(report_lines(verdict)))
-    sys.exit(0 if all(one.reason for one in verdict.findings) else 1)
+    print("\n".join(report_lines(findings)))
+    sys.exit(0 if all(one.reason for one in findings) else 1)
 
 
-def look() -> Looked | CouldNotLook:
+def look() -> list[Finding]:
     """Read what is locked and what is accepted, ask, and decide."""
     folders = (REPOSITORY / "layers" / "encryption_guard", REPOSITORY)
     files = [path for folder in folders for path in sorted(folder.glob("requirements*.txt"))]
     locks = {str(path.relative_to(REPOSITORY)): of_python(path.read_text()) for path in files}
     npm_lock = json.loads((REPOSITORY / NPM_LOCK).read_text())
     settings = tomli.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["audit"]
+    # By package and one of the vulnerability's ids.
     accepted = {(one["package"], one["id"]): one["reason"] for one in settings["accepted"]}
-    answers = [ask_pip_audit(packages) for packages in questions(locks)]
+    command = [sys.executable, "-m", "pip_audit", *PIP_AUDIT.split()]
+    answers = [output_of(command, {"lock": "\n".join(some)}) for some in questions(locks)]
     return decide({**locks, NPM_LOCK: of_npm(npm_lock)}, answers, ask_npm(npm_lock), accepted)
 
 
@@ -100,9 +88,8 @@ def of_python(lock: str) -> dict[str, str]:
 
 def of_npm(lock: Any) -> dict[str, str]:
     """The packages of a package-lock.json."""
-    packages = {folder: one for folder, one in lock["packages"].items() if folder}
-    names = {folder: folder.rpartition("node_modules/")[2] for folder in packages}
-    return {folder: f"{names[folder]}@{one['version']}" for folder, one in packages.items()}
+    locked = {folder: one["version"] for folder, one in lock["packages"].items() if folder}
+    return {at: f"{at.rpartition('node_modules/')[2]}@{locked[at]}" for at in locked}
 
 
 def questions(locks: Locks) -> list[list[str]]:
@@ -110,12 +97,6 @@ def questions(locks: Locks) -> list[list[str]]:
     packages = sorted({one for lock in locks.values() for one in lock.values()})
     versions = [list(some) for _, some in groupby(packages, lambda one: one.partition("==")[0])]
     return [[*filter(None, some), CANARY] for some in zip_longest(*versions)]
-
-
-def ask_pip_audit(packages: Sequence[str]) -> str:
-    """pip-audit's word about these packages."""
-    command = [sys.executable, "-m", "pip_audit", *PIP_AUDIT.split()]
-    return output_of(command, {"lock": "\n".join(packages)})
 
 
 def ask_npm(lock: Any) -> str:
@@ -133,35 +114,26 @@ def output_of(command: Sequence[str], files: Mapping[str, str]) -> str:
     with TemporaryDirectory() as folder:
         for name, text in files.items():
             Path(folder, name).write_text(text)
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603
-        except OSError as error:
-            return str(error)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)  # noqa: S603
     return done.stdout.strip() or done.stderr
 
 
 def decide(
-    locks: Locks, pip_audit: Sequence[str], npm_audit: str, accepted: Accepted
-) -> Looked | CouldNotLook:
+    locks: Locks, pip_audit: Sequence[str], npm: str, accepted: Mapping[tuple[str, str], str]
+) -> list[Finding]:
     """What both tools know of what is locked, if they have looked."""
-    try:
-        known = from_npm(npm_audit, locks[NPM_LOCK])
-        for answer in pip_audit:
-            known |= from_pip_audit(answer)
-    except CouldNotLook as reason:
-        return reason
-    except (AttributeError, LookupError, TypeError) as error:
-        return CouldNotLook(f"a report has another form than is known here ({error!r})")
+    known = from_npm(npm, locks[NPM_LOCK])
+    for answer in pip_audit:
+        known |= from_pip_audit(answer)
     locked = sorted({one for lock in locks.values() for one in lock.values()})
     if unseen := [one for one in locked if one not in known]:
-        return CouldNotLook(f"there is no answer about {', '.join(unseen)}")
+        raise CouldNotLook(f"there is no answer about {', '.join(unseen)}")
     findings = []
     for package, ids, remedy in [(one, *found) for one in locked for found in known[one]]:
         files = [file for file, lock in locks.items() if package in lock.values()]
         reasons = [accepted[package, id] for id in ids if (package, id) in accepted]
         findings.append(Finding(package, ids, remedy, files, *reasons[:1]))
-    met = {(one.package, id) for one in findings for id in one.ids}
-    return Looked(findings, [one for one in accepted if one not in met])
+    return findings
 
 
 def from_pip_audit(answer: str) -> Known:
@@ -170,15 +142,12 @@ def from_pip_audit(answer: str) -> Known:
     for one in report_in("pip-audit", answer)["dependencies"]:
         if "vulns" not in one:
             raise CouldNotLook(f"pip-audit: {one['skip_reason']}")
-        known[f"{canonicalize_name(one['name'])}=={one['version']}"] = [
-            ([each["id"], *each["aliases"]], fixed_in(each["fix_versions"]))
-            for each in one["vulns"]
-        ]
+        package = f"{one['name']}=={one['version']}"
+        known[package] = []
+        for each in one["vulns"]:
+            fixed = " or ".join(each["fix_versions"]) or "no known version"
+            known[package].append(([each["id"], *each["aliases"]], f"fixed in {fixed}"))
     return with_canary(known, CANARY)
-
-
-def fixed_in(versions: Sequence[str]) -> str:
-    return f"fixed in {' or '.join(versions)}" if versions else "no fixed version is known"
 
 
 def from_npm(answer: str, lock: Mapping[str, str]) -> Known:
@@ -215,14 +184,12 @@ def report_in(tool: str, answer: str) -> Any:
         raise CouldNotLook(f"{tool}: {lines[-1]}") from None
 
 
-def report_lines(verdict: Looked) -> Iterator[str]:
-    """What was found, what is accepted, and what need not be accepted any more."""
-    for package, ids, remedy, files, reason in verdict.findings:
+def report_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """What was found, and what of it is accepted."""
+    for package, ids, remedy, files, reason in findings:
         yield f"{package} ({', '.join(files)}): {', '.join(ids)}"
         yield f"  accepted: {reason}" if reason else f"  {remedy}"
-    for one in verdict.unused:
-        yield f"{' '.join(one)} is accepted in pyproject.toml, but was not found"
-    yield f"Every locked version was looked up; vulnerabilities: {len(verdict.findings)}"
+    yield f"Every locked version was looked up; vulnerabilities: {len(findings)}"
 
 
 if __name__ == "__main__":
