@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from layers.encryption_guard import preflight
+from layers.encryption_guard.bytecode import output_of
 from layers.encryption_guard.preflight import KEY_PAIR, Access, Finding, Region
 from layers.encryption_guard.serverless_devs import (
     OTHERWISE,
@@ -301,13 +302,7 @@ def begun(
 
 def version(*command: str) -> str | None:
     """The version that a command tells, if it runs."""
-    try:
-        done = subprocess.run(  # noqa: S603  the commands are ours
-            [*command, "--version"], check=True, capture_output=True, text=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    found = re.search(r"\d+\.\d+\.\d+", done.stdout)
+    found = re.search(r"\d+\.\d+\.\d+", output_of([*command, "--version"]) or "")
     return found[0] if found else None
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from encryption_guard.arn import is_region
 from encryption_guard.config import Settings
 from encryption_guard.errors import ConfigurationError
+from encryption_guard.inventory import REGIONS as SWEPT
 from encryption_guard.version import __version__
 
 
@@ -29,18 +30,15 @@ class Region:
 # https://www.alibabacloud.com/help/en/oss/user-guide/quick-start (OSS Tables, a preview)
 # https://www.alibabacloud.com/help/en/eventbridge/user-guide/oss-events
 # https://www.alibabacloud.com/help/en/functioncompute/fc/python/
+SILENT = {"cn-wulanchabu", "eu-central-1", "us-east-1"}
+WITHOUT_NEWEST_PYTHON = {"cn-wulanchabu", "ap-southeast-1"}
 REGIONS = {
-    region.name: region
-    for region in (
-        Region("cn-hangzhou", publishes_events=True, runtime="python3.12"),
-        Region("cn-shanghai", publishes_events=True, runtime="python3.12"),
-        Region("cn-beijing", publishes_events=True, runtime="python3.12"),
-        Region("cn-shenzhen", publishes_events=True, runtime="python3.12"),
-        Region("cn-wulanchabu", publishes_events=False, runtime="python3.10"),
-        Region("ap-southeast-1", publishes_events=True, runtime="python3.10"),
-        Region("eu-central-1", publishes_events=False, runtime="python3.12"),
-        Region("us-east-1", publishes_events=False, runtime="python3.12"),
+    name: Region(
+        name,
+        publishes_events=name not in SILENT,
+        runtime="python3.10" if name in WITHOUT_NEWEST_PYTHON else "python3.12",
     )
+    for name in SWEPT
 }
 # What is shipped, and will be where the functions run.
 CODE = ("functions/encrypt_on_create", "functions/sweep")
@@ -83,12 +81,12 @@ class Access:
 
 def tools(node: str | None, serverless_devs: str | None) -> list[Finding]:
     """Whether Node.js and Serverless Devs are there; each is given as it tells its version."""
+    todo = "Install Node.js 14.14 or newer, with npm."
     if node is None:
-        todo = "Install Node.js 14.14 or newer, with npm."
         return [Finding("wrong", "Node.js is not installed", todo)]
     version = tuple(int(number) for number in re.findall(r"\d+", node)[:2])
     if version < OLDEST_NODE:
-        return [Finding("wrong", f"Node.js {node} is too old", "Install Node.js 14.14 or newer.")]
+        return [Finding("wrong", f"Node.js {node} is too old", todo)]
     if serverless_devs is None:
         todo = "Run `make serverless-devs`, which installs it into node_modules/."
         return [Finding("wrong", "Serverless Devs does not run", todo)]

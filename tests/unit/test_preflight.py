@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from encryption_guard.inventory import REGIONS as SWEPT
 from encryption_guard.version import __version__
 from layers.encryption_guard import preflight
 from layers.encryption_guard.preflight import ALIAS, CODE, REGIONS, Access, Finding, Region
@@ -25,20 +24,6 @@ HANGZHOU, SINGAPORE, VIRGINIA = (
 
 def levels(findings: list[Finding]) -> list[str]:
     return [finding.level for finding in findings]
-
-
-def test_the_regions_are_those_that_are_swept() -> None:
-    """Whatever region a sweep of all looks at can be deployed to, and no other is known."""
-    assert set(REGIONS) == set(SWEPT)
-
-
-def test_a_region_differs_in_events_and_in_python() -> None:
-    """Three regions publish no events, two have no python3.12: as the documents list them."""
-    silent = {region.name for region in REGIONS.values() if not region.publishes_events}
-    older = {region.name for region in REGIONS.values() if region.runtime == "python3.10"}
-
-    assert silent == {"cn-wulanchabu", "eu-central-1", "us-east-1"}
-    assert older == {"cn-wulanchabu", "ap-southeast-1"}
 
 
 @pytest.mark.parametrize(
