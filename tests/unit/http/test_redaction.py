@@ -38,9 +38,15 @@ PROVEN = {
     "token of OSS": ("x-oss-security-token", TOKEN, (TOKEN,)),
     "token of SMQ": ("security-token", TOKEN, (TOKEN,)),
     "token of FC": ("x-fc-security-token", TOKEN, (TOKEN,)),
+    "token of an RPC API": ("x-acs-security-token", TOKEN, (TOKEN,)),
     "OSS": (
         "authorization",
         f"OSS4-HMAC-SHA256 Credential={KEY_ID}/20260101/cn/osstables/x,Signature={HEX}",
+        (KEY_ID, HEX),
+    ),
+    "ACS3": (
+        "authorization",
+        f"ACS3-HMAC-SHA256 Credential={KEY_ID},SignedHeaders=host;x-acs-date,Signature={HEX}",
         (KEY_ID, HEX),
     ),
     "SMQ": ("authorization", f"MNS {KEY_ID}:{SIGNATURE}", (KEY_ID, SIGNATURE)),

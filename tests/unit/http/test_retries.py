@@ -95,6 +95,25 @@ def test_an_unreadable_retry_after_counts_for_nothing(text: str) -> None:
     assert pause == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "seconds"),
+    [
+        ("1500", 1.5),
+        ("1", 0.001),
+        ("0", 7.0),
+        ("-1500", 7.0),
+        ("1.5", 7.0),
+        ("soon", 7.0),
+        ("", 7.0),
+    ],
+)
+def test_an_rpc_api_may_name_the_pause_in_milliseconds(milliseconds: str, seconds: float) -> None:
+    """A positive x-acs-retry-after counts before Retry-After; anything else counts for nothing."""
+    named = answer(x_acs_retry_after=milliseconds, retry_after="7")
+
+    assert back_off(named, repeats=1, clock=FakeTime().as_clock()) == seconds
+
+
 @pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
 def test_what_is_no_date_is_none(text: str) -> None:
     """An unreadable date is the absence of one, not an error."""

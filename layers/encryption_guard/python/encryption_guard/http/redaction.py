@@ -11,12 +11,14 @@ from collections.abc import Iterable
 
 import httpx
 
-# Headers of OSS Tables, SMQ and Function Compute that let their holder act for us.
+# Headers of OSS Tables, SMQ, Function Compute and RPC APIs that let their holder act for us.
 SECRET_HEADERS = {
     *(b"authorization", b"x-oss-security-token", b"security-token", b"x-fc-security-token"),
+    b"x-acs-security-token",
 }
-# `OSS4-HMAC-SHA256 Credential=<id>/<date>/…`, `MNS <id>:<signature>`, `FC <id>:<signature>`.
-_KEY_ID = r"(?:Credential=|MNS |FC )(.+?)(?:/\d{8}/|:)"
+# `OSS4-HMAC-SHA256 Credential=<id>/<date>/…`, `ACS3-HMAC-SHA256 Credential=<id>,SignedHeaders=…`,
+# `MNS <id>:<signature>`, `FC <id>:<signature>`.
+_KEY_ID = r"(?:Credential=|MNS |FC )(.+?)(?:/\d{8}/|,SignedHeaders=|:)"
 # A shorter one proves nothing, and occurs everywhere.
 SHORTEST_SECRET = 16
 REDACTED = b"[redacted]"

@@ -214,23 +214,32 @@ class _Pauses:
 
 
 def back_off(answer: Answer | None, *, repeats: int, clock: Clock) -> float:
-    """Seconds until the next attempt: `Retry-After` if the service names it, else with full jitter.
+    """Seconds until the next attempt: those that the service names, else with full jitter.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
-    if answer is not None and "retry-after" in answer.headers:
-        asked = _retry_after(answer.headers["retry-after"], clock)
-        if asked is not None:
-            return asked
-    return clock.chance() * FIRST_PAUSE_SECONDS * 2.0 ** (repeats - 1)
+    asked = None if answer is None else _named_pause(answer, clock)
+    return clock.chance() * FIRST_PAUSE_SECONDS * 2.0 ** (repeats - 1) if asked is None else asked
 
 
-def _retry_after(text: str, clock: Clock) -> float | None:
+def _named_pause(answer: Answer, clock: Clock) -> float | None:
+    # Of RPC APIs, in milliseconds: no page names the unit, the vendor's SDK divides by 1000.
+    milliseconds = _number(answer.headers.get("x-acs-retry-after", ""))
+    if milliseconds:
+        return milliseconds / 1000
+    text = answer.headers.get("retry-after", "")
+    if not text:
+        return None
     # Seconds or a date: RFC 9110, 10.2.3.
-    if text.isascii() and text.isdigit():
-        return float(text)
+    seconds = _number(text)
+    if seconds is not None:
+        return seconds
     at = http_date(text)
     return max((at - clock.now()).total_seconds(), 0) if at else None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text.isascii() and text.isdigit() else None
 
 
 def http_date(text: str) -> datetime | None:
