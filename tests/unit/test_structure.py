@@ -14,13 +14,13 @@ PACKAGE = REPOSITORY / "layers" / "encryption_guard" / "python" / "encryption_gu
 
 # From the bottom up; a module may import from the lines above its own.
 FLOORS = [
-    {"errors", "http.deadlines", "http.redaction", "signing", "version"},
+    {"errors", "http.deadlines", "http.redaction", "services", "signing", "version"},
     {"arn", "foreign_json"},
     {"config", "events"},
     {"invocation", "payloads", "policy"},
     {"http"},
     {"http.proxies", "http.retries"},
-    {"dead_letter_document", "function_compute", "oss_tables", "smq"},
+    {"dead_letter_document", "function_compute", "oss_tables", "services.acs3", "smq"},
     {"dead_letters", "inventory"},
     {"enforcement", "letters"},
     {"advice", "findings", "letter_queues"},
