@@ -1,0 +1,136 @@
+"""Who sent a request to an RPC API: everything is checked, the signature by the official library.
+
+A client chooses which headers it signs: the vendor's signs `accept` and `user-agent` too. So the
+list is taken from the request, and has to hold whatever a signature must not leave out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from alibabacloud_tea_openapi.utils import Utils
+from darabonba.request import DaraRequest
+
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.emulated_service import RefusedError
+from tests.emulators.faults import Refuse
+from tests.emulators.wire import Request
+
+ALGORITHM = "ACS3-HMAC-SHA256"
+LARGEST_SKEW = timedelta(minutes=15)
+ACS_DATE = "%Y-%m-%dT%H:%M:%SZ"
+HAVE_TO_BE_SIGNED = frozenset(
+    {"host", "x-acs-date", "x-acs-signature-nonce", "x-acs-content-sha256"}
+)
+AUTHORIZATION = re.compile(
+    rf"{ALGORITHM} Credential=(?P<access_key_id>[^,\s]+),SignedHeaders=(?P<names>[a-z0-9;-]+)"
+    r",Signature=(?P<signature>[0-9a-f]{64})",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """The Authorization header, taken apart."""
+
+    access_key_id: str
+    names: str
+    signature: str
+
+    @property
+    def signed(self) -> list[str]:
+        return self.names.split(";")
+
+
+def refuse(status: int, code: str, message: str) -> RefusedError:
+    return RefusedError(Refuse(status, code, message))
+
+
+def authenticate(request: Request, keys: Mapping[str, AccessKey], now: datetime) -> AccessKey:
+    """The key that signed the request."""
+    authorization = _authorization(request)
+    key = keys.get(authorization.access_key_id)
+    if key is None:
+        raise _unknown_key()
+    _check_signed_headers(request, authorization)
+    _check_date(request, now)
+    _check_token(request, key, now)
+    if request.headers["x-acs-content-sha256"] != hashlib.sha256(request.body).hexdigest():
+        raise _incomplete("x-acs-content-sha256 is not that of the body")
+    _check_signature(request, authorization, key)
+    return key
+
+
+def _authorization(request: Request) -> Authorization:
+    header = request.headers.get("authorization")
+    if header is None:
+        raise refuse(400, "MissingAuthorization", "Authorization is mandatory for this action.")
+    match = AUTHORIZATION.fullmatch(header)
+    if match is None:
+        raise _incomplete("the Authorization header is not valid")
+    return Authorization(**match.groupdict())
+
+
+def _unknown_key() -> RefusedError:
+    return refuse(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+
+
+def _incomplete(why: str) -> RefusedError:
+    message = f"The request signature does not conform to Aliyun standards: {why}."
+    return refuse(400, "IncompleteSignature", message)
+
+
+def _check_signed_headers(request: Request, authorization: Authorization) -> None:
+    sent = {name for name in request.headers if name.startswith("x-acs-")}
+    if missing := (HAVE_TO_BE_SIGNED | sent) - set(authorization.signed):
+        raise _incomplete(f"{sorted(missing)} has to be signed")
+    if absent := set(authorization.signed) - set(request.headers):
+        raise _incomplete(f"{sorted(absent)} is not there")
+
+
+def _check_date(request: Request, now: datetime) -> None:
+    try:
+        date = request.headers["x-acs-date"]
+        sent_at = datetime.strptime(date, ACS_DATE).replace(tzinfo=timezone.utc)
+    except ValueError as error:
+        raise refuse(
+            400,
+            "InvalidTimeStamp.Format",
+            "Specified time stamp or date value is not well formatted.",
+        ) from error
+    if abs(now - sent_at) > LARGEST_SKEW:
+        raise refuse(
+            400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."
+        )
+
+
+def _check_token(request: Request, key: AccessKey, now: datetime) -> None:
+    token = request.headers.get("x-acs-security-token")
+    if token is None and key.security_token is not None:
+        # Without its token, a temporary key is in nobody's records.
+        raise _unknown_key()
+    if token != key.security_token:
+        raise refuse(400, "InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed.")
+    if key.expired(now):
+        raise refuse(400, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
+
+
+def _check_signature(request: Request, authorization: Authorization, key: AccessKey) -> None:
+    theirs = DaraRequest()
+    theirs.method, theirs.pathname = request.method, request.path
+    theirs.query = request.parameters
+    theirs.headers = {name: request.headers[name] for name in authorization.signed}
+    expected: str = Utils.get_authorization(
+        theirs, ALGORITHM, request.headers["x-acs-content-sha256"], key.id, key.secret
+    )
+    if not hmac.compare_digest(expected, request.headers["authorization"]):
+        raise refuse(
+            400,
+            "SignatureDoesNotMatch",
+            "Specified signature does not match our calculation.",
+        )

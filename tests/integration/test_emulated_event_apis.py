@@ -1,0 +1,324 @@
+"""The emulated ActionTrail and EventBridge: under the vendor's library, and altered requests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from alibabacloud_tea_openapi.client import Client
+from alibabacloud_tea_openapi.utils import Utils
+from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
+from darabonba.request import DaraRequest
+from darabonba.runtime import RuntimeOptions
+
+from encryption_guard.services.acs3 import canonical_query
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.acs3_access import ALGORITHM
+from tests.emulators.cloud import filter_pattern
+from tests.emulators.event_apis import EventApis
+
+ACCOUNT = "1234567890123456"
+KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
+STS_KEY = replace(KEY, security_token="STSTOKEN")
+RULE = "guard"
+EVENT = {
+    "id": "event-1",
+    "source": "acs.oss",
+    "type": "oss:ActionTrail:ApiCall",
+    "data": {"eventName": "CreateTableBucket", "eventId": "1"},
+}
+OTHER = {**EVENT, "id": "event-2", "data": {"eventName": "PutBucket", "eventId": "2"}}
+
+
+class Time:
+    """The service's clock, which a test moves."""
+
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def service(time: Time) -> Iterator[EventApis]:
+    with EventApis(KEY, rules={RULE: filter_pattern()}, queryable_after=600, clock=time) as apis:
+        apis.record(EVENT)
+        apis.record(OTHER)
+        yield apis
+
+
+def headers_of(action: str, key: AccessKey, time: Time, body: bytes) -> dict[str, str]:
+    """As the vendor's SDK sends them, its `accept` and `user-agent` too."""
+    version = "2020-07-06" if action == "LookupEvents" else "2020-04-01"
+    headers = {
+        "host": "127.0.0.1",
+        "x-acs-version": version,
+        "x-acs-action": action,
+        "user-agent": "AlibabaCloud",
+        "x-acs-date": f"{time.now:%Y-%m-%dT%H:%M:%SZ}",
+        "x-acs-signature-nonce": Utils.get_nonce(),
+        "accept": "application/json",
+        "x-acs-content-sha256": sha256(body).hexdigest(),
+    }
+    if key.security_token:
+        headers |= {"x-acs-accesskey-id": key.id, "x-acs-security-token": key.security_token}
+    return headers
+
+
+Alter = Callable[[dict[str, str]], object]
+
+
+def asked(
+    service: EventApis,
+    time: Time,
+    action: str,
+    query: dict[str, str] | None = None,
+    *,
+    form: dict[str, str] | None = None,
+    key: AccessKey = KEY,
+    before: Alter = lambda _headers: None,
+    after: Alter = lambda _headers: None,
+) -> tuple[int, dict[str, Any]]:
+    """Status and body of a request that is altered before or after the official library signs."""
+    body = canonical_query(form or {}).encode()
+    headers = headers_of(action, key, time, body)
+    before(headers)
+    signed = DaraRequest()
+    signed.method, signed.pathname, signed.query = "POST", "/", query or {}
+    signed.headers = headers
+    digest = headers.get("x-acs-content-sha256", "")
+    authorization = Utils.get_authorization(signed, ALGORITHM, digest, key.id, key.secret)
+    headers = headers | {"authorization": authorization}
+    after(headers)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port)
+    connection.request("POST", "/?" + canonical_query(query or {}), body=body, headers=headers)
+    answer = connection.getresponse()
+    told = json.loads(answer.read())
+    connection.close()
+    return answer.status, told
+
+
+def code(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
+    return answer[0], answer[1].get("Code", "")
+
+
+# Who asks.
+
+
+@pytest.mark.parametrize("key", [KEY, STS_KEY], ids=["key", "key of STS"])
+def test_a_request_of_the_official_library_is_believed(time: Time, key: AccessKey) -> None:
+    """Whatever headers the client signs beyond those that it has to."""
+    with EventApis(key, clock=time) as apis:
+        status, told = asked(apis, time, "ListAliyunOfficialEventSources", key=key)
+
+    assert (status, told["Success"]) == (200, True)
+
+
+def gone(name: str) -> Alter:
+    return lambda headers: headers.pop(name)
+
+
+def put(**values: str) -> Alter:
+    return lambda headers: headers.update(
+        {name.replace("_", "-"): value for name, value in values.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("alter", "expected"),
+    [
+        ({"after": put(x_acs_date="2026-01-02T03:04:06Z")}, (400, "SignatureDoesNotMatch")),
+        ({"after": put(accept="*/*")}, (400, "SignatureDoesNotMatch")),
+        ({"after": put(x_acs_extra="1")}, (400, "IncompleteSignature")),
+        ({"after": gone("accept")}, (400, "IncompleteSignature")),
+        ({"before": gone("host")}, (400, "IncompleteSignature")),
+        ({"before": gone("x-acs-date")}, (400, "IncompleteSignature")),
+        ({"before": gone("x-acs-signature-nonce")}, (400, "IncompleteSignature")),
+        ({"before": gone("x-acs-content-sha256")}, (400, "IncompleteSignature")),
+        ({"before": put(x_acs_content_sha256="0" * 64)}, (400, "IncompleteSignature")),
+        ({"before": put(x_acs_date="2026-01-02")}, (400, "InvalidTimeStamp.Format")),
+        ({"before": put(x_acs_date="2026-01-02T04:04:05Z")}, (400, "InvalidTimeStamp.Expired")),
+        ({"before": put(x_acs_security_token="x")}, (400, "InvalidSecurityToken.Malformed")),
+        ({"after": gone("authorization")}, (400, "MissingAuthorization")),
+        ({"after": put(authorization="ACS3-HMAC-SHA256 no")}, (400, "IncompleteSignature")),
+        ({"key": replace(KEY, secret="another")}, (400, "SignatureDoesNotMatch")),
+        ({"key": replace(KEY, id="another")}, (404, "InvalidAccessKeyId.NotFound")),
+        ({"before": put(x_acs_version="2015-01-01")}, (404, "InvalidAction.NotFound")),
+    ],
+)
+def test_what_is_not_signed_as_it_has_to_be_is_refused(
+    service: EventApis, time: Time, alter: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    """A header less, more or otherwise than it was signed, another key, or another time."""
+    assert code(asked(service, time, "ListAliyunOfficialEventSources", **alter)) == expected
+
+
+def test_a_temporary_key_needs_its_token_as_long_as_it_lasts(time: Time) -> None:
+    """Without the token it is unknown, and at its end it has expired."""
+    key = replace(STS_KEY, expires_at=time.now)
+    with EventApis(key, clock=time) as apis:
+        without = asked(apis, time, "QueryEventTraces", key=replace(key, security_token=None))
+        expired = asked(apis, time, "QueryEventTraces", key=key)
+
+    assert code(without) == (404, "InvalidAccessKeyId.NotFound")
+    assert code(expired) == (400, "InvalidSecurityToken.Expired")
+
+
+def test_a_nonce_counts_once(service: EventApis, time: Time) -> None:
+    """The same request again is refused, though its signature is right."""
+    fixed = put(x_acs_signature_nonce="once")
+    first = asked(service, time, "ListAliyunOfficialEventSources", before=fixed)
+    second = asked(service, time, "ListAliyunOfficialEventSources", before=fixed)
+
+    assert (first[0], code(second)) == (200, (400, "SignatureNonceUsed"))
+
+
+def test_a_right_that_is_missing_is_refused(time: Time) -> None:
+    """Every action but TestEventPattern needs the right of its name."""
+    nobody = replace(KEY, allowed=frozenset())
+    with EventApis(nobody, clock=time) as apis:
+        looked_up = asked(apis, time, "LookupEvents", key=nobody)
+        tested = asked(
+            apis, time, "TestEventPattern", form={"Event": "{}", "EventPattern": "{}"}, key=nobody
+        )
+
+    assert code(looked_up) == (403, "NoPermission")
+    assert tested[1]["Data"] == {"Result": True}
+    assert apis.rights.missing == {(KEY.id, "actiontrail:LookupEvents")}
+
+
+# What they tell.
+
+
+def test_an_event_can_be_looked_up_after_ten_minutes(service: EventApis, time: Time) -> None:
+    """By its name, as the raw record, and not before its time."""
+    by_name = {"LookupAttribute.1.Key": "EventName", "LookupAttribute.1.Value": "CreateTableBucket"}
+    window = {"StartTime": "2026-01-02T03:00:00Z", "EndTime": "2026-01-02T03:30:00Z"}
+    early = asked(service, time, "LookupEvents", by_name | window)
+    time.now += timedelta(minutes=10)
+    late = asked(service, time, "LookupEvents", by_name | window)
+
+    assert early[1]["Events"] == []
+    assert late[1]["Events"] == [EVENT["data"]]
+    assert late[1]["StartTime"] == window["StartTime"]
+
+
+def test_events_come_in_pages_the_newest_first(service: EventApis, time: Time) -> None:
+    """A token leads to the next page, and there is none after the last one."""
+    time.now += timedelta(minutes=10)
+    first = asked(service, time, "LookupEvents", {"MaxResults": "1"})[1]
+    last = asked(service, time, "LookupEvents", {"MaxResults": "1", "NextToken": "1"})[1]
+
+    assert (first["Events"], first["NextToken"]) == ([OTHER["data"]], "1")
+    assert last["Events"] == [EVENT["data"]]
+    assert "NextToken" not in last
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"StartTime": "2026-01-02T03:00:00Z"},
+        {"StartTime": "yesterday", "EndTime": "today"},
+        {"MaxResults": "51"},
+        {"MaxResults": "many"},
+        {"LookupAttribute.1.Key": "Bucket", "LookupAttribute.1.Value": "x"},
+    ],
+)
+def test_a_look_up_that_is_not_documented_is_refused(
+    service: EventApis, time: Time, query: dict[str, str]
+) -> None:
+    """Half a time range, other forms of a time, and too large a page."""
+    assert asked(service, time, "LookupEvents", query)[0] == 400
+
+
+def test_two_look_ups_a_second(service: EventApis, time: Time) -> None:
+    """The third within a second is throttled, and the next one after that is not."""
+    answers = [asked(service, time, "LookupEvents") for _ in range(3)]
+    time.now += timedelta(seconds=1)
+    answers.append(asked(service, time, "LookupEvents"))
+
+    throttled = (400, "Throttling.User")
+    assert [code(each) for each in answers] == [(200, ""), (200, ""), throttled, (200, "")]
+
+
+def test_a_pattern_is_tested_as_the_bus_has_it(service: EventApis, time: Time) -> None:
+    """True where the rule would take the event; what is no JSON or no pattern is no success."""
+    pattern = json.dumps(filter_pattern())
+    taken, left, wrong = (
+        asked(service, time, "TestEventPattern", form={"Event": event, "EventPattern": pattern})
+        for event in (json.dumps(EVENT), json.dumps(OTHER), "not JSON")
+    )
+
+    assert (taken[1]["Data"], left[1]["Data"]) == ({"Result": True}, {"Result": False})
+    assert (wrong[0], wrong[1]["Success"], wrong[1]["Code"]) == (200, False, "InvalidArgument")
+
+
+def test_events_are_traced_by_time_and_rule(service: EventApis, time: Time) -> None:
+    """Both events passed the bus, and the rule matched one of them."""
+    window = {
+        "EventBusName": "default",
+        "StartTime": str(int(time.now.timestamp() * 1000)),
+        "EndTime": str(int(time.now.timestamp() * 1000)),
+    }
+    everything = asked(service, time, "QueryTracedEvents", window)[1]["Data"]
+    matched = asked(service, time, "QueryTracedEvents", window | {"MatchedRule": RULE})[1]["Data"]
+
+    assert [each["EventId"] for each in everything["Events"]] == ["event-1", "event-2"]
+    assert [each["EventId"] for each in matched["Events"]] == ["event-1"]
+    assert asked(service, time, "QueryTracedEvents")[0] == 400
+
+
+def test_an_event_has_its_steps(service: EventApis, time: Time) -> None:
+    """Received, and for each rule that takes it filtered and pushed."""
+    steps = [
+        asked(service, time, "QueryEventTraces", {"EventBusName": "default", "EventId": each})[1]
+        for each in ("event-1", "event-2", "nobody")
+    ]
+
+    actions = [[step["Action"] for step in each["Data"]] for each in steps]
+    assert actions == [["PutEvent", "FilterEvent", "PushEvent"], ["PutEvent"], []]
+    assert steps[0]["Data"][2]["NotifyStatus"] == "200"
+
+
+def test_the_official_client_is_answered() -> None:
+    """The vendor's client, its transport included, sends what is believed and reads the answer."""
+    with EventApis(STS_KEY, rules={RULE: filter_pattern()}) as apis:
+        client = Client(
+            Config(
+                access_key_id=STS_KEY.id,
+                access_key_secret=STS_KEY.secret,
+                security_token=STS_KEY.security_token,
+                endpoint=f"127.0.0.1:{apis.port}",
+                protocol="http",
+            )
+        )
+        form = {"Event": json.dumps(EVENT), "EventPattern": json.dumps(filter_pattern())}
+
+        answered = client.call_api(
+            Params(
+                action="TestEventPattern",
+                version="2020-04-01",
+                protocol="HTTP",
+                pathname="/",
+                method="POST",
+                auth_type="AK",
+                style="RPC",
+                req_body_type="formData",
+                body_type="json",
+            ),
+            OpenApiRequest(body=form),
+            RuntimeOptions(),
+        )
+
+    assert answered["body"]["Data"] == {"Result": True}
