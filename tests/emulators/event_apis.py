@@ -67,8 +67,8 @@ class EventState:
 class EventApis(EmulatedService):
     """Both APIs at one address: a request names its action and version.
 
-    `queryable_after` are the seconds until LookupEvents shows an event. `rights` holds what was
-    asked about the callers' rights.
+    `queryable_after` are the seconds until LookupEvents shows an event; `judge` says whether a
+    pattern takes an event. `rights` holds what was asked about the callers' rights.
     """
 
     server_name = "Tengine"
@@ -85,6 +85,7 @@ class EventApis(EmulatedService):
     ) -> None:
         super().__init__(faults=faults, clock=clock)
         self.state = EventState(rules=dict(rules or {}))
+        self.judge: Callable[[Pattern, Record], bool] = matches
         self.rights = Rights()
         self._keys = {key.id: key for key in access_keys}
         self._region = region
@@ -176,7 +177,7 @@ class EventApis(EmulatedService):
         asked = dict(parse_qsl(call.request.body.decode()))
         try:
             event, pattern = json.loads(asked["Event"]), json.loads(asked["EventPattern"])
-            result = matches(pattern, event)
+            result = self.judge(pattern, event)
         except (KeyError, ValueError) as error:
             raise refuse(
                 200, "InvalidArgument", f"This is no event and pattern: {error}."

@@ -11,6 +11,7 @@ from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import PLACES, BucketEvent, find_bucket
 from encryption_guard.foreign_json import loads, mapping
 from encryption_guard.payloads import open_payload
+from tests.emulators.action_trail import KINDS
 from tests.emulators.event_bridge import Pattern, matches
 from tests.live.observations import Heard, Reading
 
@@ -72,6 +73,29 @@ def read(event: bytes, pattern: Pattern) -> Reading:
         times=_times(envelope) | _times(record),
         shapes=_shapes(envelope, record),
     )
+
+
+def as_cloud_event(
+    record: Mapping[str, Any], *, service: str, region: str, account: str
+) -> dict[str, Any]:
+    """A record of ActionTrail in the envelope that EventBridge would give it, by its general rule.
+
+    https://alibabacloud.com/help/en/eventbridge/user-guide/cloud-photos-events has the rule; by
+    which name (`service`) a service goes in `source` and `type` it does not tell.
+    """
+    kind = record.get("eventType")
+    return {
+        "id": str(record.get("eventId")),
+        "source": f"acs.{service}",
+        "specversion": "1.0",
+        "type": f"{service}:ActionTrail:{kind if kind in KINDS else 'ApiCall'}",
+        "datacontenttype": "application/json;charset=utf-8",
+        "time": str(record.get("eventTime")),
+        "aliyunaccountid": account,
+        "aliyuneventbusname": "default",
+        "aliyunregionid": region,
+        "data": dict(record),
+    }
 
 
 def _named(event: BucketEvent | InvalidEvent) -> tuple[str, str]:

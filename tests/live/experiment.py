@@ -40,6 +40,7 @@ class Plan:
     pattern: Pattern
     wait: float
     wait_drift: float
+    wait_trail: float = 0.0
 
     def arn(self, name: str) -> str:
         return f"acs:osstables:{self.region}:{self.account}:bucket/{name}"
@@ -115,7 +116,7 @@ class Experiment:
         said, arn, request_id = self._doors.tables.create(self._plan.bucket)
         self._begun = self._doors.clock.monotonic()
         self._marks = tuple(mark for mark in (self._plan.bucket, request_id) if mark)
-        self._note(created=said, arn=arn)
+        self._note(created=said, created_at=self._begun, arn=arn, request_id=request_id)
         return said.done
 
     def _watch(self) -> None:
@@ -191,7 +192,7 @@ class Experiment:
         said = self._doors.tables.decrypt(self._arn)
         self._begun = self._doors.clock.monotonic()
         first = self._doors.tables.encryption(self._arn)
-        self._note(decrypted=said, get_after_delete=first)
+        self._note(decrypted=said, decrypted_at=self._begun, get_after_delete=first)
         if not said.done:
             return
         seconds = self._plan.wait_drift

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 AES256 = "AES256"
@@ -84,6 +85,10 @@ class Observed:
     """What is None was not observed. Times are seconds, from the answer to what was asked."""
 
     created: Said | None = None
+    # Instants of the monotonic clock: when these were answered.
+    created_at: float = 0.0
+    decrypted_at: float = 0.0
+    request_id: str | None = None
     arn: str | None = None
     first_get: Encryption | None = None
     encrypted_after: float | None = None
@@ -109,6 +114,69 @@ class Observed:
     long_name: Said | None = None
     gone: Said | None = None
     letters: Letters | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A service that EventBridge has events of, and their types."""
+
+    name: str
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record of ActionTrail, and when it could be looked up, in seconds after the call.
+
+    `not_before` is when it could not yet; None where the first look found it.
+    """
+
+    record: Mapping[str, Any]
+    after: float
+    not_before: float | None
+
+
+@dataclass(frozen=True)
+class Traced:
+    """An event that passed the bus."""
+
+    event_id: str
+    source: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One step of an event on the bus, as it came; times are in milliseconds."""
+
+    action: str
+    rule: str
+    received: str
+    notified: str
+    status: str
+    latency: str
+
+
+@dataclass
+class Learnt:
+    """What ActionTrail and EventBridge told when they were asked afterwards.
+
+    `why_not` has a sentence for each thing that they did not tell.
+    """
+
+    # By the event's name.
+    records: dict[str, Found] = field(default_factory=dict)
+    # What the guard's parser makes of the creation's record.
+    reading: Reading | None = None
+    # Names of other records about the bucket, where its creation was not found.
+    other_names: tuple[str, ...] = ()
+    sources: tuple[Source, ...] | None = None
+    # Whether EventBridge says that the rule takes it, by how the event was spelled.
+    takes: dict[str, bool] = field(default_factory=dict)
+    steps: dict[Traced, tuple[Trace, ...]] = field(default_factory=dict)
+    # When the bucket was created, by the ids of the event and of its record.
+    called_at: dict[str, datetime] = field(default_factory=dict)
+    why_not: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
