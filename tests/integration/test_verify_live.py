@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from encryption_guard.invocation import Clock, Invocation, TimeBudget
 from encryption_guard.smq import Message
 from tests.emulators import function_compute
 from tests.emulators.access_keys import AccessKey
+from tests.emulators.action_trail import cloud_event
 from tests.emulators.cloud import (
     ACCOUNT,
     OWNER,
@@ -32,14 +34,17 @@ from tests.emulators.cloud import (
     REPOSITORY,
     EmulatedCloud,
     emulated_cloud,
+    filter_pattern,
 )
-from tests.emulators.faults import Fault, Refuse
+from tests.emulators.event_apis import EventApis
+from tests.emulators.faults import Fault, GarbageBody, Refuse
 from tests.emulators.function_compute_api import Deployed, FunctionComputeApi
 from tests.emulators.oss_tables import ApiCall
 from tests.live.capture import PATTERN, Begin, Capture, Deaf, LeftOver, Listen
 from tests.live.expected import Function, expected
 from tests.live.experiment import Plan
 from tests.live.function_api import FunctionApi
+from tests.live.inquiry import POLL_SECONDS
 from tests.live.observations import Said, Told
 from tests.live.verify import Asked, MakeCapture, Peek, verify
 
@@ -79,6 +84,25 @@ def function_api(cloud: EmulatedCloud) -> Iterator[FunctionComputeApi]:
     }
     with FunctionComputeApi(OWNER, functions={}, deployed=functions) as api:
         yield api
+
+
+def event_apis(key: AccessKey = OWNER, *, queryable_after: float = 0) -> EventApis:
+    """What ActionTrail and EventBridge can be asked, with the rule of the guard's trigger."""
+    creation = WANTED.functions["encrypt_on_create"]
+    rule = f"{creation.name}-{creation.trigger}"
+    return EventApis(key, rules={rule: filter_pattern()}, queryable_after=queryable_after)
+
+
+def recorded(cloud: EmulatedCloud, apis: EventApis) -> None:
+    """Let both services know what the emulated ActionTrail hands to the bus."""
+    publish = cloud.tables.on_event
+
+    def record(call: ApiCall) -> None:
+        apis.record(cloud_event(call, shape="responseElements"))
+        if publish:
+            publish(call)
+
+    cloud.tables.on_event = record
 
 
 def captured(cloud: EmulatedCloud, *, left_over: bool = False) -> MakeCapture:
@@ -121,9 +145,11 @@ class Run:
     """One run, what it printed, and where it saved the event."""
 
     cloud: EmulatedCloud
+    apis: EventApis
     folder: Path
     endpoints: dict[str, str]
     printed: io.StringIO = field(default_factory=io.StringIO)
+    progress: io.StringIO = field(default_factory=io.StringIO)
 
     def __call__(
         self,
@@ -132,16 +158,27 @@ class Run:
         sleep: Callable[[float], None] = time.sleep,
         wait: float = 60,
         wait_drift: float = 20,
+        wait_trail: float = 20,
         environment: dict[str, str] | None = None,
         confirmed: bool | None = None,
     ) -> int:
         return verify(
-            Asked(REGION, confirmed is None, wait, wait_drift, QUEUE, self.folder),
+            Asked(
+                REGION,
+                yes=confirmed is None,
+                wait=wait,
+                wait_drift=wait_drift,
+                wait_trail=wait_trail,
+                queue=QUEUE,
+                folder=self.folder,
+                endpoint=self.apis.url,
+            ),
             self.key() | self.endpoints if environment is None else environment,
-            console=Console(file=self.printed, width=220),
+            console=Console(file=self.printed, width=600),
             confirm=lambda: bool(confirmed),
             make_capture=make_capture,
             clock=Clock(sleep=sleep),
+            progress=Console(file=self.progress, width=220),
         )
 
     @staticmethod
@@ -173,8 +210,13 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     """An emulated cloud with the guard in it, and a program that is told where it is."""
 
     @contextmanager
-    def started(**deployment: str) -> Iterator[Run]:
-        with emulated_cloud(environment=deployment) as cloud, function_api(cloud) as api:
+    def started(apis: EventApis | None = None, **deployment: str) -> Iterator[Run]:
+        with (
+            emulated_cloud(environment=deployment) as cloud,
+            function_api(cloud) as api,
+            apis or event_apis() as events,
+        ):
+            recorded(cloud, events)
             monkeypatch.setenv("SSL_CERT_FILE", str(cloud.certificate))
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cloud.certificate))
             endpoints = {
@@ -182,7 +224,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
                 "GUARD_SMQ_ENDPOINT": cloud.queue.url,
                 "GUARD_FC_ENDPOINT": api.url,
             }
-            yield Run(cloud, tmp_path / "verify-live", endpoints)
+            yield Run(cloud, events, tmp_path / "verify-live", endpoints)
 
     return started
 
@@ -232,11 +274,13 @@ def test_no_secret_is_shown_or_saved(start: Start) -> None:
         run(captured(run.cloud))
         signatures = {
             request.headers["authorization"].rpartition("Signature=")[2].rpartition(":")[2]
-            for service in (run.cloud.tables, run.cloud.queue)
+            for service in (run.cloud.tables, run.cloud.queue, run.apis)
             for request in service.requests
         }
-        shown = run.output + (run.folder / "create_table_bucket.json").read_text("utf-8")
+        saved = [file.read_text("utf-8") for file in sorted(run.folder.glob("*.json"))]
+        shown = "".join([run.output, run.progress.getvalue(), *saved])
 
+    assert len(saved) == 2
     assert OWNER.secret not in shown
     assert OWNER.id not in shown
     assert not any(signature in shown for signature in signatures)
@@ -251,6 +295,152 @@ def test_a_guard_that_does_nothing_fails_the_check(start: Start) -> None:
         assert run.row("the guard encrypts it").startswith("NOT")
         assert run.cloud.tables.buckets() == []
         assert "DeleteTableBucketEncryption" not in run.requested()
+
+
+# What ActionTrail and EventBridge are asked afterwards.
+
+
+def test_both_services_are_asked_what_they_know(start: Start) -> None:
+    """The record, the listed types, the judgement of the pattern and the steps are told."""
+    with start() as run:
+        code = run(captured(run.cloud))
+
+        assert code == 0, run.output
+        assert "settled yes, at most" in run.row("ActionTrail records CreateTableBucket")
+        assert "settled yes, at most" in run.row("ActionTrail records DeleteTableBucketEncryption")
+        assert "settled Oss; ApiCall" in run.row("serviceName and eventType of its record")
+        assert "settled acs.oss has 5, of table buckets none" in run.row("EventBridge lists types")
+        assert "settled as it was delivered: yes" in run.row("EventBridge says that the pattern")
+        steps = run.row("how late EventBridge had the event")
+        assert "settled acs.oss; oss:ActionTrail:ApiCall: on the bus" in steps
+        assert (
+            "s after the call, pushed by oss-tables-encrypt-on-create-table-bucket-events" in steps
+        )
+        assert "(NotifyStatus 200, NotifyLatency 17)" in steps
+        assert run.progress.getvalue() == ""
+        assert [r.operation for r in run.apis.requests if r.status != 200] == []
+
+
+def test_the_record_stands_in_for_an_event_that_was_not_captured(start: Start) -> None:
+    """Where nothing was delivered to us, the record is asked about in each likely envelope."""
+    with start() as run:
+        code = run(without_capture, wait_drift=5)
+
+        assert code == 0, run.output
+        judged = run.row("EventBridge says that the pattern")
+        assert "acs.oss; oss:ActionTrail:ApiCall: yes" in judged
+        assert "acs.osstables; osstables:ActionTrail:ApiCall: yes" in judged
+        assert "(NotifyStatus 200," in run.row("how late EventBridge had the event")
+        record = json.loads((run.folder / "action_trail_create_table_bucket.json").read_text())
+        assert record["eventName"] == "CreateTableBucket"
+        assert ACCOUNT in record["responseElements"]["arn"]  # the made-up one, as in events/
+
+
+def test_a_late_record_is_waited_for_in_sight_of_the_person(start: Start) -> None:
+    """What takes its time is waited for after all is deleted, and progress tells of it."""
+    buckets: list[int] = []
+
+    with start(event_apis(queryable_after=4)) as run:
+
+        def sleep(seconds: float) -> None:
+            if seconds == POLL_SECONDS:
+                buckets.append(len(run.cloud.tables.buckets()))
+            time.sleep(min(seconds, 0.6))
+
+        code = run(captured(run.cloud), sleep=sleep)
+
+        assert code == 0, run.output
+        assert buckets
+        assert set(buckets) == {0}
+        assert "Waiting for ActionTrail" in run.progress.getvalue()
+        assert "Waiting for ActionTrail" not in run.output
+        found = run.row("ActionTrail records DeleteTableBucketEncryption")
+        assert re.search("settled yes, [0-9]+ to [0-9]+ s after the call", found)
+
+
+def test_the_waiting_ends(start: Start) -> None:
+    """A record that never comes is waited for no longer than was said, and fails nothing."""
+    with start(event_apis(queryable_after=3600)) as run:
+        code = run(captured(run.cloud), wait_trail=1, sleep=lambda s: time.sleep(min(s, 0.6)))
+
+        assert code == 0, run.output
+        never = run.row("ActionTrail records CreateTableBucket")
+        assert "not settled ActionTrail showed no record of it within" in never
+        assert "settled as it was delivered: yes" in run.row("EventBridge says that the pattern")
+
+
+def test_rights_that_are_missing_are_named(start: Start) -> None:
+    """A key that may not ask costs the answers and nothing else; each right is named."""
+    with start(event_apis(replace(OWNER, allowed=frozenset()))) as run:
+        code = run(captured(run.cloud))
+
+        assert code == 0, run.output
+        assert "AES256 after" in run.row("the guard encrypts it")
+        for question, right in (
+            ("ActionTrail records CreateTableBucket", "actiontrail:LookupEvents"),
+            ("EventBridge lists types", "eventbridge:ListAliyunOfficialEventSources"),
+            ("how late EventBridge had the event", "eventbridge:QueryEventTraces"),
+        ):
+            row = run.row(question)
+            assert "not settled" in row
+            assert "403 NoPermission" in row
+            assert f"The key needs the right {right}." in row
+        lookups = [r for r in run.apis.requests if r.operation == "LookupEvents"]
+        assert len(lookups) == 1
+
+
+@pytest.mark.parametrize("trouble", [GarbageBody(), Refuse(500), Refuse(400, "Throttling.User")])
+def test_services_that_do_not_answer_cost_nothing_else(
+    start: Start, trouble: GarbageBody | Refuse
+) -> None:
+    """HTML, a 500 and throttling that lasts are facts of the report, and all else is done."""
+    with start() as run:
+        run.apis.faults.add(Fault(trouble))
+        code = run(captured(run.cloud), wait_trail=0, sleep=lambda s: time.sleep(min(s, 0.1)))
+
+        assert code == 0, run.output
+        assert "not settled LookupEvents of 127.0.0.1 answered" in run.row("records CreateTable")
+        assert "not settled TestEventPattern of 127.0.0.1 answered" in run.row("says that the patt")
+
+
+def test_services_that_are_not_there_cost_nothing_else(start: Start) -> None:
+    """Nobody at the address is a fact of the report."""
+    with start() as run:
+        run.apis.stop()
+        code = run(captured(run.cloud), wait_trail=0, sleep=lambda s: time.sleep(min(s, 0.1)))
+
+        assert code == 0, run.output
+        assert "gave no answer in 4 tries (ConnectError)" in run.row("records CreateTableBucket")
+
+
+def test_a_pattern_that_eventbridge_refuses_fails_a_check(start: Start) -> None:
+    """Where EventBridge itself says no, something is not well."""
+    with start() as run:
+        run.apis.state.rules.clear()
+        apis = run.apis
+        apis.judge = lambda _pattern, _event: False
+        code = run(captured(run.cloud))
+
+        assert code == 1
+        assert run.row("EventBridge itself says that the rule").startswith("NOT")
+
+
+def test_an_interruption_of_the_waiting_still_reports(start: Start) -> None:
+    """Ctrl-C while ActionTrail is waited for: all is deleted already, and the report comes."""
+
+    def sleep(seconds: float) -> None:
+        if seconds == POLL_SECONDS:
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(seconds)
+
+    with start(event_apis(queryable_after=3600)) as run:
+        code = run(captured(run.cloud), sleep=sleep)
+
+        assert code == 1
+        assert "It was interrupted" in run.output
+        assert "AES256 after" in run.row("the guard encrypts it")
+        assert "not settled ActionTrail showed no record" in run.row("records CreateTableBucket")
+        assert run.cloud.tables.buckets() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,6 +5,7 @@ Run by the owner of an account: nobody who wrote this could. Tests run it agains
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -29,13 +30,16 @@ from encryption_guard.shell import ALL_WELL, FAILED, MISUSE, plain
 from encryption_guard.smq import Message, SmqQueue
 from layers.encryption_guard import preflight
 from tests.emulators.cloud import filter_pattern
-from tests.live import deployment, facts
+from tests.live import deployment, facts, inquiry_facts
 from tests.live.capture import Capture, Commands, Names, temporary_stack
+from tests.live.event_apis import ENDPOINT, EventApis
+from tests.live.event_reading import CREATE
 from tests.live.expected import Expected, expected
 from tests.live.experiment import Doors, Experiment, Plan
 from tests.live.function_api import FunctionApi
+from tests.live.inquiry import Inquiry
 from tests.live.interruption import interruptible
-from tests.live.observations import Check, Deployment, Fact, Observed, Said
+from tests.live.observations import Check, Fact, Learnt, Observed, Said
 from tests.live.scrub import scrubbed
 from tests.live.witness import Witness
 
@@ -59,6 +63,9 @@ class Asked:
     wait_drift: float = 180.0
     queue: str | None = None
     folder: Path = FOLDER
+    wait_trail: float = 900.0
+    # Of ActionTrail's and EventBridge's APIs.
+    endpoint: str = ENDPOINT
 
 
 @dataclass(frozen=True)
@@ -114,9 +121,10 @@ def intention(plan: Plan) -> str:
         f"    SMQ queue, both of that name, to have the event as it is delivered;\n"
         f"  take the bucket's encryption off once, and try KMS on it, after the guard is done;\n"
         f"  invoke both functions of the guard with an event that they skip;\n"
-        f"  look at the guard's functions, trigger and dead-letter queue, changing nothing.\n"
-        f"No other bucket is touched. It may take {plan.wait / 60:.0f} minutes; Ctrl-C deletes all"
-        f" that was made."
+        f"  look at the guard's functions, trigger and dead-letter queue, changing nothing;\n"
+        f"  ask ActionTrail and EventBridge what they know of it, once all is deleted.\n"
+        f"No other bucket is touched. It may take {(plan.wait + plan.wait_trail) / 60:.0f} minutes;"
+        f" Ctrl-C deletes all that was made."
     )
 
 
@@ -131,6 +139,7 @@ def plan_for(asked: Asked, account: str) -> Plan:
         pattern=filter_pattern(),
         wait=asked.wait,
         wait_drift=asked.wait_drift,
+        wait_trail=asked.wait_trail,
     )
 
 
@@ -142,8 +151,9 @@ def verify(
     confirm: Callable[[], bool],
     make_capture: MakeCapture,
     clock: Clock,
+    progress: Console | None = None,
 ) -> int:
-    """Do all of it; the exit code."""
+    """Do all of it; the exit code. Progress of the long wait goes to standard error."""
     try:
         mine = owner(environment)
         settings = settings_for(asked, mine, environment)
@@ -156,7 +166,8 @@ def verify(
         _say(console, "Nothing was begun.")
         return MISUSE
     with open_transport() as transport:
-        run = _Run(asked, plan, mine, settings, transport, console, clock)
+        progress = progress or Console(stderr=True)
+        run = _Run(asked, plan, mine, settings, transport, console, progress, clock)
         return run.to_its_end(make_capture)
 
 
@@ -170,6 +181,7 @@ class _Run:
     settings: Settings
     transport: DeadlineTransport
     console: Console
+    progress: Console
     clock: Clock
 
     def to_its_end(self, make_capture: MakeCapture) -> int:
@@ -184,9 +196,15 @@ class _Run:
         experiment = Experiment(plan, self._doors(queue, make_capture))
         left, interrupted = self._carried_out(experiment)
         seen = experiment.observed
-        checks += facts.checks(seen, plan.arn(plan.bucket), queue)
+        learnt = Learnt()
+        if not interrupted:
+            learnt, interrupted = self._asked_afterwards(seen, wanted)
+        checks += facts.checks(seen, plan.arn(plan.bucket), queue) + inquiry_facts.checks(learnt)
         nothing_left = Check("all that was made is deleted", not left, "; ".join(left) or "yes")
-        self._report(seen, deployed, wanted, [*checks, nothing_left])
+        self._save_all(seen, learnt)
+        _print_checks(self.console, [*checks, nothing_left])
+        known = facts.facts(seen, deployed, wanted) + inquiry_facts.facts(learnt)
+        _print_facts(self.console, known)
         if interrupted:
             self.tell("It was interrupted: what was not reached is not settled.")
         well = all(check.well for check in checks) and not left and not interrupted
@@ -213,6 +231,28 @@ class _Run:
                 for sentence in left:
                     self.tell(f"LEFT OVER: {sentence}.")
         return left, interrupted
+
+    def _asked_afterwards(self, seen: Observed, wanted: Expected) -> tuple[Learnt, bool]:
+        """What ActionTrail and EventBridge told, and whether somebody wanted it to stop."""
+        apis = EventApis(self.plan.region, self._invocation, self.clock, self.asked.endpoint)
+        (rule,) = (
+            f"{each.name}-{each.trigger}" for each in wanted.functions.values() if each.trigger
+        )
+        inquiry = Inquiry(
+            apis,
+            self.plan,
+            rule=rule,
+            clock=self.clock,
+            progress=lambda sentence: _say(self.progress, sentence),
+        )
+        with interruptible(self.tell) as hold:
+            try:
+                self.tell("Asking ActionTrail and EventBridge what they know of it.")
+                inquiry.run(seen)
+                hold()
+            except KeyboardInterrupt:
+                return inquiry.learnt, True
+        return inquiry.learnt, False
 
     def _doors(self, queue: str, make_capture: MakeCapture) -> Doors:
         endpoint = self.settings.oss_tables_endpoint
@@ -258,22 +298,21 @@ class _Run:
         except GuardError as error:
             return Said(None, type(error).__name__)
 
-    def _report(
-        self, seen: Observed, deployed: Deployment, wanted: Expected, checks: Sequence[Check]
-    ) -> None:
+    def _save_all(self, seen: Observed, learnt: Learnt) -> None:
         if seen.event:
-            self._save(seen.event)
-        _print_checks(self.console, checks)
-        _print_facts(self.console, facts.facts(seen, deployed, wanted))
+            self._save(seen.event, "create_table_bucket.json")
+        if found := learnt.records.get(CREATE):
+            record = json.dumps(found.record).encode()
+            self._save(record, "action_trail_create_table_bucket.json")
 
-    def _save(self, event: bytes) -> None:
+    def _save(self, event: bytes, name: str) -> None:
         plan = self.plan
         try:
             clean = scrubbed(event, account=plan.account, bucket=plan.bucket, region=plan.region)
         except ValueError:
             self.tell("The event is no JSON object, so it was not saved.")
             return
-        file = self.asked.folder / "create_table_bucket.json"
+        file = self.asked.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(clean.text, "utf-8")
         self.tell(
@@ -347,8 +386,16 @@ def _confirmed() -> bool:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", default=1200.0, show_default=True, help="For the encryption, in seconds.")
 @click.option("--wait-drift", default=180.0, show_default=True, help="For events, in seconds.")
+@click.option("--wait-trail", default=900.0, show_default=True, help="For ActionTrail, in seconds.")
 @click.option("--queue", metavar="NAME", help="The dead-letter queue, if it is not the template's.")
-def main(region: str | None, yes: bool, wait: float, wait_drift: float, queue: str | None) -> None:
+def main(
+    region: str | None,
+    yes: bool,
+    wait: float,
+    wait_drift: float,
+    wait_trail: float,
+    queue: str | None,
+) -> None:
     """Create a table bucket, watch the guard encrypt it, and delete it."""
     environment = dict(os.environ)  # noqa: TID251  the door: read once, and handed on
     asked = Asked(
@@ -356,6 +403,7 @@ def main(region: str | None, yes: bool, wait: float, wait_drift: float, queue: s
         yes=yes,
         wait=wait,
         wait_drift=wait_drift,
+        wait_trail=wait_trail,
         queue=queue,
     )
     clock = Clock()
