@@ -39,7 +39,7 @@ BROKEN: dict[str, tuple[str, str, str, str, Kind]] = {
     ),
     "a letter is not sent": (
         "dead_letters.py",
-        "self.put(letter.body())",
+        "self.put(letter)",
         "letter.body()",
         "OSS: refused",
         "lost",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -45,8 +46,8 @@ class Desk:
             transport=self.transport,
             settings=Settings.from_environment({"GUARD_SMQ_ENDPOINT": self.service.url}),
             read_credentials=lambda: Credentials(key.id, key.secret),
-            # Of a command that has been at work for long: no request may depend on it.
-            budget=TimeBudget(clock.monotonic(), clock),
+            # A command has no end of its own.
+            budget=TimeBudget(math.inf, clock),
             clock=clock,
         )
         return SmqLetters(Queue(REGION, ACCOUNT, QUEUE), invocation)
@@ -218,12 +219,12 @@ def test_a_letter_that_comes_again_is_held_longer(open_desk: OpenDesk) -> None:
     assert found == sent
 
 
-def test_a_glance_hides_nothing(open_desk: OpenDesk) -> None:
+def test_a_peek_hides_nothing(open_desk: OpenDesk) -> None:
     """It shows at most sixteen letters, which everybody can still receive."""
     desk = open_desk(nodes=1)
     sent = desk.put(17)
 
-    shown = desk.operator().glance()
+    shown = list(desk.operator().peek())
 
     assert keys(shown) == sent[:16]
     assert desk.hidden() == []
@@ -231,9 +232,9 @@ def test_a_glance_hides_nothing(open_desk: OpenDesk) -> None:
     assert keys(list(desk.operator().waiting())) == sent
 
 
-def test_a_glance_at_an_empty_queue_shows_nothing(desk: Desk) -> None:
+def test_a_peek_at_an_empty_queue_shows_nothing(desk: Desk) -> None:
     """No letter is no failure."""
-    assert desk.operator().glance() == []
+    assert list(desk.operator().peek()) == []
 
 
 # What a letter tells.
@@ -245,7 +246,7 @@ EVENT = {
 }
 
 
-@pytest.mark.parametrize("look", [SmqLetters.glance, SmqLetters.waiting], ids=["glance", "waiting"])
+@pytest.mark.parametrize("look", [SmqLetters.peek, SmqLetters.waiting], ids=["peek", "waiting"])
 @pytest.mark.parametrize("put", [str, b64encode], ids=["raw", "base64"])
 def test_a_body_may_be_base64_or_not(
     desk: Desk, look: Callable[[SmqLetters], Iterator[Waiting]], put: Callable[[Any], Any]
@@ -277,7 +278,7 @@ def test_a_letter_waits_since_it_was_put_there(desk: Desk) -> None:
 
     (first,) = desk.operator().waiting()
     desk.clock.sleep(VISIBILITY_SECONDS + 1)
-    (second,) = desk.operator().glance()
+    (second,) = desk.operator().peek()
 
     assert first.since == second.since == in_milliseconds(message)
 

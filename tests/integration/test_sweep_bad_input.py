@@ -167,7 +167,7 @@ class Service:
                 clock=self.clock,
             ),
             dead_letters=DeadLetters(
-                put=lambda letter: written.append(json.loads(letter)),
+                put=lambda letter: written.append(letter.model_dump()),
                 log_error=lambda *_, **__: None,
                 function="sweep",
                 function_request_id="request-1",

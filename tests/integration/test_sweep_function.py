@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.letter_queues import GLANCES
+from encryption_guard.duplicates import PEEKS
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
     AUDITING,
@@ -337,7 +337,7 @@ def test_many_refused_buckets_get_one_letter_each() -> None:
         sweep(cloud)
         second = [letter["arn"] for letter in letters(cloud)]
 
-    assert looks == GLANCES
+    assert looks == PEEKS
     assert sorted(first) == sorted(arns)
     assert sorted(second) == sorted(arns)
 

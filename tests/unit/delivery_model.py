@@ -133,12 +133,11 @@ class Script(httpx.BaseTransport):
         ask: Ask = "GET" if request.method == "GET" else "PUT"
         return self._answer(ask, None)
 
-    def put(self, letter: bytes) -> None:
-        written = DeadLetter.model_validate_json(letter)
-        assert written.event.encode() == EVENT
-        self.unconfirmed.append(written)
-        self._answer("SEND", written)
-        self.unconfirmed.remove(written)
+    def put(self, letter: DeadLetter) -> None:
+        assert letter.event.encode() == EVENT
+        self.unconfirmed.append(letter)
+        self._answer("SEND", letter)
+        self.unconfirmed.remove(letter)
 
     def log_error(self, _message: str, **keys: Any) -> None:
         self.logged.append(keys["dead_letter"])

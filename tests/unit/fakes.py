@@ -25,7 +25,7 @@ from mns.mns_client import MNSClient
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Credentials, Settings
-from encryption_guard.dead_letter_document import letter_id
+from encryption_guard.dead_letter_document import DeadLetter, letter_id
 from encryption_guard.errors import Unavailable
 from encryption_guard.http.deadlines import current_deadline
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
@@ -508,10 +508,10 @@ class LetterBox:
     room: int = 1000
     letters: list[bytes] = field(default_factory=list)
 
-    def put(self, letter: bytes) -> None:
+    def put(self, letter: DeadLetter) -> None:
         if len(self.letters) >= self.room:
             raise Unavailable("The letter box is full.")
-        self.letters.append(letter)
+        self.letters.append(letter.body())
 
     def read(self) -> list[dict[str, Any]]:
         """The letters as they can be read, oldest first."""

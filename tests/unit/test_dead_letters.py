@@ -18,6 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encryption_guard.config import Credentials
+from encryption_guard.dead_letter_document import DeadLetter
 from encryption_guard.dead_letters import DeadLetters, append_line, open_destination
 from encryption_guard.errors import (
     ConfigurationError,
@@ -41,6 +42,7 @@ from tests.unit.fakes import (
     LogLines,
     Reply,
     creation_of,
+    dead_letter_of,
     invocation_of,
 )
 
@@ -342,9 +344,11 @@ def test_a_letter_goes_into_the_queue() -> None:
     queue = f"acs:mns:{REGION}:{ACCOUNT}:/queues/letters"
     put = open_destination(invocation_of(service, environment={"GUARD_DEAD_LETTER_QUEUE": queue}))
 
-    put(b'{"letter": 1}')
+    letter = DeadLetter.model_validate_json(dead_letter_of(creation_of(ARN)))
 
-    assert [b64decode(message.body) for message in service.messages] == [b'{"letter": 1}']
+    put(letter)
+
+    assert [b64decode(message.body) for message in service.messages] == [letter.body()]
 
 
 def put_into(path: Path, log: LogLines | None = None) -> DeadLetters:

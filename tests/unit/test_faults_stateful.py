@@ -31,6 +31,7 @@ from hypothesis.stateful import (
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Credentials, Settings
+from encryption_guard.dead_letter_document import DeadLetter
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import Outcome, Processed, process_payload
 from encryption_guard.errors import Unavailable
@@ -115,10 +116,10 @@ class Cloud(httpx.BaseTransport):
         self.encryption[arn] = "AES256"
         return b""
 
-    def send(self, letter: bytes) -> None:
+    def send(self, letter: DeadLetter) -> None:
         self._live()
         if self.queue_trouble != "refuses":
-            self.keep(letter)
+            self.keep(letter.body())
         self._live()
         if self.queue_trouble != "none":
             raise httpx.ReadError("reset")

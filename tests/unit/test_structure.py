@@ -24,7 +24,7 @@ FLOORS = [
     {"dead_letters", "inventory"},
     {"enforcement", "letters"},
     {"advice", "findings", "letter_queues"},
-    {"telemetry", "work_lists"},
+    {"duplicates", "telemetry", "work_lists"},
     {"instance", "redrive", "shell", "table_audit"},
     {"sweep"},
     {"letter_views", "sweep_function", "sweep_views"},

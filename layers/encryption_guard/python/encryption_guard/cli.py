@@ -12,6 +12,7 @@ import click
 
 from encryption_guard.arn import ACCOUNT_ID, TableBucketArn
 from encryption_guard.config import Settings
+from encryption_guard.dead_letter_document import DeadLetter
 from encryption_guard.dead_letters import open_destination
 from encryption_guard.dead_letters_cli import dead_letters as dead_letters_group
 from encryption_guard.enforcement import (
@@ -82,7 +83,7 @@ def enforce(event_or_arn: str, account: str | None, output: str) -> None:
         misuse(str(error))
     _print(processed, output)
     for letter in letters:
-        click.echo(plain_json(letter))
+        click.echo(plain_json(letter.model_dump()))
     for failure in processed.failures:
         say(str(failure))
     dead = any(isinstance(outcome, DeadLettered) for outcome in processed.outcomes)
@@ -103,17 +104,15 @@ def _payload(event_or_arn: str, account: str | None) -> tuple[bytes, str | None]
         misuse(f"{event_or_arn} cannot be read: {error.strerror}.")
 
 
-def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[object]]:
-    letters: list[object] = []
+def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[DeadLetter]]:
+    letters: list[DeadLetter] = []
     with open_invocation(settings) as invocation:
         processed = process_payload(
             payload,
             invocation=invocation,
             tables=OssTables(invocation),
             dead_letters=dead_letters(
-                open_destination(invocation)
-                if settings.dead_letter_queue
-                else lambda letter: letters.append(json.loads(letter)),
+                open_destination(invocation) if settings.dead_letter_queue else letters.append,
                 command="enforce",
             ),
             report=functools.partial(report, logger=open_logger(sys.stderr)),

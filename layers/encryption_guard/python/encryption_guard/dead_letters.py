@@ -28,11 +28,11 @@ LOG_CHUNK = 8 * 1024
 class DeadLetters(NamedTuple):
     """Writes the letters of one invocation.
 
-    `put` takes a letter's bytes and raises unless they are safe; `log_error` is the last resort: a
-    constant message and keys.
+    `put` raises unless the letter is safe; `log_error` is the last resort: a constant message and
+    keys.
     """
 
-    put: Callable[[bytes], None]
+    put: Callable[[DeadLetter], None]
     log_error: Callable[..., None]
     function: str
     function_request_id: str
@@ -75,7 +75,7 @@ class DeadLetters(NamedTuple):
         if delivery.raw and not letter.event:
             self._log_in_chunks(letter, delivery.raw)
         try:
-            self.put(letter.body())
+            self.put(letter)
         # Whatever kept the letter from being written, it has to be in the log.
         except Exception as error:
             self.log_error("dead letter not written", dead_letter=letter.model_dump())
@@ -97,17 +97,17 @@ class DeadLetters(NamedTuple):
             )
 
 
-def open_destination(invocation: Invocation) -> Callable[[bytes], None]:
+def open_destination(invocation: Invocation) -> Callable[[DeadLetter], None]:
     """What puts a letter where GUARD_DEAD_LETTER_QUEUE says."""
 
-    def put(letter: bytes) -> None:
+    def put(letter: DeadLetter) -> None:
         match invocation.settings.dead_letter_queue:
             case Queue() as queue:
                 from encryption_guard.smq import SmqQueue  # only a failure needs it
 
-                SmqQueue(queue, invocation).send(letter)
+                SmqQueue(queue, invocation).send(letter.body())
             case Path() as path:
-                append_line(path, letter)
+                append_line(path, letter.body())
             case _:
                 raise ConfigurationError(
                     "GUARD_DEAD_LETTER_QUEUE is not set; set it to"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,7 +17,14 @@ from encryption_guard.config import Queue, Settings
 from encryption_guard.enforcement import Outcome, process_event
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.invocation import Invocation, TimeBudget
-from encryption_guard.letter_queues import FileLetters, LetterQueue, SmqLetters, Waiting, leased
+from encryption_guard.letter_queues import (
+    FileLetters,
+    LetterQueue,
+    SmqLetters,
+    Waiting,
+    leased,
+    open_queue,
+)
 from encryption_guard.letter_views import (
     HEADINGS,
     STATES,
@@ -111,7 +119,7 @@ def list_letters(
     """Every letter: how old, why, which bucket, and what to do about it. Nothing is changed."""
     with _opened(queue) as (letters, invocation), asked_to_stop() as stopping:
         now = invocation.clock.now()
-        waiting = _glanced(letters) if peek else _read(letters, stopping)
+        waiting = letters.peek() if peek else _read(letters, stopping)
         listed, complete = _listed(waiting, Selection(reason=reason, bucket=bucket))
     listed.sort(key=lambda one: one.since or now)
     if output == "json":
@@ -153,12 +161,10 @@ def _read(queue: LetterQueue, stopping: Callable[[], bool]) -> Iterator[Waiting]
                 return
 
 
-def _glanced(queue: LetterQueue) -> Iterator[Waiting]:
-    return iter(queue.glance()) if isinstance(queue, SmqLetters) else queue.waiting()
-
-
 @contextmanager
-def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[LetterQueue, Invocation]]:
+def _opened(
+    queue: str | None, **overrides: str | None
+) -> Iterator[tuple[SmqLetters | FileLetters, Invocation]]:
     """The queue and the means to ask for it; what goes wrong with either ends the command."""
     try:
         settings = Settings.from_environment(
@@ -169,11 +175,9 @@ def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Letter
             misuse("Which queue? Give it with --queue, or set GUARD_DEAD_LETTER_QUEUE.")
         if isinstance(place, Queue):
             settings = settings._replace(account_id=place.account_id, region=place.region)
-        with open_invocation(settings) as invocation:
-            letters = (
-                SmqLetters(place, invocation) if isinstance(place, Queue) else FileLetters(place)
-            )
-            yield letters, invocation
+        # Each request has its own time.
+        with open_invocation(settings, seconds=math.inf) as invocation:
+            yield open_queue(invocation), invocation
     except ConfigurationError as error:
         misuse(str(error))
     except Unavailable as error:

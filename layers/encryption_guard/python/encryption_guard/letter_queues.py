@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock
 from typing import Protocol
 
 from encryption_guard.config import Queue
@@ -28,9 +27,6 @@ SHORTEST_HIDING_SECONDS = 1
 WORKERS = 8
 # One node answers for itself, and the next for itself: one "empty" is not everybody's word.
 EMPTY_ANSWERS = 3
-GLANCES = 3
-LONGEST_PEEK = 16
-A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +101,9 @@ class SmqLetters:
                 " more."
             )
 
-    def glance(self) -> list[Waiting]:
-        """At most 16 letters, which stay visible to everybody."""
-        return [self._read(message) for message in self._smq().peek()]
+    def peek(self) -> Iterator[Waiting]:
+        """At most 16 letters, of one node of the service."""
+        return map(self._read, self._smq().peek())
 
     def keep(self, key: str) -> bool:
         """Hide a letter for LEASE_SECONDS from now."""
@@ -145,9 +141,7 @@ class SmqLetters:
             clock.sleep(SHORTEST_HIDING_SECONDS)
 
     def _smq(self) -> SmqQueue:
-        clock = self._invocation.clock
-        budget = TimeBudget(clock.monotonic() + REQUEST_SECONDS, clock)
-        return SmqQueue(self._queue, self._invocation._replace(budget=budget))
+        return SmqQueue(self._queue, briefly(self._invocation))
 
     def _read(self, message: Message) -> Waiting:
         body = decoded(message.body)
@@ -183,6 +177,10 @@ class FileLetters:
                     at += len(line)
         except OSError as error:
             raise self._unusable(error) from error
+
+    def peek(self) -> Iterator[Waiting]:
+        """The same: nothing in a file is hidden."""
+        return self.waiting()
 
     def keep(self, key: str) -> bool:
         """Whether the line is still as it was read."""
@@ -230,34 +228,15 @@ class FileLetters:
         )
 
 
-def unless_waiting(
-    put: Callable[[bytes], None],
-    invocation: Invocation,
-    *,
-    written: dict[tuple[str | None, str], datetime],
-) -> Callable[[bytes], None]:
-    """`put`, but not for a letter about a bucket of which one with the same reason waits already.
-
-    A sweep meets the same refusal each time it comes, and an operator needs to read of it once.
-    `written` is what this process has put and when: it counts for a day where the queue is too long
-    to be seen at a glance. Otherwise what is not in sight was removed, and is put again.
-    """
-    lock = Lock()
-    glance: Glance | None = None
-
-    def put_once(body: bytes) -> None:
-        nonlocal glance
-        letter = open_letter(body).letter
-        about, now = (letter.arn, letter.reason), invocation.clock.now()
-        with lock:
-            glance = glance or _glance(invocation)
-        lately = about in written and now - written[about] < A_DAY
-        if about in glance.about or (lately and not glance.is_all):
-            return
-        put(body)
-        written[about] = now
-
-    return put_once
+def open_queue(invocation: Invocation) -> SmqLetters | FileLetters:
+    """The queue that GUARD_DEAD_LETTER_QUEUE names."""
+    match invocation.settings.dead_letter_queue:
+        case Queue() as queue:
+            return SmqLetters(queue, invocation)
+        case Path() as path:
+            return FileLetters(path)
+        case _:
+            raise ConfigurationError("GUARD_DEAD_LETTER_QUEUE is not set.")
 
 
 def briefly(invocation: Invocation) -> Invocation:
@@ -265,37 +244,3 @@ def briefly(invocation: Invocation) -> Invocation:
     clock = invocation.clock
     end = min(invocation.budget.ends_at, clock.monotonic() + REQUEST_SECONDS)
     return invocation._replace(budget=TimeBudget(end, clock))
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """Buckets and reasons of the letters in sight, and whether that is all there are."""
-
-    about: frozenset[tuple[str | None, str]]
-    is_all: bool
-
-
-def _glance(invocation: Invocation) -> Glance:
-    """Look without hiding anything from anybody; where that does not work nothing is seen."""
-    try:
-        bodies = _in_sight(briefly(invocation))
-    # Whatever keeps it from looking must not keep a letter back.
-    except Exception:
-        return Glance(frozenset(), is_all=False)
-    letters = [open_letter(body).letter for body in bodies.values()]
-    about = frozenset((letter.arn, letter.reason) for letter in letters)
-    in_file = isinstance(invocation.settings.dead_letter_queue, Path)
-    return Glance(about, is_all=in_file or len(letters) < LONGEST_PEEK)
-
-
-def _in_sight(invocation: Invocation) -> dict[str, bytes]:
-    match invocation.settings.dead_letter_queue:
-        case Queue() as queue:
-            # Each answer is that of one node.
-            smq = SmqQueue(queue, invocation)
-            messages = [message for _ in range(GLANCES) for message in smq.peek()]
-            return {message.message_id: decoded(message.body) for message in messages}
-        case Path() as path:
-            return {waiting.key: waiting.body for waiting in FileLetters(path).waiting()}
-        case _:
-            return {}

@@ -26,6 +26,8 @@ from encryption_guard.telemetry import open_logger
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
+    from encryption_guard.dead_letter_document import DeadLetter
+
 ALL_WELL, FAILED, MISUSE = 0, 1, 2
 
 # Nobody stops an operator's command, but one event should not seem to hang either.
@@ -86,7 +88,7 @@ def _open_transport(settings: Settings) -> DeadlineTransport:
     return trusting_environment(open_transport())
 
 
-def dead_letters(put: Callable[[bytes], None], *, command: str) -> DeadLetters:
+def dead_letters(put: Callable[[DeadLetter], None], *, command: str) -> DeadLetters:
     """What writes the dead letters of one command."""
     return DeadLetters(
         put=put,

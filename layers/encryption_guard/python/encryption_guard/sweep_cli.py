@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -14,12 +13,14 @@ import click
 
 from encryption_guard.arn import is_region
 from encryption_guard.config import Settings
+from encryption_guard.dead_letter_document import DeadLetter
 from encryption_guard.dead_letters import DeadLetters, open_destination
+from encryption_guard.duplicates import skip_duplicates
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.findings import Finding, Totals
 from encryption_guard.inventory import REGIONS
 from encryption_guard.invocation import Invocation
-from encryption_guard.letter_queues import briefly, unless_waiting
+from encryption_guard.letter_queues import briefly
 from encryption_guard.policy import expiring
 from encryption_guard.shell import (
     ALL_WELL,
@@ -257,13 +258,13 @@ class Report:
 def _letters(invocation: Invocation) -> DeadLetters:
     """Where letters go; without a queue they are printed."""
 
-    def show(letter: bytes) -> None:
-        click.echo(plain_json(json.loads(letter)), err=True)
+    def show(letter: DeadLetter) -> None:
+        click.echo(plain_json(letter.model_dump()), err=True)
 
-    def send(letter: bytes) -> None:
+    def send(letter: DeadLetter) -> None:
         # The sweep itself has all the time there is.
         open_destination(briefly(invocation))(letter)
 
     has_queue = invocation.settings.dead_letter_queue is not None
-    put = unless_waiting(send, invocation, written={}) if has_queue else show
+    put = skip_duplicates(send, invocation, written={}) if has_queue else show
     return dead_letters(put, command="sweep")

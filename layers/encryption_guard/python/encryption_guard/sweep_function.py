@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Exemption
+from encryption_guard.duplicates import skip_duplicates
 from encryption_guard.enforcement import Encrypted, Outcome
 from encryption_guard.events import BucketEvent
 from encryption_guard.findings import NOT_REACHED, Finding, Memory, Totals
@@ -89,10 +89,11 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     diary = Diary(Totals.of(regions), memory)
     ending = expiring(settings, today=invocation.clock.now().date())
     letters = open_dead_letters(invocation, context)
+    put = skip_duplicates(letters.put, invocation, written=memory.letters)
     try:
         Sweep(
             invocation=_within(invocation),
-            dead_letters=letters._replace(put=_unless_waiting(letters.put, invocation, memory)),
+            dead_letters=letters._replace(put=put),
             apply=True,
             audit=settings.audit_tables,
             report=diary.note,
@@ -124,27 +125,6 @@ def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: 
 
 def _is_late(outcome: Outcome) -> bool:
     return outcome.time_to_encrypt_ms is None or outcome.time_to_encrypt_ms > FIRST_MOMENT_MS
-
-
-def _unless_waiting(
-    put: Callable[[bytes], None], invocation: Invocation, memory: Memory
-) -> Callable[[bytes], None]:
-    loading = Lock()
-
-    @functools.cache
-    def loaded() -> Callable[[bytes], None]:
-        # With pydantic and all that reads letters, which only a failure needs.
-        from encryption_guard.letter_queues import unless_waiting
-
-        return unless_waiting(put, invocation, written=memory.letters)
-
-    def put_once(letter: bytes) -> None:
-        # A cache alone lets each thread that comes meanwhile make one of its own.
-        with loading:
-            put_unless_waiting = loaded()
-        put_unless_waiting(letter)
-
-    return put_once
 
 
 def _within(invocation: Invocation) -> Invocation:

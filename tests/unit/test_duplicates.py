@@ -1,0 +1,181 @@
+"""A sweep that meets the same refusal again writes no second letter about it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from encryption_guard.config import Settings
+from encryption_guard.dead_letter_document import DeadLetter
+from encryption_guard.dead_letters import append_line
+from encryption_guard.duplicates import skip_duplicates
+from encryption_guard.errors import Unavailable
+from encryption_guard.invocation import Invocation, TimeBudget
+from tests.unit.fakes import (
+    ACCOUNT,
+    ARN,
+    KEY,
+    REGION,
+    FakeSmq,
+    FakeTime,
+    LetterBox,
+    creation_of,
+    dead_letter_of,
+)
+
+
+def letter(number: int) -> DeadLetter:
+    """A refusal of a bucket that is another one for each number."""
+    body = dead_letter_of(creation_of(ARN), arn=f"{ARN}-{number}")
+    return DeadLetter.model_validate_json(body)
+
+
+ONE, TWO, THREE = letter(1), letter(2), letter(3)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of three letters."""
+    path = tmp_path / "dead-letters.jsonl"
+    for waiting in (ONE, TWO, THREE):
+        append_line(path, waiting.body())
+    return path
+
+
+def letters_in(box: LetterBox) -> list[DeadLetter]:
+    """What was put into a box."""
+    return [DeadLetter.model_validate_json(body) for body in box.letters]
+
+
+def invocation_with(queue: str, smq: FakeSmq | None = None) -> Invocation:
+    """What a sweep asks with, whose letters go to this queue."""
+    clock = FakeTime().as_clock()
+    return Invocation(
+        transport=(smq or FakeSmq()).transport(),
+        settings=Settings.from_environment({"GUARD_DEAD_LETTER_QUEUE": queue}),
+        read_credentials=lambda: KEY,
+        budget=TimeBudget(clock.monotonic() + 60, clock),
+        clock=clock,
+    )
+
+
+IN_SMQ = f"acs:mns:{REGION}:{ACCOUNT}:/queues/dlq"
+
+
+def smq_with(*letters: DeadLetter) -> FakeSmq:
+    """A queue in which these letters wait, as the guard sends them."""
+    return FakeSmq(b64encode(letter.body()).decode() for letter in letters)
+
+
+def test_a_letter_like_one_that_waits_in_smq_is_not_put_again() -> None:
+    """One bucket, one reason, one letter; looking for it hides none and is done once."""
+    smq = smq_with(ONE)
+    put = LetterBox()
+    put_once = skip_duplicates(put.put, invocation_with(IN_SMQ, smq), written={})
+
+    for body in (ONE, TWO, ONE, THREE):
+        put_once(body)
+
+    assert letters_in(put) == [TWO, THREE]
+    assert [message.receipt_handle for message in smq.messages] == [None]
+    assert all("peekonly=true" in str(request.url) for request in smq.requests)
+    assert len(smq.requests) == 3
+
+
+def test_a_letter_like_one_in_the_file_is_not_put_again(path: Path) -> None:
+    """The same for letters in a file."""
+    put = LetterBox()
+    put_once = skip_duplicates(put.put, invocation_with(f"file:{path}"), written={})
+
+    put_once(TWO)
+    put_once(letter(4))
+
+    assert letters_in(put) == [letter(4)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ONE.model_copy(update={"reason": "conflict"}),
+        letter(9),
+        ONE.model_copy(update={"arn": str(ARN._replace(region="cn-shanghai"))}),
+    ],
+    ids=["another reason", "another bucket", "another region"],
+)
+def test_a_letter_about_something_else_is_put(path: Path, other: DeadLetter) -> None:
+    """Only the same bucket with the same reason is the same letter."""
+    put = LetterBox()
+
+    skip_duplicates(put.put, invocation_with(f"file:{path}"), written={})(other)
+
+    assert letters_in(put) == [other]
+
+
+def test_a_letter_is_put_where_the_queue_cannot_be_looked_at(tmp_path: Path) -> None:
+    """A missing right or a missing file is no reason to keep a letter back."""
+    refusing = FakeSmq(name="another")
+    put = LetterBox()
+
+    for invocation in (
+        invocation_with(IN_SMQ, refusing),
+        invocation_with(f"file:{tmp_path / 'not-there-yet'}"),
+    ):
+        skip_duplicates(put.put, invocation, written={})(ONE)
+
+    assert letters_in(put) == [ONE, ONE]
+
+
+def test_without_a_queue_there_is_nothing_to_look_at() -> None:
+    """What else becomes of a letter is for `put` to say."""
+    put = LetterBox()
+
+    skip_duplicates(put.put, invocation_with(""), written={})(ONE)
+
+    assert letters_in(put) == [ONE]
+
+
+def test_a_letter_that_was_not_written_is_said_to_be(path: Path) -> None:
+    """What `put` raises comes through."""
+    put_once = skip_duplicates(LetterBox(room=0).put, invocation_with(f"file:{path}"), written={})
+
+    with pytest.raises(Unavailable):
+        put_once(letter(4))
+
+
+def test_a_queue_too_long_for_a_glance_gets_no_letter_twice_within_a_day() -> None:
+    """What this process wrote counts where the queue cannot be seen as a whole."""
+    smq = smq_with(*(letter(number) for number in range(100, 116)))
+    put, written, time = LetterBox(), dict[tuple[str | None, str], datetime](), FakeTime()
+
+    for hours in (0, 1, 23, 24.5, 25):
+        time.passed = hours * 3600
+        invocation = invocation_with(IN_SMQ, smq)._replace(clock=time.as_clock())
+        skip_duplicates(put.put, invocation, written=written)(ONE)
+
+    assert letters_in(put) == [ONE, ONE]
+
+
+def test_a_letter_that_is_out_of_sight_in_a_short_queue_was_removed() -> None:
+    """Whoever discarded it reads of the bucket again, as long as it is refused."""
+    put, written = LetterBox(), dict[tuple[str | None, str], datetime]()
+
+    for _ in range(2):
+        skip_duplicates(put.put, invocation_with(IN_SMQ, smq_with(TWO)), written=written)(ONE)
+
+    assert letters_in(put) == [ONE, ONE]
+
+
+def test_a_letter_that_was_not_put_does_not_count_as_written() -> None:
+    """It is tried again in the next sweep."""
+    written = dict[tuple[str | None, str], datetime]()
+    put_once = skip_duplicates(
+        LetterBox(room=0).put, invocation_with(IN_SMQ, smq_with()), written=written
+    )
+
+    with pytest.raises(Unavailable):
+        put_once(ONE)
+
+    assert written == {}
