@@ -17,7 +17,7 @@ from encryption_guard.letter_queues import FileLetters, Waiting
 from encryption_guard.letter_views import HEADINGS, Listed, contents, grouped, story
 from encryption_guard.letters import decoded, instant, open_letter
 from encryption_guard.payloads import LARGEST_EVENT, MOST_EVENTS
-from encryption_guard.redrive import Leave, Send, Target, plan_sending, why_not
+from encryption_guard.redrive import Act, Leave, Sender, Target, why_not
 from encryption_guard.shell import plain, plain_json
 from tests.fuzz.hostile import filled, letter, record, worst_cases
 from tests.unit.fakes import (
@@ -136,11 +136,10 @@ def test_no_message_breaks_the_plan_of_a_redrive(body: bytes) -> None:
     """What would be sent of it is settled for any message, or why nothing would be."""
     waiting = waiting_of(body, region=REGION, account_id=ACCOUNT)
 
-    plan = why_not(waiting, max_redrives=3) or plan_sending(
-        waiting, target=Target(None, REGION, ACCOUNT)
-    )
+    sender = Sender(Target(None, REGION, ACCOUNT), invoke=lambda *_: "FC-1")
+    plan = why_not(waiting, max_redrives=3) or sender.plan(waiting)
 
-    assert isinstance(plan, (Leave, Send))
+    assert isinstance(plan, (Act, Leave))
 
 
 @given(value=st.text() | st.integers() | st.sampled_from([10**400, "0001-01-01T00:00+23:59"]))

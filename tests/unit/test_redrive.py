@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,21 +22,18 @@ from encryption_guard.enforcement import (
 )
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.letter_queues import WORKERS, Waiting
-from encryption_guard.letters import Letter, redriven
+from encryption_guard.letters import Letter
 from encryption_guard.payloads import Delivery
 from encryption_guard.redrive import (
-    Discard,
+    Act,
     Leave,
     NotDone,
-    Process,
     Result,
     Selection,
-    Send,
+    Sender,
     Target,
-    go,
+    carry_out,
     names,
-    plan_sending,
-    preview,
     process_here,
     why_not,
 )
@@ -49,9 +48,9 @@ from tests.unit.fakes import (
     waiting_of,
 )
 
+ALL = Selection().covers
 PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
 TARGET = Target(None, REGION, ACCOUNT)
-SEND = Send(Function("encrypt-on-create", REGION, ACCOUNT), b"{}")
 # Only a test that fails waits as long.
 FOREVER = 20.0
 
@@ -242,6 +241,34 @@ def test_a_name_alone_does_not_tell_where(
 # What speaks against it, and what is sent.
 
 
+@dataclass
+class Functions:
+    """What was handed to which function."""
+
+    invoked: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def invoke(self, function: Function, payload: bytes) -> str:
+        self.invoked.append((str(function), payload))
+        return f"FC-{len(self.invoked)}"
+
+    def sender(self) -> Sender:
+        """Who hands it there."""
+        return Sender(TARGET, self.invoke)
+
+
+def sent(body: bytes) -> Any:
+    """What the function that a letter names gets of it."""
+    functions = Functions()
+    act = functions.sender().plan(waiting_of(body))
+    assert isinstance(act, Act)
+    assert functions.invoked == []
+    assert act.told == f"would be sent to {PLACE}functions/encrypt-on-create"
+    assert act.run() == "accepted by encrypt-on-create, request FC-1"
+    ((function, payload),) = functions.invoked
+    assert function == f"{PLACE}functions/encrypt-on-create"
+    return json.loads(payload)
+
+
 def test_nothing_speaks_against_a_letter_with_an_event() -> None:
     """A letter that was redriven less often than the limit may go."""
     assert why_not(letter(redrives=2), max_redrives=3) is None
@@ -290,28 +317,21 @@ def test_what_was_redriven_often_enough_is_left(redrives: int) -> None:
 )
 def test_what_is_sent_is_counted(body: bytes, redrives: int) -> None:
     """The function gets the event as it was, with one redrive more than the letter tells."""
-    step = plan_sending(waiting_of(body), target=TARGET)
-
-    assert isinstance(step, Send)
-    assert str(step.function) == f"{PLACE}functions/encrypt-on-create"
-    assert json.loads(step.payload) == creation_of(ARN) | {"guardredrives": redrives}
+    assert sent(body) == creation_of(ARN) | {"guardredrives": redrives}
 
 
 def test_all_events_of_a_letter_are_sent_together() -> None:
     """An array goes as an array, each of its events counted."""
     events = [creation_of(ARN, event_id=f"event-{n}") for n in range(2)]
 
-    step = plan_sending(waiting_of(destination_record_of(events)), target=TARGET)
-
-    assert isinstance(step, Send)
-    assert json.loads(step.payload) == [event | {"guardredrives": 1} for event in events]
+    assert sent(destination_record_of(events)) == [event | {"guardredrives": 1} for event in events]
 
 
 def test_what_has_no_function_is_not_sent() -> None:
     """An event from a rule of EventBridge names no function."""
     waiting = waiting_of(json.dumps(creation_of(ARN)).encode())
 
-    step = plan_sending(waiting, target=TARGET)
+    step = Functions().sender().plan(waiting)
 
     assert step == Leave("it does not tell its function: name it with --function")
 
@@ -321,7 +341,7 @@ def test_what_is_too_large_to_be_sent_is_left() -> None:
     noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(60_000))
     waiting = waiting_of(destination_record_of(creation_of(ARN) | {"noise": noise}))
 
-    step = plan_sending(waiting, target=TARGET)
+    step = Functions().sender().plan(waiting)
 
     assert step == Leave("its event is larger than an asynchronous invocation may be: use --local")
 
@@ -396,25 +416,31 @@ def test_an_unavailable_service_keeps_the_letter() -> None:
 # Acting on letters.
 
 
-def accepted(_: Waiting, __: object) -> str:
+Plan = Callable[[Waiting], Act | Leave]
+
+
+def accepted(_: Waiting) -> str:
     return "accepted"
+
+
+def doing(act: Callable[[Waiting], str]) -> Plan:
+    """The plan to do this with every letter."""
+    return lambda waiting: Act("would be done", partial(act, waiting))
 
 
 def run(
     queue: FakeLetterQueue,
-    act: Callable[[Waiting, Any], str] | None = accepted,
+    act: Callable[[Waiting], str] = accepted,
     *,
+    plan: Plan | None = None,
     selection: Selection | None = None,
-    plan: Callable[[Waiting], Any] = lambda _: SEND,
+    apply: bool = True,
     **options: Any,
 ) -> list[Result]:
     """What is reported of a run that comes to its end."""
     results: list[Result] = []
     covers = (selection or Selection()).covers
-    if act:
-        go(queue, covers, plan, act, report=results.append, **options)
-    else:
-        preview(queue, covers, plan, report=results.append, **options)
+    carry_out(queue, covers, plan or doing(act), apply=apply, report=results.append, **options)
     return results
 
 
@@ -425,24 +451,15 @@ def states(results: list[Result]) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("step", "detail"),
-    [
-        (SEND, f"would be sent to {PLACE}functions/encrypt-on-create"),
-        (Process(), "would be processed here"),
-        (Discard(), "would be discarded"),
-    ],
-    ids=["send", "process", "discard"],
-)
-def test_without_an_act_the_plan_is_told(step: Send | Process | Discard, detail: str) -> None:
+def test_without_apply_the_plan_is_told() -> None:
     """Nothing is done, every letter is released, and each result says what would be."""
     queue = FakeLetterQueue(letters(2))
 
-    results = run(queue, None, plan=lambda _: step)
+    results = run(queue, apply=False)
 
     assert [(r.key, r.state, r.detail) for r in results] == [
-        ("message-1", "planned", detail),
-        ("message-2", "planned", detail),
+        ("message-1", "planned", "would be done"),
+        ("message-2", "planned", "would be done"),
     ]
     assert queue.log == [("released", "message-1"), ("released", "message-2")]
 
@@ -464,7 +481,7 @@ def test_a_letter_is_removed_only_after_its_act() -> None:
     """First it is made sure of, then acted on, and removed when that is done."""
     queue = FakeLetterQueue(letters(1))
 
-    def act(waiting: Waiting, _: Send) -> str:
+    def act(waiting: Waiting) -> str:
         queue.note("acted on", waiting.key)
         return "accepted"
 
@@ -486,7 +503,7 @@ def test_what_fails_stays(error: Exception) -> None:
     """A letter whose act raises a fault is released, and the others are acted on."""
     queue = FakeLetterQueue(letters(3))
 
-    def act(waiting: Waiting, _: Send) -> str:
+    def act(waiting: Waiting) -> str:
         if waiting.key == "message-2":
             raise error
         return "accepted"
@@ -502,7 +519,9 @@ def test_what_is_left_is_told_and_stays() -> None:
     """A letter that the plan leaves alone is reported with the reason, and released."""
     queue = FakeLetterQueue(letters(2))
 
-    results = run(queue, plan=lambda w: Leave("not now") if w.key == "message-1" else SEND)
+    results = run(
+        queue, plan=lambda w: Leave("not now") if w.key == "message-1" else doing(accepted)(w)
+    )
 
     assert states(results) == {"message-1": "left", "message-2": "done"}
     assert [r.detail for r in results if r.state == "left"] == ["not now"]
@@ -514,9 +533,9 @@ def test_what_is_not_selected_is_not_told() -> None:
     queue = FakeLetterQueue(letters(3))
     planned: list[str] = []
 
-    def plan(waiting: Waiting) -> Send:
+    def plan(waiting: Waiting) -> Act | Leave:
         planned.append(waiting.key)
-        return SEND
+        return doing(accepted)(waiting)
 
     results = run(queue, plan=plan, selection=Selection(ids=("event-2",)))
 
@@ -530,7 +549,7 @@ def test_a_letter_of_somebody_else_is_not_acted_on() -> None:
     queue = FakeLetterQueue(letters(2), taken=frozenset({"message-1"}))
     acted: list[str] = []
 
-    def act(waiting: Waiting, _: Send) -> str:
+    def act(waiting: Waiting) -> str:
         acted.append(waiting.key)
         return "accepted"
 
@@ -586,14 +605,14 @@ def test_a_letter_that_comes_back_is_not_sent_again() -> None:
         yield letter(redrives=1, key="returned")
         yield letter(2)
 
-    def act(waiting: Waiting, _: Send) -> str:
-        if waiting.key == "message-1":
+    def invoke(_: Function, payload: bytes) -> str:
+        if b"event-1" in payload:
             sent.set()
-        return "accepted"
+        return "FC-1"
 
     queue = FakeLetterQueue(with_the_one_that_returns())
 
-    results = run(queue, act)
+    results = run(queue, plan=Sender(TARGET, invoke).plan)
 
     assert states(results) == {"message-1": "done", "returned": "returned", "message-2": "done"}
     (returned,) = (result for result in results if result.state == "returned")
@@ -608,30 +627,36 @@ def test_a_second_copy_that_was_there_from_the_start_is_sent(redrives: int) -> N
         [letter(redrives=redrives, key="first"), letter(redrives=redrives, key="second")]
     )
 
-    results = run(queue)
+    results = run(queue, plan=Functions().sender().plan)
 
     assert states(results) == {"first": "done", "second": "done"}
 
 
 def test_one_event_of_several_that_came_back_is_enough() -> None:
     """An array is not sent again when one of its events has failed again."""
-    again = redriven(letter().opened.deliveries, 1)
-    other = json.dumps(creation_of(ARN, event_id="event-2"))
-    assert again
-    both = f"[{other}, {again.decode()}]".encode()
+    again = creation_of(ARN, event_id="event-1") | {"guardredrives": 1}
+    both = destination_record_of([creation_of(ARN, event_id="event-2"), again])
     queue = FakeLetterQueue([letter(), waiting_of(both, key="array")])
 
-    results = run(queue)
+    results = run(queue, plan=Functions().sender().plan)
 
     assert states(results) == {"message-1": "done", "array": "returned"}
 
 
-@pytest.mark.parametrize("step", [Process(), Discard()], ids=["process", "discard"])
-def test_only_what_is_sent_can_come_back(step: Process | Discard) -> None:
+def test_a_plan_tells_what_would_come_back() -> None:
+    """A letter and the one that its redrive left are one event: it would be sent once."""
+    queue = FakeLetterQueue([letter(key="first"), letter(redrives=1, key="second")])
+
+    results = run(queue, plan=Functions().sender().plan, apply=False)
+
+    assert states(results) == {"first": "planned", "second": "returned"}
+
+
+def test_only_what_is_sent_can_come_back() -> None:
     """What is processed here or discarded writes no letter: a second one was there before."""
     queue = FakeLetterQueue([letter(key="first"), letter(redrives=1, key="second")])
 
-    results = run(queue, plan=lambda _: step)
+    results = run(queue)
 
     assert states(results) == {"first": "done", "second": "done"}
 
@@ -644,7 +669,7 @@ def test_several_are_acted_on_at_a_time() -> None:
     together = threading.Barrier(WORKERS)
     threads: set[int] = set()
 
-    def act(_: Waiting, __: Send) -> str:
+    def act(_: Waiting) -> str:
         together.wait(FOREVER)
         threads.add(threading.get_ident())
         return "accepted"
@@ -676,10 +701,11 @@ def test_a_plan_holds_no_more_than_one_letter() -> None:
             assert len(told) == number - 1
             yield letter(number)
 
-    preview(
+    carry_out(
         FakeLetterQueue(in_turn()),
         Selection().covers,
-        lambda _: Discard(),
+        doing(accepted),
+        apply=False,
         report=lambda result: told.append(result.key),
     )
 
@@ -690,7 +716,7 @@ def test_results_are_told_while_others_are_under_way() -> None:
     """An operator sees what is done before all is done."""
     told = threading.Event()
 
-    def act(waiting: Waiting, _: Send) -> str:
+    def act(waiting: Waiting) -> str:
         if waiting.key == "message-2":
             assert told.wait(FOREVER)
         return "accepted"
@@ -702,7 +728,7 @@ def test_results_are_told_while_others_are_under_way() -> None:
         results.append(result)
         told.set()
 
-    go(queue, Selection().covers, lambda _: SEND, act, report=report, workers=1)
+    carry_out(queue, ALL, doing(act), apply=True, report=report, workers=1)
 
     assert set(states(results).values()) == {"done"}
 
@@ -728,7 +754,7 @@ def test_what_is_under_way_comes_to_its_end() -> None:
     together = threading.Barrier(workers, asked.set)
     begun: list[str] = []
 
-    def act(waiting: Waiting, _: Send) -> str:
+    def act(waiting: Waiting) -> str:
         begun.append(waiting.key)
         together.wait(FOREVER)
         return "accepted"
@@ -755,11 +781,12 @@ def test_nothing_is_begun_after_the_request_to_stop(number: int) -> None:
             looked.release()
         return asked.is_set()
 
-    def act(waiting: Waiting, _: Send) -> str:
+    def act(waiting: Waiting) -> str:
         begun.append(waiting.key)
         if not asked.is_set():
-            # Before each of the three letters, and once more.
-            assert all(looked.acquire(timeout=FOREVER) for _ in range(2))
+            # Before each of the three letters.
+            acts = int(waiting.key.removeprefix("message-"))
+            assert all(looked.acquire(timeout=FOREVER) for _ in range(acts))
             together.wait(FOREVER)
         return "accepted"
 
@@ -784,7 +811,7 @@ def test_a_queue_that_fails_while_it_is_read_ends_the_run() -> None:
     results: list[Result] = []
 
     with pytest.raises(Unavailable):
-        go(queue, Selection().covers, lambda _: SEND, accepted, report=results.append)
+        carry_out(queue, ALL, doing(accepted), apply=True, report=results.append)
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert queue.leased == set()
@@ -795,7 +822,7 @@ def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
     """Each letter that was acted on is reported once, whatever became of the others."""
     together = threading.Barrier(8)
 
-    def act(waiting: Waiting, _: Send) -> str:
+    def act(waiting: Waiting) -> str:
         together.wait(FOREVER)
         if waiting.key == f"message-{seed + 1}":
             raise ValueError("a bug")
@@ -805,7 +832,9 @@ def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
     results: list[Result] = []
 
     with pytest.raises(ValueError, match="a bug"):
-        go(queue, Selection().covers, lambda _: SEND, act, report=results.append, workers=8)
+        carry_out(
+            queue, Selection().covers, doing(act), apply=True, report=results.append, workers=8
+        )
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert queue.told("released") == [f"message-{seed + 1}"]
@@ -814,7 +843,7 @@ def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
 def test_a_bug_in_one_act_ends_the_run() -> None:
     """Nothing further is begun, what was begun is reported, and the rest is released."""
 
-    def act(waiting: Waiting, _: Send) -> str:
+    def act(waiting: Waiting) -> str:
         if waiting.key == "message-3":
             raise ValueError("a bug")
         return "accepted"
@@ -823,7 +852,9 @@ def test_a_bug_in_one_act_ends_the_run() -> None:
     results: list[Result] = []
 
     with pytest.raises(ValueError, match="a bug"):
-        go(queue, Selection().covers, lambda _: SEND, act, report=results.append, workers=2)
+        carry_out(
+            queue, Selection().covers, doing(act), apply=True, report=results.append, workers=2
+        )
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert len(results) < 500
@@ -833,16 +864,16 @@ def test_a_bug_in_one_act_ends_the_run() -> None:
 def test_a_bug_in_the_plan_comes_out() -> None:
     """What was begun before is reported, and everything else is released."""
 
-    def plan(waiting: Waiting) -> Send:
+    def plan(waiting: Waiting) -> Act | Leave:
         if waiting.key == "message-3":
             raise ValueError("a bug")
-        return SEND
+        return doing(accepted)(waiting)
 
     queue = FakeLetterQueue(letters(5))
     results: list[Result] = []
 
     with pytest.raises(ValueError, match="a bug"):
-        go(queue, Selection().covers, plan, accepted, report=results.append)
+        carry_out(queue, ALL, plan, apply=True, report=results.append)
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert queue.leased == set()
@@ -859,7 +890,7 @@ def test_nobody_to_report_to_ends_the_run() -> None:
     queue = FakeLetterQueue(letter(n) for n in range(1, 501))
 
     with pytest.raises(BrokenPipeError):
-        go(queue, Selection().covers, lambda _: SEND, accepted, report=report, workers=2)
+        carry_out(queue, ALL, doing(accepted), apply=True, report=report, workers=2)
 
     assert len(told) == len(set(told))
     assert len(queue.told("removed")) < 500

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -41,17 +41,13 @@ from encryption_guard.payloads import Delivery
 from encryption_guard.redrive import (
     SHORTEST_PREFIX,
     Act,
-    Discard,
     Leave,
-    Process,
     Result,
     Selection,
-    Send,
+    Sender,
     Target,
-    go,
+    carry_out,
     names,
-    plan_sending,
-    preview,
     process_here,
     why_not,
 )
@@ -71,6 +67,7 @@ from encryption_guard.shell import dead_letters as dead_letters_of
 from encryption_guard.telemetry import open_logger, report
 
 Command = Callable[..., None]
+Plan = Callable[[Waiting], Act | Leave]
 
 
 def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -249,46 +246,30 @@ def redrive(
     A letter is removed when its event was accepted. A letter that comes back tells how often it was
     redriven.
     """
-    selection = Selection(ids, reason, bucket)
     overrides = {"GUARD_FUNCTION": function, "FC_ACCOUNT_ID": account}
     with _opened(queue, **overrides) as (letters, invocation):
-        settings = invocation.settings
-        if apply and local and not settings.account_id:
+        if apply and local and not invocation.settings.account_id:
             misuse("Whose account is yours? Give it with --account, or set FC_ACCOUNT_ID.")
         if apply:
             invocation.read_credentials()  # none are misuse, not the failure of every letter
-        target = Target(settings.function, settings.region, settings.account_id)
+        again = _process_here(invocation) if local else _send(invocation)
 
-        def to_process(waiting: Waiting) -> Process | Leave:
-            return why_not(waiting, max_redrives=max_redrives) or Process()
+        def plan(waiting: Waiting) -> Act | Leave:
+            return why_not(waiting, max_redrives=max_redrives) or again(waiting)
 
-        def to_send(waiting: Waiting) -> Send | Leave:
-            why = why_not(waiting, max_redrives=max_redrives)
-            return why or plan_sending(waiting, target=target)
-
-        if local:
-            _carry_out(
-                letters, selection, to_process, apply and _processing_here(invocation), output
-            )
-        else:
-            _carry_out(letters, selection, to_send, apply and _sending(invocation), output)
+        _carry_out(letters, Selection(ids, reason, bucket), plan, apply=apply, output=output)
 
 
-def _sending(invocation: Invocation) -> Callable[[Waiting, Send], str]:
-    # Only who sends needs the vendor's client, whose import is slow.
+def _send(invocation: Invocation) -> Plan:
+    # Only who sends needs the vendor's client.
     from encryption_guard.function_compute import FunctionCompute
 
-    functions = FunctionCompute(invocation)
-
-    def send(_: Waiting, step: Send) -> str:
-        request_id = functions.invoke(step.function, step.payload)
-        return f"accepted by {step.function.name}, request {request_id}"
-
-    return send
+    settings = invocation.settings
+    target = Target(settings.function, settings.region, settings.account_id)
+    return Sender(target, FunctionCompute(invocation).invoke).plan
 
 
-def _processing_here(invocation: Invocation) -> Callable[[Waiting, Process], str]:
-    logger = open_logger(sys.stderr)
+def _process_here(invocation: Invocation) -> Plan:
     clock = invocation.clock
 
     def process(delivery: Delivery) -> Outcome:
@@ -301,10 +282,12 @@ def _processing_here(invocation: Invocation) -> Callable[[Waiting, Process], str
             # What fails again stays where it is.
             dead_letters=dead_letters_of(lambda _: None, command="dead-letters redrive"),
         )
-        report(outcome, logger=logger)
+        report(outcome, logger=open_logger(sys.stderr))
         return outcome
 
-    return lambda waiting, _: process_here(waiting, process=process)
+    return lambda waiting: Act(
+        "would be processed here", functools.partial(process_here, waiting, process=process)
+    )
 
 
 @dead_letters.command("discard")
@@ -334,7 +317,7 @@ def discard(
     with _opened(queue) as (letters, invocation):
         one_line = Lock()
 
-        def log(waiting: Waiting, _: Discard) -> str:
+        def log(waiting: Waiting) -> str:
             # Not through the logger, whose level somebody may have set.
             line = {
                 "message": "dead letter discarded",
@@ -346,61 +329,53 @@ def discard(
                 click.echo(plain_json(line), err=True)
             return f"discarded: {because}"
 
-        selection = Selection(ids, reason, bucket)
-        _carry_out(letters, selection, lambda _: Discard(), apply and log, output)
+        def plan(waiting: Waiting) -> Act:
+            return Act("would be discarded", functools.partial(log, waiting))
+
+        _carry_out(letters, Selection(ids, reason, bucket), plan, apply=apply, output=output)
 
 
 def _carry_out(
-    queue: LetterQueue,
-    selection: Selection,
-    plan: Callable[[Waiting], Act | Leave],
-    act: Callable[[Waiting, Act], str] | Literal[False],
-    output: str,
+    queue: LetterQueue, selection: Selection, plan: Plan, *, apply: bool, output: str
 ) -> NoReturn:
     """Carry a plan out, or show it; print every result as it comes, and end the command."""
-    named: set[str] = set()
+    missing = dict.fromkeys(selection.ids)
     counts: Counter[str] = Counter()
 
     def covers(waiting: Waiting) -> bool:
-        named.update(word for word in selection.ids if names(word, waiting))
+        for word in [word for word in missing if names(word, waiting)]:
+            del missing[word]
         return selection.covers(waiting)
+
+    def tell(result: Result) -> None:
+        one_more()
+        counts[result.state] += 1
+        as_json = output == "json"
+        click.echo(plain_json(result_as_dict(result)) if as_json else result_line(result))
 
     with (
         asked_to_stop() as stopping,
         # On a terminal of its own every result is a sign of progress.
         progress("letters", silent=sys.stdout.isatty()) as one_more,
     ):
-
-        def tell(result: Result) -> None:
-            one_more()
-            counts[result.state] += 1
-            as_json = output == "json"
-            click.echo(plain_json(result_as_dict(result)) if as_json else result_line(result))
-
         try:
-            if act:
-                go(queue, covers, plan, act, report=tell, stopping=stopping)
-            else:
-                preview(queue, covers, plan, report=tell, stopping=stopping)
+            carry_out(queue, covers, plan, apply=apply, report=tell, stopping=stopping)
         finally:
             if counts or stopping():
                 say(_summary(counts, stopped=stopping()))
-    missing = [] if stopping() else [word for word in selection.ids if word not in named]
-    for word in missing:
-        _not_found(word)
-    if not counts and not missing and not stopping():
-        say("no letter was selected.")
-    if not act:
+    if not stopping():
+        for word in missing:
+            _not_found(word)
+        if not counts and not missing:
+            say("no letter was selected.")
+    if not apply:
         say("nothing was done; the same command with --apply does it.")
-    done = set(counts) <= {"done"} and bool(counts or not selection.ids)
-    well = not missing and not stopping() and (done or not act)
-    sys.exit(ALL_WELL if well else FAILED)
+    undone = set(counts) - {"done"} or (selection.ids and not counts)
+    sys.exit(FAILED if stopping() or missing or (apply and undone) else ALL_WELL)
 
 
 def _summary(counts: Counter[str], *, stopped: bool) -> str:
     told = ", ".join(f"{number} {STATES[state]}" for state, number in counts.items())
-    return (
-        f"stopped: {told or 'nothing was done'}; the rest is still in the queue."
-        if stopped
-        else f"{told}."
-    )
+    if stopped:
+        return f"stopped: {told or 'nothing was done'}; the rest is still in the queue."
+    return f"{told}."

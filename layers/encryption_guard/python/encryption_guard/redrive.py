@@ -12,11 +12,12 @@ queue, to be acted on again: every act here may be repeated.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from threading import Lock
-from typing import ClassVar, Literal, TypeVar
+from typing import Literal
 
 from encryption_guard.config import Function
 from encryption_guard.enforcement import DeadLettered, Detected, Outcome
@@ -41,13 +42,10 @@ class Selection:
 
     def covers(self, waiting: Waiting) -> bool:
         """Whether the letter is one of them."""
+        letter = waiting.opened.letter
         named = not self.ids or any(names(word, waiting) for word in self.ids)
-        return named and self.admits(waiting.opened.letter)
-
-    def admits(self, letter: Letter) -> bool:
-        """Whether a letter meets the conditions, whatever its ID."""
         in_bucket = self.bucket is None or fnmatchcase(letter.bucket or "", self.bucket)
-        return in_bucket and self.reason in (None, letter.reason)
+        return named and in_bucket and self.reason in (None, letter.reason)
 
 
 def names(word: str, waiting: Waiting) -> bool:
@@ -58,30 +56,14 @@ def names(word: str, waiting: Waiting) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """Hand the events to the function: `payload` is what it gets."""
+class Act:
+    """What would be done with a letter, in words, and what does it.
 
-    function: Function
-    payload: bytes
+    `run` returns a sentence when it is done, and raises a GuardError when it is not.
+    """
 
-    @property
-    def told(self) -> str:
-        """What would be done, in words."""
-        return f"would be sent to {self.function}"
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """Process the events on the spot."""
-
-    told: ClassVar[str] = "would be processed here"
-
-
-@dataclass(frozen=True, slots=True)
-class Discard:
-    """Give the events up."""
-
-    told: ClassVar[str] = "would be discarded"
+    told: str
+    run: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +71,7 @@ class Leave:
     """Do nothing; `told` says why."""
 
     told: str
-
-
-Act = TypeVar("Act", Send, Process, Discard)
+    state: State = "left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +132,34 @@ def why_not(waiting: Waiting, *, max_redrives: int) -> Leave | None:
     return None
 
 
-def plan_sending(waiting: Waiting, *, target: Target) -> Send | Leave:
-    """Which function gets what."""
-    letter = waiting.opened.letter
-    function = target.of(letter)
-    if isinstance(function, Leave):
-        return function
-    payload = redriven(waiting.opened.deliveries, letter.redrives + 1)
-    if payload is None:
-        return Leave("its event is larger than an asynchronous invocation may be: use --local")
-    return Send(function, payload)
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Plans to hand the events of letters to a function, which `invoke` does."""
+
+    target: Target
+    invoke: Callable[[Function, bytes], str]
+    # How often each event will have been redriven when this command has sent it.
+    sent: dict[str, int] = field(default_factory=dict)
+
+    def plan(self, waiting: Waiting) -> Act | Leave:
+        """Which function gets what."""
+        letter = waiting.opened.letter
+        function = self.target.of(letter)
+        if isinstance(function, Leave):
+            return function
+        payload = redriven(waiting.opened.deliveries, letter.redrives + 1)
+        if payload is None:
+            return Leave("its event is larger than an asynchronous invocation may be: use --local")
+        # What fails at once is back in the queue before the last letter is sent.
+        events = [fingerprint(delivery) for delivery in waiting.opened.deliveries]
+        if any(letter.redrives >= self.sent.get(event, letter.redrives + 1) for event in events):
+            return Leave(f"it failed again: {letter.detail}", state="returned")
+        self.sent.update(dict.fromkeys(events, letter.redrives + 1))
+        return Act(f"would be sent to {function}", partial(self._send, function, payload))
+
+    def _send(self, function: Function, payload: bytes) -> str:
+        request_id = self.invoke(function, payload)
+        return f"accepted by {function.name}, request {request_id}"
 
 
 class NotDone(GuardError):
@@ -183,105 +181,68 @@ def process_here(waiting: Waiting, *, process: Callable[[Delivery], Outcome]) ->
     return told
 
 
-def preview(
+def carry_out(
     queue: LetterQueue,
     covers: Callable[[Waiting], bool],
     plan: Callable[[Waiting], Act | Leave],
     *,
-    report: Callable[[Result], None],
-    stopping: Callable[[], bool] = lambda: False,
-) -> None:
-    """Report what would be done with each letter that the command `covers`, and do nothing."""
-    with leased(queue) as letters:
-        for waiting in letters:
-            if stopping():
-                return
-            if covers(waiting):
-                step = plan(waiting)
-                state: State = "left" if isinstance(step, Leave) else "planned"
-                report(Result(waiting.opened.letter, waiting.key, state, step.told))
-
-
-def go(
-    queue: LetterQueue,
-    covers: Callable[[Waiting], bool],
-    plan: Callable[[Waiting], Act | Leave],
-    act: Callable[[Waiting, Act], str],
-    *,
+    apply: bool,
     report: Callable[[Result], None],
     stopping: Callable[[], bool] = lambda: False,
     workers: int = WORKERS,
 ) -> None:
-    """Act on every letter that the command `covers`, on several at a time; report each at once.
+    """Act on every letter that the command `covers`, several at a time; report each at once.
 
-    `act` returns a sentence when it is done, and raises a GuardError when it is not. `stopping` is
-    asked before each letter: what is under way then comes to its end, and nothing else is begun.
+    Without `apply` the plan alone is reported. `stopping` is asked before each letter: what is
+    under way then comes to its end, and nothing else is begun.
     """
-    sent: dict[str, int] = {}
     under_way: set[Future[None]] = set()
     reporting = Lock()
 
-    def carry_out(waiting: Waiting, step: Act) -> None:
+    def tell(waiting: Waiting, state: State, detail: str) -> None:
+        with reporting:
+            report(Result(waiting.opened.letter, waiting.key, state, detail))
+
+    def run(waiting: Waiting, act: Act) -> None:
         # It may have waited for its turn.
         if not stopping():
-            result = _acted(queue, waiting, step, act)
-            with reporting:
-                report(result)
+            tell(waiting, *_acted(queue, waiting.key, act))
 
     with leased(queue) as letters, ThreadPoolExecutor(workers) as pool:
         try:
             for waiting in letters:
                 if stopping():
                     break
-                if covers(waiting):
-                    step = _left_or_returned(waiting, plan(waiting), sent)
-                    if isinstance(step, Result):
-                        with reporting:
-                            report(step)
-                    else:
-                        under_way.add(pool.submit(carry_out, waiting, step))
-                if len(under_way) >= 2 * workers:
-                    under_way = _unfinished(under_way, until=FIRST_COMPLETED)
-            if not stopping():
-                under_way = _unfinished(under_way, until=ALL_COMPLETED)
+                if not covers(waiting):
+                    continue
+                step = plan(waiting)
+                if isinstance(step, Leave):
+                    tell(waiting, step.state, step.told)
+                elif not apply:
+                    tell(waiting, "planned", step.told)
+                else:
+                    under_way.add(pool.submit(run, waiting, step))
+                    if len(under_way) >= 2 * workers:
+                        under_way = _unfinished(under_way, until=FIRST_COMPLETED)
+            _unfinished(under_way, until=FIRST_EXCEPTION)
         finally:
-            begun = {future for future in under_way if not future.cancel()}
-            _unfinished(begun, until=ALL_COMPLETED)
+            pool.shutdown(cancel_futures=True)
 
 
-def _left_or_returned(waiting: Waiting, step: Act | Leave, sent: dict[str, int]) -> Act | Result:
-    """The result of a letter that is not to be acted on, else the act, which `sent` then knows."""
-    letter, key = waiting.opened.letter, waiting.key
-    if isinstance(step, Leave):
-        return Result(letter, key, "left", step.told)
-    if isinstance(step, Send):
-        # What fails at once is back in the queue before the last letter is sent.
-        events = [fingerprint(delivery) for delivery in waiting.opened.deliveries]
-        if any(letter.redrives >= sent.get(event, letter.redrives + 1) for event in events):
-            return Result(letter, key, "returned", f"it failed again: {letter.detail}")
-        sent.update(dict.fromkeys(events, letter.redrives + 1))
-    return step
-
-
-def _acted(
-    queue: LetterQueue, waiting: Waiting, step: Act, act: Callable[[Waiting, Act], str]
-) -> Result:
-    letter, key = waiting.opened.letter, waiting.key
+def _acted(queue: LetterQueue, key: str, act: Act) -> tuple[State, str]:
     try:
         if not queue.keep(key):
-            return Result(letter, key, "left", "it cannot be held: another command may have it")
-        done = act(waiting, step)
+            return "left", "it cannot be held: another command may have it"
+        done = act.run()
     except GuardError as error:
-        return Result(letter, key, "failed", str(error))
+        return "failed", str(error)
     try:
         if queue.remove(key):
-            return Result(letter, key, "done", done)
+            return "done", done
         why = "it was no longer held"
     except GuardError as error:
         why = str(error)
-    return Result(
-        letter, key, "done_not_removed", f"{done}, but it may still be in the queue: {why}"
-    )
+    return "done_not_removed", f"{done}, but it may still be in the queue: {why}"
 
 
 def _unfinished(futures: set[Future[None]], *, until: str) -> set[Future[None]]:
