@@ -17,14 +17,13 @@ from encryption_guard.sweep_rows import (
     TABLE_HEADINGS,
     TOTAL_HEADINGS,
     as_dict,
-    bucket_row,
     csv_cells,
-    in_order,
     is_shown,
+    row,
     summary,
-    table_row,
     total_rows,
 )
+from encryption_guard.sweep_views import in_order
 from encryption_guard.version import __version__
 
 SAMPLES = Exemption.read({"bucket": "scratch-*", "reason": "samples", "expires": "2026-12-01"})
@@ -84,10 +83,10 @@ def counted(*findings: Finding) -> Totals:
 
 def test_a_bucket_has_its_row() -> None:
     """Region, name, creation to the minute, encryption, and what was done."""
-    row = bucket_row(BUCKET)
+    cells = row(BUCKET)
 
-    assert row == ("cn-hangzhou", "orders", "2026-11-22 12:34 UTC", "AES256", "nothing to do")
-    assert len(row) == len(BUCKET_HEADINGS)
+    assert cells == ("cn-hangzhou", "orders", "2026-11-22 12:34 UTC", "AES256", "nothing to do")
+    assert len(cells) == len(BUCKET_HEADINGS)
 
 
 @pytest.mark.parametrize(
@@ -97,12 +96,12 @@ def test_a_bucket_has_its_row() -> None:
 )
 def test_the_encryption_is_one_of_three_states(finding: Finding, shown: str) -> None:
     """An algorithm, none, or not known: never nothing at all."""
-    assert bucket_row(finding)[3] == shown
+    assert row(finding)[3] == shown
 
 
 def test_a_region_that_failed_has_a_row_without_a_bucket() -> None:
     """Its sentence stands where else stands what was done."""
-    region, bucket, created, _, done = bucket_row(REGION)
+    region, bucket, created, _, done = row(REGION)
 
     assert (region, bucket, created) == ("cn-nowhere", None, None)
     assert done is not None
@@ -111,16 +110,16 @@ def test_a_region_that_failed_has_a_row_without_a_bucket() -> None:
 
 def test_a_table_has_its_row() -> None:
     """Bucket, namespace and name, creation, and what its owner has to do."""
-    row = table_row(TABLE)
+    cells = row(TABLE)
 
-    assert row[:5] == (
+    assert cells[:5] == (
         "cn-hangzhou",
         "orders",
         "sales.invoices",
         "2026-11-22 12:34 UTC",
         "not encrypted",
     )
-    assert len(row) == len(TABLE_HEADINGS)
+    assert len(cells) == len(TABLE_HEADINGS)
 
 
 def test_only_tables_that_are_well_have_no_row() -> None:

@@ -33,14 +33,14 @@ Fits = Callable[[Letter], bool]
 class Advice:
     """A cause, what it means, and what an operator has to do, each in words.
 
-    It is about letters with this `reason` (None: with any) that `fits`.
+    It is about letters with this `reason` (None: with any) that it `fits`.
     """
 
     cause: str
     reason: str | None
-    fits: Fits
     meaning: str
     what_to_do: str
+    fits: Fits = lambda _: True
 
 
 def _wrong_key(letter: Letter) -> bool:
@@ -59,47 +59,42 @@ def _timed_out(letter: Letter) -> bool:
     return _code_has("TimedOut", "Timeout")(letter) or "time out" in said or "timed out" in said
 
 
-def _always(_: Letter) -> bool:
-    return True
-
-
 # The first that fits counts.
 CAUSES = (
     Advice(
         "no event",
         None,
-        lambda letter: not letter.events and letter.kind != "unknown",
         "The event itself is not in the letter: it was empty, or too large for the queue.",
         "Encrypt the bucket with `encryption-guard enforce <its ARN>`, or take the event's bytes"
         " from the function's log; then `discard` the letter.",
+        fits=lambda letter: not letter.events and letter.kind != "unknown",
     ),
     Advice(
         "wrong key",
         "rejected",
-        _wrong_key,
         "OSS Tables did not accept who was asking: the access key, the signature, the token or the"
         " clock.",
         "Check that the function has its role (or your shell the right key), then redrive.",
+        fits=_wrong_key,
     ),
     Advice(
         "locked",
         "rejected",
-        lambda letter: letter.code in LOCKED,
         "The account or the bucket is disabled, or in debt.",
         "Settle it with Alibaba Cloud, then redrive.",
+        fits=lambda letter: letter.code in LOCKED,
     ),
     Advice(
         "no permission",
         "rejected",
-        lambda letter: letter.status in DENIED,
         "The function's role may not change the bucket's encryption, or a bucket policy denies it.",
         "Grant oss:PutTableBucketEncryption on the bucket to the function's role, and look for a"
         " Deny in the bucket's policy; then redrive.",
+        fits=lambda letter: letter.status in DENIED,
     ),
     Advice(
         "bad request",
         "rejected",
-        _always,
         "OSS Tables does not take the request as it is: a wrong setting, or an API that changed.",
         "Check the GUARD_OSS_TABLES_* settings against the message, then redrive; if they are"
         " right, report it with the OSS request id.",
@@ -107,21 +102,18 @@ CAUSES = (
     Advice(
         "gone",
         "not_found",
-        _always,
         "The bucket was not there, 3 seconds after its creation: most likely deleted at once.",
         "If the bucket exists now, redrive; if it is gone, discard.",
     ),
     Advice(
         "conflict",
         "conflict",
-        _always,
         "Another change to the bucket was under way at every try.",
         "Redrive.",
     ),
     Advice(
         "unreadable event",
         "invalid_event",
-        _always,
         "The event is not JSON, or names no bucket, or two, or something that is no valid ARN.",
         "Find the bucket in the event with `show` and encrypt it with `encryption-guard enforce"
         " <its ARN>`; then discard, and report the event's form.",
@@ -129,7 +121,6 @@ CAUSES = (
     Advice(
         "foreign account",
         "foreign_account",
-        _always,
         "The bucket belongs to an account that the guard is not responsible for.",
         "If it should be, add the account to GUARD_ALLOWED_ACCOUNTS and redrive; else discard.",
     ),
@@ -145,59 +136,57 @@ CAUSES = (
     Advice(
         "redirect",
         "unexpected_redirect",
-        _always,
         "Something redirected the request, and a signed request is never sent elsewhere.",
         "Check GUARD_OSS_TABLES_ENDPOINT, GUARD_OSS_TABLES_NETWORK and the region, then redrive.",
     ),
     Advice(
         "sweep failed",
         FUNCTION_FAILED,
-        lambda letter: letter.is_sweep,
         "A sweep failed as a whole; the next one does its work again.",
         "Mend what the message says (a setting, the role, the time-out), see that a later sweep"
         " succeeds, then discard.",
+        fits=lambda letter: letter.is_sweep,
     ),
     Advice(
         "wrong setting",
         FUNCTION_FAILED,
-        _code_has("ConfigurationError"),
         "A setting of the function is wrong; the message names it.",
         "Correct the function's environment variable, then redrive.",
+        fits=_code_has("ConfigurationError"),
     ),
     Advice(
         "letter not written",
         FUNCTION_FAILED,
-        _code_has("LetterNotWritten"),
         "The function could not put its dead letter into the queue; the letter is in its log.",
         "Grant mns:SendMessage on the queue to the function's role, then redrive.",
+        fits=_code_has("LetterNotWritten"),
     ),
     Advice(
         "service down",
         FUNCTION_FAILED,
-        _code_has("Unavailable"),
         "OSS Tables gave no final answer at any of the platform's tries.",
         "When the service is well again, redrive.",
+        fits=_code_has("Unavailable"),
     ),
     Advice(
         "no capacity",
         FUNCTION_FAILED,
-        _code_has("Exhausted", "Throttl", "Concurrency", "TooManyRequests"),
         "Function Compute had no instance free: the account's or the function's concurrency is"
         " used up.",
         "Raise the concurrency if it is too low, then redrive.",
+        fits=_code_has("Exhausted", "Throttl", "Concurrency", "TooManyRequests"),
     ),
     Advice(
         "time-out",
         FUNCTION_FAILED,
-        _timed_out,
         "The function was stopped by its time-out at every try.",
         "Look at the function's log under its request id; raise its timeout if the service is slow;"
         " then redrive.",
+        fits=_timed_out,
     ),
     Advice(
         "function crashed",
         FUNCTION_FAILED,
-        _always,
         "The function itself failed at every try of the platform: its layer, its start, its memory"
         " or a bug.",
         "Look at the function's log under its request id; redrive with --local if it cannot be"
@@ -206,7 +195,6 @@ CAUSES = (
     Advice(
         "not delivered",
         NOT_DELIVERED,
-        _always,
         "EventBridge could not hand the event to the function: it is gone, or EventBridge may not"
         " invoke it.",
         "Check that the function exists, and the role AliyunServiceRoleForEventBridgeSendToFC; then"
@@ -215,7 +203,6 @@ CAUSES = (
     Advice(
         "unknown",
         UNKNOWN,
-        _always,
         "A message that neither the guard, nor Function Compute, nor EventBridge wrote; or one that"
         " is damaged, or newer than this program. It is left alone.",
         "Look at it with `show`; if nobody needs it, `discard` it by its ID.",

@@ -138,7 +138,7 @@ def list_letters(
 def _listed(letters: Iterator[Waiting], selection: Selection) -> tuple[list[Listed], bool]:
     """What is selected, and whether that is all: what was read before a failure still counts."""
     listed: list[Listed] = []
-    with progress("letters read") as one_more:
+    with progress("letters read") as (_, one_more):
         try:
             for waiting in letters:
                 one_more()
@@ -356,7 +356,7 @@ def _carry_out(
     with (
         asked_to_stop() as stopping,
         # On a terminal of its own every result is a sign of progress.
-        progress("letters", silent=sys.stdout.isatty()) as one_more,
+        progress("letters", silent=sys.stdout.isatty()) as (_, one_more),
     ):
         try:
             carry_out(queue, covers, plan, apply=apply, report=tell, stopping=stopping)

@@ -70,23 +70,12 @@ class Finding:
         )
 
     @classmethod
-    def of_bucket(cls, bucket: ListedBucket, reading: Reading = NOT_READ) -> Finding:
-        """A bucket as it was read; failed, until something else is known."""
-        found = cls._of_reading("bucket", bucket.arn, reading)
-        return replace(found, created_at=bucket.created_at)
-
-    @classmethod
-    def of_table(cls, table: ListedTable, reading: Reading = NOT_READ) -> Finding:
-        """The same of a table."""
-        found = cls._of_reading("table", table.bucket, reading)
-        return replace(
-            found, namespace=table.namespace, table=table.name, created_at=table.created_at
-        )
-
-    @classmethod
-    def _of_reading(cls, kind: Kind, arn: TableBucketArn, reading: Reading) -> Finding:
+    def of(cls, listed: ListedBucket | ListedTable, reading: Reading = NOT_READ) -> Finding:
+        """A bucket or a table as it was read; failed, until something else is known."""
+        table = listed if isinstance(listed, ListedTable) else None
+        arn = listed.bucket if isinstance(listed, ListedTable) else listed.arn
         return cls(
-            kind=kind,
+            kind="table" if table else "bucket",
             region=arn.region,
             state=reading.state,
             outcome=FAILED,
@@ -94,6 +83,9 @@ class Finding:
             detail=reading.why,
             arn=str(arn),
             bucket=arn.name,
+            namespace=table.namespace if table else None,
+            table=table.name if table else None,
+            created_at=listed.created_at,
             encryption=reading.algorithm,
             status=reading.status,
             code=reading.code,
@@ -125,8 +117,10 @@ class Finding:
 
     def unfinished(self, error: Unavailable) -> Finding:
         """A bucket that was to be encrypted, as far as it is known, and why it may not be."""
-        unanswered = replace(self, status=None, code=None, oss_request_id=None)
-        return replace(unanswered, reason="unavailable", detail=str(error))
+        why = str(error)
+        return replace(
+            self, reason="unavailable", detail=why, status=None, code=None, oss_request_id=None
+        )
 
     def concluded(self, outcome: Outcome) -> Finding:
         """What a bucket is found to be after its event was processed."""

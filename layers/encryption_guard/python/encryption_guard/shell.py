@@ -24,8 +24,6 @@ from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, Ti
 from encryption_guard.telemetry import open_logger
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
-
     from encryption_guard.dead_letter_document import DeadLetter
 
 ALL_WELL, FAILED, MISUSE = 0, 1, 2
@@ -116,56 +114,31 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -
 
 
 @contextmanager
-def progress(what: str, *, silent: bool = False) -> Iterator[Callable[[], None]]:
-    """Count on standard error, where that is a terminal; each call is one more."""
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    with _shown(
-        SpinnerColumn(),
-        TextColumn("{task.description}: {task.completed}"),
-        TimeElapsedColumn(),
-        silent=silent,
-    ) as shown:
-        task = shown.add_task(what, total=None)
-        yield functools.partial(shown.advance, task)
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+def progress(
+    what: str, *, silent: bool = False
+) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
     """A bar on standard error, where that is a terminal: to expect so many more, to count one."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
+    console = Console(stderr=True)
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-    )
-    with _shown(*columns) as shown:
-        task = shown.add_task(what, total=None)
-        growing = threading.Lock()
-
-        def expect(more: int) -> None:
-            with growing:
-                total = shown.tasks[0].total or 0
-                shown.update(task, total=total + more)
-
-        yield expect, functools.partial(shown.advance, task)
-
-
-def _shown(*columns: ProgressColumn, silent: bool = False) -> Progress:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    return Progress(
-        *columns,
         console=console,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
         disable=silent or not console.is_terminal,
-    )
+    ) as shown:
+        task = shown.add_task(what, total=None)
+
+        def expect(more: int) -> None:
+            shown.update(task, total=(shown.tasks[0].total or 0) + more)
+
+        yield expect, functools.partial(shown.advance, task)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def plan(
     A GET that fails is no reason to overwrite what may be a stronger choice, other than for an
     event: this bucket may be old, and the next sweep comes soon.
     """
-    found = Finding.of_bucket(bucket, reading)
+    found = Finding.of(bucket, reading)
     leave = leave_alone(bucket.arn.name, settings, today=now.date())
     if leave:
         return replace(found, outcome="skipped", reason=leave.reason, exemption=leave.exemption)
@@ -193,7 +193,7 @@ class Sweep:
     def _bucket(self, where: Where, entry: object) -> Step:
         bucket = ListedBucket.read(entry, region=where.region)
         run = partial(self._check, where, bucket)
-        return Step(where, Finding.of_bucket(bucket), run, name=str(bucket.arn))
+        return Step(where, Finding.of(bucket), run, name=str(bucket.arn))
 
     def _check(
         self, where: Where, bucket: ListedBucket, session: Session
@@ -208,7 +208,7 @@ class Sweep:
 
     def _encrypt(self, bucket: ListedBucket, reading: Reading, session: Session) -> Finding:
         """Process the event that was missed, and believe what is read back afterwards."""
-        found = Finding.of_bucket(bucket, reading)
+        found = Finding.of(bucket, reading)
         try:
             outcome = self._process(bucket, session)
         except LetterNotWritten as error:
@@ -216,7 +216,7 @@ class Sweep:
         except Unavailable as error:
             # The answer to a PUT may be lost after it was done.
             reading = _read_back(bucket, session)
-            found = Finding.of_bucket(bucket, reading)
+            found = Finding.of(bucket, reading)
             return found.kept(reading) if reading.algorithm else found.unfinished(error)
         found = found.concluded(outcome)
         if isinstance(outcome, Encrypted):

@@ -31,7 +31,7 @@ from encryption_guard.shell import (
     open_invocation,
     plain_json,
     print_table,
-    progress_bar,
+    progress,
     say,
 )
 from encryption_guard.sweep import Sweep
@@ -42,19 +42,15 @@ from encryption_guard.sweep_rows import (
     TABLE_HEADINGS,
     TOTAL_HEADINGS,
     as_dict,
-    bucket_row,
     csv_cells,
-    in_order,
     is_shown,
+    row,
     summary,
-    table_row,
     total_rows,
 )
+from encryption_guard.sweep_views import in_order
 from encryption_guard.telemetry import open_logger, report_finding
 from encryption_guard.work_lists import Where
-
-# A table on a terminal is laid out as a whole: so many rows of it at a time.
-ROWS_AT_A_TIME = 1000
 
 
 def _regions(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -165,7 +161,7 @@ class Report:
 
     def _sweep(self, regions: tuple[str, ...], stopping: Callable[[], bool]) -> None:
         account_id = self.invocation.settings.account_id
-        with progress_bar("table buckets") as (expect, one_more):
+        with progress("table buckets") as (expect, one_more):
 
             def tell(finding: Finding) -> None:
                 one_more()
@@ -218,14 +214,11 @@ class Report:
             say("nothing was changed: GUARD_MODE is detect.")
 
     def _print_tables(self) -> None:
-        buckets = [bucket_row(found) for found in self.kept if found.kind != "table"]
-        for start in range(0, len(buckets), ROWS_AT_A_TIME):
-            print_table(BUCKET_HEADINGS, buckets[start : start + ROWS_AT_A_TIME])
-        tables = [table_row(found) for found in self.kept if found.kind == "table"]
+        print_table(BUCKET_HEADINGS, [row(found) for found in self.kept if found.kind != "table"])
+        tables = [row(found) for found in self.kept if found.kind == "table"]
         if tables:
             click.echo()
-        for start in range(0, len(tables), ROWS_AT_A_TIME):
-            print_table(TABLE_HEADINGS, tables[start : start + ROWS_AT_A_TIME])
+        print_table(TABLE_HEADINGS, tables)
         click.echo()
         audited = self.invocation.settings.audit_tables
         headings = TOTAL_HEADINGS + (AUDIT_HEADINGS if audited else ())

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -57,30 +57,11 @@ class Taken:
         return sorted({TableBucketArn.parse(arn).account_id for arn in arns})
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """How it stands, in one sentence."""
 
     state: State
     sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """The tally of a region, and why it may not be all of it."""
-
-    name: str
-    tally: Tally
-    troubles: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Excuse:
-    """An exemption, what it covers in this sweep, and what is to be watched about it."""
-
-    exemption: Exemption
-    covered: Sequence[Finding]
-    warning: str | None
 
 
 def write_page(path: Path, taken: Taken) -> None:
@@ -100,14 +81,22 @@ def write_page(path: Path, taken: Taken) -> None:
 def _pieces(taken: Taken) -> Iterator[str]:
     found = sorted(taken.findings, key=not_well_first)
     buckets = [finding for finding in found if finding.kind == "bucket"]
-    tables = [finding for finding in found if finding.kind == "table" and not finding.is_well]
+    troubles: dict[str, list[str]] = defaultdict(list)
+    covered: dict[Exemption, list[Finding]] = defaultdict(list)
+    for finding in found:
+        if finding.kind == "region":
+            troubles[finding.region].append(told(finding))
+        if finding.exemption:
+            covered[finding.exemption].append(finding)
     stream = _template().stream(
         taken=taken,
         verdict=verdict(taken),
-        regions=_regions(taken),
+        regions=sorted(taken.totals.regions.items(), key=lambda pair: (pair[1].is_well, pair[0])),
+        troubles=troubles,
         buckets=buckets,
-        excuses=_excuses(taken, buckets),
-        tables=tables,
+        exemptions=sorted(taken.exemptions, key=lambda one: one.expires or date.max),
+        covered=covered,
+        tables=[finding for finding in found if finding.kind == "table" and not finding.is_well],
         exposed=sum(f.outcome == "skipped" and f.state != "encrypted" for f in buckets),
     )
     stream.enable_buffering(100)
@@ -134,6 +123,7 @@ def _template() -> Template:
         "done": done,
         "minute": minute,
         "seconds": seconds,
+        "warning": warning,
     }
     return environment.get_template("sweep_page.html")
 
@@ -191,31 +181,8 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _regions(taken: Taken) -> list[Region]:
-    troubles: dict[str, list[str]] = defaultdict(list)
-    for finding in taken.findings:
-        if finding.kind == "region":
-            troubles[finding.region].append(told(finding))
-    regions = [
-        Region(name, tally, tuple(troubles[name])) for name, tally in taken.totals.regions.items()
-    ]
-    return sorted(regions, key=lambda region: (region.tally.is_well, region.name))
-
-
-def _excuses(taken: Taken, buckets: Sequence[Finding]) -> list[Excuse]:
-    """Those that end first come first."""
-    covered: dict[Exemption, list[Finding]] = defaultdict(list)
-    for finding in buckets:
-        if finding.exemption:
-            covered[finding.exemption].append(finding)
-    excuses = [
-        Excuse(exemption, covered[exemption], _warning(exemption, taken))
-        for exemption in taken.exemptions
-    ]
-    return sorted(excuses, key=lambda excuse: excuse.exemption.expires or date.max)
-
-
-def _warning(exemption: Exemption, taken: Taken) -> str | None:
+def warning(exemption: Exemption, taken: Taken) -> str | None:
+    """What is to be watched about an exemption."""
     if not exemption.expires:
         return None
     left = (exemption.expires - taken.at.date()).days

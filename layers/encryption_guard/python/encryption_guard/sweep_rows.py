@@ -44,47 +44,18 @@ def is_shown(finding: Finding) -> bool:
     return finding.kind != "table" or not finding.is_well
 
 
-def in_order(finding: Finding) -> tuple[str, ...]:
-    """The place of a row among the others."""
-    return (
-        finding.region,
-        finding.bucket or "",
-        finding.namespace or "",
-        finding.table or "",
-    )
-
-
-def bucket_row(finding: Finding) -> tuple[str | None, ...]:
-    """The cells under BUCKET_HEADINGS."""
+def row(finding: Finding) -> tuple[str | None, ...]:
+    """The cells under BUCKET_HEADINGS, or of a table those under TABLE_HEADINGS."""
+    table = ".".join(part for part in (finding.namespace, finding.table) if part)
     return (
         finding.region,
         finding.bucket,
-        _minute(finding),
-        encryption(finding),
+        *([table] if finding.kind == "table" else []),
+        minute(finding.created_at),
+        # The algorithm, or which of the other two states it is.
+        finding.encryption or STATE_WORDS[finding.state],
         told(finding),
     )
-
-
-def table_row(finding: Finding) -> tuple[str | None, ...]:
-    """The cells under TABLE_HEADINGS."""
-    name = ".".join(part for part in (finding.namespace, finding.table) if part)
-    return (
-        finding.region,
-        finding.bucket,
-        name,
-        _minute(finding),
-        encryption(finding),
-        told(finding),
-    )
-
-
-def encryption(finding: Finding) -> str:
-    """The algorithm, or which of the other two states it is."""
-    return finding.encryption or STATE_WORDS[finding.state]
-
-
-def _minute(finding: Finding) -> str | None:
-    return minute(finding.created_at) if finding.created_at else None
 
 
 def total_rows(totals: Totals, *, audited: bool) -> list[tuple[str, ...]]:

@@ -72,9 +72,9 @@ def day(at: date | None) -> str:
     return (_utc(at).date() if isinstance(at, datetime) else at).isoformat()
 
 
-def minute(at: datetime) -> str:
+def minute(at: datetime | None) -> str | None:
     """A moment, to the minute."""
-    return f"{_utc(at):%Y-%m-%d %H:%M} UTC"
+    return f"{_utc(at):%Y-%m-%d %H:%M} UTC" if at else None
 
 
 def _utc(at: datetime) -> datetime:
@@ -95,9 +95,14 @@ def seconds(milliseconds: int) -> str:
     return f"{whole // size} {unit}" + (f" {rest} {below}" if rest else "")
 
 
-def not_well_first(finding: Finding) -> tuple[int, str, str, str, str]:
+def in_order(finding: Finding) -> tuple[str, ...]:
+    """A key to sort by: region and names."""
+    names = (finding.region, finding.bucket, finding.namespace, finding.table)
+    return tuple(name or "" for name in names)
+
+
+def not_well_first(finding: Finding) -> tuple[int, tuple[str, ...]]:
     """A key to sort by: not encrypted, unknown, left alone, encrypted; then region and names."""
     kind = "skipped" if finding.outcome == "skipped" else finding.state
     rank = ("not_encrypted", "unknown", "skipped", "encrypted").index(kind)
-    bucket, namespace, table = finding.bucket, finding.namespace, finding.table
-    return rank, finding.region, bucket or "", namespace or "", table or ""
+    return rank, in_order(finding)

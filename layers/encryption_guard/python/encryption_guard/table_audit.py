@@ -37,21 +37,16 @@ def _namespace(where: Where, bucket: TableBucketArn, entry: object) -> Step:
 def _table(where: Where, bucket: TableBucketArn, namespace: str, entry: object) -> Step:
     table = ListedTable.read(entry, bucket=bucket, namespace=namespace)
     name = f"{bucket}/{namespace}/{table.name}"
-    return Step(where, Finding.of_table(table), partial(_look_at, table), name)
+    return Step(where, Finding.of(table), partial(_look_at, table), name)
 
 
 def _look_at(table: ListedTable, session: Session) -> Iterator[Finding]:
     """Read a table's encryption; of one without only its owner can make another."""
     reading = read_table(session.tables, table)
-    found = Finding.of_table(table, reading)
+    found = Finding.of(table, reading)
     if reading.algorithm:
-        yield found.kept(reading)
+        found = found.kept(reading)
     elif reading.state == "not_encrypted":
-        yield replace(
-            found,
-            outcome=UNPROTECTED,
-            reason="created_unencrypted",
-            detail=WHAT_ITS_OWNER_HAS_TO_DO,
-        )
-    else:
-        yield found
+        why, what_to_do = "created_unencrypted", WHAT_ITS_OWNER_HAS_TO_DO
+        found = replace(found, outcome=UNPROTECTED, reason=why, detail=what_to_do)
+    yield found
