@@ -16,7 +16,6 @@ from encryption_guard.sweep_rows import (
     CSV_COLUMNS,
     TABLE_HEADINGS,
     TOTAL_HEADINGS,
-    as_dict,
     csv_cells,
     is_shown,
     row,
@@ -196,13 +195,12 @@ def test_no_cell_steers_a_terminal() -> None:
     assert all(char.isprintable() for cell in cells for char in cell)
 
 
-def test_the_last_object_has_the_totals() -> None:
-    """For programs: all numbers, whether that is all, and the warnings."""
-    told = as_dict(counted(*ALL), [SAMPLES], complete=False, applied=True)
+def test_the_totals_are_told_in_json() -> None:
+    """For programs: all numbers, whether all is well, and the warnings."""
+    told = counted(*ALL).as_dict([SAMPLES])
 
     assert json.loads(json.dumps(told)) == told
-    assert told["kind"] == "totals"
-    assert (told["is_well"], told["complete"], told["applied"]) == (False, False, True)
+    assert (told["is_well"], told["version"]) == (False, __version__)
     assert told["totals"]["buckets"] == 4
     assert set(told["regions"]) == {"cn-hangzhou", "cn-nowhere"}
     assert told["warnings"] == [SAMPLES.warning]

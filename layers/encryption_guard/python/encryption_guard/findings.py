@@ -13,6 +13,7 @@ from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome, Skipp
 from encryption_guard.errors import Refused, Unavailable
 from encryption_guard.inventory import GONE, REGIONS, ListedBucket, ListedTable, sentence
 from encryption_guard.oss_tables import Reading, State
+from encryption_guard.version import __version__
 
 Kind = Literal["region", "bucket", "table"]
 
@@ -242,6 +243,16 @@ class Totals:
     def of(cls, regions: Iterable[str]) -> Totals:
         """Nothing counted yet."""
         return cls({region: Tally() for region in regions})
+
+    def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
+        """How it stands, with the exemptions that end soon, for JSON."""
+        return {
+            "version": __version__,
+            "is_well": self.all.is_well,
+            "totals": self.all.as_dict(),
+            "regions": {region: tally.as_dict() for region, tally in self.regions.items()},
+            "warnings": [exemption.warning for exemption in ending],
+        }
 
     def count(self, finding: Finding) -> None:
         """Add one finding to its region and to all."""

@@ -126,22 +126,14 @@ class FunctionCompute:
         invocation = self._invocation
         session = Session(invocation)
         until = invocation.clock.monotonic() + LONGEST_SECONDS
-
-        def decide(answer: Answer) -> str | GuardError | Reaction:
-            result = _meaning(function, answer)
-            return Reaction.RETRY if isinstance(result, Unavailable) else result
-
-        found: str | GuardError | Ended = send_with_retries(
+        found = send_with_retries(
             lambda: self._answer(function, payload, session, until),
-            decide,
+            lambda answer: Reaction.RETRY if is_retryable(answer.status) else answer,
             limits=Limits(until, invocation.settings.max_attempts),
             session=session,
             clock=invocation.clock,
         )
-        result = _meaning(function, found.answer) if isinstance(found, Ended) else found
-        if isinstance(result, GuardError):
-            raise result
-        return result
+        return _request_id(function, found.answer if isinstance(found, Ended) else found)
 
     def _answer(self, function: Function, payload: bytes, session: Session, until: float) -> Answer:
         endpoint = self._invocation.settings.fc_endpoint
@@ -164,10 +156,10 @@ class FunctionCompute:
         return client.answer
 
 
-def _meaning(function: Function, answer: Answer | None) -> str | GuardError:
-    """The id of a request that was accepted, or what kept it from being."""
+def _request_id(function: Function, answer: Answer | None) -> str:
+    """The id of a request that was accepted; raises what kept it from being."""
     if answer is None:
-        return Unreachable(f"Nobody answered for {function}: check its region and the network.")
+        raise Unreachable(f"Nobody answered for {function}: check its region and the network.")
     request_id = answer.headers.get("x-fc-request-id")
     if answer.status == 202 and request_id:
         return str(request_id)
@@ -177,17 +169,17 @@ def _meaning(function: Function, answer: Answer | None) -> str | GuardError:
     code = next(strings(told, "errorcode", "code"), "")
     said = f"{function} was answered {answer.status} {quoted(code)[1:-1]}".rstrip()
     if is_retryable(answer.status):
-        return Unavailable(f"{said}; a later try may succeed.")
+        raise Unavailable(f"{said}; a later try may succeed.")
     if answer.status < 400:
-        return ConfigurationError(
+        raise ConfigurationError(
             f"{said}, which does not say that the event was accepted; check GUARD_FC_ENDPOINT."
         )
     if answer.status in ADVICE:
-        return ConfigurationError(f"{said}; {ADVICE[answer.status]}.")
+        raise ConfigurationError(f"{said}; {ADVICE[answer.status]}.")
     message = next(strings(told, "errormessage", "message"), "")
     # It may quote the request, and so its signature.
     quotable = message and "authorization" not in message.lower()
-    return NotAccepted(f"{said}; it said {quoted(message) if quotable else 'no reason'}.")
+    raise NotAccepted(f"{said}; it said {quoted(message) if quotable else 'no reason'}.")
 
 
 def _silence() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -184,33 +184,28 @@ class FileLetters:
 
     def keep(self, key: str) -> bool:
         """Whether the line is still as it was read."""
-        return self._on_line(key, lambda *_: None)
+        return self._is_there(key, blank=False)
 
     def remove(self, key: str) -> bool:
         """Blank the line, and return only when that is on the disk."""
-
-        def blank(descriptor: int, at: int, length: int) -> None:
-            os.pwrite(descriptor, b" " * length, at)
-            os.fsync(descriptor)
-
-        return self._on_line(key, blank)
+        return self._is_there(key, blank=True)
 
     def release(self) -> None:
         """Nothing was hidden."""
 
-    def _on_line(self, key: str, do: Callable[[int, int, int], None]) -> bool:
+    def _is_there(self, key: str, *, blank: bool) -> bool:
         at, length, digest = self._lines[key]
         try:
-            descriptor = os.open(self._path, os.O_RDWR)
-            try:
-                found = os.pread(descriptor, length + 1, at)
+            with self._path.open("r+b", buffering=0) as file:
+                file.seek(at)
+                found = file.read(length + 1)
                 # A last line may have been cut short, and grown since.
                 whole = found[length:] in (b"", b"\n")
                 ours = whole and sha256(found[:length]).digest() == digest
-                if ours:
-                    do(descriptor, at, length)
-            finally:
-                os.close(descriptor)
+                if ours and blank:
+                    file.seek(at)
+                    file.write(b" " * length)
+                    os.fsync(file.fileno())
         except OSError as error:
             raise self._unusable(error) from error
         return ours

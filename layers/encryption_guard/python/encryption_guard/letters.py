@@ -24,8 +24,8 @@ from encryption_guard.dead_letter_document import (
     letter_id,
 )
 from encryption_guard.errors import InvalidEvent, quoted, shortened
-from encryption_guard.events import find_bucket
-from encryption_guard.foreign_json import loads, strings
+from encryption_guard.events import find_bucket, read_time
+from encryption_guard.foreign_json import loads, mapping, strings
 from encryption_guard.payloads import Delivery, open_payload
 
 Kind = Literal["dead_letter", "destination_record", "cloud_event", "unknown"]
@@ -109,7 +109,7 @@ def open_letter(body: bytes, *, region: str | None = None, account_id: str | Non
     `region` and `account_id` complete a bucket's bare name where its event does not tell them.
     """
     deliveries = open_payload(body, decoded=LARGEST_PACKED).deliveries
-    document = _document(body)
+    document = mapping(body)
     keys = {key.lower() for key in document}
     if {"version", "event", "event_encoding"} <= keys:
         return _own(body, document, _unwrapped(body, deliveries))
@@ -121,17 +121,10 @@ def open_letter(body: bytes, *, region: str | None = None, account_id: str | Non
         return Opened(_destination_record(document, about), inner)
     if all(_is_event(delivery) for delivery in deliveries):
         about = _of_events(deliveries, NOT_DELIVERED, region, account_id)
-        return Opened(_cloud_event(about), deliveries)
+        detail = "An event that did not come as far as the function."
+        return Opened(Letter(kind="cloud_event", detail=detail, **about), deliveries)
     stray = next(delivery.event for delivery in deliveries if not _is_event(delivery))
     return _unknown(body, f"No kind of message that is known here. {stray}")
-
-
-def _document(body: bytes) -> dict[str, object]:
-    try:
-        document = loads(body)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _own(body: bytes, document: dict[str, object], deliveries: tuple[Delivery, ...]) -> Opened:
@@ -187,14 +180,6 @@ def _destination_record(document: dict[str, object], about: dict[str, Any]) -> L
     )
 
 
-def _cloud_event(about: dict[str, Any]) -> Letter:
-    return Letter(
-        kind="cloud_event",
-        detail="An event that did not come as far as the function.",
-        **about,
-    )
-
-
 def _unknown(body: bytes, detail: str) -> Opened:
     letter = Letter(
         id=letter_id(Delivery(body, 0, None, None, InvalidEvent(detail)), UNKNOWN),
@@ -214,7 +199,7 @@ def _is_event(delivery: Delivery) -> bool:
 
 def _is_timer(delivery: Delivery) -> bool:
     # https://help.aliyun.com/document_detail/2513615.html
-    return {"triggerTime", "triggerName"} <= _document(delivery.raw).keys()
+    return {"triggerTime", "triggerName"} <= mapping(delivery.raw).keys()
 
 
 def _unwrapped(body: bytes, deliveries: tuple[Delivery, ...]) -> tuple[Delivery, ...]:
@@ -253,15 +238,14 @@ def _short(value: Any) -> Any:
 
 def instant(value: object) -> datetime | None:
     """The time that an ISO text or a number of milliseconds means, if it does."""
+    if isinstance(value, str):
+        return read_time(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
     try:
-        if isinstance(value, str):
-            at = datetime.fromisoformat(value.replace("Z", "+00:00"))
-            return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value / 1000, timezone.utc)
+        return datetime.fromtimestamp(value / 1000, timezone.utc)
     except (ValueError, OverflowError, OSError):
         return None
-    return None
 
 
 # What is sent when an event goes its way again.
@@ -272,7 +256,10 @@ def counted(event: bytes, redrives: int) -> bytes | None:
 
     None if it cannot have one: it is no JSON object, or spells that name in a casing of its own.
     """
-    parsed = _parsed(event)
+    try:
+        parsed = loads(event)
+    except ValueError:
+        return None
     if not isinstance(parsed, dict) or any(key.lower() == COUNT != key for key in parsed):
         return None
     found = _COUNT.search(event)
@@ -280,13 +267,6 @@ def counted(event: bytes, redrives: int) -> bytes | None:
     whole = whole.strip()
     comma = b"" if whole == b"{" else b","
     return whole + comma + b'"guardredrives":%d}' % redrives
-
-
-def _parsed(event: bytes) -> object:
-    try:
-        return loads(event)
-    except ValueError:
-        return None
 
 
 def fingerprint(delivery: Delivery) -> str:

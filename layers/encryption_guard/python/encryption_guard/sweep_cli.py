@@ -41,7 +41,6 @@ from encryption_guard.sweep_rows import (
     CSV_COLUMNS,
     TABLE_HEADINGS,
     TOTAL_HEADINGS,
-    as_dict,
     csv_cells,
     is_shown,
     row,
@@ -198,8 +197,8 @@ class Report:
         if self.output == "table":
             self._print_tables()
         elif self.output == "json":
-            last = as_dict(self.totals, ending, complete=complete, applied=self.applied)
-            click.echo(plain_json(last))
+            how = {"kind": "totals", "complete": complete, "applied": self.applied}
+            click.echo(plain_json(how | self.totals.as_dict(ending)))
         if self.page:
             self._write_page(self.page, complete=complete)
         for exemption in ending:

@@ -19,7 +19,6 @@ from encryption_guard.payloads import open_payload
 from encryption_guard.policy import expiring
 from encryption_guard.sweep import Sweep
 from encryption_guard.telemetry import open_logger, report_finding
-from encryption_guard.version import __version__
 from encryption_guard.work_lists import Where
 
 # What is left is for the last bucket's dead letter, and for saying how it went.
@@ -64,16 +63,9 @@ class Diary:
 
     def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
         """The function's result."""
-        return {
-            "version": __version__,
-            "is_well": self.totals.all.is_well,
-            "totals": self.totals.all.as_dict(),
-            "regions": {name: tally.as_dict() for name, tally in self.totals.regions.items()},
-            "encrypted": [finding.as_dict() for finding in self.done],
-            "amiss": [finding.as_dict() for finding in self.amiss],
-            "not_reached": [finding.as_dict() for finding in self.not_reached],
-            "warnings": [exemption.warning for exemption in ending],
-        }
+        kept = {"encrypted": self.done, "amiss": self.amiss, "not_reached": self.not_reached}
+        lists = {name: [each.as_dict() for each in found] for name, found in kept.items()}
+        return self.totals.as_dict(ending) | lists
 
 
 def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:

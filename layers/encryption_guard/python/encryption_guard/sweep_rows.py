@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from encryption_guard.config import Exemption
 from encryption_guard.findings import Finding, Tally, Totals
 from encryption_guard.shell import plain
 from encryption_guard.sweep_views import STATE_WORDS, minute, told
@@ -89,22 +87,6 @@ def csv_cells(finding: Finding) -> list[str]:
 def _cell(value: object) -> str:
     text = "" if value is None else plain(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def as_dict(
-    totals: Totals, ending: Sequence[Exemption], *, complete: bool, applied: bool
-) -> dict[str, Any]:
-    """The last object of the JSON output."""
-    return {
-        "kind": "totals",
-        "version": __version__,
-        "is_well": totals.all.is_well,
-        "complete": complete,
-        "applied": applied,
-        "totals": totals.all.as_dict(),
-        "regions": {region: tally.as_dict() for region, tally in totals.regions.items()},
-        "warnings": [exemption.warning for exemption in ending],
-    }
 
 
 def summary(totals: Totals, *, applied: bool, audited: bool) -> str:
