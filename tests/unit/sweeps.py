@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from encryption_guard.config import Exemption
+from encryption_guard.config import Exemption, Settings
 from encryption_guard.findings import (
     FAILED,
     NOT_REACHED,
@@ -209,14 +209,10 @@ def taken(findings: Iterable[Finding] = (), regions: Sequence[str] = REGIONS, **
     found, totals = list(findings), Totals.of(regions)
     for finding in found:
         totals.count(finding)
-    known: dict[str, Any] = {
-        "at": AT,
-        "applied": False,
-        "audited": False,
-        "complete": True,
-        "exemptions": (),
-        "expiring": (),
-    }
+    settings = Settings(
+        audit_tables=told.pop("audited", False), exemptions=tuple(told.pop("exemptions", ()))
+    )
+    known: dict[str, Any] = {"at": AT, "applied": False, "complete": True, "settings": settings}
     return Taken(found, totals, **known | told)
 
 
@@ -226,6 +222,5 @@ def realistic(**told: Any) -> Taken:
         "applied": True,
         "audited": True,
         "exemptions": (PARTNER, OLD, LAB),
-        "expiring": (LAB,),
     }
     return taken(everything(), **known | told)

@@ -143,7 +143,7 @@ def test_an_exemption_tells_what_it_covers_and_when_it_ends(tmp_path: Path) -> N
     over = exemption("old-*", "long gone", "2020-01-31")
     today = exemption("now-*", "until tonight", "2026-11-22")
     covered = exempt("lab-1", HANGZHOU, LAB)
-    sweep = taken([covered], exemptions=(PARTNER, LAB, today, over), expiring=(today, LAB))
+    sweep = taken([covered], exemptions=(PARTNER, LAB, today, over))
 
     text, _ = read(tmp_path, sweep)
 
@@ -159,7 +159,7 @@ def test_one_day_is_one_day(tmp_path: Path) -> None:
     """Numbers and their words agree."""
     tomorrow = exemption("a-*", "b", "2026-11-23")
 
-    text, _ = read(tmp_path, taken(exemptions=(tomorrow,), expiring=(tomorrow,)))
+    text, _ = read(tmp_path, taken(exemptions=(tomorrow,)))
 
     assert "ends in 1 day" in text
     assert "1 days" not in text

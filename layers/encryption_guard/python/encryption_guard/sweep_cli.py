@@ -226,22 +226,10 @@ class Report:
     def _write_page(self, page: Path, *, complete: bool) -> None:
         from encryption_guard.sweep_page import Taken, write_page
 
-        settings = self.invocation.settings
-        now = self.invocation.clock.now()
+        now, settings = self.invocation.clock.now(), self.invocation.settings
+        taken = Taken(self.kept, self.totals, now, self.applied, complete, settings)
         try:
-            write_page(
-                page,
-                Taken(
-                    findings=self.kept,
-                    totals=self.totals,
-                    at=now,
-                    applied=self.applied,
-                    audited=settings.audit_tables,
-                    complete=complete,
-                    exemptions=settings.exemptions,
-                    expiring=expiring(settings, today=now.date()),
-                ),
-            )
+            write_page(page, taken)
         except OSError as error:
             misuse(f"{page} cannot be written: {error.strerror}.")
         say(f"the page for an auditor is in {page}.")

@@ -14,9 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.config import Exemption
+from encryption_guard.config import Exemption, Settings
 from encryption_guard.findings import WHAT_ITS_OWNER_HAS_TO_DO, Finding, Tally, Totals
 from encryption_guard.oss_tables import State
+from encryption_guard.policy import EXPIRES_SOON
 from encryption_guard.sweep_views import (
     NOT_KNOWN,
     STATE_WORDS,
@@ -37,18 +38,15 @@ MARKS: dict[State, str] = {"not_encrypted": "✗", "unknown": "?", "encrypted": 
 class Taken:
     """What one sweep found, and how it was taken.
 
-    It is not `complete` where it was stopped or ran out of time; `exemptions` are all that are
-    configured, `expiring` those of them that end within 14 days.
+    It is not `complete` where it was stopped or ran out of time.
     """
 
     findings: Sequence[Finding]
     totals: Totals
     at: datetime
     applied: bool
-    audited: bool
     complete: bool
-    exemptions: Sequence[Exemption]
-    expiring: Sequence[Exemption]
+    settings: Settings
 
     @property
     def accounts(self) -> list[str]:
@@ -94,7 +92,7 @@ def _pieces(taken: Taken) -> Iterator[str]:
         regions=sorted(taken.totals.regions.items(), key=lambda pair: (pair[1].is_well, pair[0])),
         troubles=troubles,
         buckets=buckets,
-        exemptions=sorted(taken.exemptions, key=lambda one: one.expires or date.max),
+        exemptions=sorted(taken.settings.exemptions, key=lambda one: one.expires or date.max),
         covered=covered,
         tables=[finding for finding in found if finding.kind == "table" and not finding.is_well],
         exposed=sum(f.outcome == "skipped" and f.state != "encrypted" for f in buckets),
@@ -188,6 +186,6 @@ def warning(exemption: Exemption, taken: Taken) -> str | None:
     left = (exemption.expires - taken.at.date()).days
     if left < 0:
         return "over: it no longer counts"
-    if exemption in taken.expiring:
+    if left <= EXPIRES_SOON.days:
         return f"ends in {counted(left, 'day')}" if left else "ends today"
     return None
