@@ -1,10 +1,9 @@
-"""Asynchronous invocations of a function through `aliyun-fc2`, the vendor's client.
+"""Asynchronous invocations of a function, signed by `aliyun-fc2`, the vendor's client.
 
-The client makes and signs the requests; it knows FC 2.0, and a small subclass has the path of
-FC 3.0, which Serverless Devs signs in the same way. That is not documented, so this file is the
-one place to exchange.
+The client knows FC 2.0; a request to FC 3.0 has another path, and Serverless Devs signs it in the
+same way. That is not documented, so this file is the one place to exchange.
 
-What the client would do with a request is not done: it logs requests with their tokens as errors,
+The client does not send the requests: it logs requests with their tokens as errors,
 follows redirects with them, lets a password of `.netrc` replace the signature, waits half a minute
 for a host that is not there, and fails on an answer that is not quite JSON. Requests go through the
 guard's own transport instead.
@@ -52,53 +51,6 @@ class NotAccepted(GuardError):
     fault = "event"
 
 
-class _Client(fc2.Client):  # type: ignore[misc]  # it publishes no types
-    """The vendor's client, but for what happens to a request that is ready to be sent."""
-
-    answer: Answer
-
-    def __init__(
-        self, invocation: Invocation, session: Session, endpoint: str, *, until: float
-    ) -> None:
-        credentials = session.credentials
-        super().__init__(
-            endpoint=endpoint,
-            accessKeyID=credentials.access_key_id,
-            accessKeySecret=credentials.access_key_secret,
-            securityToken=credentials.security_token or "",
-        )
-        self._invocation = invocation
-        self._until = until
-
-    def invoke_fc3(self, name: str, payload: bytes) -> None:
-        """A function of FC 3.0 belongs to no service.
-
-        https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-invokefunction
-        """
-        path = f"/2023-03-30/functions/{name}/invocations"
-        headers = self._build_common_headers("POST", path, ASYNCHRONOUS)
-        self._do_request("POST", path, headers, body=payload)
-
-    def _do_request(
-        self,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        params: object = None,  # noqa: ARG002  (the client's signature; invocations have none)
-        body: bytes = b"",
-    ) -> httpx.Response:
-        """Send the request, keep the answer, and give the rest of the client nothing to say."""
-        given = {name: value for name, value in headers.items() if name != "content-length"}
-        given["user-agent"] = f"{COMMON_HEADERS['user-agent']} {headers['user-agent']}"
-        self.answer = send(
-            self._invocation.transport,
-            new_request(method, self.endpoint + path, headers=given, content=body),
-            auth=httpx.Auth(),  # it is signed already
-            until=self._invocation.attempt_deadline(self._until),
-        )
-        return httpx.Response(202)
-
-
 class FunctionCompute:
     """Hands events to functions; one object for one command, from any thread."""
 
@@ -136,24 +88,36 @@ class FunctionCompute:
         return _request_id(function, found.answer if isinstance(found, Ended) else found)
 
     def _answer(self, function: Function, payload: bytes, session: Session, until: float) -> Answer:
-        endpoint = self._invocation.settings.fc_endpoint
-        client = _Client(
-            self._invocation,
-            session,
-            endpoint or f"https://{function.account_id}.{function.region}.fc.aliyuncs.com",
-            until=until,
+        invocation, credentials = self._invocation, session.credentials
+        endpoint = invocation.settings.fc_endpoint
+        client = fc2.Client(
+            endpoint=endpoint or f"https://{function.account_id}.{function.region}.fc.aliyuncs.com",
+            accessKeyID=credentials.access_key_id,
+            accessKeySecret=credentials.access_key_secret,
+            securityToken=credentials.security_token or "",
         )
-        if function.service:
-            client.invoke_function(
-                function.service,
-                function.name,
-                payload=payload,
-                headers=ASYNCHRONOUS,
-                qualifier=function.qualifier,
-            )
-        else:
-            client.invoke_fc3(function.name, payload)
-        return client.answer
+        path = _path(function)
+        signed = client._build_common_headers("POST", path, ASYNCHRONOUS)
+        headers = {name: value for name, value in signed.items() if name != "content-length"}
+        headers["user-agent"] = f"{COMMON_HEADERS['user-agent']} {signed['user-agent']}"
+        return send(
+            invocation.transport,
+            new_request("POST", client.endpoint + path, headers=headers, content=payload),
+            auth=httpx.Auth(),  # it is signed already
+            until=invocation.attempt_deadline(until),
+        )
+
+
+def _path(function: Function) -> str:
+    """A function of FC 3.0 belongs to no service.
+
+    https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-invokefunction
+    """
+    if not function.service:
+        return f"/2023-03-30/functions/{function.name}/invocations"
+    version = f".{function.qualifier}" if function.qualifier else ""
+    service = f"{function.service}{version}"
+    return f"/2016-08-15/services/{service}/functions/{function.name}/invocations"
 
 
 def _request_id(function: Function, answer: Answer | None) -> str:
