@@ -28,7 +28,7 @@ FLOORS = [
     {"instance", "redrive", "shell", "table_audit"},
     {"sweep"},
     {"letter_views", "sweep_function", "sweep_views"},
-    {"dead_letters_cli", "sweep_page", "sweep_rows"},
+    {"dead_letters_cli", "sweep_page"},
     {"sweep_cli"},
     {"cli"},
 ]

@@ -10,19 +10,19 @@ import pytest
 
 from encryption_guard.config import Exemption
 from encryption_guard.findings import FAILED, UNPROTECTED, Finding, Totals
-from encryption_guard.sweep_rows import (
+from encryption_guard.sweep_views import (
     AUDIT_HEADINGS,
     BUCKET_HEADINGS,
     CSV_COLUMNS,
     TABLE_HEADINGS,
     TOTAL_HEADINGS,
     csv_cells,
+    in_order,
     is_shown,
     row,
     summary,
     total_rows,
 )
-from encryption_guard.sweep_views import in_order
 from encryption_guard.version import __version__
 
 SAMPLES = Exemption.read({"bucket": "scratch-*", "reason": "samples", "expires": "2026-12-01"})

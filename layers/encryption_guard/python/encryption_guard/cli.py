@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import sys
 from pathlib import Path
 
 import click
 
-from encryption_guard.arn import ACCOUNT_ID, TableBucketArn
+from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Settings
 from encryption_guard.dead_letter_document import DeadLetter
 from encryption_guard.dead_letters import open_destination
@@ -38,12 +37,6 @@ from encryption_guard.telemetry import open_logger, report
 from encryption_guard.version import __version__
 
 
-def _account_id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    if value and not re.fullmatch(ACCOUNT_ID, value, re.ASCII):
-        raise click.BadParameter("an account id has 5 to 20 digits.")
-    return value
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="encryption-guard")
 def main() -> None:
@@ -55,7 +48,6 @@ def main() -> None:
 @click.option(
     "--account",
     metavar="ID",
-    callback=_account_id,
     help="Your account's id; FC_ACCOUNT_ID otherwise. An ARN brings its own.",
 )
 @click.option(
@@ -73,9 +65,7 @@ def enforce(event_or_arn: str, account: str | None, output: str) -> None:
     """
     try:
         payload, account = _payload(event_or_arn, account)
-        settings = Settings.from_environment()
-        if account:
-            settings = settings._replace(account_id=account)
+        settings = Settings.from_environment(overrides={"FC_ACCOUNT_ID": account})
         if not settings.account_id:
             misuse("Whose account is yours? Give it with --account, or set FC_ACCOUNT_ID.")
         processed, letters = _process(payload, settings)

@@ -35,19 +35,19 @@ from encryption_guard.shell import (
     say,
 )
 from encryption_guard.sweep import Sweep
-from encryption_guard.sweep_rows import (
+from encryption_guard.sweep_views import (
     AUDIT_HEADINGS,
     BUCKET_HEADINGS,
     CSV_COLUMNS,
     TABLE_HEADINGS,
     TOTAL_HEADINGS,
     csv_cells,
+    in_order,
     is_shown,
     row,
     summary,
     total_rows,
 )
-from encryption_guard.sweep_views import in_order
 from encryption_guard.telemetry import open_logger, report_finding
 from encryption_guard.work_lists import Where
 

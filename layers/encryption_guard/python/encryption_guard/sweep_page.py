@@ -21,6 +21,7 @@ from encryption_guard.policy import EXPIRES_SOON
 from encryption_guard.sweep_views import (
     NOT_KNOWN,
     STATE_WORDS,
+    counted,
     day,
     done,
     minute,
@@ -172,11 +173,6 @@ def _all_clear(tally: Tally) -> str:
     if tally.exempt:
         return f"Every table bucket that is not exempt is encrypted ({tally.encrypted})."
     return f"Every table bucket is encrypted ({tally.encrypted})."
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things, in words that fit it."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def warning(exemption: Exemption, taken: Taken) -> str | None:
