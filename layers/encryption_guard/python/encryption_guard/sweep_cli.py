@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
@@ -149,34 +150,25 @@ class Report:
         """Sweep and report; what was found is told even if the sweep itself fails."""
         if self.output == "csv":
             csv.writer(sys.stdout).writerow(CSV_COLUMNS)
-        complete = False
+        complete, settings = False, self.invocation.settings
         try:
-            with asked_to_stop() as stopping:
-                self._sweep(regions, stopping)
+            with asked_to_stop() as stopping, progress("table buckets") as (expect, one_more):
+                Sweep(
+                    invocation=self.invocation,
+                    dead_letters=_letters(self.invocation),
+                    apply=self.applied,
+                    audit=settings.audit_tables,
+                    report=partial(self._note, one_more=one_more),
+                    expect=expect,
+                    stopping=stopping,
+                ).buckets_of(Where(settings.account_id, region) for region in regions)
             # Whoever asks to stop at the very end gets all of it.
             complete = not self.totals.all.not_reached
         finally:
             self._conclude(complete=complete)
 
-    def _sweep(self, regions: tuple[str, ...], stopping: Callable[[], bool]) -> None:
-        account_id = self.invocation.settings.account_id
-        with progress("table buckets") as (expect, one_more):
-
-            def tell(finding: Finding) -> None:
-                one_more()
-                self._note(finding)
-
-            Sweep(
-                invocation=self.invocation,
-                dead_letters=_letters(self.invocation),
-                apply=self.applied,
-                audit=self.invocation.settings.audit_tables,
-                report=tell,
-                expect=expect,
-                stopping=stopping,
-            ).buckets_of(Where(account_id, region) for region in regions)
-
-    def _note(self, finding: Finding) -> None:
+    def _note(self, finding: Finding, *, one_more: Callable[[], None]) -> None:
+        one_more()
         self.totals.count(finding)
         if not is_shown(finding):
             return

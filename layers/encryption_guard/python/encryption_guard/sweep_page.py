@@ -13,22 +13,12 @@ from uuid import uuid4
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+import encryption_guard.sweep_views as views
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Exemption, Settings
 from encryption_guard.findings import WHAT_ITS_OWNER_HAS_TO_DO, Finding, Tally, Totals
 from encryption_guard.oss_tables import State
 from encryption_guard.policy import EXPIRES_SOON
-from encryption_guard.sweep_views import (
-    NOT_KNOWN,
-    STATE_WORDS,
-    counted,
-    day,
-    done,
-    minute,
-    not_well_first,
-    seconds,
-    told,
-)
 from encryption_guard.version import __version__
 
 # State is never told by colour alone, and these are in every font.
@@ -78,13 +68,13 @@ def write_page(path: Path, taken: Taken) -> None:
 
 
 def _pieces(taken: Taken) -> Iterator[str]:
-    found = sorted(taken.findings, key=not_well_first)
+    found = sorted(taken.findings, key=views.not_well_first)
     buckets = [finding for finding in found if finding.kind == "bucket"]
     troubles: dict[str, list[str]] = defaultdict(list)
     covered: dict[Exemption, list[Finding]] = defaultdict(list)
     for finding in found:
         if finding.kind == "region":
-            troubles[finding.region].append(told(finding))
+            troubles[finding.region].append(views.told(finding))
         if finding.exemption:
             covered[finding.exemption].append(finding)
     stream = _template().stream(
@@ -113,16 +103,10 @@ def _template() -> Template:
     )
     environment.globals |= {
         "MARKS": MARKS,
-        "NOT_KNOWN": NOT_KNOWN,
-        "STATE_WORDS": STATE_WORDS,
         "VERSION": __version__,
         "WHAT_ITS_OWNER_HAS_TO_DO": WHAT_ITS_OWNER_HAS_TO_DO,
-        "counted": counted,
-        "day": day,
-        "done": done,
-        "minute": minute,
-        "seconds": seconds,
         "warning": warning,
+        "views": views,
     }
     return environment.get_template("sweep_page.html")
 
@@ -142,7 +126,7 @@ def verdict(taken: Taken) -> Verdict:
     troubles = [
         _troubles("table bucket", tally.not_encrypted, tally.unknown),
         _troubles("table", tally.unprotected_tables, tally.unknown_tables),
-        f"{counted(tally.not_listed, 'list')} could not be read, so there may be more"
+        f"{views.counted(tally.not_listed, 'list')} could not be read, so there may be more"
         if tally.not_listed
         else "",
     ]
@@ -158,9 +142,9 @@ def verdict(taken: Taken) -> Verdict:
 def _troubles(what: str, not_encrypted: int, unknown: int) -> str:
     numbers = {"not_encrypted": not_encrypted, "unknown": unknown}
     parts: list[str] = []
-    for state, words in STATE_WORDS.items():
+    for state, words in views.STATE_WORDS.items():
         if number := numbers.get(state):
-            subject = str(number) if parts else counted(number, what)
+            subject = str(number) if parts else views.counted(number, what)
             parts.append(f"{subject} {'is' if number == 1 else 'are'} {words}")
     return " and ".join(parts)
 
@@ -183,5 +167,5 @@ def warning(exemption: Exemption, taken: Taken) -> str | None:
     if left < 0:
         return "over: it no longer counts"
     if left <= EXPIRES_SOON.days:
-        return f"ends in {counted(left, 'day')}" if left else "ends today"
+        return f"ends in {views.counted(left, 'day')}" if left else "ends today"
     return None
