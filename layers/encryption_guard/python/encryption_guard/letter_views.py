@@ -82,38 +82,33 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The letters that have one thing in common, oldest first."""
+    """How many letters have one thing in common, how old the oldest is, and what to do."""
 
     by: Grouping
     value: str | None
-    members: tuple[Listed, ...]
+    letters: int
+    oldest: datetime | None
+    what_to_do: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """How many, how old, what to do."""
-        return {
-            "by": self.by,
-            "value": self.value,
-            "letters": len(self.members),
-            "oldest": self.members[0].since,
-            "what_to_do": self._what_to_do(),
-        }
+        """All of it, for JSON."""
+        return asdict(self)
 
     def row(self, now: datetime) -> tuple[str | None, ...]:
         """Value, number, age of the oldest, what to do."""
-        oldest = age(self.members[0].since, now)
-        return self.value, str(len(self.members)), oldest, " ".join(self._what_to_do())
-
-    def _what_to_do(self) -> list[str]:
-        return list(dict.fromkeys(advise(member.letter).what_to_do for member in self.members))
+        return self.value, str(self.letters), age(self.oldest, now), " ".join(self.what_to_do)
 
 
 def grouped(listed: Sequence[Listed], by: Grouping) -> list[Group]:
-    """The largest group first."""
+    """The largest group first; `listed` has the oldest letter first."""
     members: dict[str | None, list[Listed]] = defaultdict(list)
     for one in listed:
         members[getattr(one.letter, by)].append(one)
-    groups = [Group(by, value, tuple(found)) for value, found in members.items()]
-    return sorted(groups, key=lambda group: -len(group.members))
+    groups = []
+    for value, found in members.items():
+        advice = dict.fromkeys(advise(one.letter).what_to_do for one in found)
+        groups.append(Group(by, value, len(found), found[0].since, list(advice)))
+    return sorted(groups, key=lambda group: -group.letters)
 
 
 def age(since: datetime | None, now: datetime) -> str | None:
