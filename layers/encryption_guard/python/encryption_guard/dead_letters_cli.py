@@ -167,10 +167,7 @@ def _opened(
         settings = Settings.from_environment(
             overrides={"GUARD_DEAD_LETTER_QUEUE": queue, **overrides}
         )
-        place = settings.dead_letter_queue
-        if place is None:
-            misuse("Which queue? Give it with --queue, or set GUARD_DEAD_LETTER_QUEUE.")
-        if isinstance(place, Queue):
+        if isinstance(place := settings.dead_letter_queue, Queue):
             settings = settings._replace(account_id=place.account_id, region=place.region)
         # Each request has its own time.
         with open_invocation(settings, seconds=math.inf) as invocation:

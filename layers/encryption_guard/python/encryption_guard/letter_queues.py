@@ -231,7 +231,9 @@ def open_queue(invocation: Invocation) -> SmqLetters | FileLetters:
         case Path() as path:
             return FileLetters(path)
         case _:
-            raise ConfigurationError("GUARD_DEAD_LETTER_QUEUE is not set.")
+            raise ConfigurationError(
+                "Which queue? Give it with --queue, or set GUARD_DEAD_LETTER_QUEUE."
+            )
 
 
 def briefly(invocation: Invocation) -> Invocation:
