@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from pathlib import Path
 
 import click
 
@@ -21,6 +20,7 @@ from encryption_guard.enforcement import (
     process_payload,
 )
 from encryption_guard.errors import GuardError
+from encryption_guard.letter_views import answered
 from encryption_guard.oss_tables import OssTables
 from encryption_guard.shell import (
     ALL_WELL,
@@ -28,6 +28,7 @@ from encryption_guard.shell import (
     dead_letters,
     misuse,
     open_invocation,
+    output_option,
     plain_json,
     print_table,
     say,
@@ -50,13 +51,7 @@ def main() -> None:
     metavar="ID",
     help="Your account's id; FC_ACCOUNT_ID otherwise. An ARN brings its own.",
 )
-@click.option(
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json: one object a line.",
-)
+@output_option
 def enforce(event_or_arn: str, account: str | None, output: str) -> None:
     """Decide about an event, or about a bucket by its ARN, and act, as the function would.
 
@@ -86,10 +81,9 @@ def _payload(event_or_arn: str, account: str | None) -> tuple[bytes, str | None]
         arn = TableBucketArn.parse(event_or_arn)
         record = {"eventName": "CreateTableBucket", "responseElements": {"arn": str(arn)}}
         return json.dumps(record).encode(), arn.account_id
-    if event_or_arn == "-":
-        return sys.stdin.buffer.read(), account
     try:
-        return Path(event_or_arn).read_bytes(), account
+        with click.open_file(event_or_arn, "rb") as file:
+            return file.read(), account
     except OSError as error:
         misuse(f"{event_or_arn} cannot be read: {error.strerror}.")
 
@@ -121,7 +115,7 @@ def _print(processed: Processed, output: str) -> None:
             outcome.arn,
             outcome.outcome,
             _why(outcome),
-            " ".join(str(part) for part in (outcome.status, outcome.code) if part),
+            answered(outcome),
             outcome.oss_request_id,
         )
         for outcome in processed.outcomes

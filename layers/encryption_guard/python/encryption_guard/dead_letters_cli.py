@@ -58,6 +58,7 @@ from encryption_guard.shell import (
     asked_to_stop,
     misuse,
     open_invocation,
+    output_option,
     plain_json,
     print_table,
     progress,
@@ -79,13 +80,6 @@ queue_option = click.option(
     metavar="QUEUE",
     help="acs:mns:<region>:<account>:/queues/<name> or file:<path>; GUARD_DEAD_LETTER_QUEUE"
     " otherwise.",
-)
-output_option = click.option(
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json: one object a line.",
 )
 reason_option = click.option("--reason", help="Only letters with this reason.")
 bucket_option = click.option("--bucket", metavar="GLOB", help="Only letters about these buckets.")

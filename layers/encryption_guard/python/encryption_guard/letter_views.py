@@ -14,6 +14,7 @@ from shlex import quote
 from typing import Any, Literal
 
 from encryption_guard.advice import advise, missing_right
+from encryption_guard.enforcement import Outcome
 from encryption_guard.foreign_json import loads
 from encryption_guard.letter_queues import Waiting
 from encryption_guard.letters import Letter
@@ -122,9 +123,9 @@ def age(since: datetime | None, now: datetime) -> str | None:
     return f"{seconds} s"
 
 
-def answered(letter: Letter) -> str:
+def answered(about: Letter | Outcome) -> str:
     """Status and code, as far as there are any."""
-    return " ".join(str(part) for part in (letter.status, letter.code) if part)
+    return " ".join(str(part) for part in (about.status, about.code) if part)
 
 
 def result_as_dict(result: Result) -> dict[str, Any]:

@@ -31,6 +31,14 @@ ALL_WELL, FAILED, MISUSE = 0, 1, 2
 # Nobody stops an operator's command, but one event should not seem to hang either.
 LONGEST_RUN_SECONDS = 120.0
 
+output_option = click.option(
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="json: one object a line.",
+)
+
 
 def say(sentence: str) -> None:
     """Tell the operator something that is no result."""
