@@ -10,7 +10,7 @@ from hypothesis import settings
 
 # How the names of settings begin: the guard's, the platform's, the logger's and a terminal's.
 SETTINGS = (
-    *("GUARD_", "FC_", "ALIBABA_CLOUD_", "POWERTOOLS_", "LOG_LEVEL"),
+    *("GUARD_", "FC_", "ALIBABA_CLOUD_", "POWERTOOLS_", "AWS_", "LOG_LEVEL"),
     *("FORCE_COLOR", "NO_COLOR", "TTY_", "COLUMNS"),
 )
 

@@ -19,6 +19,7 @@ from encryption_guard.telemetry import open_logger
 
 def initialize(context: Any) -> None:  # noqa: ARG001  the platform's signature
     """Build what the first event would wait for; the handler works without it."""
+    open_logger()
     shared_transport()
 
 

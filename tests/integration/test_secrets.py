@@ -238,7 +238,7 @@ def loud_function(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layer = shutil.copytree(LAYER, tmp_path_factory.mktemp("layer") / "python")
     telemetry = layer / "encryption_guard" / "telemetry.py"
     text = telemetry.read_text("utf-8")
-    opens = "    return Logger("
+    opens = "    logger = Logger("
     assert text.count(opens) == 1
     loud = "    import logging\n\n    logging.getLogger().setLevel(1)\n"
     telemetry.write_text(text.replace(opens, loud + opens), "utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,7 @@ from encryption_guard.config import (
     Credentials,
     Exemption,
     Function,
+    LogSettings,
     Queue,
     Settings,
 )
@@ -781,8 +783,35 @@ def test_missing_credentials_are_named(
         Credentials.read()
 
     assert str(caught.value) == (
+        "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are not both set; set them"
+        " in your shell."
+    )
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        pytest.param(SimpleNamespace(), id="python3.12"),
+        pytest.param(SimpleNamespace(credentials=None), id="python3.10"),
+        pytest.param(
+            SimpleNamespace(credentials=SimpleNamespace(access_key_id="", access_key_secret="")),
+            id="python3.10, empty",
+        ),
+    ],
+)
+def test_a_function_without_credentials_is_told_what_takes_them(
+    monkeypatch: pytest.MonkeyPatch, context: object
+) -> None:
+    """A role that is missing, or the platform's setting that keeps its credentials back."""
+    set_environment(monkeypatch)
+
+    with pytest.raises(ConfigurationError) as caught:
+        Credentials.read(context)
+
+    assert str(caught.value) == (
         "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are not both set; give the"
-        " function a role, or set them in your shell."
+        " function a role, and see that its setting disableInjectCredentials is None: Env, Request"
+        " and All take the role's credentials away."
     )
 
 
@@ -826,3 +855,42 @@ def test_a_context_may_hold_credentials_without_a_token() -> None:
     credentials = Credentials.read(SimpleNamespace(credentials=held))
 
     assert credentials == Credentials("AKID", "SECRET", None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "level", "left"),
+    [
+        ("POWERTOOLS_LOG_LEVEL", "debug", "DEBUG", "debug"),
+        ("LOG_LEVEL", "WARN", "WARN", "WARN"),
+        ("LOG_LEVEL", "verbose", "INFO", None),
+        ("LOG_LEVEL", "", "INFO", None),
+        ("POWERTOOLS_LOGGER_SAMPLE_RATE", ".5", "INFO", ".5"),
+        ("POWERTOOLS_LOGGER_SAMPLE_RATE", "1.5", "INFO", None),
+        ("POWERTOOLS_DEV", "Yes", "INFO", "Yes"),
+        ("POWERTOOLS_DEV", "maybe", "INFO", None),
+        ("POWERTOOLS_SERVICE_NAME", "of somebody", "INFO", "of somebody"),
+    ],
+)
+def test_the_environment_keeps_what_the_logger_can_read(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, level: str, left: str | None
+) -> None:
+    """What is empty or wrong is taken out, since the logger would raise for it."""
+    monkeypatch.setenv(variable, value)
+
+    settings = LogSettings.from_environment()
+
+    assert (settings.level, os.environ.get(variable)) == (level, left)  # noqa: TID251
+    assert [error.split(" is ")[0] for error in settings.errors] == (
+        [variable] if value and left is None else []
+    )
+
+
+def test_a_wrong_log_setting_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was put there by mistake is not quoted."""
+    set_environment(monkeypatch, access_key_secret=SECRET)
+    monkeypatch.setenv("LOG_LEVEL", SECRET)
+
+    (error,) = LogSettings.from_environment().errors
+
+    assert SECRET not in error
+    assert error.startswith('LOG_LEVEL is "[redacted]", but has to be')

@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.shared import constants
 
 import encryption_guard
 from encryption_guard.enforcement import (
@@ -27,8 +30,9 @@ from encryption_guard.enforcement import (
 )
 from encryption_guard.errors import LetterNotWritten, Unavailable
 from encryption_guard.findings import Finding
-from encryption_guard.telemetry import open_logger, report, report_finding
+from encryption_guard.telemetry import SERVICE, open_logger, report, report_finding
 from tests.emulators.cloud import deployment
+from tests.emulators.function_instance import LAYER
 from tests.emulators.serverless_devs.checks import indexed
 from tests.unit.fakes import ARN, OUTCOME_FIELDS, REGION, forget_logger
 
@@ -310,3 +314,132 @@ def test_the_alerts_of_the_template_find_these_lines(logger: Logger, stream: io.
 
     assert error["level"] == "ERROR"
     assert {name: "long" if isinstance(encrypted[name], int) else "text" for name in asked} == asked
+
+
+def test_the_first_line_names_what_is_wrong(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the logger is asked for, and before any other line."""
+    monkeypatch.setenv("POWERTOOLS_DEV", "maybe")
+
+    for _ in range(2):
+        open_logger(stream).info("a line")
+
+    first, *others = lines(stream)
+    assert first["detail"].startswith('POWERTOOLS_DEV is "maybe", but has to be true or false')
+    assert [line["message"] for line in others] == ["a line", "a line"]
+
+
+def logged_by_a_process(
+    environment: dict[str, str], statement: str, *options: str
+) -> list[dict[str, Any]]:
+    """What a fresh process logs, which imports the real Powertools under these variables."""
+    program = f"from encryption_guard.telemetry import open_logger\n{statement}"
+    done = subprocess.run(
+        [sys.executable, *options, "-c", program],
+        env={"PYTHONPATH": str(LAYER), **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+OUTCOME = "open_logger().debug('detail'); open_logger().info('outcome')"
+WRONG_AT_ONCE = (
+    *("AWS_LAMBDA_LOG_LEVEL", "POWERTOOLS_LOG_LEVEL", "LOG_LEVEL"),
+    *("POWERTOOLS_LOGGER_SAMPLE_RATE", "POWERTOOLS_DEV", "POWERTOOLS_DEBUG"),
+    "POWERTOOLS_LOG_DEDUPLICATION_DISABLED",
+)
+LEVELS_ALLOWED = "DEBUG, INFO, WARNING or ERROR"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        *[
+            (variable, value, LEVELS_ALLOWED)
+            for variable in ("POWERTOOLS_LOG_LEVEL", "LOG_LEVEL", "AWS_LAMBDA_LOG_LEVEL")
+            for value in ("TRACE", "verbose", "CRITICAL", "FATAL", "NOTSET", "20", "INFO ")
+        ],
+        ("POWERTOOLS_LOGGER_SAMPLE_RATE", "50%", "a number from 0 to 1"),
+        ("POWERTOOLS_LOGGER_SAMPLE_RATE", "2", "a number from 0 to 1"),
+        ("POWERTOOLS_LOGGER_SAMPLE_RATE", "nan", "a number from 0 to 1"),
+        ("POWERTOOLS_DEV", "maybe", "true or false"),
+        ("POWERTOOLS_DEBUG", "maybe", "true or false"),
+        ("POWERTOOLS_LOG_DEDUPLICATION_DISABLED", "maybe", "true or false"),
+    ],
+)
+def test_a_wrong_log_setting_is_one_warning(variable: str, value: str, allowed: str) -> None:
+    """The log goes on at INFO, and says which variable is wrong, its value and what is allowed."""
+    warning, outcome = logged_by_a_process({variable: value}, OUTCOME)
+
+    assert (warning["level"], warning["message"]) == ("WARNING", "log setting ignored")
+    assert warning["detail"] == (
+        f'{variable} is "{value}", but has to be {allowed}; correct the variable.'
+    )
+    assert (outcome["level"], outcome["message"]) == ("INFO", "outcome")
+
+
+def test_several_wrong_log_settings_are_one_warning() -> None:
+    """An instance has one line about them, which names all."""
+    warning, outcome = logged_by_a_process(dict.fromkeys(WRONG_AT_ONCE, "?"), OUTCOME)
+
+    assert [name for name in WRONG_AT_ONCE if f'{name} is "?"' in warning["detail"]] == [
+        *WRONG_AT_ONCE
+    ]
+    assert outcome["message"] == "outcome"
+
+
+def test_no_variable_of_powertools_stops_the_log() -> None:
+    """Whatever else Powertools knows by a name of its own or of AWS Lambda may hold anything."""
+    names = [
+        value
+        for value in vars(constants).values()
+        if isinstance(value, str) and value.startswith(("POWERTOOLS_", "AWS_", "LOG_LEVEL"))
+    ]
+    assert {*WRONG_AT_ONCE} <= {*names}
+
+    *_, outcome = logged_by_a_process(dict.fromkeys(names, "?"), OUTCOME)
+
+    assert (outcome["level"], outcome["service"]) == ("INFO", SERVICE)
+
+
+@pytest.mark.parametrize("variable", WRONG_AT_ONCE)
+def test_an_empty_log_setting_counts_as_not_set(variable: str) -> None:
+    """As with every other setting; the library alone would raise for most of them."""
+    (outcome,) = logged_by_a_process({variable: ""}, OUTCOME)
+
+    assert outcome["message"] == "outcome"
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({}, ["INFO", "WARNING", "ERROR"]),
+        ({"POWERTOOLS_LOG_LEVEL": "debug"}, ["DEBUG", "INFO", "WARNING", "ERROR"]),
+        ({"POWERTOOLS_LOG_LEVEL": "WARN"}, ["WARNING", "ERROR"]),
+        ({"LOG_LEVEL": "Error"}, ["ERROR"]),
+        ({"LOG_LEVEL": "ERROR", "POWERTOOLS_LOG_LEVEL": "WARNING"}, ["WARNING", "ERROR"]),
+        ({"LOG_LEVEL": "ERROR", "POWERTOOLS_LOG_LEVEL": ""}, ["ERROR"]),
+        # Powertools alone raises for the next one: it compares a number with a text.
+        (
+            {"AWS_LAMBDA_LOG_LEVEL": "INFO", "POWERTOOLS_LOG_LEVEL": "warning"},
+            ["INFO", "WARNING", "ERROR"],
+        ),
+        ({"AWS_LAMBDA_LOG_LEVEL": "warn", "POWERTOOLS_LOG_LEVEL": "DEBUG"}, ["WARNING", "ERROR"]),
+        ({"POWERTOOLS_LOGGER_SAMPLE_RATE": "1"}, ["DEBUG", "INFO", "WARNING", "ERROR"]),
+        ({"POWERTOOLS_LOGGER_SAMPLE_RATE": "0.0"}, ["INFO", "WARNING", "ERROR"]),
+        ({"POWERTOOLS_LOG_DEDUPLICATION_DISABLED": "Yes"}, ["INFO", "WARNING", "ERROR"]),
+        ({"POWERTOOLS_DEV": "OFF", "POWERTOOLS_DEBUG": "0"}, ["INFO", "WARNING", "ERROR"]),
+    ],
+)
+def test_the_level_is_what_was_asked_for(environment: dict[str, str], shown: list[str]) -> None:
+    """In any casing; the variable of AWS Lambda first, then Powertools' own, then LOG_LEVEL."""
+    levels = ("debug", "info", "warning", "error")
+    every = "; ".join(f"open_logger().{level}('a line')" for level in levels)
+
+    lines = logged_by_a_process(environment, every, "-W", "error")
+
+    assert [line["level"] for line in lines] == shown

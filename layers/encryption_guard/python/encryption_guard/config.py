@@ -372,6 +372,65 @@ def _exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[
     return tuple(kept), tuple(errors)
 
 
+def _level(text: str) -> str:
+    return _in_the_form("DEBUG|INFO|WARNING|WARN|ERROR", text.upper())
+
+
+def _switch(text: str) -> str:
+    return _in_the_form("1|y|yes|t|true|on|0|n|no|f|false|off", text.lower())
+
+
+def _share(text: str) -> float:
+    share = float(_in_the_form(r"[0-9]*\.?[0-9]+", text))
+    if share > 1:
+        raise ValueError
+    return share
+
+
+# What aws-lambda-powertools reads by itself for a Logger. It raises for what it does not know, and
+# for a level or a switch that is empty. Of the levels the first that is set counts. CRITICAL is not
+# allowed: it would silence a letter that the queue did not take, which only the log has then.
+_LEVELS = tuple(
+    Variable(name, _level, "DEBUG, INFO, WARNING or ERROR")
+    for name in ("AWS_LAMBDA_LOG_LEVEL", "POWERTOOLS_LOG_LEVEL", "LOG_LEVEL")
+)
+_LOG_VARIABLES = (
+    *_LEVELS,
+    Variable("POWERTOOLS_LOGGER_SAMPLE_RATE", _share, "a number from 0 to 1"),
+    Variable("POWERTOOLS_DEBUG", _switch, "true or false"),
+    Variable("POWERTOOLS_DEV", _switch, "true or false"),
+    Variable("POWERTOOLS_LOG_DEDUPLICATION_DISABLED", _switch, "true or false"),
+)
+
+
+class LogSettings(NamedTuple):
+    """The level of the log, and a sentence for each variable of it that is wrong."""
+
+    level: str
+    errors: tuple[str, ...]
+
+    @classmethod
+    def from_environment(cls) -> LogSettings:
+        """Read the log's variables, and take those that are empty or wrong out of the environment.
+
+        A log that is not as somebody wanted it must not keep a bucket open, and the logger would
+        raise: for some of them while it is imported.
+        """
+        errors = []
+        for variable in _LOG_VARIABLES:
+            if variable.name in os.environ:
+                try:
+                    if os.environ[variable.name]:
+                        _read(variable, os.environ)
+                        continue
+                except ConfigurationError as error:
+                    errors.append(str(error))
+                del os.environ[variable.name]
+        given = (os.environ.get(variable.name) for variable in _LEVELS)
+        level = next((level for level in given if level), "INFO")
+        return cls(level.upper(), tuple(errors))
+
+
 def names_authorities() -> bool:
     """Whether the environment says which certificate authorities to trust."""
     return bool(os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"))
@@ -419,8 +478,18 @@ class Credentials:
                 os.environ.get("ALIBABA_CLOUD_SECURITY_TOKEN") or None,
             )
         if not found.access_key_id or not found.access_key_secret:
-            raise ConfigurationError(
-                "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are not both set;"
-                " give the function a role, or set them in your shell."
-            )
+            raise _no_credentials(in_function=context is not None)
         return found
+
+
+def _no_credentials(*, in_function: bool) -> ConfigurationError:
+    advice = (
+        "give the function a role, and see that its setting disableInjectCredentials is None: Env,"
+        " Request and All take the role's credentials away"
+        if in_function
+        else "set them in your shell"
+    )
+    return ConfigurationError(
+        "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are not both set;"
+        f" {advice}."
+    )

@@ -8,13 +8,14 @@ import sys
 from datetime import date
 from typing import IO, TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger
-
+from encryption_guard.config import LogSettings
 from encryption_guard.enforcement import TOLD, DeadLettered, KeptUnknown, Outcome, Skipped
 from encryption_guard.errors import GuardError
 from encryption_guard.version import __version__
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
     # A sweep's own; the creation function does without.
     from encryption_guard.findings import Finding
 
@@ -23,15 +24,26 @@ SERVICE = "oss-tables-encryption-guard"
 
 @functools.cache
 def open_logger(stream: IO[str] | None = None) -> Logger:
-    """The one logger of a process; writes JSON lines to standard output unless told otherwise."""
-    return Logger(
+    """The one logger of a process; writes JSON lines to standard output unless told otherwise.
+
+    Its first line names the variables of the log that are wrong; without them it is at level INFO.
+    """
+    settings = LogSettings.from_environment()
+    # Not before: it raises for a wrong POWERTOOLS_DEBUG when it is imported.
+    from aws_lambda_powertools import Logger
+
+    logger = Logger(
         service=SERVICE,
+        level=settings.level,
         stream=stream or sys.stdout,
         utc=True,
         use_rfc3339=True,
         json_serializer=_serialize,
         version=__version__,
     )
+    if settings.errors:
+        logger.warning("log setting ignored", detail=" ".join(settings.errors))
+    return logger
 
 
 def _serialize(line: dict[str, Any]) -> str:

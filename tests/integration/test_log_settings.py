@@ -1,0 +1,73 @@
+"""Wrong settings of the log, in functions as they are deployed and in an operator's shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.emulators.cloud import emulated_cloud
+from tests.emulators.function_compute import Invocation
+from tests.emulators.operators_shell import PROGRAM, environment
+from tests.integration.conftest import creation_of
+
+WRONG = {
+    "POWERTOOLS_LOG_LEVEL": "TRACE",
+    "LOG_LEVEL": "verbose",
+    "AWS_LAMBDA_LOG_LEVEL": "FATAL",
+    "POWERTOOLS_LOGGER_SAMPLE_RATE": "50%",
+    "POWERTOOLS_DEV": "maybe",
+    "POWERTOOLS_DEBUG": "maybe",
+    "POWERTOOLS_LOG_DEDUPLICATION_DISABLED": "maybe",
+}
+
+
+def log_lines(invocation: Invocation) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in invocation.logs.splitlines()]
+
+
+def test_wrong_log_settings_keep_no_bucket_open() -> None:
+    """Both functions encrypt, log it at INFO, and warn once in their instance."""
+    with emulated_cloud(environment=WRONG) as cloud:
+        arns = [cloud.tables.plant(name) for name in ("orders", "parts", "bills")]
+        tries = [cloud.function.deliver(creation_of(arn)) for arn in arns[:2]]
+        swept = cloud.sweep()
+
+        assert {cloud.tables.encryption(arn) for arn in arns} == {"AES256"}
+    assert [len(each) for each in (*tries, swept)] == [1, 1, 1]
+    first, second = (log_lines(each[0]) for each in tries)
+    assert [line["message"] for line in first] == ["log setting ignored", "event processed"]
+    assert [line["message"] for line in second] == ["event processed"]
+    assert [line["level"] for line in first] == ["WARNING", "INFO"]
+    warning, *others = log_lines(swept[0])
+    assert [line["message"] for line in others] == ["sweep finding", "sweep finished"]
+    for name, value in WRONG.items():
+        assert f'{name} is "{value}", but has to be ' in warning["detail"]
+
+
+def test_wrong_log_settings_stop_no_command() -> None:
+    """An operator's shell may have them too: the commands act, and say so among their log lines."""
+    with emulated_cloud() as cloud:
+        arns = [cloud.tables.plant(name) for name in ("orders", "parts")]
+        commands = [
+            ["enforce", arns[0]],
+            ["sweep", "--region", "cn-hangzhou", "--apply"],
+            ["dead-letters", "list"],
+            ["dead-letters", "redrive", "--local"],
+        ]
+        done = [
+            subprocess.run(
+                [sys.executable, "-c", PROGRAM, *arguments],
+                env=environment(cloud) | WRONG,
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            for arguments in commands
+        ]
+
+        assert {cloud.tables.encryption(arn) for arn in arns} == {"AES256"}
+    assert [process.returncode for process in done] == [0] * 4
+    told = [process.stderr.count("log setting ignored") for process in done]
+    assert told == [1, 1, 0, 0], "only who logs has a log that may be wrong"
