@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 import ssl
+import subprocess
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
@@ -16,14 +21,17 @@ import httpx
 import pytest
 import trustme
 
+from encryption_guard.config import Function
 from encryption_guard.errors import Unavailable
 from encryption_guard.http import new_request, open_transport, send
 from encryption_guard.invocation import Clock
 from layers.encryption_guard.authorities import by_subject
 from tests.emulators.cloud import QUEUE, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
+from tests.emulators.operators_shell import PROGRAM, environment
 from tests.emulators.server import LOOPBACK, Server
 from tests.integration.conftest import Guard, creation_of
+from tests.integration.test_function_compute import function_compute
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -341,3 +349,181 @@ def test_a_redirect_of_the_queue_is_not_followed(guard: Guard, status: int) -> N
 
     assert processed.outcomes == ()
     assert service.heard == []
+
+
+# What is said of it.
+
+
+def knows_no_name(ca: trustme.CA, folder: Path) -> ssl.SSLContext:
+    """As a server, or a gateway before it, that serves other hosts only."""
+    context = good(ca, folder)
+    context.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    return context
+
+
+Failure = Callable[[Guard, str], Exception]
+
+
+def failure_of_tables(guard: Guard, url: str) -> Exception:
+    guard.environment["GUARD_OSS_TABLES_ENDPOINT"] = url
+    (failure,) = guard.process(creation_of(guard.tables.plant("orders"))).failures
+    return failure
+
+
+def failure_of_queue(guard: Guard, url: str) -> Exception:
+    """A letter that should be written."""
+    guard.environment["GUARD_SMQ_ENDPOINT"] = url
+    (failure,) = guard.process(b"not JSON").failures
+    return failure
+
+
+def failure_of_function_compute(guard: Guard, url: str) -> Exception:
+    functions = function_compute(guard.transport, {"GUARD_FC_ENDPOINT": url}, clock=guard.clock)
+    with pytest.raises(Unavailable) as caught:
+        functions.invoke(Function("guard", "cn-hangzhou", "1234567890123456"), b"{}")
+    return caught.value
+
+
+each_service = pytest.mark.parametrize(
+    ("fails", "connections"),
+    [(failure_of_tables, 2), (failure_of_queue, 1), (failure_of_function_compute, 1)],
+    ids=["OSS Tables, GET and PUT", "SMQ", "Function Compute"],
+)
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: Guard) -> trustme.CA:
+    """An authority that the guard trusts beside the emulators'."""
+    made = trustme.CA()
+    both = tmp_path / "both.pem"
+    trusted = Path(os.environ["SSL_CERT_FILE"]).read_bytes()  # noqa: TID251  (the fixture's)
+    both.write_bytes(trusted + made.cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(both))
+    guard.transport.close()
+    guard.transport = open_transport()
+    return made
+
+
+@each_service
+@pytest.mark.parametrize(
+    ("context", "reason"),
+    [
+        (expired, "certificate has expired"),
+        (unknown_authority, "unable to get local issuer certificate"),
+        (self_signed, "self.signed certificate"),
+        (wrong_name, r"IP address mismatch, certificate is not valid for '127\.0\.0\.1'"),
+    ],
+    ids=["expired", "another authority", "self-signed", "another name"],
+)
+def test_a_refused_certificate_is_told_and_final(
+    guard: Guard,
+    mine: trustme.CA,
+    tmp_path: Path,
+    fails: Failure,
+    connections: int,
+    context: Context,
+    reason: str,
+) -> None:
+    """OpenSSL's reason and what to check; no repeat, no promise, and yet nothing is given up."""
+    with Server(Service(), tls=context(mine, tmp_path)) as impostor:
+        failure = fails(guard, impostor.url)
+        accepted = impostor.connections_accepted
+
+    assert isinstance(failure, Unavailable)
+    assert re.search(
+        rf": its certificate is refused \({reason}\): check SSL_CERT_FILE and SSL_CERT_DIR,"
+        r" this machine's clock, and who answers for the service\.$",
+        str(failure),
+    )
+    assert "later" not in str(failure)
+    assert (accepted, guard.clock.slept) == (connections, [])
+
+
+@each_service
+@pytest.mark.parametrize(
+    ("context", "reason"),
+    [
+        (speaks(ssl.TLSVersion.TLSv1_1), "tlsv1 alert protocol version|unsupported protocol"),
+        (knows_no_name, "(tlsv1|ssl/tls alert) unrecognized name"),
+        (lambda *_: None, "wrong version number|record layer failure"),
+    ],
+    ids=["TLS 1.1", "an unrecognized name", "plain HTTP"],
+)
+def test_tls_that_fails_is_told_with_its_reason(
+    guard: Guard,
+    mine: trustme.CA,
+    tmp_path: Path,
+    fails: Failure,
+    connections: int,
+    context: Context,
+    reason: str,
+) -> None:
+    """In OpenSSL's words. It may be a gateway that is being changed, so it is tried again."""
+    with Server(Service(), tls=context(mine, tmp_path)) as server:
+        failure = fails(guard, server.url.replace("http://", "https://"))
+        accepted = server.connections_accepted
+
+    assert isinstance(failure, Unavailable)
+    assert re.search(
+        rf": TLS failed \(({reason})\): check the endpoint, and who answers for the service\.$",
+        str(failure),
+    )
+    assert "later" not in str(failure)
+    assert accepted == 4 * connections
+
+
+@each_service
+def test_who_hangs_up_is_no_failure_of_tls(guard: Guard, fails: Failure, connections: int) -> None:
+    """A server that ends the connection in the handshake may be well a moment later."""
+
+    def hang_up() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        failure = fails(guard, f"https://{LOOPBACK}:{listener.getsockname()[1]}")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert isinstance(failure, Unavailable)
+    assert "TLS" not in str(failure)
+    assert "certificate" not in str(failure)
+    assert len(guard.clock.slept) == 3 * connections
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["enforce", "{arn}"], "OSS Tables gave no answer to PutTableBucketEncryption of {arn}"),
+        (["sweep", "--region", "cn-hangzhou"], "OSS Tables gave no answer to ListTableBuckets"),
+        (["sweep", "--region", "cn-hangzhou", "--apply", "--output", "json"], "OSS Tables gave no"),
+        (["dead-letters", "list"], f"The queue {QUEUE} gave no answer"),
+        (["dead-letters", "redrive", "--apply"], f"The queue {QUEUE} gave no answer"),
+    ],
+    ids=["enforce", "sweep", "sweep --apply", "list", "redrive"],
+)
+def test_a_command_tells_why_a_certificate_is_refused(arguments: list[str], said: str) -> None:
+    """An operator whose shell trusts another authority reads what to correct."""
+    with emulated_cloud() as cloud:
+        arn = cloud.tables.plant("orders")
+        shell = environment(cloud) | {"SSL_CERT_FILE": certifi.where()}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *(word.format(arn=arn) for word in arguments)],
+            env=shell,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    told = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert said.format(arn=arn) in told
+    assert ": its certificate is refused (unable to get local issuer certificate): check" in told
+    assert "Traceback" not in told

@@ -104,6 +104,10 @@ CASES = {
         replace(failed("FunctionTimedOut"), is_sweep=True, arn=None),
     ],
     "wrong setting": [failed("ConfigurationError")],
+    "certificate refused": [
+        failed("Unavailable", "... : its certificate is refused (certificate has expired): ..."),
+        failed("LetterNotWritten", "... its certificate is refused (Hostname mismatch): ..."),
+    ],
     "letter not written": [failed("LetterNotWritten")],
     "service down": [failed("Unavailable")],
     "no capacity": [

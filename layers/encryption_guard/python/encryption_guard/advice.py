@@ -59,6 +59,11 @@ def _timed_out(letter: Letter) -> bool:
     return _code_has("TimedOut", "Timeout")(letter) or "time out" in said or "timed out" in said
 
 
+def _untrusted(letter: Letter) -> bool:
+    unfinished = _code_has("Unavailable", "LetterNotWritten")(letter)
+    return unfinished and "certificate is refused" in (letter.message or "")
+
+
 # The first that fits counts.
 CAUSES = (
     Advice(
@@ -153,6 +158,14 @@ CAUSES = (
         "A setting of the function is wrong; the message names it.",
         "Correct the function's environment variable, then redrive.",
         fits=_code_has("ConfigurationError"),
+    ),
+    Advice(
+        "certificate refused",
+        FUNCTION_FAILED,
+        "A service did not prove its name: the message says why its certificate was refused.",
+        "Check SSL_CERT_FILE and SSL_CERT_DIR of the function, and who answers for the service;"
+        " then redrive.",
+        fits=_untrusted,
     ),
     Advice(
         "letter not written",

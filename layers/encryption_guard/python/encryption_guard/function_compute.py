@@ -85,7 +85,12 @@ class FunctionCompute:
             session=session,
             clock=invocation.clock,
         )
-        return _request_id(function, found.answer if isinstance(found, Ended) else found)
+        if not isinstance(found, Ended):
+            return _request_id(function, found)
+        if not found.answer:
+            why = found.tls_problem() or "check its region and the network"
+            raise Unreachable(f"Nobody answered for {function}: {why}.")
+        return _request_id(function, found.answer)
 
     def _answer(self, function: Function, payload: bytes, session: Session, until: float) -> Answer:
         invocation, credentials = self._invocation, session.credentials
@@ -120,10 +125,8 @@ def _path(function: Function) -> str:
     return f"/2016-08-15/services/{service}/functions/{function.name}/invocations"
 
 
-def _request_id(function: Function, answer: Answer | None) -> str:
+def _request_id(function: Function, answer: Answer) -> str:
     """The id of a request that was accepted; raises what kept it from being."""
-    if answer is None:
-        raise Unreachable(f"Nobody answered for {function}: check its region and the network.")
     request_id = answer.headers.get("x-fc-request-id")
     if answer.status == 202 and request_id:
         return str(request_id)

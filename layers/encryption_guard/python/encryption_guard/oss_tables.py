@@ -468,9 +468,11 @@ def _final_error(call: Call, ended: Ended) -> Refused | Unavailable:
     """What is to be raised; whatever is not final may be different at a later time."""
     answer, sent = ended.answer, ended.attempts
     if answer is None:
+        said = f"OSS Tables gave no answer to {call.operation} of {call.about}"
+        if tls_problem := ended.tls_problem():
+            return Unavailable(f"{said}: {tls_problem}.")
         return Unavailable(
-            f"OSS Tables gave no answer to {call.operation} of {call.about} in {sent} tries"
-            f" ({type(ended.fault).__name__}); a later try may get one."
+            f"{said} in {sent} tries ({type(ended.fault).__name__}); a later try may get one."
         )
     error = ServiceError.read(answer)
     said = f"{answer.status} {error.readable_code()}".rstrip()

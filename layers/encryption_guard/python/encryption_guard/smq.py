@@ -211,11 +211,14 @@ class SmqQueue:
             return found
         if found.answer:
             return found.answer
-        raise Unavailable(
-            f"The queue {self._queue.name} gave no answer in {found.attempts} tries"
-            f" ({type(found.fault).__name__}): check the region {self._queue.region} and the"
-            " network."
-        ) from found.fault
+        tls_problem = found.tls_problem()
+        why = (
+            f": {tls_problem}"
+            if tls_problem
+            else f" in {found.attempts} tries ({type(found.fault).__name__}): check the region"
+            f" {self._queue.region} and the network"
+        )
+        raise Unavailable(f"The queue {self._queue.name} gave no answer{why}.") from found.fault
 
     def _refusal(self, answer: Answer) -> Unavailable:
         code = _code(answer) or ""

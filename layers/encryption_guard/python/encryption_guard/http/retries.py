@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -137,6 +138,28 @@ class Ended(NamedTuple):
     attempts: int
     final: bool
 
+    def tls_problem(self) -> str | None:
+        """What kept TLS from coming about, in OpenSSL's words, and what to check; else None."""
+        error = tls_error(self.fault)
+        if error is None:
+            return None
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is refused ({error.verify_message.rstrip('.')}): check"
+                " SSL_CERT_FILE and SSL_CERT_DIR, this machine's clock, and who answers for the"
+                " service"
+            )
+        # As `[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)` has it.
+        reason = re.sub(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$", "", str(error.args[-1]))
+        return f"TLS failed ({reason}): check the endpoint, and who answers for the service"
+
+
+def tls_error(fault: BaseException | None) -> ssl.SSLError | None:
+    """OpenSSL's error behind a fault; None where the other side only hung up, or it is no TLS."""
+    while fault is not None and not isinstance(fault, ssl.SSLError):
+        fault = fault.__cause__ or fault.__context__
+    return None if isinstance(fault, ssl.SSLEOFError | ssl.SSLZeroReturnError) else fault
+
 
 def send_with_retries(
     send: Callable[[], Answer],
@@ -173,6 +196,9 @@ def send_with_retries(
             found = read(answer)
         except (httpx.TransportError, Unreadable) as error:
             fault = error
+            # Whoever answers has no other certificate a moment later.
+            if isinstance(tls_error(error), ssl.SSLCertVerificationError):
+                found = Reaction.GIVE_UP
         if not isinstance(found, Reaction):
             return found
         pause = pauses.before_next(found, answer)
