@@ -130,24 +130,58 @@ def test_what_only_announces_an_answer_is_passed_over() -> None:
     assert asked(answering(b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n" + OK)).status == 200
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        pytest.param(b"", id="nothing"),
-        pytest.param(b"220 ready\r\n", id="another protocol"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n", id="a head that is none"),
-        pytest.param(b"HTTP/1.1 200 OK\r\na: " + b"x" * 200_000, id="a head without end"),
-        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", id="a length that is none"),
-        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}", id="a body cut short"),
-        pytest.param(
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", id="no chunks"
-        ),
-    ],
-)
-def test_what_is_no_answer_is_an_error(garbage: bytes) -> None:
-    """A 200 counts only as part of an answer that is one from its first byte to its last."""
+HEAD, CHUNKED = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"
+# SECURITY.md states both lists: a new h11 that is stricter or laxer is a change to it.
+REFUSED = {
+    "nothing": b"",
+    "another protocol": b"220 ready\r\n",
+    "a line before it": b"\r\n" + OK,
+    "a status of two digits": b"HTTP/1.1 20 OK\r\n\r\n",
+    "a head that is none": HEAD + b"no header\r\n\r\n",
+    "a header without a name": HEAD + b": a\r\n\r\n",
+    "a blank before the colon": HEAD + b"a : b\r\n\r\n",
+    "a carriage return alone": HEAD + b"a: b\rc\r\n\r\n",
+    "a NUL in a header": HEAD + b"a: b\0c\r\n\r\n",
+    "a NUL in the reason": b"HTTP/1.1 200 O\0K\r\n\r\n",
+    "a head without end": HEAD + b"a: " + b"x" * 200_000,
+    "a length that is none": HEAD + b"content-length: -1\r\n\r\n",
+    "two lengths": HEAD + b"content-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+    "a body shorter than its length": HEAD + b"content-length: 3\r\n\r\n{}",
+    "no chunks": CHUNKED + b"\r\nzz\r\n",
+    "a chunk longer than it says": CHUNKED + b"\r\n2\r\n{}}\r\n0\r\n\r\n",
+    "chunks without an end": CHUNKED + b"\r\n2\r\n{}\r\n",
+    "chunks that end in a line feed": CHUNKED + b"\r\n2\n{}\n0\n\n",
+    "another coding": HEAD + b"transfer-encoding: gzip\r\n\r\n{}",
+    "another coding before chunks": HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n",
+}
+TAKEN = {
+    "a line feed alone": OK.replace(b"\r\n", b"\n"),
+    "no reason": OK.replace(b" OK", b""),
+    "control characters in the reason": OK.replace(b"OK", b"\x01\x1b\x7f\xff"),
+    "control characters in a header": OK.replace(b"OK\r\n", b"OK\r\na: b\x01\x1b\x7f\xffc\r\n"),
+    "another version": OK.replace(b"1.1", b"2.7"),
+    "a header on two lines": OK.replace(b"OK\r\n", b"OK\r\na: b\r\n c\r\n"),
+    "the same length twice": OK.replace(b": 2", b": 2, 2"),
+    "a length beside chunks": CHUNKED + b"content-length: 9\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "anything behind the size of a chunk": CHUNKED + b"\r\n2;\x01=?\r\n{}\r\n0\r\n\r\n",
+    "headers behind the body": CHUNKED + b"\r\n2\r\n{}\r\n0\r\na: b\r\n\r\n",
+    "no length, until the connection ends": HEAD + b"\r\n{}",
+}
+
+
+@pytest.mark.parametrize("answer", REFUSED.values(), ids=REFUSED)
+def test_what_is_no_answer_is_an_error(answer: bytes) -> None:
+    """A 200 does not count where the rest of its answer cannot be told from something else."""
     with pytest.raises(httpx.RemoteProtocolError):
-        asked(answering(garbage))
+        asked(answering(answer))
+
+
+@pytest.mark.parametrize("answer", TAKEN.values(), ids=TAKEN)
+def test_what_is_not_quite_http_is_an_answer(answer: bytes) -> None:
+    """More is taken than RFC 9112 has; none of it makes another status or another body of it."""
+    taken = asked(answering(answer))
+
+    assert (taken.status, taken.body) == (200, b"{}")
 
 
 def test_what_cannot_be_sent_is_not() -> None:
