@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from encryption_guard.cli import main
 from tests.emulators.access_keys import AccessKey
+from tests.emulators.faults import Fault, Refuse
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Server
 from tests.unit.fakes import ACCOUNT, ARN, OUTCOME_FIELDS, REGION, creation_of, forget_logger
@@ -383,3 +385,35 @@ def test_a_service_does_not_steer_the_terminal(status: str, output: str) -> None
 
     assert result.exit_code == 1
     assert set(result.stdout) <= PRINTABLE
+
+
+def test_a_letter_that_is_not_printed_is_said(
+    tables: OssTables, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a queue standard output has it alone; where that is full, standard error has it."""
+    tables.faults.add(Fault(Refuse(403), operation="PutTableBucketEncryption"))
+
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(SystemExit) as raised:
+            main(["enforce", str(ARN), "--output", "json"])
+
+    said = capsys.readouterr().err.splitlines()
+    (letter,) = [line for line in said if '"event_encoding"' in line]
+    assert raised.value.code == 1
+    assert json.loads(letter)["arn"] == str(ARN)
+
+
+def test_standard_input_that_cannot_be_read_is_misuse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a file that cannot be read is."""
+    with os.fdopen(os.open(os.devnull, os.O_WRONLY)) as for_writing:
+        monkeypatch.setattr("sys.stdin", for_writing)
+        with pytest.raises(SystemExit) as raised:
+            main(["enforce", "-", "--account", ACCOUNT])
+
+    assert raised.value.code == 2
+    assert capsys.readouterr().err == (
+        "encryption-guard: standard input cannot be read: Bad file descriptor.\n"
+    )

@@ -453,6 +453,16 @@ def test_a_missing_folder_takes_no_letters(tmp_path: Path) -> None:
     assert log.lines[0]["dead_letter"]["event"] == "event"
 
 
+def test_a_full_disk_takes_no_letters() -> None:
+    """The whole letter is in the log, and the sentence says what may be in the file."""
+    log = LogLines()
+
+    with pytest.raises(LetterNotWritten, match=r"No space left.*; a part of it may be in the file"):
+        put_into(Path("/dev/full"), log).write(REJECTED, delivery=delivery_of(b"event"), arn=None)
+
+    assert log.lines[0]["dead_letter"]["event"] == "event"
+
+
 def test_a_queue_that_refuses_takes_no_letters() -> None:
     """A queue's refusal is logged and raised at once."""
     log = LogLines()

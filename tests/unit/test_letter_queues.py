@@ -143,10 +143,16 @@ def round_in_circles(folder: Path) -> Path:
     return path
 
 
+def a_device(_: Path) -> Path:
+    # It would be read without end.
+    return Path("/dev/full")
+
+
 UNUSABLE: list[tuple[Callable[[Path], Path], str]] = [
     (no_file, "No such file or directory"),
     (a_folder, "Is a directory"),
     (below_a_file, "Not a directory"),
+    (a_device, "it is a device"),
     (round_in_circles, "Too many levels of symbolic links"),
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import pty
@@ -12,7 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import IO
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,14 +25,18 @@ from encryption_guard.config import Settings
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.shell import (
     MISUSE,
+    Commands,
+    NotLogged,
+    Stdout,
     asked_to_stop,
     dead_letters,
+    log_line,
     misuse,
     open_invocation,
     plain,
     plain_json,
-    print_table,
     progress,
+    reopen_closed_streams,
     say,
 )
 from tests.emulators.cloud import REPOSITORY
@@ -162,12 +170,136 @@ def test_misuse_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "encryption-guard: Which bucket?\n")
 
 
+# Streams that take nothing more; tests/integration/test_lost_streams.py has the real commands.
+
+
+@pytest.fixture
+def full() -> Iterator[IO[str]]:
+    """A stream whose disk is full."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no full device here")
+    stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115  (closing it fails)
+    yield stream
+    # What a test has left in its buffer.
+    with suppress(OSError):
+        stream.close()
+
+
+def test_what_is_lost_is_said_once(
+    full: IO[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the first text that is not taken nothing is printed, and nothing fails again."""
+    monkeypatch.setattr(sys, "stdout", full)
+    stdout = Stdout()
+
+    stdout.say_if_lost("nothing is said yet")
+    stdout.line("a line")
+    stdout.line("another one")
+    stdout.csv_row(["a", "row"])
+    stdout.table(("bucket",), [("orders",)])
+    stdout.say_if_lost("two of three were printed")
+    full.flush()
+
+    assert stdout.is_lost
+    assert capsys.readouterr().err == (
+        "encryption-guard: standard output cannot be written (No space left on device): two of"
+        " three were printed.\n"
+    )
+
+
+def test_what_has_to_be_logged_raises(full: IO[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time: what depends on it must not be done. What is merely said does not matter."""
+    monkeypatch.setattr(sys, "stderr", full)
+
+    for _ in range(2):
+        say("A sentence.")
+        with pytest.raises(NotLogged, match=r"standard error cannot be written \(No space left"):
+            log_line("a line")
+
+
+def test_a_stream_of_a_test_has_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stream that is none of the system's fails in the same way."""
+
+    class Broken(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Broken())
+    stdout = Stdout()
+
+    stdout.line("a line")
+    stdout.say_if_lost("nothing was printed")
+
+    assert "(Broken pipe): nothing was printed" in capsys.readouterr().err
+
+
+@click.group(cls=Commands)
+def commands() -> None:
+    """Commands."""
+
+
+@commands.command()
+def failing() -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_help_that_is_not_taken_fails(
+    full: IO[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is click that prints it."""
+    monkeypatch.setattr(sys, "stdout", full)
+
+    with pytest.raises(SystemExit) as raised:
+        commands(["--help"])
+
+    assert raised.value.code == 1
+    assert capsys.readouterr().err == (
+        "encryption-guard: standard output cannot be written (No space left on device).\n"
+    )
+
+
+def test_misuse_that_is_not_taken_is_misuse(full: IO[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is click that tells it."""
+    monkeypatch.setattr(sys, "stderr", full)
+
+    with pytest.raises(SystemExit) as raised:
+        commands(["unheard-of"])
+
+    assert raised.value.code == 2
+
+
+def test_another_error_is_not_taken_for_a_lost_stream() -> None:
+    """What no command expects is a bug, and is shown as one."""
+    with pytest.raises(PermissionError):
+        commands(["failing"])
+
+
+def test_a_closed_stream_becomes_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has None for it; the others stay what they are."""
+    output = sys.stdout
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stderr", None)
+
+    reopen_closed_streams()
+
+    assert sys.stdout is output
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sys.stdin.read()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        print("a line", file=sys.stderr, flush=True)
+    for stream in (sys.stdin, sys.stderr):
+        with suppress(OSError):
+            stream.close()
+
+
 # Tables.
 
 
 def test_a_table_has_a_heading_and_a_line_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:
     """Columns are as wide as they have to be; what is empty is a dash."""
-    print_table(("bucket", "status"), [("orders", "403"), ("a", None), (None, "")])
+    Stdout().table(("bucket", "status"), [("orders", "403"), ("a", None), (None, "")])
 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines] == [
@@ -181,7 +313,7 @@ def test_a_table_has_a_heading_and_a_line_for_each_row(capsys: pytest.CaptureFix
 
 def test_a_table_without_rows_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """A heading alone would say nothing."""
-    print_table(("bucket", "status"), [])
+    Stdout().table(("bucket", "status"), [])
 
     assert capsys.readouterr() == ("", "")
 
@@ -191,7 +323,7 @@ SENTENCE = "Grant the right. " * 10
 
 def test_a_table_in_a_pipe_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     """A pipe has no width: what reads it finds each row on its line."""
-    print_table(("bucket", "what to do"), [("orders", SENTENCE)])
+    Stdout().table(("bucket", "what to do"), [("orders", SENTENCE)])
 
     assert len(capsys.readouterr().out.splitlines()) == 2
 
@@ -202,7 +334,7 @@ def test_a_pipe_can_be_given_a_width(
     """COLUMNS counts, as it does for other commands."""
     monkeypatch.setenv("COLUMNS", "80")
 
-    print_table(("bucket", "what to do"), [("orders", SENTENCE)])
+    Stdout().table(("bucket", "what to do"), [("orders", SENTENCE)])
 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 2
@@ -211,7 +343,7 @@ def test_a_pipe_can_be_given_a_width(
 
 def test_a_cell_that_is_too_long_is_folded(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever its length, a cell is printed to its end."""
-    print_table(("bucket", "detail"), [("orders", "x" * 1000)])
+    Stdout().table(("bucket", "detail"), [("orders", "x" * 1000)])
 
     out = capsys.readouterr().out
     assert out.count("x") == 1000
@@ -221,8 +353,8 @@ def test_a_cell_that_is_too_long_is_folded(capsys: pytest.CaptureFixture[str]) -
 def test_a_table_on_a_terminal_keeps_to_its_width() -> None:
     """Where there is a width, cells are folded, and nothing is cut off."""
     program = (
-        "from encryption_guard.shell import print_table;"
-        "print_table(('bucket', 'detail'), [('orders', 'x' * 300)])"
+        "from encryption_guard.shell import Stdout;"
+        "Stdout().table(('bucket', 'detail'), [('orders', 'x' * 300)])"
     )
 
     shown, _ = on_a_terminal(program, "out", columns=60)
@@ -238,7 +370,7 @@ def test_a_table_on_a_terminal_keeps_to_its_width() -> None:
 )
 def test_a_cell_is_only_text(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Foreign words are printed as they are, or escaped: nothing in them is followed."""
-    print_table(("bucket", "detail"), [("orders", cell)])
+    Stdout().table(("bucket", "detail"), [("orders", cell)])
 
     (_, row) = capsys.readouterr().out.splitlines()
     assert row.split() == ["orders", *plain(cell).split()]

@@ -254,16 +254,30 @@ def test_a_page_without_a_possible_name_is_misuse(tables: OssTables, tmp_path: P
     assert tables.requests == []
 
 
+def test_a_page_in_a_folder_that_takes_nothing_is_misuse(
+    tables: OssTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before hours of work, as far as the system tells; whoever runs this may be root."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+
+    result = here("--apply", "--html", str(tmp_path / "report.html"))
+
+    assert result.exit_code == 2
+    assert f"nothing may be written into {tmp_path}." in sentences(result)
+    assert tables.requests == []
+
+
 def test_a_page_that_cannot_be_written_is_told(tables: OssTables, tmp_path: Path) -> None:
-    """Should its folder go away meanwhile, the rows are there all the same."""
+    """Should its folder go away meanwhile, the rows and the summary are there all the same."""
     folder = tmp_path / "reports"
     folder.mkdir()
     tables.on_event = lambda _: folder.rmdir()
 
     result = here("--apply", "--html", str(folder / "report.html"))
 
-    assert result.exit_code == 2
-    assert "cannot be written" in sentences(result)
+    assert result.exit_code == 1
+    assert "cannot be written (No such file or directory): there is no page" in sentences(result)
+    assert sentences(result).endswith(" 1 of them now, 0 not encrypted, 0 unknown, 0 exempt.")
     assert "encrypted now" in result.stdout
 
 

@@ -132,7 +132,6 @@ CAUSES = (
     Advice(
         "foreign region",
         "foreign_region",
-        _always,
         "The bucket is in another region than the function, which encrypts there only if it sweeps"
         " that region.",
         "Deploy the guard in that region, or add the region to GUARD_SWEEP_REGIONS and redrive; if"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from contextlib import suppress
 
 import click
 
@@ -25,12 +26,15 @@ from encryption_guard.oss_tables import OssTables
 from encryption_guard.shell import (
     ALL_WELL,
     FAILED,
+    Commands,
+    NotLogged,
+    Stdout,
     dead_letters,
+    log_line,
     misuse,
     open_invocation,
     output_option,
     plain_json,
-    print_table,
     say,
 )
 from encryption_guard.sweep_cli import sweep
@@ -38,7 +42,7 @@ from encryption_guard.telemetry import open_logger, report
 from encryption_guard.version import __version__
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="encryption-guard")
 def main() -> None:
     """Keep every OSS table bucket encrypted from the moment it exists."""
@@ -66,13 +70,19 @@ def enforce(event_or_arn: str, account: str | None, output: str) -> None:
         processed, letters = _process(payload, settings)
     except GuardError as error:
         misuse(str(error))
-    _print(processed, output)
+    stdout = Stdout()
+    _print(processed, output, stdout)
     for letter in letters:
-        click.echo(plain_json(letter.model_dump()))
+        stdout.line(plain_json(letter.model_dump()))
+        if stdout.is_lost:
+            # It is kept nowhere else.
+            with suppress(NotLogged):
+                log_line(plain_json(letter.model_dump()))
     for failure in processed.failures:
         say(str(failure))
+    stdout.say_if_lost("the log lines on standard error tell what was done")
     dead = any(isinstance(outcome, DeadLettered) for outcome in processed.outcomes)
-    sys.exit(FAILED if dead or processed.failures else ALL_WELL)
+    sys.exit(FAILED if dead or processed.failures or stdout.is_lost else ALL_WELL)
 
 
 def _payload(event_or_arn: str, account: str | None) -> tuple[bytes, str | None]:
@@ -85,7 +95,8 @@ def _payload(event_or_arn: str, account: str | None) -> tuple[bytes, str | None]
         with click.open_file(event_or_arn, "rb") as file:
             return file.read(), account
     except OSError as error:
-        misuse(f"{event_or_arn} cannot be read: {error.strerror}.")
+        place = "standard input" if event_or_arn == "-" else event_or_arn
+        misuse(f"{place} cannot be read: {error.strerror}.")
 
 
 def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[DeadLetter]]:
@@ -104,10 +115,10 @@ def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[DeadLe
     return processed, letters
 
 
-def _print(processed: Processed, output: str) -> None:
+def _print(processed: Processed, output: str, stdout: Stdout) -> None:
     if output == "json":
         for outcome in processed.outcomes:
-            click.echo(plain_json(outcome.as_dict()))
+            stdout.line(plain_json(outcome.as_dict()))
         return
     headings = ("bucket", "outcome", "reason", "status", "OSS request id")
     rows = [
@@ -120,7 +131,7 @@ def _print(processed: Processed, output: str) -> None:
         )
         for outcome in processed.outcomes
     ]
-    print_table(headings, rows)
+    stdout.table(headings, rows)
 
 
 def _why(outcome: Outcome) -> str:

@@ -128,5 +128,9 @@ def append_line(path: Path, line: bytes) -> None:
         while left:
             left = left[os.write(descriptor, left) :]
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{error.strerror}; a part of it may be in the file", str(path)
+        ) from error
     finally:
         os.close(descriptor)

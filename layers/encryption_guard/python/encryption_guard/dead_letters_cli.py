@@ -55,12 +55,13 @@ from encryption_guard.shell import (
     ALL_WELL,
     FAILED,
     LONGEST_RUN_SECONDS,
+    Stdout,
     asked_to_stop,
+    log_line,
     misuse,
     open_invocation,
     output_option,
     plain_json,
-    print_table,
     progress,
     say,
 )
@@ -113,20 +114,22 @@ def list_letters(
         waiting = letters.peek() if peek else _read(letters, stopping)
         listed, complete = _listed(waiting, Selection(reason=reason, bucket=bucket))
     listed.sort(key=lambda one: one.since or now)
+    stdout = Stdout()
     if output == "json":
         for one in grouped(listed, by) if by else listed:
-            click.echo(plain_json(one.as_dict()))
+            stdout.line(plain_json(one.as_dict()))
     elif by:
         headings = (by, "letters", "oldest", "what to do")
-        print_table(headings, [group.row(now) for group in grouped(listed, by)])
+        stdout.table(headings, [group.row(now) for group in grouped(listed, by)])
     else:
-        print_table(HEADINGS, [one.row(now) for one in listed])
+        stdout.table(HEADINGS, [one.row(now) for one in listed])
+    stdout.say_if_lost("not every letter was printed, and nothing was changed")
     complete = complete and not stopping()
     if not complete and listed:
         say("this is not all of it.")
     elif complete and not listed:
         say("no letters; those that another command holds at the moment do not show.")
-    sys.exit(ALL_WELL if complete else FAILED)
+    sys.exit(ALL_WELL if complete and not stdout.is_lost else FAILED)
 
 
 def _listed(letters: Iterator[Waiting], selection: Selection) -> tuple[list[Listed], bool]:
@@ -182,18 +185,19 @@ def show(letter_id: str, queue: str | None, output: str) -> None:
     ID is the letter's as `list` shows it, in full or its first 8 characters; or the id of its event
     or of its message.
     """
-    found = 0
+    found, stdout = 0, Stdout()
     with _opened(queue) as (letters, invocation), asked_to_stop() as stopping:
         for waiting in _read(letters, stopping):
             if names(letter_id, waiting):
                 found += 1
                 if output == "json":
-                    click.echo(plain_json(Listed.of(waiting).as_dict() | contents(waiting)))
+                    stdout.line(plain_json(Listed.of(waiting).as_dict() | contents(waiting)))
                 else:
-                    click.echo(story(waiting, invocation.clock.now(), queue=queue))
+                    stdout.line(story(waiting, invocation.clock.now(), queue=queue))
     if not found:
         _not_found(letter_id)
-    sys.exit(ALL_WELL if found else FAILED)
+    stdout.say_if_lost("the letter was not printed, and nothing was changed")
+    sys.exit(ALL_WELL if found and not stdout.is_lost else FAILED)
 
 
 def _not_found(letter_id: str) -> None:
@@ -317,7 +321,7 @@ def discard(
                 "dead_letter": Listed.of(waiting).as_dict() | contents(waiting),
             }
             with one_line:
-                click.echo(plain_json(line), err=True)
+                log_line(plain_json(line))
             return f"discarded: {because}"
 
         def plan(waiting: Waiting) -> Act:
@@ -332,6 +336,7 @@ def _carry_out(
     """Carry a plan out, or show it; print every result as it comes, and end the command."""
     missing = dict.fromkeys(selection.ids)
     counts: Counter[str] = Counter()
+    stdout = Stdout()
 
     def covers(waiting: Waiting) -> bool:
         for word in [word for word in missing if names(word, waiting)]:
@@ -342,16 +347,21 @@ def _carry_out(
         one_more()
         counts[result.state] += 1
         as_json = output == "json"
-        click.echo(plain_json(result_as_dict(result)) if as_json else result_line(result))
+        stdout.line(plain_json(result_as_dict(result)) if as_json else result_line(result))
 
     with (
-        asked_to_stop() as stopping,
+        asked_to_stop() as asked,
         # On a terminal of its own every result is a sign of progress.
         progress("letters", silent=sys.stdout.isatty()) as (_, one_more),
     ):
+
+        def stopping() -> bool:
+            return asked() or stdout.is_lost
+
         try:
             carry_out(queue, covers, plan, apply=apply, report=tell, stopping=stopping)
         finally:
+            stdout.say_if_lost("not every result was printed")
             if counts or stopping():
                 say(_summary(counts, stopped=stopping()))
     if not stopping():

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from errno import EINVAL
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
@@ -170,6 +171,9 @@ class FileLetters:
         """The letters, oldest first."""
         try:
             with self._path.open("rb") as file:
+                # A device, such as /dev/full, would be read without end.
+                if self._path.is_char_device():
+                    raise OSError(EINVAL, "it is a device")
                 at = 0
                 for line in file:
                     if line.strip():

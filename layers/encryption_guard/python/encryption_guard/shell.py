@@ -1,8 +1,14 @@
-"""What the commands of an operator's shell have in common: time, exits, and printing safely."""
+"""What the commands of an operator's shell have in common: time, exits, and printing safely.
+
+A disk may be full, a reader gone, a standard stream closed: every command then says so where it
+still can, and ends with a code that means what it means elsewhere.
+"""
 
 from __future__ import annotations
 
+import csv
 import functools
+import io
 import json
 import os
 import shutil
@@ -11,14 +17,15 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from encryption_guard.config import Credentials, Settings
 from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.errors import GuardError
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.telemetry import open_logger
@@ -40,9 +47,123 @@ output_option = click.option(
 )
 
 
+class NotLogged(GuardError):
+    """What has to be in the log before something is done could not be written there."""
+
+    fault = "operator"
+
+
+class Commands(click.Group):
+    """A group whose commands end without a traceback, whatever becomes of the standard streams."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one command."""
+        reopen_closed_streams()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            # What click itself prints: help and the version, or what is wrong with an argument.
+            if _is_lost(sys.stdout):
+                say(f"standard output cannot be written ({error.strerror}).")
+                sys.exit(FAILED)
+            if _is_lost(sys.stderr):
+                sys.exit(MISUSE)
+            raise
+        finally:
+            # Else what is left in its buffer fails when Python ends, and the code is 120.
+            _is_lost(sys.stderr)
+
+
+def reopen_closed_streams() -> None:
+    """Give each standard stream that was closed (`>&-`) one that fails whenever it is used.
+
+    Python has None for it, which prints nothing and fails nowhere; and the next file or connection
+    would get its number.
+    """
+    streams = (
+        ("stdin", "r", os.O_WRONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_RDONLY),
+    )
+    for name, mode, wrong_way in streams:
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, wrong_way), mode))
+
+
+def _is_lost(stream: IO[str]) -> bool:
+    """Whether a stream takes nothing more; what is left in its buffer then goes nowhere."""
+    try:
+        stream.flush()
+    except OSError:
+        _silence(stream)
+        return True
+    return False
+
+
+def _silence(stream: IO[str]) -> None:
+    # A stream of a test has no descriptor.
+    with suppress(io.UnsupportedOperation):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
+
+
 def say(sentence: str) -> None:
-    """Tell the operator something that is no result."""
-    click.echo(f"encryption-guard: {plain(sentence)}", err=True)
+    """Tell the operator something that is no result; who closed standard error is told nothing."""
+    with suppress(OSError):
+        click.echo(f"encryption-guard: {plain(sentence)}", err=True)
+
+
+def log_line(line: str) -> None:
+    """Write a line on standard error; raises NotLogged where it cannot be written."""
+    try:
+        click.echo(line, err=True)
+    except OSError as error:
+        raise NotLogged(f"standard error cannot be written ({error.strerror})") from error
+
+
+class Stdout:
+    """Standard output, for the results of one command: once it takes nothing more it is lost."""
+
+    def __init__(self) -> None:
+        self._why: str | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether something could not be printed; a command stops where it is."""
+        return self._why is not None
+
+    def text(self, text: str) -> None:
+        """Print a text as it is, unless there is nobody to print it for."""
+        if self.is_lost:
+            return
+        try:
+            click.echo(text, nl=False)
+        except OSError as error:
+            self._why = error.strerror
+            _silence(sys.stdout)
+
+    def line(self, line: str = "") -> None:
+        """Print a line."""
+        self.text(f"{line}\n")
+
+    def csv_row(self, cells: Sequence[str]) -> None:
+        """Print a row of a spreadsheet."""
+        row = io.StringIO()
+        csv.writer(row).writerow(cells)
+        self.text(row.getvalue())
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
+        """Print a table, if it has any rows; every cell is made plain."""
+        if rows and not self.is_lost:
+            self.text(_table(headings, rows))
+
+    def say_if_lost(self, what_is_done: str) -> None:
+        """Where not everything could be printed, say so, and what was done all the same."""
+        if self.is_lost:
+            say(f"standard output cannot be written ({self._why}): {what_is_done}.")
 
 
 def misuse(sentence: str) -> NoReturn:
@@ -105,8 +226,7 @@ def dead_letters(put: Callable[[DeadLetter], None], *, command: str) -> DeadLett
     )
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-    """Print a table on standard output, if it has any rows; every cell is made plain."""
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
     from rich.console import Console
     from rich.table import Table
 
@@ -117,8 +237,11 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -
         table.add_row(*(plain(cell) if cell else "-" for cell in row))
     # A file or a pipe has no width to fit in, unless COLUMNS says so.
     width = shutil.get_terminal_size((240, 50)).columns
-    if rows:
-        Console(width=width, markup=False, highlight=False, emoji=False).print(table)
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    # Not printed by rich, which ends the program without a word when the reader has gone.
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
 
 
 @contextmanager
@@ -159,7 +282,7 @@ def asked_to_stop(*, leave: Callable[[int], object] = os._exit) -> Iterator[Call
 
     def ask(*_: object) -> None:
         if asked.is_set():
-            sys.stdout.flush()
+            _is_lost(sys.stdout)
             leave(FAILED)
             return
         asked.set()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,12 +26,13 @@ from encryption_guard.policy import expiring
 from encryption_guard.shell import (
     ALL_WELL,
     FAILED,
+    Stdout,
     asked_to_stop,
     dead_letters,
+    log_line,
     misuse,
     open_invocation,
     plain_json,
-    print_table,
     progress,
     say,
 )
@@ -121,7 +122,7 @@ def sweep(
             report.of(chosen)
     except ConfigurationError as error:
         misuse(str(error))
-    sys.exit(ALL_WELL if report.totals.all.is_well else FAILED)
+    sys.exit(ALL_WELL if report.totals.all.is_well and report.is_told else FAILED)
 
 
 def _check_place(page: Path) -> None:
@@ -129,6 +130,8 @@ def _check_place(page: Path) -> None:
     try:
         if not page.parent.is_dir():
             misuse(f"{page} cannot be written: there is no folder {page.parent}.")
+        if not os.access(page.parent, os.W_OK | os.X_OK):
+            misuse(f"{page} cannot be written: nothing may be written into {page.parent}.")
         if page.exists() and not page.is_file():
             misuse(f"{page} cannot be replaced: it is no file.")
     except OSError as error:
@@ -145,11 +148,18 @@ class Report:
     page: Path | None
     applied: bool
     kept: list[Finding] = field(default_factory=list)
+    stdout: Stdout = field(default_factory=Stdout)
+    page_is_lost: bool = False
+
+    @property
+    def is_told(self) -> bool:
+        """Whether all of it could be printed, and written."""
+        return not self.stdout.is_lost and not self.page_is_lost
 
     def of(self, regions: tuple[str, ...]) -> None:
         """Sweep and report; what was found is told even if the sweep itself fails."""
         if self.output == "csv":
-            csv.writer(sys.stdout).writerow(CSV_COLUMNS)
+            self.stdout.csv_row(CSV_COLUMNS)
         complete, settings = False, self.invocation.settings
         try:
             with asked_to_stop() as stopping, progress("table buckets") as (expect, one_more):
@@ -160,7 +170,7 @@ class Report:
                     audit=settings.audit_tables,
                     report=partial(self._note, one_more=one_more),
                     expect=expect,
-                    stopping=stopping,
+                    stopping=lambda: stopping() or self.stdout.is_lost,
                 ).buckets_of(Where(settings.account_id, region) for region in regions)
             # Whoever asks to stop at the very end gets all of it.
             complete = not self.totals.all.not_reached
@@ -173,9 +183,9 @@ class Report:
         if not is_shown(finding):
             return
         if self.output == "json":
-            click.echo(plain_json(finding.as_dict()))
+            self.stdout.line(plain_json(finding.as_dict()))
         elif self.output == "csv":
-            csv.writer(sys.stdout).writerow(csv_cells(finding))
+            self.stdout.csv_row(csv_cells(finding))
         if self.output == "table" or self.page:
             self.kept.append(finding)
         # Where somebody looks on, the rows tell it.
@@ -190,7 +200,8 @@ class Report:
             self._print_tables()
         elif self.output == "json":
             how = {"kind": "totals", "complete": complete, "applied": self.applied}
-            click.echo(plain_json(how | self.totals.as_dict(ending)))
+            self.stdout.line(plain_json(how | self.totals.as_dict(ending)))
+        self.stdout.say_if_lost("not all rows were printed")
         if self.page:
             self._write_page(self.page, complete=complete)
         for exemption in ending:
@@ -205,15 +216,16 @@ class Report:
             say("nothing was changed: GUARD_MODE is detect.")
 
     def _print_tables(self) -> None:
-        print_table(BUCKET_HEADINGS, [row(found) for found in self.kept if found.kind != "table"])
+        buckets = [row(found) for found in self.kept if found.kind != "table"]
+        self.stdout.table(BUCKET_HEADINGS, buckets)
         tables = [row(found) for found in self.kept if found.kind == "table"]
         if tables:
-            click.echo()
-        print_table(TABLE_HEADINGS, tables)
-        click.echo()
+            self.stdout.line()
+        self.stdout.table(TABLE_HEADINGS, tables)
+        self.stdout.line()
         audited = self.invocation.settings.audit_tables
         headings = TOTAL_HEADINGS + (AUDIT_HEADINGS if audited else ())
-        print_table(headings, total_rows(self.totals, audited=audited))
+        self.stdout.table(headings, total_rows(self.totals, audited=audited))
 
     def _write_page(self, page: Path, *, complete: bool) -> None:
         from encryption_guard.sweep_page import Taken, write_page
@@ -223,7 +235,9 @@ class Report:
         try:
             write_page(page, taken)
         except OSError as error:
-            misuse(f"{page} cannot be written: {error.strerror}.")
+            self.page_is_lost = True
+            say(f"{page} cannot be written ({error.strerror}): there is no page of this sweep.")
+            return
         say(f"the page for an auditor is in {page}.")
 
 
@@ -231,7 +245,7 @@ def _letters(invocation: Invocation) -> DeadLetters:
     """Where letters go; without a queue they are printed."""
 
     def show(letter: DeadLetter) -> None:
-        click.echo(plain_json(letter.model_dump()), err=True)
+        log_line(plain_json(letter.model_dump()))
 
     def send(letter: DeadLetter) -> None:
         # The sweep itself has all the time there is.

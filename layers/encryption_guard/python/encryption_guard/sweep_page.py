@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ def write_page(path: Path, taken: Taken) -> None:
             "x", encoding="utf-8", errors="backslashreplace", newline="\n"
         ) as file:
             file.writelines(_pieces(taken))
+            # A disk may be found full only now.
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
