@@ -337,20 +337,28 @@ def done_in(
     region: Region, act: Act, access: Access, environment: Mapping[str, str], report: Report
 ) -> bool:
     """Whether it succeeded in this region; all that was printed is in a file of its own."""
-    BUILD.mkdir(exist_ok=True)
     log = BUILD / f"{act.__name__}-{region.name}.log"
     # Half a key of Serverless Devs' own, or an empty one, would count before any other.
     shell = {name: value for name, value in environment.items() if name not in KEY_PAIR}
     told = {**shell, **preflight.variables(region, environment), **access.variables}
     report.terminal.print(f"\n[bold]{region.name}[/]")
-    with log.open("w", encoding="utf-8") as file:
-        s = ServerlessDevs(SERVERLESS_DEVS, access.options, told, file, report.line)
-        try:
-            act(s, region, report)
-        except Failed as error:
-            report.failed(error)
-            report.terminal.print(f"    [dim]All that was printed: {log}[/]")
-            return False
+    try:
+        BUILD.mkdir(exist_ok=True)
+        with log.open("w", encoding="utf-8") as file:
+            act(
+                ServerlessDevs(SERVERLESS_DEVS, access.options, told, file, report.line),
+                region,
+                report,
+            )
+    except Failed as error:
+        report.failed(error)
+        report.terminal.print(f"    [dim]All that was printed: {log}[/]")
+        return False
+    except OSError as error:
+        # Most likely of the log: a disk that is full stops it wherever it is.
+        what = f"It stopped where it was: {error.filename or log}: {error.strerror or error}"
+        report.finding(Finding("wrong", what, "Mend that, then the same command goes on."))
+        return False
     return True
 
 

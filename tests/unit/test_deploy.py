@@ -13,6 +13,7 @@ from layers.encryption_guard import deploy
 from layers.encryption_guard.deploy import (
     Report,
     build,
+    done_in,
     gone,
     latest,
     previewed,
@@ -20,7 +21,7 @@ from layers.encryption_guard.deploy import (
     tried,
     what_next,
 )
-from layers.encryption_guard.preflight import REGIONS
+from layers.encryption_guard.preflight import REGIONS, Access, Region
 from layers.encryption_guard.serverless_devs import Failed, ServerlessDevs
 
 
@@ -165,3 +166,31 @@ def test_versions_that_stay_are_told() -> None:
 def test_what_is_not_there_is_gone(printed: str) -> None:
     """A second removal finds nothing, and that is no failure."""
     gone(answering(printed), "infra", "remove", "-y")
+
+
+def acts_once(s: ServerlessDevs, _: Region, __: Report) -> None:
+    s.run("deploy")
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [("{folder}/file/below", "Not a directory"), ("{folder}/full", "No space left on device")],
+    ids=["no folder", "a full disk"],
+)
+def test_a_log_that_cannot_be_written_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, why: str
+) -> None:
+    """One line says which file and why, and the next region is not kept from its turn."""
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "acts_once-cn-hangzhou.log").symlink_to("/dev/full")
+    monkeypatch.setattr(deploy, "BUILD", Path(place.format(folder=tmp_path)))
+    monkeypatch.setattr(deploy, "SERVERLESS_DEVS", ("echo",))
+    region, said = REGIONS["cn-hangzhou"], io.StringIO()
+    report = Report(Console(file=said, soft_wrap=True))
+
+    done = done_in(region, acts_once, Access("somebody"), {}, report)
+
+    assert not done
+    assert f": {why}" in said.getvalue()
+    assert "the same command goes on" in said.getvalue()
