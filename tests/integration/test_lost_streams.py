@@ -232,6 +232,29 @@ def test_help_that_cannot_be_printed_is_a_failure(
     assert sentences(done) == [f"standard output cannot be written ({why})."]
 
 
+@each_loss
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--help"], "."),
+        (["dead-letters", "list", "--queue", "{queue}"], ": not every letter was printed, and"),
+        (["enforce", ARN], ": the log lines on standard error tell what was done."),
+    ],
+    ids=["help", "a table", "an outcome"],
+)
+def test_a_stream_without_a_buffer_is_lost_too(
+    tables: OssTables, queue: Path, arguments: list[str], said: str, redirected: str, why: str
+) -> None:
+    """As in many containers: what fails is gone then, and a flush finds nothing."""
+    command = [word.format(queue=f"file:{queue}") for word in arguments]
+
+    done = run(tables, *command, redirected=redirected, PYTHONUNBUFFERED="1")
+
+    assert done.returncode == 1
+    (sentence,) = sentences(done)
+    assert sentence.startswith(f"standard output cannot be written ({why}){said}")
+
+
 # Standard error.
 
 each_silence = pytest.mark.parametrize(
@@ -272,9 +295,10 @@ def test_misuse_that_cannot_be_said_has_its_code(
     arguments: list[str], code: int, redirected: str
 ) -> None:
     """A script that throws words away still reads the code."""
-    done = run(None, *arguments, redirected=redirected)
+    for unbuffered in ("", "1"):
+        done = run(None, *arguments, redirected=redirected, PYTHONUNBUFFERED=unbuffered)
 
-    assert (done.returncode, done.stdout) == (code, "")
+        assert (done.returncode, done.stdout) == (code, "")
 
 
 @each_silence

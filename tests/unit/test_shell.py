@@ -270,6 +270,20 @@ def test_misuse_that_is_not_taken_is_misuse(full: IO[str], monkeypatch: pytest.M
     assert raised.value.code == 2
 
 
+@commands.command()
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a command does not count what it has done."""
+    with pytest.raises(SystemExit) as raised:
+        commands(["interrupted"])
+
+    assert raised.value.code == 1
+    assert capsys.readouterr().err.strip() == "encryption-guard: stopped."
+
+
 def test_another_error_is_not_taken_for_a_lost_stream() -> None:
     """What no command expects is a bug, and is shown as one."""
     with pytest.raises(PermissionError):

@@ -57,18 +57,24 @@ class Commands(click.Group):
     """A group whose commands end without a traceback, whatever becomes of the standard streams."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run one command."""
+        """Run one command, and end the program."""
         reopen_closed_streams()
         try:
-            return super().main(*args, **kwargs)
+            # Not standalone: click would fail where it cannot print why it refuses.
+            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or ALL_WELL)
+        except click.ClickException as error:
+            with suppress(OSError):
+                error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            say("stopped.")
+            sys.exit(FAILED)
         except OSError as error:
-            # What click itself prints: help and the version, or what is wrong with an argument.
-            if _is_lost(sys.stdout):
-                say(f"standard output cannot be written ({error.strerror}).")
-                sys.exit(FAILED)
-            if _is_lost(sys.stderr):
-                sys.exit(MISUSE)
-            raise
+            # Help or the version. With PYTHONUNBUFFERED nothing of it is left, so a line is tried.
+            if not _is_lost(sys.stdout, "\n"):
+                raise
+            say(f"standard output cannot be written ({error.strerror}).")
+            sys.exit(FAILED)
         finally:
             # Else what is left in its buffer fails when Python ends, and the code is 120.
             _is_lost(sys.stderr)
@@ -90,9 +96,10 @@ def reopen_closed_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, wrong_way), mode))
 
 
-def _is_lost(stream: IO[str]) -> bool:
-    """Whether a stream takes nothing more; what is left in its buffer then goes nowhere."""
+def _is_lost(stream: IO[str], text: str = "") -> bool:
+    """Whether a stream does not take this text; what is left in its buffer then goes nowhere."""
     try:
+        stream.write(text)
         stream.flush()
     except OSError:
         _silence(stream)
@@ -237,11 +244,18 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str
         table.add_row(*(plain(cell) if cell else "-" for cell in row))
     # A file or a pipe has no width to fit in, unless COLUMNS says so.
     width = shutil.get_terminal_size((240, 50)).columns
-    console = Console(width=width, markup=False, highlight=False, emoji=False)
     # Not printed by rich, which ends the program without a word when the reader has gone.
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get()
+    drawn = io.StringIO()
+    as_terminal = True if sys.stdout.isatty() else None
+    Console(
+        file=drawn,
+        force_terminal=as_terminal,
+        width=width,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    ).print(table)
+    return drawn.getvalue()
 
 
 @contextmanager
