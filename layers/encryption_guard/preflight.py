@@ -43,8 +43,6 @@ REGIONS = {
 # What is shipped, and will be where the functions run.
 CODE = ("functions/encrypt_on_create", "functions/sweep")
 RUNTIMES = ("python3.10", "python3.12")
-# Where no event tells of a bucket, the timer does; a minute is the least that it can.
-EVERY_MINUTE = "1m"
 OLDEST_NODE = (14, 14)
 # What `-a` calls a key of the environment: Serverless Devs knows such names by their ending.
 ALIAS = "encryption_guard_serverless_devs_key"
@@ -52,7 +50,6 @@ KEY_PAIR = ("AccountID", "AccessKeyID", "AccessKeySecret")
 
 # Variables that only the template reads: their form, and that form in words.
 FORMS = {
-    "GUARD_SWEEP_EVERY": (r"[1-9][0-9]*[mh]", "a time such as 15m or 1h"),
     "GUARD_SLOW_AFTER_MS": (r"[1-9][0-9]*", "a number of milliseconds"),
     "GUARD_WEBHOOK": (r"https?://\S+", "the URL of a web hook"),
     "GUARD_AUDIT_TABLES": (r"true|false", "true or false"),
@@ -131,23 +128,16 @@ def _of_the_shell(key_id: str, secret: str, environment: Mapping[str, str]) -> A
 
 def variables(region: Region, environment: Mapping[str, str]) -> dict[str, str]:
     """What the template is told of the region, where the shell does not say otherwise."""
-    every = EVERY_MINUTE if not region.publishes_events else ""
-    told = {
+    return {
         "ALIBABA_CLOUD_REGION": region.name,
         "ENCRYPTION_GUARD_VERSION": __version__,
         "GUARD_RUNTIME": environment.get("GUARD_RUNTIME") or region.runtime,
-        "GUARD_SWEEP_EVERY": environment.get("GUARD_SWEEP_EVERY") or every,
     }
-    return {name: value for name, value in told.items() if value}
 
 
 def region_findings(region: Region, environment: Mapping[str, str]) -> list[Finding]:
     """What differs in this region, and whether the shell's own choices fit it."""
-    told = variables(region, environment)
-    return [
-        _runtime(region, told["GUARD_RUNTIME"]),
-        _events(region, told.get("GUARD_SWEEP_EVERY", "15m")),
-    ]
+    return [_runtime(region, variables(region, environment)["GUARD_RUNTIME"]), _events(region)]
 
 
 def _runtime(region: Region, runtime: str) -> Finding:
@@ -160,12 +150,12 @@ def _runtime(region: Region, runtime: str) -> Finding:
     return Finding("fine", f"{runtime} in {region.name}")
 
 
-def _events(region: Region, every: str) -> Finding:
+def _events(region: Region) -> Finding:
     if region.publishes_events:
-        return Finding("fine", f"OSS publishes its events in {region.name}; a sweep every {every}")
+        return Finding("fine", f"OSS publishes its events in {region.name}; a sweep every minute")
     return Finding(
         "mind",
-        f"OSS publishes no events in {region.name}: the sweep alone protects it, every {every}",
+        f"OSS publishes no events in {region.name}: the sweep alone protects it, every minute",
         "A new bucket can be open that long; create it with its encryption where you can.",
     )
 

@@ -101,6 +101,15 @@ def throttle(status: Literal[429, 503] = 503, *, retry_after: float | None = Non
     return Refuse(status, message="The request rate is too high. Slow down.", headers=headers)
 
 
+def false_success(
+    form: Literal["document", "header"], code: str = "InternalError"
+) -> Refuse | GarbageBody:
+    """An error with the status 200, told by an `<Error>` document or by `x-oss-error-type`."""
+    if form == "header":
+        return Refuse(200, code)
+    return GarbageBody(f"<Error><Code>{code}</Code></Error>".encode())
+
+
 @dataclass(frozen=True)
 class Fault:
     """An effect, and the requests that it meets.

@@ -110,12 +110,13 @@ class OssTables(EmulatedService):
         account_id: str | None = None,
         encryption: str | None = None,
         kms_key_arn: str = "",
-        kind: str = "customer",
+        kind: str | None = "customer",
         invisible_requests: int = 0,
         created_at: datetime | None = None,
     ) -> str:
         """Put a bucket there without an API call, with any encryption, and return its ARN.
 
+        `kind` is what lists call its type; None leaves that out.
         The region is the emulator's and the account that of its first key, unless given.
         """
         account_id = account_id or next(iter(self._keys.values())).account_id
@@ -141,7 +142,10 @@ class OssTables(EmulatedService):
         unencrypted: bool = False,
         created_at: datetime | None = None,
     ) -> str:
-        """Put a table into a bucket, whose encryption it takes unless it has its own or none."""
+        """Put a table into a bucket, whose encryption it takes unless it has its own.
+
+        One that is `unencrypted` was made without, and says so whatever its bucket has.
+        """
         bucket = bucket_arn(arn)
         if namespace not in self._state.namespaces(bucket):
             self._state.add_namespace(bucket, namespace)
@@ -176,7 +180,13 @@ class OssTables(EmulatedService):
         return self._state.all()
 
     def tables(self, arn: str) -> list[Table]:
+        """The tables of a bucket, each with what encrypts its files."""
         return self._state.tables(bucket_arn(arn))
+
+    def files_of(self, arn: str, namespace: str, name: str) -> str | None:
+        """The algorithm that a table's files have, whatever the table shows."""
+        encryption = self._state.table(bucket_arn(arn), namespace, name).encryption
+        return None if encryption is None else encryption.algorithm
 
     def encryption(self, arn: str) -> str | None:
         """The algorithm that the bucket's new tables get."""

@@ -50,7 +50,7 @@ def requested_encryption(fields: Mapping[str, Any]) -> Encryption:
 def ok(fields: Mapping[str, Any]) -> Answer:
     return Answer(
         200,
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json;charset=utf-8"},
         json.dumps(fields, separators=(",", ":")).encode(),
     )
 
@@ -65,13 +65,14 @@ def encryption_document(encryption: Encryption | None) -> dict[str, Any]:
 
 
 def bucket_document(bucket: TableBucket) -> dict[str, Any]:
+    kind = {} if bucket.kind is None else {"type": bucket.kind}
     return {
         "arn": str(bucket.arn),
         "createdAt": moment(bucket.created_at),
         "name": bucket.arn.name,
         "ownerAccountId": bucket.arn.account_id,
         "tableBucketId": bucket.table_bucket_id,
-        "type": bucket.kind,
+        **kind,
     }
 
 

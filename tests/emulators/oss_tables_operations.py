@@ -160,7 +160,8 @@ class Operations:
 
     def get_table_encryption(self, asked: Asked) -> Answer:
         table = self.state.table(asked.arn, asked.namespace, asked.table)
-        return self._encryption(table.encryption)
+        bucket = self.state.get(asked.arn)
+        return self._encryption(bucket.encryption if table.inherits else table.encryption)
 
     def _check_right(self, asked: Asked, operation: str, resource: str) -> None:
         if not self.rights.allow(asked.key, f"oss:{operation}", resource):

@@ -30,19 +30,23 @@ class TableBucket:
     created_at: datetime
     table_bucket_id: str
     encryption: Encryption | None = None
-    kind: str = "customer"
+    kind: str | None = "customer"
     invisible_requests: int = 0
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; what encrypts it was settled when it was created."""
+    """A table; what encrypts its files was settled when it was created.
+
+    One that `inherits` shows the encryption that its bucket has now, whatever its files have.
+    """
 
     arn: str
     namespace: str
     name: str
     created_at: datetime
     encryption: Encryption | None
+    inherits: bool
 
 
 BY_NAME = attrgetter("name")
@@ -150,7 +154,7 @@ class TableBuckets:
         encryption: Encryption | None = None,
         unencrypted: bool = False,
     ) -> Table:
-        """Add a table with its own encryption, with none, or with the bucket's of this moment."""
+        """Add a table with its own encryption, with one that is off, or with the bucket's."""
         with self._lock:
             bucket = self.get(arn)
             if namespace not in self._namespaces[arn]:
@@ -163,6 +167,7 @@ class TableBuckets:
                 name,
                 created_at,
                 None if unencrypted else encryption or bucket.encryption,
+                inherits=not (unencrypted or encryption),
             )
             self._tables[arn][namespace, name] = table
             return table

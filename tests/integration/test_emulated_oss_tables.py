@@ -14,6 +14,7 @@ from alibabacloud_oss_v2.transport import RequestsHttpClient
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.emulated_service import utc_now
+from tests.emulators.faults import Fault, false_success
 from tests.emulators.oss_tables import ApiCall, OssTables
 from tests.emulators.server import Authority
 
@@ -222,6 +223,35 @@ def test_tables_of_a_namespace_are_listed_in_pages(service: OssTables, connect: 
     assert listed == [[("ns", "t1"), ("ns", "t2")], [("ns", "t3"), ("ns", "t4")]]
 
 
+def test_a_list_tells_whose_a_bucket_is(service: OssTables, connect: Connect) -> None:
+    """The type of a bucket is the customer's, the service's, another word, or is left out."""
+    for name, kind in {"ours": "customer", "theirs": "oss", "other": "new", "silent": None}.items():
+        service.plant(name, kind=kind)
+
+    found = connect(service.url).list_table_buckets(tables.models.ListTableBucketsRequest())
+
+    told = {bucket.name: bucket.type for bucket in found.table_buckets}
+    assert told == {"ours": "customer", "theirs": "oss", "other": "new", "silent": None}
+
+
+def test_an_error_may_have_the_status_of_a_success(service: OssTables, connect: Connect) -> None:
+    """The official client takes it for a success, or cannot read it; nothing was done."""
+    arn = service.plant("my-table-bucket")
+    service.faults.add(
+        Fault(false_success("header"), operation="Put*"),
+        Fault(false_success("document"), operation="Get*", times=1),
+    )
+    client = connect(service.url)
+
+    answered = put(client, arn)
+    with pytest.raises(oss.exceptions.DeserializationError):
+        get(client, arn)
+
+    told = (answered.status_code, answered.headers["x-oss-error-type"])
+    assert told == (200, "InternalError")
+    assert service.encryption(arn) is None
+
+
 def test_a_deleted_bucket_is_gone(service: OssTables, connect: Connect) -> None:
     """DeleteTableBucket answers 204, and then the bucket is not found."""
     arn = service.plant("my-table-bucket")
@@ -320,8 +350,8 @@ def test_names_are_taken_once_and_buckets_counted(connect: Connect) -> None:
     assert (taken.status_code, beyond.status_code) == (409, 400)
 
 
-def test_a_table_keeps_the_encryption_of_its_creation(service: OssTables, connect: Connect) -> None:
-    """A table has the encryption that its bucket had when the table was created."""
+def test_a_table_shows_what_its_bucket_has_now(service: OssTables, connect: Connect) -> None:
+    """A table without its own encryption shows its bucket's, also one whose files are plain."""
     arn = service.plant("my-table-bucket")
     client = connect(service.url)
     client.create_namespace(
@@ -339,15 +369,14 @@ def test_a_table_keeps_the_encryption_of_its_creation(service: OssTables, connec
         tables.models.ListTablesRequest(table_bucket_arn=arn, namespace="ns")
     )
     found = {
-        table.name: client.get_table_encryption(
-            tables.models.GetTableEncryptionRequest(
-                table_bucket_arn=arn, namespace="ns", name=table.name
-            )
-        ).encryption_configuration.sse_algorithm
+        table.name: (
+            get_table_encryption(client, arn, table.name).encryption_configuration.sse_algorithm,
+            service.files_of(arn, "ns", table.name),
+        )
         for table in listed.tables
     }
 
-    assert found == {"before": None, "after": "AES256"}
+    assert found == {"before": ("AES256", None), "after": ("AES256", "AES256")}
 
 
 def test_namespaces_are_listed_and_hold_a_bucket(service: OssTables, connect: Connect) -> None:

@@ -36,7 +36,7 @@ THERE = {
     "GUARD_EXEMPTIONS": '[{"bucket": "scratch-*", "reason": "a: #1", "expires": "2099-01-01"}]',
     "GUARD_ALLOWED_ACCOUNTS": "1111111111111111",
     "GUARD_SWEEP_REGIONS": "ap-southeast-1,eu-central-1",
-    "GUARD_SWEEP_EVERY": "1m",
+    "GUARD_SWEEP_EVERY": "60",
     "GUARD_CONTACT_GROUP": "operators",
     "GUARD_WEBHOOK": "https://hooks.example/guard?key=1",
     "GUARD_ACTION_POLICY": "sls.builtin",

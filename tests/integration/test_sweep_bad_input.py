@@ -42,6 +42,7 @@ from tests.emulators.faults import (
     ResetMidAnswer,
     SkewClock,
     Truncate,
+    false_success,
     throttle,
 )
 from tests.emulators.oss_tables import OssTables
@@ -529,6 +530,8 @@ READ_FAULTS: dict[str, Effect] = {
     "503": throttle(503),
     "429": throttle(429),
     "408": Refuse(408),
+    "an error document with 200": false_success("document"),
+    "an error's header with 200": false_success("header"),
 }
 
 
@@ -1155,6 +1158,7 @@ ANSWERS = st.sampled_from((b"[]", b"null", b"7", b"<html>", b'{"a": 1}', b'{"tab
 EFFECTS: st.SearchStrategy[Effect] = st.one_of(
     st.sampled_from((Reset(), ResetMidAnswer(), Garbage(), GarbageBody(), Truncate())),
     st.sampled_from((SkewClock(3600), SkewClock(-7200))),
+    st.builds(false_success, st.sampled_from(("document", "header"))),
     st.builds(Refuse, st.sampled_from((301, 400, 401, 403, 408, 409, 429, 500, 502, 503))),
 )
 BUCKETS = st.lists(

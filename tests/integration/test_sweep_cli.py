@@ -135,7 +135,8 @@ def test_exempt_buckets_do_not_spoil_it(cloud: EmulatedCloud, apply: tuple[str, 
     until = (today + timedelta(days=10)).isoformat()
     exempt = [{"bucket": "sandbox-*", "reason": "public samples", "expires": until}]
     arns = [
-        cloud.tables.plant(name) for name in ("sandbox-1", "sandbox-2", "oss-managed-table-bucket")
+        cloud.tables.plant(name, kind=None)
+        for name in ("sandbox-1", "sandbox-2", "oss-managed-table-bucket")
     ]
     cloud.tables.plant("orders", encryption="SM4")
 
@@ -145,6 +146,7 @@ def test_exempt_buckets_do_not_spoil_it(cloud: EmulatedCloud, apply: tuple[str, 
     assert [cloud.tables.encryption(arn) for arn in arns] == [None, None, None]
     assert f"exempt until {until}: public samples" in result.stdout
     assert "managed by OSS" in result.stdout
+    assert sentences(result.stderr).count("OSS Tables tells no type of") == 1
     assert f"ends with {until}" in result.stderr
 
 
@@ -391,14 +393,15 @@ def test_unprotected_tables_are_shown(
     """Tables that stay unencrypted are named with what to do, and the exit code is 1."""
     arn = cloud.tables.plant("orders")
     cloud.tables.plant_table(arn, "sales", "early")
-    cloud.tables.plant_table(arn, "sales", "own", encryption="AES256")
+    later = datetime.now(timezone.utc) + timedelta(hours=1)
+    cloud.tables.plant_table(arn, "sales", "late", created_at=later)
 
     result = run(cloud, *HERE, "--apply", *options, columns=200, **variables)
 
     assert result.returncode == 1
     assert cloud.tables.encryption(arn) == "AES256"
     assert "sales.early" in result.stdout
-    assert "sales.own" not in result.stdout
+    assert "sales.late" not in result.stdout
     assert "2 tables: 1 unprotected, 0 unknown" in sentences(result.stderr)
 
 

@@ -36,6 +36,8 @@ PUT, GET = "PutTableBucketEncryption", "GetTableBucketEncryption"
 LIST = "ListTableBuckets"
 ELSEWHERE = "cn-shanghai"
 NOBODY = AccessKey("", "", ROLE.account_id)
+# Every call of the timer reads all buckets.
+EVERY_TIME = {"GUARD_SWEEP_EVERY": "0"}
 
 
 def ago(**past: float) -> datetime:
@@ -107,7 +109,12 @@ def test_every_kind_of_bucket_ends_as_promised() -> None:
     exempt = [{"bucket": "sandbox-*", "reason": "public samples", "expires": "2099-12-31"}]
     with emulated_cloud(environment={"GUARD_EXEMPTIONS": json.dumps(exempt)}) as cloud:
         arns = {
-            name: cloud.tables.plant(name, encryption=encryption, created_at=created_at)
+            name: cloud.tables.plant(
+                name,
+                encryption=encryption,
+                created_at=created_at,
+                kind="oss" if name == "system" else "customer",
+            )
             for name, encryption, created_at in (
                 ("fresh", None, ago(minutes=5)),
                 ("old", None, ago(days=3)),
@@ -115,7 +122,7 @@ def test_every_kind_of_bucket_ends_as_promised() -> None:
                 ("own-key", "KMS", None),
                 ("national", "SM4", None),
                 ("sandbox-1", None, None),
-                ("oss-managed-table-bucket", None, None),
+                ("system", None, None),
                 ("odd", "ROT13", None),
             )
         }
@@ -130,7 +137,7 @@ def test_every_kind_of_bucket_ends_as_promised() -> None:
         "own-key": "KMS",
         "national": "SM4",
         "sandbox-1": None,
-        "oss-managed-table-bucket": None,
+        "system": None,
         "odd": "ROT13",
     }
     assert result["totals"] == result["regions"][REGION]
@@ -148,7 +155,7 @@ def test_every_kind_of_bucket_ends_as_promised() -> None:
         "fresh": ("encrypted", "created"),
         "old": ("encrypted", "drift"),
         "sandbox-1": ("skipped", "exempt: public samples"),
-        "oss-managed-table-bucket": ("skipped", "managed_by_oss"),
+        "system": ("skipped", "managed_by_oss"),
         "odd": ("kept_stronger", "ROT13"),
     }
     assert logged["sandbox-1"]["exemption"] == exempt[0]
@@ -244,7 +251,7 @@ def test_detect_mode_changes_nothing() -> None:
 
 def test_a_warm_instance_knows_drift_of_a_young_bucket() -> None:
     """Encryption that was seen, and is gone without an event, is put back with reason drift."""
-    with emulated_cloud() as cloud:
+    with emulated_cloud(environment=EVERY_TIME) as cloud:
         arns = [cloud.tables.plant("orders"), cloud.tables.plant("parts", encryption="AES256")]
         sweep(cloud)
         for arn in arns:
@@ -281,7 +288,7 @@ def test_a_refused_bucket_is_one_letter_until_it_is_mended(
     options: tuple[str, ...], without: str
 ) -> None:
     """The first sweep writes a letter, the second none; redriven with the right, it encrypts."""
-    with emulated_cloud(sweep_role=denied(SWEEP_ROLE, PUT)) as cloud:
+    with emulated_cloud(sweep_role=denied(SWEEP_ROLE, PUT), environment=EVERY_TIME) as cloud:
         arn = cloud.tables.plant("orders", created_at=ago(minutes=1))
         result, invocation = sweep(cloud)
         (letter,) = letters(cloud)
@@ -329,7 +336,7 @@ def test_many_refused_buckets_get_one_letter_each() -> None:
 
     It looks for them once, whichever of its threads is first.
     """
-    with emulated_cloud(sweep_role=denied(SWEEP_ROLE, PUT)) as cloud:
+    with emulated_cloud(sweep_role=denied(SWEEP_ROLE, PUT), environment=EVERY_TIME) as cloud:
         arns = {cloud.tables.plant(f"bucket-{number:02}") for number in range(30)}
         sweep(cloud)
         looks = [asked.operation for asked in cloud.queue.requests].count("BatchPeekMessage")
@@ -344,7 +351,7 @@ def test_many_refused_buckets_get_one_letter_each() -> None:
 
 def test_a_letter_that_was_discarded_is_written_anew() -> None:
     """A letter holds back the next one only for as long as it waits in the queue."""
-    with emulated_cloud(sweep_role=denied(SWEEP_ROLE, PUT)) as cloud:
+    with emulated_cloud(sweep_role=denied(SWEEP_ROLE, PUT), environment=EVERY_TIME) as cloud:
         arn = cloud.tables.plant("orders")
         sweep(cloud)
         discard = ("dead-letters", "discard", "--all", "--apply", "--because", "a test")
@@ -627,25 +634,31 @@ def test_a_timer_event_is_no_event_of_a_bucket() -> None:
 # Tables.
 
 
-def unprotected(told: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+def unprotected(told: list[dict[str, Any]]) -> set[tuple[str, str, str, str]]:
     return {
-        (each["bucket"], each["namespace"], each["table"])
+        (each["bucket"], each["namespace"], each["table"], each["reason"])
         for each in told
         if each["outcome"] == "unprotected"
     }
 
 
+EARLY = {
+    ("orders", "sales", "early", "made_before"),
+    ("orders", "stock", "early", "made_before"),
+}
+
+
 def plant_tables(cloud: EmulatedCloud) -> str:
-    """An unencrypted bucket with tables of every kind."""
+    """A bucket that is open, with two tables of now and one of after its encryption."""
     arn = cloud.tables.plant("orders", created_at=ago(days=2))
     cloud.tables.plant_table(arn, "sales", "early")
-    cloud.tables.plant_table(arn, "sales", "own", encryption="AES256")
+    cloud.tables.plant_table(arn, "sales", "late", encryption="AES256", created_at=ago(hours=-1))
     cloud.tables.plant_table(arn, "stock", "early")
     return arn
 
 
 def test_an_audit_names_unprotected_tables() -> None:
-    """With GUARD_AUDIT_TABLES=true every table is read, and those without encryption are named."""
+    """With GUARD_AUDIT_TABLES=true those are named whose files are plain, whatever they show."""
     with emulated_cloud(environment=AUDITING) as cloud:
         arn = plant_tables(cloud)
         encrypted = cloud.tables.plant("parts", encryption="AES256")
@@ -654,14 +667,16 @@ def test_an_audit_names_unprotected_tables() -> None:
         result, invocation = sweep(cloud)
 
         assert cloud.tables.encryption(arn) == "AES256"
-    expected = {
-        ("orders", "sales", "early"),
-        ("orders", "stock", "early"),
-        ("parts", "stock", "older"),
-    }
+        files = [
+            cloud.tables.files_of(arn, *table) for table in (("sales", "early"), ("sales", "late"))
+        ]
+    assert files == [None, "AES256"]
+    expected = EARLY | {("parts", "stock", "older", "created_unencrypted")}
     assert unprotected(result["amiss"]) == expected
     assert unprotected(table_findings(invocation)) == expected
-    assert all("recreate it" in each["detail"] for each in result["amiss"])
+    shown = {each["bucket"]: each["encryption"] for each in result["amiss"]}
+    assert shown == {"orders": "AES256", "parts": None}
+    assert all("recreate it" in each["detail"].lower() for each in result["amiss"])
     counted = ("tables", "unprotected_tables", "unknown_tables", "encrypted")
     assert [result["totals"][name] for name in counted] == [5, 3, 0, 2]
     assert result["is_well"] is False
@@ -749,8 +764,7 @@ def test_a_late_put_makes_the_creation_function_look_at_tables(seconds: int | No
         (invocation,) = cloud.invocations
         assert cloud.tables.encryption(arn) == "AES256"
         assert {each.resource for each in cloud.tables.requests} == {"orders"}
-    expected = {("orders", "sales", "early"), ("orders", "stock", "early")}
-    assert unprotected(table_findings(invocation)) == expected
+    assert unprotected(table_findings(invocation)) == EARLY
     assert json.loads(invocation.result or "")["outcome"] == "encrypted"
 
 
@@ -815,5 +829,5 @@ def test_every_late_bucket_of_an_array_is_looked_at() -> None:
 
         (letter,) = letters(cloud)
     assert letter["arn"] == arns[2]
-    expected = {("orders", "sales", "early"), ("parts", "sales", "early")}
+    expected = {(name, "sales", "early", "made_before") for name in ("orders", "parts")}
     assert unprotected(table_findings(invocation)) == expected

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +16,14 @@ from encryption_guard.errors import ConfigurationError
 from encryption_guard.findings import Finding, Memory, Totals
 from encryption_guard.instance import read_settings, shared_transport
 from encryption_guard.sweep_function import MOST_SHOWN, Diary, _memory
+from encryption_guard.sweep_function import sweep as one_call
 from functions.encrypt_on_create import index as creation
 from functions.sweep import index
-from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, TIMER_EVENT
-from tests.emulators.faults import Delay, Fault, Refuse
+from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE_ARN, REGION, TIMER_EVENT
+from tests.emulators.faults import Delay, Fault
 from tests.integration.conftest import Guard, creation_of
 from tests.integration.test_handler import Context, FunctionContext
-from tests.unit.fakes import forget_logger
+from tests.unit.fakes import ARN, FakeOssTables, Reply, forget_logger, invocation_of
 
 
 @pytest.fixture(autouse=True)
@@ -75,20 +79,8 @@ def test_a_timer_sweeps(deployed: Guard, capsys: pytest.CaptureFixture[str]) -> 
     assert [line["message"] for line in log_lines(capsys)] == ["sweep finding", "sweep finished"]
 
 
-def test_a_refusal_is_amiss_and_one_letter(deployed: Guard) -> None:
-    """However often the timer goes off."""
-    deployed.tables.plant("orders")
-    deployed.tables.faults.add(Fault(Refuse(403), operation="PutTableBucketEncryption"))
-
-    results = [sweep() for _ in range(2)]
-
-    assert [result["is_well"] for result in results] == [False, False]
-    assert [found["outcome"] for found in results[1]["amiss"]] == ["dead_lettered"]
-    assert len(deployed.queue.bodies(QUEUE)) == 1
-
-
 def test_what_time_did_not_allow_is_told(deployed: Guard) -> None:
-    """It is counted, and the next sweep has all of it."""
+    """It is counted, and the next call has all of it, although it is no full sweep."""
     for number in range(40):
         deployed.tables.plant(f"bucket-{number:02}", encryption="AES256")
     delay = Fault(Delay(0.4), operation="GetTableBucketEncryption")
@@ -100,7 +92,8 @@ def test_what_time_did_not_allow_is_told(deployed: Guard) -> None:
 
     left = {found["bucket"] for found in first["not_reached"]}
     assert 0 < len(left) == first["totals"]["not_reached"] < 40
-    assert (second["totals"]["encrypted"], second["is_well"]) == (40, True)
+    assert (second["totals"]["encrypted"], second["is_well"]) == (first["totals"]["unknown"], True)
+    assert (first["full"], second["full"]) == (True, False)
 
 
 def test_a_wrong_setting_stops_the_sweep(deployed: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,17 +127,23 @@ def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
     ago: timedelta,
     audited: bool,
 ) -> None:
-    """Tables that slipped into the gap are told by name."""
+    """Tables that slipped into the gap are told by name, whatever they show; later ones are not."""
     monkeypatch.setenv("GUARD_AUDIT_TABLES", "true")
     arn = deployed.tables.plant("orders")
     deployed.tables.plant_table(arn, "sales", "invoices")
+    later = datetime.now(timezone.utc) + timedelta(hours=1)
+    deployed.tables.plant_table(arn, "sales", "later", created_at=later)
     at = (datetime.now(timezone.utc) - ago).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     result = json.loads(creation.handler(creation_of(arn, eventTime=at), Context()))
 
     assert result["outcome"] == "encrypted"
-    found = [line["table"] for line in log_lines(capsys) if line.get("kind") == "table"]
-    assert found == (["invoices"] if audited else [])
+    found = [
+        (line["table"], line["reason"], line["encryption"])
+        for line in log_lines(capsys)
+        if line.get("kind") == "table"
+    ]
+    assert found == ([("invoices", "made_before", "AES256")] if audited else [])
 
 
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,3 +159,144 @@ def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixt
     result = diary.as_dict([])
     assert result["totals"]["not_reached"] == MOST_SHOWN + 50
     assert len(result["not_reached"]) == len(log_lines(capsys)) == MOST_SHOWN
+
+
+# Between two full sweeps.
+
+PLAIN, OTHER = str(ARN), str(ARN._replace(name="other"))
+MINUTE = 60.0
+LISTED = ["ListTableBuckets"]
+READ = "GetTableBucketEncryption"
+REFUSED = Reply(403, b'{"message": "No."}', {"x-oss-error-type": "ForbiddenException"})
+
+
+@dataclass
+class Instance:
+    """A warm instance of the sweep function, in front of a bucket that is encrypted."""
+
+    folder: Path
+    service: FakeOssTables = field(default_factory=lambda: FakeOssTables({PLAIN: "AES256"}))
+    every: str = "300"
+
+    def call(self, *, after: float = 0.0) -> dict[str, Any]:
+        """The timer goes off, so many seconds after the call before."""
+        self.service.time.passed += after
+        self.service.requests.clear()
+        letters = f"file:{self.folder / 'letters'}"
+        variables = {"GUARD_SWEEP_EVERY": self.every, "GUARD_DEAD_LETTER_QUEUE": letters}
+        context = SimpleNamespace(
+            region=ARN.region, request_id="1", function=SimpleNamespace(name="sweep")
+        )
+        return one_call(invocation_of(self.service, environment=variables), context)
+
+    def reads(self) -> list[str]:
+        """The buckets that were read in the last call."""
+        return sorted(set(self.service.asked_about(READ)))
+
+
+def test_between_full_sweeps_only_new_buckets_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All are listed; what was encrypted, kept or left alone is met, and what is new encrypted."""
+    kms, system = str(ARN._replace(name="kms")), str(ARN._replace(name="system"))
+    service = FakeOssTables({PLAIN: "AES256", kms: "KMS", system: ""}, kinds={system: "oss"})
+    instance = Instance(tmp_path, service)
+    first = instance.call()
+    second = instance.call(after=MINUTE)
+    idle = service.operations()
+    service.buckets[OTHER] = ""
+
+    third = instance.call(after=MINUTE)
+
+    assert idle == LISTED
+    assert (service.buckets[OTHER], instance.reads()) == ("AES256", ["other"])
+    assert [result["full"] for result in (first, second, third)] == [True, False, False]
+    assert [result["totals"]["buckets"] for result in (first, second, third)] == [3, 0, 1]
+    ends = [line for line in log_lines(capsys) if line["message"].endswith("finished")]
+    assert [(line["message"], line["full"]) for line in ends] == [
+        ("sweep finished", True),
+        ("watch finished", False),
+        ("watch finished", False),
+    ]
+
+
+def test_what_could_not_be_read_comes_again_at_the_next_call(tmp_path: Path) -> None:
+    """It was not met, and nobody waits for the next full sweep."""
+    instance = Instance(tmp_path, FakeOssTables({PLAIN: ""}, troubles={READ: [REFUSED]}))
+
+    first, second = instance.call(), instance.call(after=MINUTE)
+
+    assert (first["totals"]["unknown"], second["totals"]["newly_encrypted"]) == (1, 1)
+
+
+def test_a_dead_letter_waits_for_the_next_full_sweep(tmp_path: Path) -> None:
+    """What was refused for good is not tried again each minute."""
+    service = FakeOssTables({PLAIN: ""}, troubles={"PUT": [REFUSED]})
+    instance = Instance(tmp_path, service)
+    first = instance.call()
+
+    second = instance.call(after=240)
+    asked = service.operations()
+    third = instance.call(after=MINUTE)
+
+    assert (first["totals"]["dead_lettered"], second["totals"]["buckets"]) == (1, 0)
+    assert asked == LISTED
+    assert (third["totals"]["newly_encrypted"], service.buckets[PLAIN]) == (1, "AES256")
+
+
+def test_a_bucket_that_was_created_again_is_new(tmp_path: Path) -> None:
+    """It has the name of one that was met, but not its time of creation."""
+    instance = Instance(tmp_path)
+    instance.call()
+    instance.service.buckets[PLAIN] = ""
+    instance.service.created[PLAIN] = "2026-01-02T03:04:50Z"
+
+    result = instance.call(after=MINUTE)
+
+    assert [found["reason"] for found in result["encrypted"]] == ["created"]
+
+
+def test_drift_of_a_bucket_that_was_met_is_found_by_the_next_full_sweep(tmp_path: Path) -> None:
+    """Between two of them it is not read."""
+    instance = Instance(tmp_path)
+    instance.call()
+    instance.service.buckets[PLAIN] = ""
+
+    between, full = instance.call(after=240), instance.call(after=MINUTE)
+
+    assert (between["full"], between["encrypted"]) == (False, [])
+    assert [found["reason"] for found in full["encrypted"]] == ["drift"]
+
+
+@pytest.mark.parametrize(
+    ("every", "after", "full"),
+    [("300", 240, False), ("300", 295, True), ("300", 300, True), ("60", 60, True), ("0", 0, True)],
+)
+def test_all_are_read_again_when_it_is_time(
+    tmp_path: Path, every: str, after: float, full: bool
+) -> None:
+    """That is GUARD_SWEEP_EVERY seconds after the last full sweep began; with 0, each time.
+
+    A timer that is a little early does not leave it to the next call.
+    """
+    instance = Instance(tmp_path, FakeOssTables({PLAIN: "AES256", OTHER: "KMS"}), every)
+    instance.call()
+
+    result = instance.call(after=after)
+
+    assert result["full"] == full
+    assert instance.reads() == ([ARN.name, "other"] if full else [])
+
+
+def test_an_unknown_type_is_logged_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One warning of an instance, whatever the number of buckets and sweeps."""
+    names = {PLAIN: "AES256", OTHER: "AES256"}
+    service = FakeOssTables(names, kinds=dict.fromkeys(names, "new"))
+    instance = Instance(tmp_path, service, every="0")
+
+    instance.call()
+    instance.call()
+
+    (line,) = [line for line in log_lines(capsys) if line["message"] == "unknown type"]
+    assert line["level"] == "WARNING"
+    assert '"new"' in line["detail"]

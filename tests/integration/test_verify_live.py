@@ -61,7 +61,7 @@ def deployed(
         "triggerConfig": json.dumps(
             {
                 "triggerEnable": True,
-                "asyncInvocationType": True,
+                "asyncInvocationType": False,
                 "eventRuleFilterPattern": json.dumps(function.pattern),
             }
         ),
@@ -245,7 +245,7 @@ def test_a_guard_at_work_passes_every_check(start: Start) -> None:
         assert "settled yes, 200" in run.row("signature of the vendor's FC 2.0 client")
         assert "settled osstables" in run.row("how the ARN spells")
         assert "settled no: 400" in run.row("longer than 32")
-        assert "not settled it shows only where" in run.row("asyncInvocationType: true means")
+        assert "not settled it shows only where" in run.row("asyncInvocationType: false means")
 
 
 def test_the_event_is_saved_without_whose_it_is(start: Start) -> None:

@@ -20,7 +20,7 @@ from tests.live.observations import (
     settled,
 )
 
-ASYNCHRONOUS = "whether asyncInvocationType: true means asynchronous"
+ASYNCHRONOUS = "whether asyncInvocationType: false means asynchronous"
 
 
 def facts(seen: Observed, deployed: Deployment, wanted: Expected) -> list[Fact]:

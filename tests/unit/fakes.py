@@ -153,7 +153,8 @@ class FakeService:
         if isinstance(reply, Broken):
             raise reply.error("the connection broke")
         pieces = [reply.body[at : at + 4096] for at in range(0, len(reply.body), 4096)]
-        return httpx.Response(reply.status, headers=reply.headers, stream=Chunks(pieces))
+        headers = {"content-length": str(len(reply.body)), **reply.headers}
+        return httpx.Response(reply.status, headers=headers, stream=Chunks(pieces))
 
     def _trouble(self, request: httpx.Request) -> Reply | Broken | None:
         resource = self.resource(request)
@@ -214,9 +215,10 @@ OPERATIONS = {
 class FakeOssTables(FakeService):
     """Table buckets with an encryption, or without one, by their ARN.
 
-    `created` are the times of their creation, else one second ago. `tables` are, by bucket,
-    namespace and name, the tables with their encryption, or without one. A list has at most
-    `page_size` entries a page. `ahead` is how far its clock is ahead of the caller's; keys in
+    `tables` are, by bucket, namespace and name, the tables with the encryption that they show, or
+    without one. `created` are the times of creation of both, by the same keys, else one second
+    ago; `kinds` the types of buckets, else `customer`. A list has at most `page_size` entries a
+    page. `ahead` is how far its clock is ahead of the caller's; keys in
     `expired` are known, but too old.
     """
 
@@ -224,7 +226,8 @@ class FakeOssTables(FakeService):
         self,
         buckets: Mapping[str, str] | None = None,
         *,
-        created: Mapping[str, str | None] | None = None,
+        created: Mapping[str | tuple[str, str, str], str | None] | None = None,
+        kinds: Mapping[str, str | None] | None = None,
         tables: Mapping[tuple[str, str, str], str] | None = None,
         page_size: int = 100,
         keys: Iterable[Credentials] = (KEY,),
@@ -237,6 +240,7 @@ class FakeOssTables(FakeService):
         super().__init__(time=time, troubles=troubles)
         self.buckets = {str(ARN): ""} if buckets is None else dict(buckets)
         self.created = dict(created or {})
+        self.kinds = dict(kinds or {})
         self.tables = dict(tables or {})
         self._page_size = page_size
         self._keys = {key.access_key_id: key for key in keys}
@@ -296,7 +300,11 @@ class FakeOssTables(FakeService):
             case "ListTables":
                 within = asked.query["namespace"]
                 tables = {
-                    name: {"name": name, "namespace": [within], "createdAt": "2026-01-02T03:04:04Z"}
+                    name: {
+                        "name": name,
+                        "namespace": [within],
+                        "createdAt": self._created((arn, within, name)),
+                    }
                     for namespace, name in known
                     if namespace == within
                 }
@@ -319,8 +327,16 @@ class FakeOssTables(FakeService):
         return {arn: self._entry(arn) for arn in self.buckets if arn.split(":")[2] == region}
 
     def _entry(self, arn: str) -> dict[str, object]:
-        created_at = self.created.get(arn, "2026-01-02T03:04:04Z")
-        return {"arn": arn, "name": arn.rpartition("/")[2], "createdAt": created_at}
+        kind = self.kinds.get(arn, "customer")
+        return {
+            "arn": arn,
+            "name": arn.rpartition("/")[2],
+            "createdAt": self._created(arn),
+            **({} if kind is None else {"type": kind}),
+        }
+
+    def _created(self, key: str | tuple[str, str, str]) -> str | None:
+        return self.created.get(key, "2026-01-02T03:04:04Z")
 
     def _page(self, items: str, entries: Mapping[str, object], query: Mapping[str, str]) -> Reply:
         asked_for = next((int(query[name]) for name in query if name.startswith("max")), 1000)

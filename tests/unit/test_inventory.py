@@ -949,7 +949,25 @@ def test_an_entry_tells_a_bucket_and_when_it_was_created(
     assert bucket == ListedBucket(ARN, read)
 
 
-def test_a_bucket_needs_no_time_of_creation() -> None:
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        ("customer", "customer"),
+        ("oss", "oss"),
+        ("New!", "New!"),
+        ("", None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_an_entry_tells_the_type_as_it_came(kind: object, read: str | None) -> None:
+    """Where it tells none, it is none; that does not make the bucket unreadable."""
+    entry = {"arn": str(ARN), "type": kind}
+
+    assert ListedBucket.read(entry, region=REGION) == ListedBucket(ARN, None, read)
+
+
+def test_a_bucket_needs_nothing_but_its_arn() -> None:
     """Its ARN is all that has to be there."""
     assert ListedBucket.read({"arn": str(ARN)}, region=REGION) == ListedBucket(ARN, None)
 

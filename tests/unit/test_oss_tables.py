@@ -26,6 +26,7 @@ from encryption_guard.oss_tables import (
     OssTables,
     Reading,
     bucket_call,
+    read_encryption,
 )
 from tests.unit.fakes import (
     ACCOUNT,
@@ -501,12 +502,15 @@ def test_a_skewed_clock_is_corrected(ahead: timedelta) -> None:
         ),
         Reply(403, b'{"Error":{"Code":"RequestTimeTooSkewed","Message":"No."}}'),
         Reply(403, b"<Error><Code>RequestTimeTooSkewed</Code><Message>No.</Message></Error>"),
+        refusal(400, "InvalidArgument", "Invalid signing date in Authorization header."),
+        refusal(403, "InvalidSigningDate", "No."),
     ],
-    ids=["code", "message", "classic message", "JSON", "XML"],
+    ids=["code", "message", "classic message", "JSON", "XML", "the signing date", "its code"],
 )
-def test_a_403_may_say_in_many_ways_that_the_clock_is_skewed(error: Reply) -> None:
+def test_a_4xx_may_say_in_many_ways_that_the_clock_is_wrong(error: Reply) -> None:
     """Code and message both count, in every form that an error has."""
-    dated = Reply(403, error.body, {**error.headers, "date": "Fri, 02 Jan 2026 03:10:00 GMT"})
+    date = {"date": "Fri, 02 Jan 2026 03:10:00 GMT"}
+    dated = Reply(error.status, error.body, {**error.headers, **date})
     service = FakeOssTables(troubles={"PUT": [dated]})
 
     result = put(service)
@@ -536,6 +540,50 @@ def test_a_clock_without_a_measure_is_not_corrected(date: str) -> None:
 
     assert ending(result) == "rejected"
     assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "clock"),
+    [
+        ({}, "this machine's clock"),
+        (
+            {
+                "FC_FUNCTION_NAME": "f",
+                "GUARD_DEAD_LETTER_QUEUE": f"acs:mns:{REGION}:{ACCOUNT}:/queues/q",
+            },
+            "the function's clock",
+        ),
+    ],
+    ids=["a command", "a function"],
+)
+def test_whose_clock_is_wrong_is_told(environment: dict[str, str], clock: str) -> None:
+    """Where a correction does not help, the sentence says which clock has to be set."""
+    skewed = refusal(403, "RequestTimeTooSkewed", date="Fri, 02 Jan 2026 03:10:00 GMT")
+    service = FakeOssTables(troubles={"PUT": [skewed] * 2})
+
+    result = put(service, environment=environment)
+
+    assert str(result).endswith(f'"no message". If it is about the time, set {clock}.')
+
+
+@pytest.mark.parametrize(
+    ("framing", "state"),
+    [
+        ({"content-length": "0"}, "not_encrypted"),
+        ({"transfer-encoding": "chunked"}, "not_encrypted"),
+    ],
+)
+def test_an_empty_answer_that_is_whole_shows_no_encryption(
+    framing: dict[str, str], state: str
+) -> None:
+    """The documentation's "empty configuration" may be nothing at all."""
+    assert read_encryption(Answer(200, httpx.Headers(framing), b" ")).state == state
+
+
+def test_an_empty_answer_that_may_be_cut_short_shows_nothing() -> None:
+    """What ends with its connection may have been a stronger choice."""
+    with pytest.raises(Unreadable, match="cut short"):
+        read_encryption(Answer(200, httpx.Headers(), b""))
 
 
 OLD = Credentials("STS.old", "SECRET-OLD", "TOKEN-OLD")

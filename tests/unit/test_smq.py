@@ -653,11 +653,23 @@ def test_a_letter_survives_the_queue() -> None:
     assert b64decode(received.body) == letter
 
 
-def test_a_wrong_clock_is_corrected() -> None:
+AN_HOUR_LATER = {"date": "Fri, 02 Jan 2026 04:04:05 GMT"}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Reply(400, b"<Error><Code>TimeExpired</Code></Error>", AN_HOUR_LATER),
+        Reply(
+            403,
+            b"<Error><Code>AccessDenied</Code><Message>The request time is too skewed.</Message>"
+            b"<ServerTime>2026-01-02T04:04:05Z</ServerTime></Error>",
+        ),
+    ],
+    ids=["its code", "its message, with the time in the body"],
+)
+def test_a_wrong_clock_is_corrected(refusal: Reply) -> None:
     """SMQ calls it TimeExpired: the request is signed again, once, with the service's time."""
-    refusal = Reply(
-        400, b"<Error><Code>TimeExpired</Code></Error>", {"date": "Fri, 02 Jan 2026 04:04:05 GMT"}
-    )
     service = FakeSmq(troubles={"POST": [refusal]})
 
     queue_of(service).send(b"{}")
@@ -667,6 +679,14 @@ def test_a_wrong_clock_is_corrected() -> None:
         "Fri, 02 Jan 2026 04:04:05 GMT",
     ]
     assert len(service.messages) == 1
+
+
+def test_whose_clock_is_wrong_is_told() -> None:
+    """Where a correction does not help, the sentence says which clock has to be set."""
+    refusal = Reply(400, b"<Error><Code>TimeExpired</Code></Error>", AN_HOUR_LATER)
+
+    with pytest.raises(Unavailable, match=r"400 TimeExpired; set this machine's clock\.$"):
+        queue_of(FakeSmq(troubles={"POST": [refusal] * 2})).send(b"{}")
 
 
 @pytest.mark.parametrize(

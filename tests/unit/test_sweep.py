@@ -23,13 +23,14 @@ from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import process_payload
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket
-from encryption_guard.findings import Finding, Memory, Totals
+from encryption_guard.findings import SINCE_WHEN_IS_NOT_KNOWN, Finding, Memory, Totals
 from encryption_guard.inventory import ListedBucket
 from encryption_guard.invocation import Clock
 from encryption_guard.oss_tables import OssTables, Reading
 from encryption_guard.payloads import open_payload
 from encryption_guard.policy import Encrypt, decide
 from encryption_guard.sweep import STEP_SECONDS, Sweep, cause_of, missed_event, plan
+from encryption_guard.table_audit import OpenBucket
 from encryption_guard.work_lists import Where
 from tests.unit.fakes import (
     ACCOUNT,
@@ -44,6 +45,7 @@ from tests.unit.fakes import (
     LetterBox,
     LogLines,
     Reply,
+    Troubles,
     invocation_of,
 )
 
@@ -100,6 +102,7 @@ class Guard:
     log: LogLines = field(default_factory=LogLines)
     memory: Memory = field(default_factory=Memory)
     expected: list[int] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
 
     def sweep(
         self,
@@ -118,7 +121,7 @@ class Guard:
     def look_into(self, *buckets: TableBucketArn) -> list[Finding]:
         """The findings about the tables of these buckets."""
         found: list[Finding] = []
-        self._sweep(found, lambda _: False, None).tables_of(buckets)
+        self._sweep(found, lambda _: False, None).tables_of(map(OpenBucket, buckets))
         return found
 
     def _sweep(
@@ -144,6 +147,7 @@ class Guard:
             audit=self.audit,
             report=report,
             memory=self.memory,
+            warn=self.warned.append,
             expect=self.expected.append,
             stopping=lambda: stopping(found),
             workers=self.workers,
@@ -396,27 +400,28 @@ def finding(**told: Any) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("found", "is_encrypted"),
+    ("found", "is_encrypted", "is_met"),
     [
-        (finding(state="encrypted", outcome="encrypted"), True),
-        (finding(state="encrypted", outcome="already_encrypted"), True),
-        (finding(state="encrypted", outcome="kept_stronger"), True),
-        (finding(state="encrypted", outcome="skipped"), True),
-        (finding(state="not_encrypted", outcome="detected"), False),
-        (finding(), False),
-        (finding(outcome="not_reached"), False),
-        (finding(kind="table", state="encrypted", outcome="already_encrypted"), False),
-        (finding(kind="region", arn=None), False),
+        (finding(state="encrypted", outcome="encrypted"), True, True),
+        (finding(state="encrypted", outcome="skipped"), True, True),
+        (finding(state="not_encrypted", outcome="detected"), False, True),
+        (finding(state="not_encrypted", outcome="dead_lettered"), False, True),
+        (finding(), False, False),
+        (finding(outcome="not_reached"), False, False),
+        (finding(kind="table", state="encrypted", outcome="already_encrypted"), False, False),
+        (finding(kind="region", arn=None), False, False),
     ],
 )
-def test_what_matters_to_the_next_sweep_is_kept(found: Finding, is_encrypted: bool) -> None:
-    """Which buckets were encrypted, and when those were created."""
+def test_what_matters_to_the_next_sweep_is_kept(
+    found: Finding, is_encrypted: bool, is_met: bool
+) -> None:
+    """Which buckets were encrypted, whose check ended, and when those were created."""
     memory = Memory()
 
     memory.keep(found)
 
     seen = {(str(ARN), found.created_at)}
-    assert memory == Memory(seen if is_encrypted else set())
+    assert memory == Memory(seen if is_encrypted else set(), seen if is_met else set())
 
 
 # One bucket.
@@ -472,28 +477,6 @@ def test_a_bucket_without_a_time_is_encrypted_too() -> None:
     assert (found.created_at, found.time_to_encrypt_ms) == (None, None)
 
 
-def test_what_the_last_sweep_saw_encrypted_has_drifted() -> None:
-    """The memory of an instance tells that somebody took the encryption off."""
-    guard = Guard(FakeOssTables())
-    guard.sweep()
-    guard.service.buckets[str(ARN)] = ""
-
-    found = guard.one()
-
-    assert told(found) == ("encrypted", "encrypted", "drift")
-
-
-def test_another_bucket_of_the_same_name_is_new() -> None:
-    """What is remembered of a bucket that was deleted says nothing of its successor."""
-    guard = Guard(FakeOssTables(created={str(ARN): "2026-01-02T02:00:00Z"}))
-    guard.sweep()
-    guard.service = FakeOssTables(created={str(ARN): "2026-01-02T03:00:00Z"})
-
-    found = guard.one()
-
-    assert told(found) == ("encrypted", "encrypted", "created")
-
-
 def test_a_fresh_memory_does_without() -> None:
     """A new instance takes a new bucket for a new one."""
     guard = Guard(FakeOssTables())
@@ -530,18 +513,23 @@ def test_a_stronger_choice_is_kept(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "kind", "reason"),
     [
-        ("scratch-1", "exempt: Nothing lasts there."),
-        ("oss-managed-table-bucket", "managed_by_oss"),
+        ("scratch-1", "customer", "exempt: Nothing lasts there."),
+        ("scratch-1", "oss", "managed_by_oss"),
+        ("system", "oss", "managed_by_oss"),
+        ("oss-managed-table-bucket", None, "managed_by_oss"),
+        ("oss-managed-table-bucket", "new", "managed_by_oss"),
     ],
 )
 @pytest.mark.parametrize("algorithm", ["", "AES256"])
-def test_what_is_left_alone_is_read_and_not_touched(algorithm: str, name: str, reason: str) -> None:
-    """Its state is told; with audit too, its tables are nobody's concern."""
-    tables = {(str(arn_of(name)), "sales", "orders"): ""}
+def test_what_is_left_alone_is_read_and_not_touched(
+    algorithm: str, name: str, kind: str | None, reason: str
+) -> None:
+    """Exempt, of type oss, or named as OSS's own where the type tells nothing: no PUT, no audit."""
+    arn = str(arn_of(name))
     guard = Guard(
-        FakeOssTables(arns(name, algorithm=algorithm), tables=tables),
+        FakeOssTables({arn: algorithm}, kinds={arn: kind}, tables={(arn, "sales", "orders"): ""}),
         {"GUARD_EXEMPTIONS": EXEMPTIONS},
         audit=True,
     )
@@ -552,6 +540,32 @@ def test_what_is_left_alone_is_read_and_not_touched(algorithm: str, name: str, r
     assert told(found) == (state, "skipped", reason)
     assert guard.service.operations() == ["ListTableBuckets", "GetTableBucketEncryption"]
     assert tally([found]) == {"buckets": 1, "exempt": 1}
+
+
+def test_a_customers_bucket_is_encrypted_whatever_its_name() -> None:
+    """What the service calls a customer's own is not OSS's, even under the name of OSS's own."""
+    guard = Guard(FakeOssTables(arns("oss-managed-table-bucket")))
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "encrypted", "created")
+    assert guard.warned == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("new", 'tells "new" of'), (None, "tells no type of"), (7, "no type")]
+)
+def test_an_unknown_type_is_warned_of_once(kind: Any, said: str) -> None:
+    """However many buckets and sweeps it concerns; each bucket is treated as its name says."""
+    names = arns("aaa", "bbb", "ccc")
+    guard = Guard(FakeOssTables(names, kinds=dict.fromkeys(names, kind)))
+
+    found = [*guard.sweep(), *guard.sweep()]
+
+    (sentence,) = guard.warned
+    assert said in sentence
+    assert "its name decides" in sentence
+    assert tally(found)["encrypted"] == 6
 
 
 @pytest.mark.parametrize(
@@ -1231,6 +1245,8 @@ WHOLE = {
     (str(ARN), "sales", "refunds"): "",
     (str(ARN), "stock", "items"): "KMS",
 }
+# Encrypted before the sweep: then a table is what it shows.
+CLOSED = {str(ARN): "AES256"}
 
 
 def tables_of(found: Iterable[Finding]) -> dict[tuple[str | None, str | None], tuple[str, ...]]:
@@ -1239,8 +1255,8 @@ def tables_of(found: Iterable[Finding]) -> dict[tuple[str | None, str | None], t
 
 @pytest.mark.parametrize("page_size", [1, 2, 100])
 def test_an_audit_looks_at_every_table(page_size: int) -> None:
-    """Its encryption can only be told: it is that of the bucket when the table was created."""
-    guard = Guard(FakeOssTables(tables=WHOLE, page_size=page_size), audit=True)
+    """Its encryption can only be told, never changed."""
+    guard = Guard(FakeOssTables(CLOSED, tables=WHOLE, page_size=page_size), audit=True)
 
     found = guard.sweep()
 
@@ -1250,15 +1266,106 @@ def test_an_audit_looks_at_every_table(page_size: int) -> None:
         ("sales", "refunds"): ("not_encrypted", "unprotected", "created_unencrypted"),
         ("stock", "items"): ("encrypted", "kept_stronger", "KMS"),
     }
-    assert tally(found) == {
-        "buckets": 1,
-        "encrypted": 1,
-        "newly_encrypted": 1,
-        "tables": 3,
-        "unprotected_tables": 1,
-    }
+    assert tally(found) == {"buckets": 1, "encrypted": 1, "tables": 3, "unprotected_tables": 1}
     assert sum(guard.expected) == 1 + 3
-    assert guard.puts() == 1
+    assert guard.puts() == 0
+
+
+@pytest.mark.parametrize(
+    ("service", "apply"),
+    [
+        ({}, True),
+        ({}, False),
+        ({"troubles": {"PUT": repeat(refusal(403))}}, True),
+        ({"buckets": CLOSED, "troubles": {"GetTableBucketEncryption": [NONE]}}, True),
+        (
+            {
+                "buckets": CLOSED,
+                "troubles": {
+                    "GetTableBucketEncryption": [NONE] * 5,
+                    "PUT": repeat(Broken(httpx.ReadError)),
+                },
+            },
+            True,
+        ),
+    ],
+    ids=["encrypted now", "plan", "refused", "somebody was faster", "answer lost"],
+)
+def test_tables_from_before_the_encryption_are_unprotected(
+    service: dict[str, Any], apply: bool
+) -> None:
+    """Whatever a table shows that was made while its bucket was open, its files may be plain."""
+    later = (str(ARN), "sales", "later")
+    guard = Guard(
+        FakeOssTables(
+            tables=WHOLE | {later: "AES256"}, created={later: "2026-01-02T04:00:00Z"}, **service
+        ),
+        apply=apply,
+        audit=True,
+    )
+
+    found = guard.sweep()
+
+    made_before = ("unprotected", "made_before")
+    assert tables_of(found) == {
+        ("sales", "orders"): ("unknown", *made_before),
+        ("sales", "refunds"): ("not_encrypted", *made_before),
+        ("stock", "items"): ("unknown", *made_before),
+        ("sales", "later"): ("encrypted", "already_encrypted", "AES256"),
+    }
+    assert tally(found)["unprotected_tables"] == 3
+    assert "unknown_tables" not in tally(found)
+
+
+def test_a_table_that_is_made_while_a_put_waits_is_from_before() -> None:
+    """Until the answer to the PUT was lost the bucket may have been open."""
+    troubles: Troubles = {
+        "GetTableBucketEncryption": [NONE] * 5,
+        "PUT": [refusal(503, retry_after="20"), *[Broken(httpx.ReadError)] * 9],
+    }
+    service = FakeOssTables(
+        CLOSED,
+        tables={ORDERS: "AES256"},
+        created={ORDERS: "2026-01-02T03:04:15Z"},
+        troubles=troubles,
+    )
+
+    bucket, table = Guard(service, audit=True).sweep()
+
+    assert (bucket.outcome, table.reason) == ("already_encrypted", "made_before")
+
+
+def test_a_table_from_before_stays_one_in_the_next_sweep() -> None:
+    """What was open in one sweep is not forgotten by the instance."""
+    guard = Guard(FakeOssTables(tables={ORDERS: "AES256"}), audit=True)
+    guard.sweep()
+
+    bucket, table = guard.sweep()
+
+    assert (bucket.outcome, bucket.detail) == ("already_encrypted", None)
+    assert (table.outcome, table.reason) == ("unprotected", "made_before")
+
+
+@pytest.mark.parametrize("algorithm", ["AES256", "KMS"])
+def test_a_bucket_that_was_encrypted_before_has_a_note(algorithm: str) -> None:
+    """Nobody knows since when, and so what its older tables are; the sweep is well all the same."""
+    guard = Guard(
+        FakeOssTables({str(ARN): algorithm}, tables={ORDERS: algorithm}),
+        audit=True,
+    )
+
+    bucket, table = guard.sweep()
+
+    assert (bucket.detail, table.detail) == (SINCE_WHEN_IS_NOT_KNOWN, None)
+    assert (bucket.is_well, table.is_well) == (True, True)
+    assert tally([bucket, table]) == {"buckets": 1, "encrypted": 1, "tables": 1}
+
+
+def test_only_an_audit_of_what_was_encrypted_before_has_the_note() -> None:
+    """Without an audit nobody asks, and of what was open until now it is known."""
+    found = [Guard(FakeOssTables(CLOSED)).one(), Guard(FakeOssTables(), audit=True).one()]
+
+    assert [finding.detail for finding in found] == [None, None]
 
 
 def test_a_table_is_told_with_what_its_owner_has_to_do() -> None:
@@ -1312,7 +1419,7 @@ def test_a_table_that_is_gone_is_unknown() -> None:
 def test_a_table_that_cannot_be_read_is_unknown() -> None:
     """With the missing right; the other tables are read."""
     troubles = {"GetTableEncryption": [refusal(403)]}
-    guard = Guard(FakeOssTables(tables=WHOLE, troubles=troubles), audit=True)
+    guard = Guard(FakeOssTables(CLOSED, tables=WHOLE, troubles=troubles), audit=True)
 
     found = guard.sweep()
 
@@ -1325,7 +1432,7 @@ def test_a_table_that_cannot_be_read_is_unknown() -> None:
 def test_a_table_that_has_to_wait_too_long_is_unknown() -> None:
     """The other tables wait, and are read."""
     troubles = {"GetTableEncryption": [refusal(503, retry_after="80")]}
-    guard = Guard(FakeOssTables(tables=WHOLE, troubles=troubles), audit=True)
+    guard = Guard(FakeOssTables(CLOSED, tables=WHOLE, troubles=troubles), audit=True)
 
     found = guard.sweep()
 
@@ -1365,7 +1472,8 @@ def test_a_namespace_that_is_none_is_told(entry: object) -> None:
     page = {"namespaces": [entry, {"namespace": ["sales"]}]}
     reply = Reply(200, json.dumps(page).encode())
     guard = Guard(
-        FakeOssTables(tables={ORDERS: "AES256"}, troubles={"ListNamespaces": [reply]}), audit=True
+        FakeOssTables(CLOSED, tables={ORDERS: "AES256"}, troubles={"ListNamespaces": [reply]}),
+        audit=True,
     )
 
     found = guard.sweep()

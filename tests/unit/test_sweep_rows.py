@@ -9,7 +9,13 @@ from datetime import datetime, timezone
 import pytest
 
 from encryption_guard.config import Exemption
-from encryption_guard.findings import FAILED, UNPROTECTED, Finding, Totals
+from encryption_guard.findings import (
+    FAILED,
+    SINCE_WHEN_IS_NOT_KNOWN,
+    UNPROTECTED,
+    Finding,
+    Totals,
+)
 from encryption_guard.sweep_views import (
     AUDIT_HEADINGS,
     BUCKET_HEADINGS,
@@ -96,6 +102,13 @@ def test_a_bucket_has_its_row() -> None:
 def test_the_encryption_is_one_of_three_states(finding: Finding, shown: str) -> None:
     """An algorithm, none, or not known: never nothing at all."""
     assert row(finding)[3] == shown
+
+
+def test_a_note_stands_with_what_was_done() -> None:
+    """Since when a bucket is encrypted is not known where its tables were looked at."""
+    cells = row(replace(BUCKET, detail=SINCE_WHEN_IS_NOT_KNOWN))
+
+    assert cells[4] == "nothing to do; since when it is encrypted is not known"
 
 
 def test_a_region_that_failed_has_a_row_without_a_bucket() -> None:

@@ -360,7 +360,7 @@ def as_deployed() -> Deployment:
     functions = WANTED.functions
     config = {
         "triggerEnable": True,
-        "asyncInvocationType": True,
+        "asyncInvocationType": False,
         "eventRuleFilterPattern": json.dumps(functions["encrypt_on_create"].pattern),
     }
     return Deployment(

@@ -187,6 +187,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _sweep_every(text: str) -> float:
+    seconds = int(_in_the_form("[0-9]{1,5}", text))
+    if seconds > 24 * 60 * 60:
+        raise ValueError
+    return float(seconds)
+
+
 def _attempts(text: str) -> int:
     attempts = int(_in_the_form("[0-9]+", text))
     if not 1 <= attempts <= 20:
@@ -221,6 +228,7 @@ class Settings(NamedTuple):
     http_timeout_seconds: float = 5.0
     max_attempts: int = 4
     sweep_regions: tuple[str, ...] = ()
+    sweep_every: float = 300.0
     audit_tables: bool = False
     trust_env: bool = False
     exemptions: tuple[Exemption, ...] = ()
@@ -304,6 +312,9 @@ VARIABLES: Final = {
     "max_attempts": Variable("GUARD_MAX_ATTEMPTS", _attempts, "a whole number from 1 to 20"),
     "sweep_regions": Variable(
         "GUARD_SWEEP_REGIONS", _regions, "region ids such as cn-hangzhou, separated by commas"
+    ),
+    "sweep_every": Variable(
+        "GUARD_SWEEP_EVERY", _sweep_every, "a whole number of seconds, at most 86400"
     ),
     "audit_tables": Variable("GUARD_AUDIT_TABLES", _is_true, "true or false"),
     "trust_env": Variable("GUARD_TRUST_ENV", _is_true, "true or false"),

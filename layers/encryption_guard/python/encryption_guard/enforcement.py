@@ -19,7 +19,7 @@ from encryption_guard.errors import (
     shortened,
 )
 from encryption_guard.events import NamedBucket
-from encryption_guard.invocation import Clock, Invocation
+from encryption_guard.invocation import Invocation
 from encryption_guard.oss_tables import VISIBILITY_PAUSES, OssTables, Reading
 from encryption_guard.payloads import Delivery, open_payload
 from encryption_guard.policy import Cause, Deny, Encrypt, Skip, decide
@@ -45,6 +45,8 @@ class Outcome:
     code: str | None = None
     # Of what was skipped: the last day on which an exemption counts.
     exempt_until: date | None = None
+    # Of what was encrypted: until when it was open.
+    open_until: datetime | None = None
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The outcome in the form that is logged and returned."""
@@ -52,7 +54,8 @@ class Outcome:
         return {"outcome": self.outcome, **told, "version": __version__}
 
 
-TOLD: Final = tuple(field.name for field in fields(Outcome) if field.name != "exempt_until")
+UNTOLD: Final = {"exempt_until", "open_until"}
+TOLD: Final = tuple(field.name for field in fields(Outcome) if field.name not in UNTOLD)
 
 
 class Encrypted(Outcome):
@@ -167,9 +170,11 @@ def process_event(
     invocation: Invocation,
     tables: OssTables,
     dead_letters: DeadLetters,
+    kind: str | None = None,
 ) -> Outcome:
     """Decide, act, and keep as a dead letter what no retry can help.
 
+    `kind` is the type of the bucket, where a list has told it.
     Raises Unavailable when the event has to come again.
     """
     bucket: NamedBucket | None = None
@@ -177,7 +182,7 @@ def process_event(
         if isinstance(delivery.event, InvalidEvent):
             raise delivery.event
         today = invocation.clock.now().date()
-        decision = decide(delivery.event, invocation.settings, today=today)
+        decision = decide(delivery.event, invocation.settings, today=today, kind=kind)
         bucket = decision.bucket
         outcome = _act(decision, since=delivery.event.time, invocation=invocation, tables=tables)
     except DeadEnd as dead_end:
@@ -255,9 +260,11 @@ def ensure_encrypted(
         raise
     if not found.is_aes256:
         return _kept(found)
+    now = invocation.clock.now()
     return Encrypted(
         reason=cause,
-        time_to_encrypt_ms=_milliseconds_since(since, invocation.clock) if since else None,
+        time_to_encrypt_ms=_milliseconds_between(since, now) if since else None,
+        open_until=now,
         status=found.status,
         oss_request_id=found.oss_request_id,
     )
@@ -278,6 +285,6 @@ def as_it_is(reading: Reading) -> type[Outcome]:
     return KeptStronger if reading.state == "encrypted" else KeptUnknown
 
 
-def _milliseconds_since(since: datetime, clock: Clock) -> int:
+def _milliseconds_between(since: datetime, now: datetime) -> int:
     # The audit trail's clock is not ours: a bucket encrypted "before" its event took no time.
-    return max(0, round((clock.now() - since).total_seconds() * 1000))
+    return max(0, round((now - since).total_seconds() * 1000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -23,6 +24,18 @@ FAILED, NOT_REACHED, UNPROTECTED = "failed", "not_reached", "unprotected"
 WHAT_ITS_OWNER_HAS_TO_DO = (
     "It was created without encryption, and a table's encryption can never be changed: recreate"
     " it in the encrypted bucket, copy its rows, and drop this one."
+)
+MADE_BEFORE = (
+    "It was made while its bucket was open: what it shows may be the bucket's encryption of now,"
+    " and its files may be plain. Recreate it in the encrypted bucket, copy its rows, and drop this"
+    " one."
+)
+NO_TIME_OF_CREATION = (
+    "Its bucket was open, and when the table was made is not told: its files may be plain."
+)
+SINCE_WHEN_IS_NOT_KNOWN = (
+    "Since when it is encrypted is not known: a table that is older may show its encryption, and"
+    " have files that are plain."
 )
 NOT_READ = Reading("unknown")
 
@@ -137,9 +150,9 @@ class Finding:
         match outcome:
             case DeadLettered():
                 return replace(found, detail=_why_dead(outcome))
-            case Skipped():
+            case Skipped(reason="gone"):
                 return replace(found, state="unknown", outcome=FAILED, detail=GONE)
-            case Encrypted():
+            case Encrypted() | Skipped():
                 return found
             case _:
                 # Somebody else was faster.
@@ -200,8 +213,9 @@ class Tally:
             self.not_listed += 1
         elif finding.kind == "table":
             self.tables += 1
-            self.unprotected_tables += finding.state == "not_encrypted"
-            self.unknown_tables += finding.state == "unknown"
+            is_unprotected = finding.outcome == UNPROTECTED or finding.state == "not_encrypted"
+            self.unprotected_tables += is_unprotected
+            self.unknown_tables += finding.state == "unknown" and not is_unprotected
         else:
             self._count_bucket(finding)
 
@@ -260,16 +274,31 @@ class Totals:
         self.all.count(finding)
 
 
+# A bucket, and when it was created.
+Seen = tuple[str, datetime | None]
+
+
 @dataclass(slots=True)
 class Memory:
     """What one instance still knows of its last sweep; a new one does without."""
 
     # With their creation: another bucket may get the name of one that was deleted.
-    encrypted: set[tuple[str, datetime | None]] = field(default_factory=set)
+    encrypted: set[Seen] = field(default_factory=set)
+    # Those whose check ended since the last full sweep, and when that began.
+    met: set[Seen] = field(default_factory=set)
+    swept_at: float = -math.inf
+    # Until when a bucket is known to have been open.
+    open_until: dict[Seen, datetime] = field(default_factory=dict)
+    has_warned: bool = False
     # Which letters were written, and when.
     letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
 
     def keep(self, finding: Finding) -> None:
-        """Take note of a bucket that was found encrypted."""
-        if finding.kind == "bucket" and finding.arn and finding.state == "encrypted":
-            self.encrypted.add((finding.arn, finding.created_at))
+        """Take note of a bucket whose check ended, and of one that was found encrypted."""
+        if finding.kind != "bucket" or not finding.arn:
+            return
+        seen = (finding.arn, finding.created_at)
+        if finding.state == "encrypted":
+            self.encrypted.add(seen)
+        if finding.outcome not in (FAILED, NOT_REACHED):
+            self.met.add(seen)

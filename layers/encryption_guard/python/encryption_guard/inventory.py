@@ -55,6 +55,8 @@ class ListedBucket:
 
     arn: TableBucketArn
     created_at: datetime | None
+    # Its `type`, as it came.
+    kind: str | None = None
 
     @classmethod
     def read(cls, entry: object, *, region: str) -> ListedBucket:
@@ -62,7 +64,7 @@ class ListedBucket:
         arn = TableBucketArn.parse(_text(entry, "arn"))
         if arn.region != region:
             raise InvalidEvent(f"It is listed in {region}, but its ARN is {arn}.")
-        return cls(arn, read_time(_text(entry, "createdAt")))
+        return cls(arn, read_time(_text(entry, "createdAt")), _text(entry, "type") or None)
 
 
 @dataclass(frozen=True, slots=True)

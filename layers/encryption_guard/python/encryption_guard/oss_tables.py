@@ -30,6 +30,7 @@ from encryption_guard.http.retries import (
     is_retryable,
     says_clock_is_wrong,
     send_with_retries,
+    whose_clock,
 )
 from encryption_guard.invocation import Invocation
 from encryption_guard.signing import Oss4Auth
@@ -49,6 +50,8 @@ NO_ENCRYPTION: Final = frozenset(
 )
 STRONGER: Final = frozenset({"kms", "ssekms", "osskms", "awskms", "sm4"})
 LONGEST_WORD = 100
+# Without one of them an answer ends where its connection does.
+FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
 
 ADVICE_SECONDS = 2.0
 # A bucket that was just created may not be visible yet; pauses between tries, in seconds.
@@ -236,7 +239,10 @@ def _is_given(key: object) -> bool:
 def _configuration(answer: Answer) -> dict[str, Any]:
     if answer.status != 200:
         raise Unreadable("not a 200")
-    # "An empty encryption configuration" of the documentation may be nothing at all.
+    # "An empty encryption configuration" of the documentation may be nothing at all; but what ends
+    # with its connection may be the rest of nothing.
+    if not answer.body.strip() and not FRAMING.intersection(answer.headers):
+        raise Unreadable("nothing, and perhaps cut short")
     parsed = read_object(answer) if answer.body.strip() else {}
     if parsed and "encryptionConfiguration" not in parsed:
         raise Unreadable("not an encryption")
@@ -379,7 +385,7 @@ class OssTables:
 
     def _concluded(self, call: Call, found: T | Ended) -> T:
         if isinstance(found, Ended):
-            raise _final_error(call, found) from found.fault
+            raise _final_error(call, found, self._invocation.settings) from found.fault
         return found
 
     def _ask(
@@ -464,7 +470,7 @@ def oss_request_id(answer: Answer) -> str | None:
     return _cut(answer.headers.get("x-oss-request-id"), 100)
 
 
-def _final_error(call: Call, ended: Ended) -> Refused | Unavailable:
+def _final_error(call: Call, ended: Ended, settings: Settings) -> Refused | Unavailable:
     """What is to be raised; whatever is not final may be different at a later time."""
     answer, sent = ended.answer, ended.attempts
     if answer is None:
@@ -476,16 +482,19 @@ def _final_error(call: Call, ended: Ended) -> Refused | Unavailable:
         )
     error = ServiceError.read(answer)
     said = f"{answer.status} {error.readable_code()}".rstrip()
+    # It was corrected once, or could not be; the words may also be those of a bucket's name.
+    clock = f" If it is about the time, set {whose_clock(settings)}."
+    todo = clock if clock_is_wrong(answer) else ""
     reason = DEAD_ENDS.get(meaning(answer))
     asked_to_wait = not ended.final and "retry-after" in answer.headers
     if reason is None or asked_to_wait:
         return Unavailable(
             f"OSS Tables answered {said} to {call.operation} of {call.about} in {sent} tries"
-            f"{f' ({ended.fault})' if ended.fault else ''}; a later try may succeed."
+            f"{f' ({ended.fault})' if ended.fault else ''}; a later try may succeed.{todo}"
         )
     return Refused(
         f"OSS Tables answered {said} to {call.operation} of {call.about}:"
-        f" {quoted(error.message or 'no message')}.",
+        f" {quoted(error.message or 'no message')}.{todo}",
         reason=reason,
         status=answer.status,
         code=error.code,

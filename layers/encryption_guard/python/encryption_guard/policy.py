@@ -11,6 +11,9 @@ from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
 # OSS creates and keeps this one for itself:
 # https://www.alibabacloud.com/help/en/ram/developer-reference/aliyunservicerolepolicyforosssystemtables
 MANAGED_BY_OSS = "oss-managed-table-bucket"
+# What the service calls a bucket's `type`: its customer's, or its own.
+# https://help.aliyun.com/en/oss/developer-reference/createbucketmetadataconfiguration
+KINDS = frozenset({"customer", "oss"})
 
 # Long enough to ask for more time, or to get the bucket ready.
 EXPIRES_SOON = timedelta(days=14)
@@ -44,9 +47,12 @@ class Deny(NamedTuple):
     foreign: Literal["account", "region"]
 
 
-def decide(event: BucketEvent, settings: Settings, *, today: date) -> Encrypt | Skip | Deny:
+def decide(
+    event: BucketEvent, settings: Settings, *, today: date, kind: str | None = None
+) -> Encrypt | Skip | Deny:
     """Judge one event; the order of the rows is part of the contract.
 
+    `kind` is the type of the bucket, where a list has told it.
     Raises InvalidEvent where the event would matter, but does not name one bucket.
     """
     cause = CAUSES.get(event.name)
@@ -60,7 +66,7 @@ def decide(event: BucketEvent, settings: Settings, *, today: date) -> Encrypt | 
         return Deny(bucket, "account")
     if settings.region and bucket.arn.region not in {settings.region, *settings.sweep_regions}:
         return Deny(bucket, "region")
-    leave = leave_alone(bucket.arn.name, settings, today=today)
+    leave = leave_alone(bucket.arn.name, settings, today=today, kind=kind)
     return leave._replace(bucket=bucket) if leave else Encrypt(bucket, cause)
 
 
@@ -71,9 +77,15 @@ def _is_foreign_account(account_id: str, event: BucketEvent, settings: Settings)
     return account_id not in settings.allowed_accounts | {settings.account_id}
 
 
-def leave_alone(bucket: str, settings: Settings, *, today: date) -> Skip | None:
-    """Why a bucket of this name is none of the guard's business, if it is none."""
-    if bucket == MANAGED_BY_OSS:
+def leave_alone(
+    bucket: str, settings: Settings, *, today: date, kind: str | None = None
+) -> Skip | None:
+    """Why a bucket of this name is none of the guard's business, if it is none.
+
+    Where the `kind` that the service tells is one of `KINDS`, it says whose bucket it is, else the
+    name does.
+    """
+    if kind == "oss" or (kind not in KINDS and bucket == MANAGED_BY_OSS):
         return Skip("managed_by_oss")
     for exemption in settings.exemptions:
         if exemption.covers(bucket, on=today):

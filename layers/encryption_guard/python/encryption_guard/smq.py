@@ -29,6 +29,7 @@ from encryption_guard.http.retries import (
     is_retryable,
     says_clock_is_wrong,
     send_with_retries,
+    whose_clock,
 )
 from encryption_guard.invocation import Invocation
 
@@ -232,6 +233,8 @@ class SmqQueue:
             advice = "a later try may succeed"
         elif answer.status < 400:
             advice = "which is none of its answers: check GUARD_SMQ_ENDPOINT"
+        elif _clock_is_wrong(answer):
+            advice = f"set {whose_clock(self._invocation.settings)}"
         else:
             advice = "check the credentials, and that they may use the queue"
         return Unavailable(f"{said}; {advice}.")
@@ -253,7 +256,9 @@ def _headers(content: bytes) -> dict[str, str]:
 
 
 def _clock_is_wrong(answer: Answer) -> bool:
-    return 400 <= answer.status < 500 and says_clock_is_wrong(_code(answer), None)
+    said = re.search(rb"<Message>([^<]{1,1000})</Message>", answer.body)
+    message = said[1].decode("utf-8", "replace") if said else None
+    return 400 <= answer.status < 500 and says_clock_is_wrong(_code(answer), message)
 
 
 def _react(answer: Answer) -> Answer | Reaction:

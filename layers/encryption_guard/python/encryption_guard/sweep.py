@@ -13,13 +13,13 @@ sweep begins anew, in another order.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
-from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Settings
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import (
@@ -28,15 +28,15 @@ from encryption_guard.enforcement import (
     Outcome,
     process_event,
 )
-from encryption_guard.errors import LetterNotWritten, Throttled, Unavailable
-from encryption_guard.findings import Finding, Memory
+from encryption_guard.errors import LetterNotWritten, Throttled, Unavailable, quoted
+from encryption_guard.findings import SINCE_WHEN_IS_NOT_KNOWN, Finding, Memory, Seen
 from encryption_guard.http.retries import Throttle
 from encryption_guard.inventory import ListedBucket, bucket_list, read_bucket
 from encryption_guard.invocation import Invocation, TimeBudget
 from encryption_guard.oss_tables import OssTables, Reading
 from encryption_guard.payloads import Delivery, open_payload
-from encryption_guard.policy import CAUSES, Cause, leave_alone
-from encryption_guard.table_audit import audit
+from encryption_guard.policy import CAUSES, KINDS, Cause, leave_alone
+from encryption_guard.table_audit import OpenBucket, audit
 from encryption_guard.work_lists import (
     Results,
     Session,
@@ -61,7 +61,7 @@ REST_SECONDS = 0.5
 # A GET may not show at once what a PUT has done.
 READ_BACK_PAUSES = (0.0, 0.5, 1.0, 2.0)
 
-Target = TypeVar("Target", Where, TableBucketArn)
+Target = TypeVar("Target", Where, OpenBucket)
 
 
 def plan(
@@ -73,7 +73,7 @@ def plan(
     event: this bucket may be old, and the next sweep comes soon.
     """
     found = Finding.of(bucket, reading)
-    leave = leave_alone(bucket.arn.name, settings, today=now.date())
+    leave = leave_alone(bucket.arn.name, settings, today=now.date(), kind=bucket.kind)
     if leave:
         return replace(found, outcome="skipped", reason=leave.reason, exemption=leave.exemption)
     if reading.algorithm:
@@ -108,8 +108,9 @@ class Sweep:
     """One sweep, over when the budget of its invocation is, or when it is `stopping`.
 
     With `apply` it encrypts, with `audit` it looks at every table too. Findings are reported as
-    they come, from the thread that called; `memory` is only read. `expect` is called with how
-    many more findings there will be.
+    they come, from the thread that called; of `memory` only that a warning was given and when
+    buckets were open is changed. Buckets in `but_for` are passed over. `expect` is called with how
+    many more findings there will be, `warn` with a sentence that somebody should read once.
     """
 
     invocation: Invocation
@@ -118,11 +119,14 @@ class Sweep:
     audit: bool
     report: Callable[[Finding], None]
     memory: Memory = field(default_factory=Memory)
+    but_for: Collection[Seen] = ()
+    warn: Callable[[str], object] = lambda _: None
     expect: Callable[[int], object] = lambda _: None
     stopping: Callable[[], bool] = lambda: False
     workers: int = WORKERS
     _throttles: dict[Where, Throttle] = field(default_factory=dict)
     _bugs: list[Exception] = field(default_factory=list)
+    _lock: Lock = field(default_factory=Lock)
 
     def buckets_of(self, places: Iterable[Where]) -> None:
         """Sweep the table buckets of these accounts and regions.
@@ -131,9 +135,9 @@ class Sweep:
         """
         self._run(dict.fromkeys(places), self._list)
 
-    def tables_of(self, buckets: Iterable[TableBucketArn]) -> None:
+    def tables_of(self, buckets: Iterable[OpenBucket]) -> None:
         """Look at the tables of these buckets; raises as `buckets_of` does."""
-        self._run(buckets, lambda arn: audit(Where.of(arn), arn))
+        self._run(buckets, lambda bucket: audit(Where.of(bucket.arn), bucket))
 
     def _run(self, targets: Iterable[Target], first: Callable[[Target], Step]) -> None:
         regions: dict[str, list[Target]] = {}
@@ -190,8 +194,15 @@ class Sweep:
         about = Finding.of_list(where.region)
         return read_list(where, bucket_list(where.region), about, partial(self._bucket, where))
 
-    def _bucket(self, where: Where, entry: object) -> Step:
+    def _bucket(self, where: Where, entry: object) -> Step | None:
         bucket = ListedBucket.read(entry, region=where.region)
+        if (str(bucket.arn), bucket.created_at) in self.but_for:
+            return None
+        if bucket.kind not in KINDS:
+            self._warn_once(
+                f"OSS Tables tells {quoted(bucket.kind) if bucket.kind else 'no type'} of the table"
+                f" bucket {bucket.arn}, where customer or oss is known; its name decides."
+            )
         run = partial(self._check, where, bucket)
         return Step(where, Finding.of(bucket), run, name=str(bucket.arn))
 
@@ -201,27 +212,49 @@ class Sweep:
         reading = read_bucket(session.tables, bucket.arn)
         now, settings = session.invocation.clock.now(), session.invocation.settings
         found = plan(bucket, reading, settings, now=now, apply=self.apply)
-        found = found or self._encrypt(bucket, reading, session)
+        seen = (str(bucket.arn), bucket.created_at)
+        if reading.state == "not_encrypted":
+            self.memory.open_until[seen] = now
+        if not found:
+            found, self.memory.open_until[seen] = self._encrypt(bucket, reading, session)
+        open_until = self.memory.open_until.get(seen)
+        is_audited = self.audit and found.outcome != "skipped" and found.reason != "gone"
+        if is_audited and open_until is None and found.is_well:
+            found = replace(found, detail=SINCE_WHEN_IS_NOT_KNOWN)
         yield found
-        if self.audit and found.outcome != "skipped" and found.reason != "gone":
-            yield audit(where, bucket.arn)
+        if is_audited:
+            yield audit(where, OpenBucket(bucket.arn, open_until))
 
-    def _encrypt(self, bucket: ListedBucket, reading: Reading, session: Session) -> Finding:
-        """Process the event that was missed, and believe what is read back afterwards."""
-        found = Finding.of(bucket, reading)
+    def _warn_once(self, sentence: str) -> None:
+        # One bucket is as good as all of them.
+        with self._lock:
+            is_first, self.memory.has_warned = not self.memory.has_warned, True
+        if is_first:
+            self.warn(sentence)
+
+    def _encrypt(
+        self, bucket: ListedBucket, reading: Reading, session: Session
+    ) -> tuple[Finding, datetime]:
+        """Process the event that was missed, and believe what is read back afterwards.
+
+        Returns until when the bucket is known to have been open, too.
+        """
+        found, now = Finding.of(bucket, reading), session.invocation.clock.now
         try:
             outcome = self._process(bucket, session)
         except LetterNotWritten as error:
-            return found.unfinished(error)
+            return found.unfinished(error), now()
         except Unavailable as error:
             # The answer to a PUT may be lost after it was done.
-            reading = _read_back(bucket, session)
+            open_until, reading = now(), _read_back(bucket, session)
             found = Finding.of(bucket, reading)
-            return found.kept(reading) if reading.algorithm else found.unfinished(error)
-        found = found.concluded(outcome)
+            found = found.kept(reading) if reading.algorithm else found.unfinished(error)
+            return found, open_until
+        # Where somebody else was faster, nobody knows by how much.
+        open_until, found = outcome.open_until or now(), found.concluded(outcome)
         if isinstance(outcome, Encrypted):
-            return found.read_back(_read_back(bucket, session))
-        return found
+            found = found.read_back(_read_back(bucket, session))
+        return found, open_until
 
     def _process(self, bucket: ListedBucket, session: Session) -> Outcome:
         invocation, seen = session.invocation, (str(bucket.arn), bucket.created_at)
@@ -239,6 +272,7 @@ class Sweep:
             invocation=invocation._replace(settings=own),
             tables=session.tables,
             dead_letters=self.dead_letters,
+            kind=bucket.kind,
         )
         try:
             return process()

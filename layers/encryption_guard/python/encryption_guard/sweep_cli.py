@@ -169,6 +169,7 @@ class Report:
                     apply=self.applied,
                     audit=settings.audit_tables,
                     report=partial(self._note, one_more=one_more),
+                    warn=say,
                     expect=expect,
                     stopping=lambda: stopping() or self.stdout.is_lost,
                 ).buckets_of(Where(settings.account_id, region) for region in regions)

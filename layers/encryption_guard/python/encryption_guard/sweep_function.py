@@ -18,6 +18,7 @@ from encryption_guard.invocation import Invocation, TimeBudget
 from encryption_guard.payloads import open_payload
 from encryption_guard.policy import expiring
 from encryption_guard.sweep import Sweep
+from encryption_guard.table_audit import OpenBucket
 from encryption_guard.telemetry import open_logger, report_finding
 from encryption_guard.work_lists import Where
 
@@ -27,6 +28,9 @@ SHARE_OF_THE_TIME = 0.8
 FIRST_MOMENT_MS = 5000
 # Of each kind; the totals tell how many there are.
 MOST_SHOWN = 100
+
+# A timer may be early.
+JITTER_SECONDS = 15.0
 
 _memory = functools.cache(Memory)
 
@@ -71,6 +75,9 @@ class Diary:
 def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     """Sweep the regions of the settings, and say how it went.
 
+    All buckets are read where that was last begun GUARD_SWEEP_EVERY seconds ago, or never by this
+    instance; in between only those that it has not met.
+
     Raises ConfigurationError where there are no credentials, and afterwards what it should not have
     run into.
     """
@@ -78,6 +85,11 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     settings = invocation.settings
     regions = settings.sweep_regions or (context.region,)
     memory = _memory()
+    since = invocation.clock.monotonic() - memory.swept_at
+    is_full = since + JITTER_SECONDS >= settings.sweep_every
+    if is_full:
+        memory.met.clear()
+        memory.swept_at = invocation.clock.monotonic()
     diary = Diary(Totals.of(regions), memory)
     ending = expiring(settings, today=invocation.clock.now().date())
     letters = open_dead_letters(invocation, context)
@@ -90,19 +102,22 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
             audit=settings.audit_tables,
             report=diary.note,
             memory=memory,
+            but_for=frozenset(memory.met),
+            warn=lambda sentence: open_logger().warning("unknown type", detail=sentence),
         ).buckets_of(Where(settings.account_id, region) for region in regions)
     finally:
-        told = diary.as_dict(ending)
-        level = "info" if diary.totals.all.is_well and not ending else "warning"
-        brief = {name: told[name] for name in ("is_well", "totals", "warnings")}
-        getattr(open_logger(), level)("sweep finished", extra=brief)
+        told = {"full": is_full, **diary.as_dict(ending)}
+        level = "info" if diary.totals.all.is_well and not (ending and is_full) else "warning"
+        brief = {name: told[name] for name in ("full", "is_well", "totals", "warnings")}
+        what = "sweep finished" if is_full else "watch finished"
+        getattr(open_logger(), level)(what, extra=brief)
     return told
 
 
 def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: Any) -> None:
     """Look at the tables of each bucket that was encrypted only when it could have had some."""
     late = [
-        TableBucketArn.parse(outcome.arn)
+        OpenBucket(TableBucketArn.parse(outcome.arn), outcome.open_until)
         for outcome in outcomes
         if isinstance(outcome, Encrypted) and outcome.arn and _is_late(outcome)
     ]

@@ -6,7 +6,15 @@ from datetime import date, datetime, timezone
 from itertools import pairwise
 from typing import Any, Final
 
-from encryption_guard.findings import FAILED, NOT_REACHED, UNPROTECTED, Finding, Tally, Totals
+from encryption_guard.findings import (
+    FAILED,
+    NOT_REACHED,
+    SINCE_WHEN_IS_NOT_KNOWN,
+    UNPROTECTED,
+    Finding,
+    Tally,
+    Totals,
+)
 from encryption_guard.oss_tables import State
 from encryption_guard.shell import plain
 from encryption_guard.version import __version__
@@ -75,6 +83,8 @@ def done(finding: Finding) -> str:
         return _left_alone(finding)
     if finding.outcome == FAILED:
         return _FAILED.get(finding.reason, "failed")
+    if finding.reason == "made_before":
+        return "made while its bucket was open: its owner has to recreate it"
     reason = _REASONS.get(finding.reason, finding.reason.replace("_", " "))
     return _DONE[finding.outcome].format(reason=reason)
 
@@ -83,6 +93,8 @@ def told(finding: Finding) -> str:
     """The same on a line of its own, with the reason where something failed."""
     if finding.outcome == FAILED and finding.detail:
         return f"{done(finding)}: {finding.detail}"
+    if finding.detail == SINCE_WHEN_IS_NOT_KNOWN:
+        return f"{done(finding)}; since when it is encrypted is not known"
     return done(finding)
 
 

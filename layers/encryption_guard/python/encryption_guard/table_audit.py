@@ -1,16 +1,27 @@
 """The gap audit: tables that were created before their bucket was encrypted.
 
 namespaces of a bucket ─▶ tables of a namespace ─▶ encryption of a table: read, never changed
+
+What a table shows may be inherited from its bucket as it is now, so its age counts as well:
+https://www.alibabacloud.com/help/en/oss/developer-reference/gettableencryption
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.findings import UNPROTECTED, WHAT_ITS_OWNER_HAS_TO_DO, Finding
+from encryption_guard.findings import (
+    MADE_BEFORE,
+    NO_TIME_OF_CREATION,
+    UNPROTECTED,
+    WHAT_ITS_OWNER_HAS_TO_DO,
+    Finding,
+)
 from encryption_guard.inventory import (
     ListedTable,
     namespace_list,
@@ -18,35 +29,64 @@ from encryption_guard.inventory import (
     read_table,
     table_list,
 )
+from encryption_guard.oss_tables import Reading, State
 from encryption_guard.work_lists import Session, Step, Where, read_list
 
 
-def audit(where: Where, bucket: TableBucketArn) -> Step:
+class OpenBucket(NamedTuple):
+    """A bucket, and until when it is known to have been open; None where that is not known."""
+
+    arn: TableBucketArn
+    open_until: datetime | None = None
+
+    @property
+    def region(self) -> str:
+        """Where it is."""
+        return self.arn.region
+
+
+def audit(where: Where, bucket: OpenBucket) -> Step:
     """Look at all tables of a bucket, namespace by namespace."""
-    about = Finding.of_list(where.region, bucket)
-    return read_list(where, namespace_list(bucket), about, partial(_namespace, where, bucket))
+    about = Finding.of_list(where.region, bucket.arn)
+    return read_list(where, namespace_list(bucket.arn), about, partial(_namespace, where, bucket))
 
 
-def _namespace(where: Where, bucket: TableBucketArn, entry: object) -> Step:
+def _namespace(where: Where, bucket: OpenBucket, entry: object) -> Step:
     namespace = read_namespace(entry)
-    about = Finding.of_list(where.region, bucket, namespace)
+    about = Finding.of_list(where.region, bucket.arn, namespace)
     follow = partial(_table, where, bucket, namespace)
-    return read_list(where, table_list(bucket, namespace), about, follow)
+    return read_list(where, table_list(bucket.arn, namespace), about, follow)
 
 
-def _table(where: Where, bucket: TableBucketArn, namespace: str, entry: object) -> Step:
-    table = ListedTable.read(entry, bucket=bucket, namespace=namespace)
-    name = f"{bucket}/{namespace}/{table.name}"
-    return Step(where, Finding.of(table), partial(_look_at, table), name)
+def _table(where: Where, bucket: OpenBucket, namespace: str, entry: object) -> Step:
+    table = ListedTable.read(entry, bucket=bucket.arn, namespace=namespace)
+    name = f"{bucket.arn}/{namespace}/{table.name}"
+    run = partial(_look_at, table, bucket.open_until)
+    return Step(where, Finding.of(table), run, name)
 
 
-def _look_at(table: ListedTable, session: Session) -> Iterator[Finding]:
-    """Read a table's encryption; of one without only its owner can make another."""
-    reading = read_table(session.tables, table)
+def _look_at(
+    table: ListedTable, open_until: datetime | None, session: Session
+) -> Iterator[Finding]:
+    yield judged(table, read_table(session.tables, table), open_until)
+
+
+def judged(table: ListedTable, reading: Reading, open_until: datetime | None) -> Finding:
+    """What is found of a table that shows this, in a bucket that was open until then.
+
+    Of a table that is not encrypted only its owner can make another.
+    """
     found = Finding.of(table, reading)
-    if reading.algorithm:
-        found = found.kept(reading)
-    elif reading.state == "not_encrypted":
+    if reading.state == "unknown" and not reading.algorithm:
+        return found
+    if open_until and table.created_at and table.created_at < open_until:
+        state: State = "not_encrypted" if reading.state == "not_encrypted" else "unknown"
+        return replace(
+            found, state=state, outcome=UNPROTECTED, reason="made_before", detail=MADE_BEFORE
+        )
+    if reading.state == "not_encrypted":
         why, what_to_do = "created_unencrypted", WHAT_ITS_OWNER_HAS_TO_DO
-        found = replace(found, outcome=UNPROTECTED, reason=why, detail=what_to_do)
-    yield found
+        return replace(found, outcome=UNPROTECTED, reason=why, detail=what_to_do)
+    if open_until and not table.created_at:
+        return replace(found, state="unknown", reason="unread", detail=NO_TIME_OF_CREATION)
+    return found.kept(reading)

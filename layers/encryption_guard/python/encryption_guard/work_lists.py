@@ -66,9 +66,12 @@ Results = list[Finding | Step]
 
 
 def read_list(
-    where: Where, listing: Listing, about: Finding, follow: Callable[[Any], Step]
+    where: Where, listing: Listing, about: Finding, follow: Callable[[Any], Step | None]
 ) -> Step:
-    """Read a list page by page; `follow` makes a step of an entry, or raises InvalidEvent."""
+    """Read a list page by page; `follow` makes a step of an entry, or raises InvalidEvent.
+
+    It makes none of what needs no look.
+    """
     return Step(where, about, partial(_read_page, where, listing, about, follow), is_list=True)
 
 
@@ -76,7 +79,7 @@ def _read_page(
     where: Where,
     listing: Listing,
     about: Finding,
-    follow: Callable[[Any], Step],
+    follow: Callable[[Any], Step | None],
     session: Session,
 ) -> Iterator[Finding | Step]:
     """A step for each entry of a page, in another order each time, and one for the next page."""
@@ -89,9 +92,11 @@ def _read_page(
     steps: list[Step] = []
     for entry in page.entries:
         try:
-            steps.append(follow(entry))
+            step = follow(entry)
         except InvalidEvent as error:
             yield replace(about, reason="unreadable", detail=str(error))
+        else:
+            steps += [step] if step else []
     yield from shuffled(steps, session.invocation.clock)
     if page.rest:
         yield read_list(where, page.rest, about, follow)

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
+from encryption_guard.config import Settings
 from encryption_guard.errors import Throttled
 from encryption_guard.http import Answer
 from encryption_guard.invocation import Clock, Invocation
@@ -58,6 +59,11 @@ def says_clock_is_wrong(code: str | None, message: str | None) -> bool:
     said = re.sub(r"[\s_-]", "", f"{code} {message}".lower())
     words = ("skew", "requesttimeandthe", "signingdate", "timeexpired")
     return any(word in said for word in words)
+
+
+def whose_clock(settings: Settings) -> str:
+    """Which clock has to be set where a correction was not enough."""
+    return "the function's clock" if settings.function_name else "this machine's clock"
 
 
 class Session:

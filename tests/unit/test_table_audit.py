@@ -1,0 +1,100 @@
+"""The gap audit: what a table shows, and whether its age lets that be believed."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from encryption_guard.findings import (
+    MADE_BEFORE,
+    NO_TIME_OF_CREATION,
+    WHAT_ITS_OWNER_HAS_TO_DO,
+    Finding,
+)
+from encryption_guard.inventory import ListedTable
+from encryption_guard.oss_tables import Reading
+from encryption_guard.table_audit import judged
+from tests.unit.fakes import ARN, START
+
+BEFORE = START - timedelta(microseconds=1)
+READINGS = {
+    "AES256": Reading("encrypted", "AES256", is_aes256=True, status=200),
+    "KMS": Reading("encrypted", "KMS", status=200),
+    "ROT13": Reading("unknown", "ROT13", why="Nobody knows it.", status=200),
+    "none": Reading("not_encrypted", status=200),
+    "unread": Reading("unknown", why="OSS Tables answered 403.", status=403),
+    "gone": Reading("unknown", why="It is not there.", gone=True, status=404),
+}
+SHOWN = {
+    "AES256": ("encrypted", "already_encrypted", "AES256"),
+    "KMS": ("encrypted", "kept_stronger", "KMS"),
+    "ROT13": ("unknown", "kept_stronger", "ROT13"),
+    "none": ("not_encrypted", "unprotected", "created_unencrypted"),
+    "unread": ("unknown", "failed", "unread"),
+    "gone": ("unknown", "failed", "gone"),
+}
+FAILED = ("unread", "gone")
+
+
+def judge(reading: str, created_at: datetime | None, open_until: datetime | None) -> Finding:
+    table = ListedTable(ARN, "sales", "orders", created_at)
+    return judged(table, READINGS[reading], open_until)
+
+
+def told(finding: Finding) -> tuple[str, str, str]:
+    return finding.state, finding.outcome, finding.reason
+
+
+@pytest.mark.parametrize(
+    ("reading", "state"),
+    [("AES256", "unknown"), ("KMS", "unknown"), ("ROT13", "unknown"), ("none", "not_encrypted")],
+)
+def test_what_was_made_while_its_bucket_was_open_is_unprotected(reading: str, state: str) -> None:
+    """Whatever it shows, which is told with it: its bucket may have got that only afterwards."""
+    found = judge(reading, BEFORE, START)
+
+    assert told(found) == (state, "unprotected", "made_before")
+    assert (found.detail, found.encryption) == (MADE_BEFORE, READINGS[reading].algorithm)
+
+
+@pytest.mark.parametrize("created_at", [BEFORE, None])
+@pytest.mark.parametrize("reading", FAILED)
+def test_what_cannot_be_read_is_unknown_whatever_its_age(
+    reading: str, created_at: datetime | None
+) -> None:
+    """An error says nothing of a table: the finding tells the error."""
+    found = judge(reading, created_at, START)
+
+    assert told(found) == SHOWN[reading]
+    assert found.detail == READINGS[reading].why
+
+
+@pytest.mark.parametrize("reading", ["AES256", "KMS", "ROT13"])
+def test_what_does_not_tell_its_age_is_unknown(reading: str) -> None:
+    """In a bucket that was open, what it shows proves nothing."""
+    found = judge(reading, None, START)
+
+    assert told(found) == ("unknown", "failed", "unread")
+    assert found.detail == NO_TIME_OF_CREATION
+
+
+def test_what_has_no_encryption_needs_no_age() -> None:
+    """It says itself that it is not encrypted."""
+    found = judge("none", None, START)
+
+    assert told(found) == SHOWN["none"]
+    assert found.detail == WHAT_ITS_OWNER_HAS_TO_DO
+
+
+@pytest.mark.parametrize(
+    ("created_at", "open_until"),
+    [(START, START), (START + timedelta(days=1), START), (BEFORE, None), (None, None)],
+    ids=["at that moment", "a day later", "nobody knows until when", "nor its age"],
+)
+@pytest.mark.parametrize("reading", READINGS)
+def test_otherwise_a_table_is_what_it_shows(
+    reading: str, created_at: datetime | None, open_until: datetime | None
+) -> None:
+    """It was made after its bucket was encrypted, or nothing speaks against it."""
+    assert told(judge(reading, created_at, open_until)) == SHOWN[reading]
