@@ -24,9 +24,11 @@ Kind = Literal["lost", "false success", "altered", "untold", "touched", "unbound
 Told = dict[str, Any]
 
 # A try of the guard makes at most these requests about a bucket (design 3.3 and 3.4): four tries,
-# one for the clock, one for new credentials; of a PUT three more after a 404. A letter is sent
-# at most four times, and an event is tried four times by the platform.
-READS, WRITES, SENDS, TRIES = 4 + 1 + 1, 4 + 3 + 1 + 1, 4, 4
+# one for the clock, one for new credentials; of a PUT three more after a 404, a read before each
+# repeat, and one after each answer that confirms nothing. A letter is sent at most four times, and
+# an event is tried four times by the platform.
+WRITES, SENDS, TRIES = 4 + 3 + 1 + 1, 4, 4
+READS = 4 + 1 + 1 + (3 + 3) + 4
 
 BY_SERVICE = frozenset({"rejected", "not_found", "conflict", "unexpected_redirect"})
 # What may be told of an event: outcomes with their reasons.
@@ -74,6 +76,7 @@ FIELDS = (
     "event_id",
     "time_to_encrypt_ms",
     "named_by",
+    "disagrees",
     "oss_request_id",
     "status",
     "code",
@@ -233,17 +236,22 @@ def is_explained(creation: Creation, evidence: Evidence) -> Iterator[tuple[Kind,
 
 def is_true(creation: Creation, evidence: Evidence) -> Iterator[tuple[Kind, str]]:
     """Whoever says encrypted can name the answer of the service that says so."""
-    operations = {"encrypted": PUT, "already_encrypted": GET, "kept_stronger": GET}
+    asked = evidence.asked[creation.bucket]
     answered = {
         (each.operation, each.request_id)
-        for each in evidence.asked[creation.bucket]
+        for each in asked
         if each.status is not None and 200 <= each.status < 300
     }
+    # The answer to a PUT may be lost: then a GET says that it was done.
+    was_put = any(each.operation == PUT for each in asked)
+    by_put = frozenset({PUT, GET}) if was_put else frozenset({PUT})
+    operations = {"encrypted": by_put, "already_encrypted": {GET}, "kept_stronger": {GET}}
     for line in evidence.told[event_id(creation.number)]:
-        operation = operations.get(line["outcome"])
-        if operation and (operation, line["oss_request_id"]) not in answered:
+        allowed = operations.get(line["outcome"])
+        said = {(operation, line["oss_request_id"]) for operation in allowed or ()}
+        if allowed and not said & answered:
             yield "false success", f"{line['outcome']}: no such answer {line['oss_request_id']}"
-        if operation and evidence.history.encryption.get(creation.bucket) is None:
+        if allowed and evidence.history.encryption.get(creation.bucket) is None:
             yield "false success", f"{line['outcome']}, but the bucket is open"
         if line["outcome"] == "dead_lettered" and line["reason"] not in {
             kept.letter["reason"] for kept in evidence.letters_of(creation) if kept.letter

@@ -204,7 +204,9 @@ def _plant(cloud: EmulatedCloud, creations: Iterable[Creation]) -> None:
     there = {each.bucket: each for each in creations if not each.fate.startswith("gone")}
     for name, creation in there.items():
         encryption = {"kms": "KMS", "encrypted before": "AES256"}.get(creation.fate)
-        cloud.tables.plant(name, account_id=creation.account, encryption=encryption)
+        kind = "oss" if creation.fate == "managed" else "customer"
+        account_id = creation.account
+        cloud.tables.plant(name, account_id=account_id, encryption=encryption, kind=kind)
 
 
 def _scripted(cloud: EmulatedCloud, plan: Plan) -> tuple[Script, Script]:

@@ -60,7 +60,7 @@ class Network(httpx.BaseTransport):
         self.hosts += [request.url.raw_host.decode("ascii"), *request.headers.get_list("host")]
         if request.method == "POST":
             self.letters.append(request.content)
-            return httpx.Response(201, stream=httpx.ByteStream(b"<Message/>"))
+            return httpx.Response(201, stream=httpx.ByteStream(b"<MessageId>1</MessageId>"))
         answered = {"x-oss-request-id": "0123456789ABCDEF01234567"}
         return httpx.Response(200, headers=answered, stream=httpx.ByteStream(b"{}"))
 

@@ -58,10 +58,10 @@ BROKEN: dict[str, tuple[str, str, str, str, Kind]] = {
         "OSS: refused",
         "untold",
     ),
-    "every answer counts as a success": (
+    "what was never confirmed counts as a success": (
         "oss_tables.py",
-        "case status if 200 <= status < 300:",
-        "case status if 200 <= status < 600:",
+        "raise _final_error(call, found, self._invocation.settings) from found.fault",
+        'return Reading("encrypted", "AES256", is_aes256=True)',
         "OSS: 5xx",
         "false success",
     ),

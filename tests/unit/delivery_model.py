@@ -87,7 +87,7 @@ ANSWERS: dict[Ask, dict[str, Callable[[], httpx.Response]]] = {
         "the token is expired": _says(401),
     },
     "SEND": {
-        "kept": _says(201),
+        "kept": _says(201, b"<MessageId>1</MessageId>"),
         "kept, but the answer is lost": _reset,
         "refused": _reset,
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from base64 import b64encode
+from base64 import b64encode, encodebytes, urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -139,6 +139,20 @@ def assert_bounded(letter: Letter) -> None:
 def test_base64_is_decoded(body: bytes) -> None:
     """What the vendor's client has put into the queue comes out as it was."""
     assert decoded(b64encode(body).decode()) == body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        encodebytes(own_letter()),
+        b64encode(own_letter()).strip(b"="),
+        urlsafe_b64encode(own_letter()),
+    ],
+    ids=["on several lines", "without padding", "URL-safe"],
+)
+def test_a_letter_in_base64_of_another_kind_is_decoded(body: bytes) -> None:
+    """Whoever has copied a letter may have wrapped or cut what encodes it."""
+    assert decoded(body.decode()) == own_letter()
 
 
 @pytest.mark.parametrize(

@@ -252,12 +252,22 @@ def test_a_refusal_is_not_repeated(status: int) -> None:
     assert service.time.slept == []
 
 
-@pytest.mark.parametrize("status", [200, 202, 204])
-def test_only_a_201_confirms_a_message(status: int) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(Reply(status, b"<Message><MessageId>1</MessageId></Message>") for status in (200, 202)),
+        *(
+            Reply(201, body)
+            for body in (b"", b"<html>sign in</html>", b"<Error><Code>X</Code></Error>")
+        ),
+    ],
+    ids=["200", "202", "nothing", "a sign-in page", "an error"],
+)
+def test_only_a_201_with_an_id_confirms_a_message(answer: Reply) -> None:
     """Another success than the documented one does not say that the message is kept."""
-    service = FakeSmq(troubles={"POST": [Reply(status)]})
+    service = FakeSmq(troubles={"POST": [answer]})
 
-    with pytest.raises(Unavailable, match=str(status)):
+    with pytest.raises(Unavailable, match=str(answer.status)):
         queue_of(service).send(b"letter")
 
 

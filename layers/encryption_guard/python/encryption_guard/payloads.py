@@ -141,7 +141,7 @@ def _json_in(raw: bytes, allowance: _Allowance) -> bytes | None:
         raw = raw.removeprefix(BOM_UTF8)
         if raw.lstrip(SPACE)[:1] in (b"{", b"[", b'"'):
             return raw
-        decoded = _from_base64(raw) if times < MOST_ENCODINGS else None
+        decoded = from_base64(raw) if times < MOST_ENCODINGS else None
         if not decoded:
             return None
         allowance.take(len(decoded))
@@ -149,7 +149,7 @@ def _json_in(raw: bytes, allowance: _Allowance) -> bytes | None:
     return None
 
 
-def _from_base64(text: bytes) -> bytes | None:
+def from_base64(text: bytes) -> bytes | None:
     """Padded or not, in one line or several, in either alphabet; None where it is none."""
     digits = b"".join(text.split()).rstrip(b"=").translate(_URL_SAFE)
     try:
@@ -290,7 +290,7 @@ def _lettered(letter: Mapping[str, object], allowance: _Allowance) -> bytes:
         raise InvalidEvent(f"The dead letter's encoding {quoted(str(encoding))} is not known.")
     if encoding == "utf-8":
         return event.encode()
-    packed = _from_base64(event.encode())
+    packed = from_base64(event.encode())
     if packed is None:
         raise InvalidEvent("The dead letter's event cannot be decoded: it is not in base64.")
     if encoding == "base64":

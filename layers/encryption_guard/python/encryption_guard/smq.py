@@ -111,7 +111,7 @@ class SmqQueue:
     def send(self, body: bytes) -> None:
         """Put one message, base64-encoded as the vendor's client does.
 
-        Raises Unavailable unless the service confirms it with a 201.
+        Raises Unavailable unless the service confirms it with a 201 that names the message.
         """
         content = (
             '<?xml version="1.0" encoding="utf-8"?>'
@@ -119,7 +119,8 @@ class SmqQueue:
             "</Message>"
         ).encode()
         answer = self._request("POST", "", content=content)
-        if answer.status != 201:
+        # Whoever else may answer a POST with a 201, such as a gateway, knows no id.
+        if answer.status != 201 or b"<MessageId>" not in answer.body:
             raise self._refusal(answer)
 
     def peek(self, number: int = 16) -> list[Message]:
