@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.duplicates import PEEKS
+from encryption_guard.sweep import WORKERS
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
     AUDITING,
@@ -733,7 +734,9 @@ def test_tables_that_time_did_not_allow_are_counted() -> None:
     assert invocation.seconds < 4
     totals = result["totals"]
     assert 0 < totals["not_reached"] == 100 - len(asked) < 100
-    assert (totals["tables"], totals["unknown_tables"]) == (100, totals["not_reached"])
+    assert totals["tables"] == 100
+    # Those that were under way got no answer.
+    assert 0 <= totals["unknown_tables"] - totals["not_reached"] <= WORKERS
 
 
 # The creation function's own look at tables.

@@ -144,6 +144,18 @@ def test_an_event_without_a_time_has_no_time_to_encrypt(time: str | None, took: 
     assert (outcome["outcome"], outcome["time_to_encrypt_ms"]) == ("encrypted", took)
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), -timedelta(hours=1)], ids=str)
+def test_what_is_measured_is_measured_by_the_services_clock(ahead: timedelta) -> None:
+    """The event's time is the service's, too; ours may be wrong by an hour."""
+    service = FakeOssTables(ahead=ahead)
+    at = (service.now() - timedelta(seconds=1)).isoformat()
+    guard = Guard(service)
+
+    outcome = guard.one(creation_of(ARN, eventTime=at))
+
+    assert (outcome["outcome"], outcome["time_to_encrypt_ms"]) == ("encrypted", 1000)
+
+
 def test_drift_is_mended() -> None:
     """When a bucket's encryption was taken off it is put back on, and the reason says so."""
     guard = Guard(FakeOssTables())

@@ -349,6 +349,25 @@ def test_a_bare_names_region(fields: Json, envelope: Json, region: str) -> None:
     assert bucket.arn == TableBucketArn(region, ACCOUNT, "analytics")
 
 
+def test_a_host_tells_the_region_of_its_bucket() -> None:
+    """Where the event does not, it is nearer than the function."""
+    host = {"eventSource": "sales.us-east-1.oss-tables.aliyuncs.com"}
+
+    named = find_bucket(event_of({"data": CREATION | host}), region=REGION, account_id=ACCOUNT)
+    told = find_bucket(
+        event_of({"data": CREATION | host | {"acsRegion": "eu-central-1"}}), account_id=ACCOUNT
+    )
+
+    assert (named.arn.region, told.arn.region) == ("us-east-1", "eu-central-1")
+
+
+def test_an_account_may_be_written_as_a_fraction() -> None:
+    """Some writers know one kind of number."""
+    record = OWNED | {"recipientAccountId": 54321.0, "requestParameters": {"name": "sales"}}
+
+    assert bucket_of(record).arn.account_id == "54321"
+
+
 OTHERS: Json = {"userIdentity": {"accountId": "22222"}}
 FORWARDED: Json = {"aliyunoriginalaccountid": "55555", "aliyunaccountid": "33333"}
 
@@ -666,10 +685,11 @@ def test_what_others_say_does_not_outvote_the_service(
 @pytest.mark.parametrize(
     "record",
     [
+        {"referencedResources": {BUCKET_TYPE: ["", "UPPER"], "ACS::OSS::Bucket": ["analytics"]}},
         {"referencedResources": {"ACS::OSS::Bucket": ["logs"], BUCKET_TYPE: ["analytics"]}},
         {"resourceName": "logs;analytics", "resourceType": f"ACS::OSS::Bucket;{BUCKET_TYPE}"},
     ],
-    ids=["referencedResources", "resourceName"],
+    ids=["what is no name is passed over", "referencedResources", "resourceName"],
 )
 def test_a_bucket_of_oss_does_not_count_beside_a_table_bucket(record: Json) -> None:
     """A log bucket may stand beside the table bucket: the type tells which one is meant."""

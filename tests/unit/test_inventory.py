@@ -225,7 +225,6 @@ UNCLEAR = {
     "twice": encryption({"sseAlgorithm": "AES256"}) * 2,
     "deep": b"[" * 60_000,
     "other keys": b'{"sseAlgorithm": "AES256"}',
-    "another casing": b'{"EncryptionConfiguration": {"sseAlgorithm": "AES256"}}',
     "an error": b'{"message": "No."}',
     "a configuration that is a list": encryption([{"sseAlgorithm": "AES256"}]),
     "a configuration that is a word": encryption("AES256"),
@@ -234,7 +233,6 @@ UNCLEAR = {
     "an algorithm that is a number": encryption({"sseAlgorithm": 256}),
     "an algorithm that is a list": encryption({"sseAlgorithm": ["AES256"]}),
     "an algorithm that is true": encryption({"sseAlgorithm": True}),
-    "an algorithm in another casing": encryption({"SseAlgorithm": "AES256"}),
 }
 
 
@@ -300,7 +298,7 @@ def test_nothing_is_encrypted_that_does_not_say_so(body: bytes) -> None:
 
     reading = of_bucket(service)
 
-    names = (b'"aes256"', b'"kms"', b'"sm4"')
+    names = (b'"aes256"', b'"kms"', b'"sm4"', b'"kmskeyarn"')
     assert reading.state != "encrypted" or any(name in body.lower() for name in names)
     assert (reading.why is None) == (reading.state != "unknown")
 
@@ -309,6 +307,59 @@ def both(first: object, second: object) -> bytes:
     """One object that has a configuration twice."""
     one, two = encryption(first)[1:-1], encryption(second)[1:-1]
     return b"{" + one + b"," + two + b"}"
+
+
+CHOICES: dict[str, tuple[bytes, str, str | None]] = {
+    "another casing": (
+        b'{"EncryptionConfiguration": {"SSEAlgorithm": "SSE-KMS"}}',
+        "encrypted",
+        "SSE-KMS",
+    ),
+    "a key in another casing": (
+        encryption({"sseAlgorithm": "AES256", "KmsKeyArn": "acs:kms:x"}),
+        "encrypted",
+        "AES256",
+    ),
+    "a key beside no text": (
+        encryption({"sseAlgorithm": 5, "kmsKeyArn": "acs:kms:x"}),
+        "encrypted",
+        "KMS",
+    ),
+    "a JSON text": (
+        b'{"encryptionConfiguration": "{\\"sseAlgorithm\\": \\"KMS\\"}"}',
+        "encrypted",
+        "KMS",
+    ),
+    "without the object around it": (b'{"sseAlgorithm": "oss:kms"}', "encrypted", "oss:kms"),
+    "its key alone": (b'{"kmsKeyId": "k"}', "encrypted", "KMS"),
+    "a blank word": (encryption({"sseAlgorithm": "  "}), "not_encrypted", None),
+    "a blank word and key": (
+        encryption({"sseAlgorithm": "", "kmsKeyArn": " "}),
+        "not_encrypted",
+        None,
+    ),
+    "a key that is a word for nothing": (
+        encryption({"sseAlgorithm": "none", "kmsKeyArn": "null"}),
+        "not_encrypted",
+        None,
+    ),
+    "another setting": (
+        encryption({"sseAlgorithm": None, "bucketKeyEnabled": True}),
+        "not_encrypted",
+        None,
+    ),
+}
+
+
+@each_reader
+@pytest.mark.parametrize(("body", "state", "algorithm"), CHOICES.values(), ids=CHOICES)
+def test_a_choice_is_read_in_whatever_form_it_stands(
+    of: Reader, body: bytes, state: str, algorithm: str | None
+) -> None:
+    """A stronger one is kept where it can be seen, and a word for nothing is none."""
+    reading = of.read(with_table(troubles={of.asks: repeat(Reply(200, body))}))
+
+    assert (reading.state, reading.algorithm) == (state, algorithm)
 
 
 @each_reader

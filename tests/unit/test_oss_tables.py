@@ -248,7 +248,6 @@ def test_a_refusal_says_how_often_it_was_asked_for() -> None:
 CONFIRMING = {
     "200": Reply(200, headers=OURS),
     "200 with an object": Reply(200, b"{}", OURS),
-    "200 with garbage": Reply(200, b"\xff{", OURS),
     "204": Reply(204, headers=OURS),
 }
 
@@ -268,7 +267,9 @@ def test_a_200_or_204_of_the_service_confirms_the_put(reply: Reply) -> None:
 DOUBTFUL = {
     **{f"{status}": Reply(status, headers=OURS) for status in (201, 202, 206, 299)},
     "200 with a sign-in page": Reply(200, b"<html>Sign in", {"content-type": "text/html"}),
-    "200 with an empty id": Reply(200, headers={"x-oss-request-id": ""}),
+    "200 with garbage": Reply(200, b"\xff{", OURS),
+    "200 with a list": Reply(200, b"[]", OURS),
+    "200 with an empty id": Reply(200, headers={"x-oss-request-id": " "}),
     "204 without an id": Reply(204),
 }
 
@@ -305,6 +306,14 @@ FAILED = {
     "JSON without parts": Reply(200, b' {"Error": null}', OURS),
     "a code": Reply(200, b'{"Code": "InternalError"}', OURS),
     "a message": Reply(200, b'{"message": "No."}', OURS),
+    "an error behind something": Reply(200, b'{"requestId": "1", "error": "denied"}', OURS),
+    "Lance's": Reply(200, b'{"code": 403, "detail": "denied"}', OURS),
+    "a list": Reply(200, b'[{"Code": "X"}]', OURS),
+    "another's": Reply(200, b'{"errorCode": "X", "errorMessage": "No."}', OURS),
+    "a type": Reply(200, b'{"__type": "AccessDeniedException"}', OURS),
+    "XML behind a mark": Reply(200, b"\xef\xbb\xbf<Error></Error>", OURS),
+    "XML behind a comment": Reply(200, b"<!-- x --><ns:Error a='b'><x/></ns:Error>", OURS),
+    "XML of another": Reply(200, b"<ErrorResponse><Type>x</Type></ErrorResponse>", OURS),
     "typed": Reply(204, headers=OURS | {"x-oss-error-type": "InternalError"}),
     "typed, without an id": Reply(202, headers={"x-oss-error-type": "InternalError"}),
 }
@@ -1336,6 +1345,24 @@ def test_threads_that_share_a_throttle_are_all_served() -> None:
         thread.join()
 
     assert len(results) == 8
+
+
+def test_a_name_does_not_make_a_token_expired() -> None:
+    """What is refused for good is a dead letter at once, whatever its bucket is called."""
+    arn = arn_of("expired-tokens")
+    said = f"You have no right to act on {arn}."
+    service = FakeOssTables({str(arn): ""}, troubles={"PUT": repeat(refusal(403, "Denied", said))})
+
+    assert ending(put(service, arn=arn)) == "rejected"
+    assert service.methods() == ["PUT"]
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_what_had_no_time_for_its_repeats_comes_again(status: int) -> None:
+    """A bucket that is not visible yet is not given up because time is short."""
+    service = FakeOssTables(troubles={"PUT": repeat(refusal(status))})
+
+    assert ending(put(service, seconds=0.3)) == "unavailable"
 
 
 def test_a_new_bucket_may_have_the_words_of_a_wrong_clock_in_its_name() -> None:

@@ -219,6 +219,8 @@ def test_an_event_is_known_by_its_id(event: Json, event_id: str | None) -> None:
         ("2026-11-22T12:00:00Z", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
         ("2026-11-22T20:00:00+08:00", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
         ("2026-11-22T12:00:00", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
+        ("2026-11-22t12:00:00z", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
+        ("1795348800000", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
         ("2026-11-22T20:00:00.412PRC", None),
         ("yesterday", None),
         ("", None),
@@ -567,6 +569,14 @@ def in_base64(event: bytes, times: int = 1) -> bytes:
     "payload",
     [
         pytest.param(BOM + EVENT, id="a byte order mark"),
+        pytest.param(b" \n" + BOM + EVENT, id="a mark behind blanks"),
+        pytest.param(to_bytes({"id": "1", "type": "sls:x", "data": {"event": TEXT}}), id="in data"),
+        pytest.param(
+            to_bytes({"type": "sls:x", "data": json.dumps({"event": TEXT})}), id="in data as a text"
+        ),
+        pytest.param(
+            b'{"type": "x", "data": {"requestPayload": %s}}' % EVENT, id="a record in data"
+        ),
         pytest.param(fc_record(BOM + EVENT), id="a mark within"),
         pytest.param(in_base64(EVENT), id="base64"),
         pytest.param(in_base64(EVENT, 2), id="base64 twice"),

@@ -701,8 +701,12 @@ def test_whose_clock_is_wrong_is_told() -> None:
 
 @pytest.mark.parametrize(
     "refusal",
-    [Reply(401), Reply(403, b"<Error><Code>SecurityTokenExpired</Code></Error>")],
-    ids=["401", "an expired token"],
+    [
+        Reply(401),
+        Reply(403, b"<Error><Code>SecurityTokenExpired</Code></Error>"),
+        Reply(403, b"<Error><Code>Denied</Code><Message>The token is expired.</Message></Error>"),
+    ],
+    ids=["401", "an expired token", "in a message"],
 )
 def test_credentials_that_are_over_are_read_again(refusal: Reply) -> None:
     """A token may be renewed while a message is sent."""

@@ -132,7 +132,7 @@ class Guard:
         **rest: Any,
     ) -> Sweep:
         def report(finding: Finding) -> None:
-            self.memory.keep(finding)
+            self.memory.keep(finding, now=START)
             found.append(finding)
 
         return Sweep(
@@ -418,10 +418,10 @@ def test_what_matters_to_the_next_sweep_is_kept(
     """Which buckets were encrypted, whose check ended, and when those were created."""
     memory = Memory()
 
-    memory.keep(found)
+    memory.keep(found, now=START)
 
-    seen = {(str(ARN), found.created_at)}
-    assert memory == Memory(seen if is_encrypted else set(), seen if is_met else set())
+    seen = (str(ARN), found.created_at)
+    assert memory == Memory({seen: START} if is_encrypted else {}, {seen} if is_met else set())
 
 
 # One bucket.
@@ -634,7 +634,7 @@ def test_what_cannot_be_read_back_is_unknown(trouble: Reply | Broken) -> None:
     assert told(found) == ("unknown", "failed", "not_confirmed")
     assert found.encryption is None
     assert "could not be read back" in (found.detail or "")
-    assert (guard.puts(), guard.memory.encrypted) == (1, set())
+    assert (guard.puts(), guard.memory.encrypted) == (1, {})
 
 
 def test_what_is_read_back_stronger_is_told_as_that() -> None:
@@ -814,7 +814,7 @@ def test_somebody_may_be_faster(algorithm: str, outcome: str) -> None:
 
     assert told(found) == ("encrypted", outcome, algorithm)
     assert (guard.puts(), found.encryption) == (0, algorithm)
-    assert str(ARN) in dict(guard.memory.encrypted)
+    assert str(ARN) in {arn for arn, _ in guard.memory.encrypted}
 
 
 @pytest.mark.parametrize("trouble", [refusal(503), refusal(403), Broken(httpx.ReadError)])

@@ -86,6 +86,14 @@ def counted(*findings: Finding) -> Totals:
     return totals
 
 
+def test_a_table_from_before_is_told_as_that() -> None:
+    """It may show an encryption, so the row says why it is amiss."""
+    table = replace(TABLE, state="unknown", encryption="AES256", reason="made_before")
+
+    said = "made while its bucket was open: its owner has to recreate it"
+    assert row(table)[-2:] == ("AES256", said)
+
+
 def test_a_bucket_has_its_row() -> None:
     """Region, name, creation to the minute, encryption, and what was done."""
     cells = row(BUCKET)

@@ -11,10 +11,11 @@ from encryption_guard.findings import (
     NO_TIME_OF_CREATION,
     WHAT_ITS_OWNER_HAS_TO_DO,
     Finding,
+    OpenTime,
 )
 from encryption_guard.inventory import ListedTable
 from encryption_guard.oss_tables import Reading
-from encryption_guard.table_audit import judged
+from encryption_guard.table_audit import OpenBucket, judged
 from tests.unit.fakes import ARN, START
 
 BEFORE = START - timedelta(microseconds=1)
@@ -39,7 +40,8 @@ FAILED = ("unread", "gone")
 
 def judge(reading: str, created_at: datetime | None, open_until: datetime | None) -> Finding:
     table = ListedTable(ARN, "sales", "orders", created_at)
-    return judged(table, READINGS[reading], open_until)
+    times = (OpenTime(None, open_until),) if open_until else ()
+    return judged(table, READINGS[reading], OpenBucket(ARN, times))
 
 
 def told(finding: Finding) -> tuple[str, str, str]:
@@ -98,3 +100,20 @@ def test_otherwise_a_table_is_what_it_shows(
 ) -> None:
     """It was made after its bucket was encrypted, or nothing speaks against it."""
     assert told(judge(reading, created_at, open_until)) == SHOWN[reading]
+
+
+HOUR = timedelta(hours=1)
+DRIFTED = OpenBucket(ARN, (OpenTime(None, START - 9 * HOUR), OpenTime(START, START + HOUR)))
+
+
+@pytest.mark.parametrize(
+    ("hours", "was_open"),
+    [(-10, True), (-9, False), (-1, False), (0, True), (0.5, True), (1, False), (2, False)],
+)
+def test_a_table_counts_by_whether_its_bucket_was_open_then(hours: float, was_open: bool) -> None:
+    """Of a bucket whose encryption was taken off, older tables are what they show."""
+    table = ListedTable(ARN, "sales", "orders", START + hours * HOUR)
+
+    found = judged(table, READINGS["AES256"], DRIFTED)
+
+    assert found.reason == ("made_before" if was_open else "AES256")

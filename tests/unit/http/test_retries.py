@@ -192,6 +192,12 @@ class Script:
     ring: KeyRing = field(default_factory=KeyRing)
     sent_at: list[datetime] = field(default_factory=list)
     found: int | None = None
+    look_takes: float = 0.0
+
+    def look(self) -> int | None:
+        if self.look_takes:
+            self.time.sleep(self.look_takes)
+        return self.found
 
     def run(self, *, seconds: float = 60, attempts: int = 4) -> int | Ended:
         clock = self.time.as_clock()
@@ -213,7 +219,7 @@ class Script:
             session=session,
             clock=clock,
             clock_is_wrong=lambda answer: self.skewed and answer.status >= 400,
-            before_repeat=lambda: self.found,
+            before_repeat=self.look,
         )
 
 
@@ -262,6 +268,14 @@ def test_what_was_just_created_has_pauses_of_its_own() -> None:
     assert script.time.slept == [0.5, 1.0]
 
 
+def test_nothing_is_sent_when_the_look_before_it_took_the_time() -> None:
+    """It could be carried out, and nobody would hear of it."""
+    script = Script([of(503), of(200)], {503: Reaction.RETRY}, look_takes=60)
+
+    assert script.run() == Ended(of(503), None, 1, final=False)
+    assert len(script.sent_at) == 1
+
+
 def test_no_repeat_helps_where_a_service_says_so() -> None:
     """It is asked once."""
     assert Script([of(400)], {400: Reaction.GIVE_UP}).run() == Ended(of(400), None, 1, final=True)
@@ -277,6 +291,16 @@ STATED = {
         403,
         b"<ServerTime>2026-01-02T03:10:00Z</ServerTime>",
         date="Fri, 02 Jan 2026 09:00:00 GMT",
+    ),
+    "ServerTime in another casing": of(403, b'{"serverTime": "2026-01-02t03:10:00z"}'),
+    "ServerTime with an attribute": of(
+        403, b"<Error><serverTime x='1'>\n 2026-01-02T03:10:00Z\n</serverTime></Error>"
+    ),
+    "ServerTime as a date": of(403, b"<ServerTime>Fri, 02 Jan 2026 03:10:00 GMT</ServerTime>"),
+    "Date where ServerTime is years away": of(
+        403,
+        b"<ServerTime>2030-01-02T03:10:00Z</ServerTime>",
+        date="Fri, 02 Jan 2026 03:10:00 GMT",
     ),
     "Date where ServerTime is none": of(
         403, b"<ServerTime>soon</ServerTime>", date="Fri, 02 Jan 2026 03:10:00 GMT"

@@ -134,8 +134,8 @@ CAUSES = (
         "foreign_region",
         "The bucket is in another region than the function, which encrypts there only if it sweeps"
         " that region.",
-        "Deploy the guard in that region, or add the region to GUARD_SWEEP_REGIONS and redrive; if"
-        " nobody uses it, find out who put the event here, and discard.",
+        "Deploy the guard in that region, or let the sweep look after it with GUARD_SWEEP_REGIONS;"
+        " then discard. If nobody uses that region, find out who put the event here.",
     ),
     Advice(
         "redirect",

@@ -223,10 +223,10 @@ def _act(
                 " the one that forwarded the event; if the guard is to encrypt it, add the account"
                 " to GUARD_ALLOWED_ACCOUNTS."
             )
-        case Deny(bucket):
+        case _:
             raise ForeignRegion(
-                f"The bucket {bucket.arn} is in another region than this function; if this one is"
-                " to encrypt it there, add the region to GUARD_SWEEP_REGIONS."
+                f"The bucket {decision.bucket.arn} is in another region than this function: deploy"
+                " the guard there, or let the sweep look after it with GUARD_SWEEP_REGIONS."
             )
 
 
@@ -260,7 +260,7 @@ def ensure_encrypted(
         raise
     if not found.is_aes256:
         return _kept(found)
-    now = invocation.clock.now()
+    now = tables.now()
     return Encrypted(
         reason=cause,
         time_to_encrypt_ms=_milliseconds_between(since, now) if since else None,

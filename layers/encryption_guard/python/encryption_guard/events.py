@@ -137,10 +137,16 @@ def _failed(record: Mapping[str, object]) -> bool:
 
 
 def read_time(value: str | None) -> datetime | None:
-    """The instant that an ISO 8601 text means, if it does; in UTC where it tells no zone."""
+    """The instant that an ISO 8601 text means, if it does; in UTC where it tells no zone.
+
+    So do 13 digits: milliseconds since 1970.
+    """
+    text = value or ""
+    if text.isascii() and text.isdigit() and len(text) == 13:
+        return datetime.fromtimestamp(int(text) / 1000, timezone.utc)
     try:
         # Python 3.10 does not know the Z.
-        at = datetime.fromisoformat((value or "").replace("Z", "+00:00"))
+        at = datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
     except ValueError:
         return None
     return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
@@ -169,6 +175,8 @@ def find_bucket(
         return NamedBucket(arns[0], RESPONSE, disagrees=next(others, None))
     bucket = _agreed(found)
     if isinstance(bucket, str):
+        # A host tells its region, too.
+        region = next((host.region for host in _in_event_source(event)), region)
         bucket = _complete(bucket, event, region=region, account_id=account_id)
     return NamedBucket(bucket, named_by=found[0][0])
 
@@ -257,7 +265,7 @@ def _in_referenced_resources(event: BucketEvent) -> Iterator[str]:
     groups = []
     for kind, names in mapping(event.record.get("referencedresources")).items():
         listed = names if isinstance(names, list) else [names]
-        groups.append((kind, [name for name in listed if isinstance(name, str)]))
+        groups.append((kind, list(filter(None, map(text_of, listed)))))
     return _preferring_buckets(groups)
 
 
@@ -280,7 +288,8 @@ def _preferring_buckets(groups: Iterable[tuple[str, list[str]]]) -> Iterator[str
         word = kind.lower()
         found = table_buckets if "tablebucket" in word else buckets if "bucket" in word else others
         # Once each: a name may stand there ten thousand times.
-        found.update(dict.fromkeys(names))
+        usable = (name for name in names if claims_oss_tables(name) or is_bucket_name(name))
+        found.update(dict.fromkeys(usable))
     return iter(table_buckets or buckets or others)
 
 

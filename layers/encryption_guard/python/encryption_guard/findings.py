@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Exemption
@@ -278,27 +278,48 @@ class Totals:
 Seen = tuple[str, datetime | None]
 
 
+class OpenTime(NamedTuple):
+    """When a bucket was open; without `since` from its creation on."""
+
+    since: datetime | None
+    until: datetime
+
+    def holds(self, at: datetime) -> bool:
+        """Whether it was open then; the service tells times in whole seconds."""
+        is_late = self.since is None or at >= self.since.replace(microsecond=0)
+        return is_late and at < self.until
+
+
 @dataclass(slots=True)
 class Memory:
     """What one instance still knows of its last sweep; a new one does without."""
 
     # With their creation: another bucket may get the name of one that was deleted.
-    encrypted: set[Seen] = field(default_factory=set)
+    # Those that were seen encrypted, and when that was last.
+    encrypted: dict[Seen, datetime] = field(default_factory=dict)
     # Those whose check ended since the last full sweep, and when that began.
     met: set[Seen] = field(default_factory=set)
     swept_at: float = -math.inf
-    # Until when a bucket is known to have been open.
-    open_until: dict[Seen, datetime] = field(default_factory=dict)
+    # When buckets are known to have been open.
+    open: dict[Seen, tuple[OpenTime, ...]] = field(default_factory=dict)
     has_warned: bool = False
     # Which letters were written, and when.
     letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
 
-    def keep(self, finding: Finding) -> None:
+    def note_open(self, seen: Seen, until: datetime) -> None:
+        """Take note that a bucket was open until then: since it was last seen encrypted."""
+        since, times = self.encrypted.get(seen), self.open.get(seen, ())
+        # Still open, if nobody has seen it encrypted since.
+        if times and (since is None or since < times[-1].until):
+            since, times = times[-1].since, times[:-1]
+        self.open[seen] = (*times, OpenTime(since, until))
+
+    def keep(self, finding: Finding, *, now: datetime) -> None:
         """Take note of a bucket whose check ended, and of one that was found encrypted."""
         if finding.kind != "bucket" or not finding.arn:
             return
         seen = (finding.arn, finding.created_at)
         if finding.state == "encrypted":
-            self.encrypted.add(seen)
+            self.encrypted[seen] = now
         if finding.outcome not in (FAILED, NOT_REACHED):
             self.met.add(seen)

@@ -59,6 +59,8 @@ def text_of(value: object) -> str | None:
     """A string, or a number where a lenient writer left out the quotes; anything else is absent."""
     if isinstance(value, str):
         return value or None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from datetime import datetime
 from enum import Enum
 from hashlib import md5
 from typing import Any, Final, Literal, NamedTuple, TypeVar
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.config import Settings
 from encryption_guard.errors import Reason, Refused, Throttled, Unavailable, quoted
-from encryption_guard.foreign_json import loads
+from encryption_guard.foreign_json import as_object, folded, loads
 from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
 from encryption_guard.http.retries import (
     RETRYABLE,
@@ -124,7 +125,12 @@ class ServiceError(NamedTuple):
 
 
 _XML_PART = r"<(Code|Message|EC)>([^<]*)</"
-_ERROR_DOCUMENT = re.compile(rb"""\s*(?:<\?xml[^>]*>\s*)?<Error[\s/>]|\s*\{\s*"Error"\s*:""")
+_ERROR_ELEMENT = re.compile(rb"<(?:[\w.-]+:)?\w*error|<(?:code|message)>", re.IGNORECASE)
+# Keys of a JSON object that is an error, in lower case.
+ERROR_KEYS: Final = frozenset(
+    {*("error", "errors", "code", "message", "errorcode", "errormessage"), "errortype", "__type"}
+)
+KMS_KEYS: Final = ("kmskeyarn", "kmskeyid")
 
 
 def _cut(value: object, longest: int) -> str | None:
@@ -156,7 +162,7 @@ def meaning(answer: Answer) -> Meaning:
 
 def _meaning_of_403(error: ServiceError) -> Meaning:
     # No list of the codes of OSS Tables is published, and its code may not tell these apart.
-    said = f"{error.code} {error.message}".lower()
+    said = f"{error.code} {_without_arns(error.message)}".lower()
     is_expired = "token" in said and "expired" in said
     return Meaning.TOKEN_EXPIRED if is_expired else Meaning.REJECTED
 
@@ -166,7 +172,12 @@ def clock_is_wrong(answer: Answer) -> bool:
     if not 400 <= answer.status < 500:
         return False
     error = ServiceError.read(answer)
-    return says_clock_is_wrong(error.code, error.message)
+    return says_clock_is_wrong(error.code, _without_arns(error.message))
+
+
+def _without_arns(message: str | None) -> str:
+    # A bucket may be called expired-tokens.
+    return re.sub(r"acs:\S+", "", message or "")
 
 
 State = Literal["encrypted", "not_encrypted", "unknown"]
@@ -194,17 +205,15 @@ def read_encryption(answer: Answer) -> Reading:
     Raises Unreadable where it is nothing of this API.
     """
     configuration = _configuration(answer)
-    word = configuration.get("sseAlgorithm")
-    if not isinstance(word, str | None):
-        raise Unreadable("not an algorithm")
-    word = (word or "").strip()[:LONGEST_WORD]
-    plain = re.sub(r"[\s:_./-]+", "", word).lower() if word.isascii() else word
+    named = configuration.get("ssealgorithm")
+    word = named.strip()[:LONGEST_WORD] if isinstance(named, str) else ""
+    plain = _plain(word)
     reading = Reading("encrypted", word, status=200, oss_request_id=oss_request_id(answer))
-    if any(_is_given(configuration.get(key)) for key in ("kmsKeyArn", "kmsKeyId")):
+    if any(_is_given(configuration.get(key)) for key in KMS_KEYS):
         # Its owner chose a key, whatever the word.
         return reading._replace(algorithm=word if plain not in NO_ENCRYPTION else "KMS")
-    if not word and any(configuration.values()):
-        raise Unreadable("a choice without an algorithm")
+    if not isinstance(named, str | None):
+        raise Unreadable("not an algorithm")
     if plain in NO_ENCRYPTION:
         return reading._replace(state="not_encrypted", algorithm=None)
     if plain == "aes256":
@@ -220,20 +229,38 @@ def read_put(answer: Answer) -> Reading | None:
 
     Raises Unreadable for an error that has the status of a success.
     """
-    if answer.body.strip():
-        error = ServiceError.read(answer)
-        if error.code or error.message or _ERROR_DOCUMENT.match(answer.body):
-            raise Unreadable("an error with the status of a success")
     request_id = oss_request_id(answer)
-    if answer.status not in (200, 204) or not request_id:
+    if not _is_plain_success(answer.body) or answer.status not in (200, 204) or not request_id:
         return None
     return Reading(
         "encrypted", "AES256", is_aes256=True, status=answer.status, oss_request_id=request_id
     )
 
 
+def _is_plain_success(body: bytes) -> bool:
+    """Whether a body is empty, or a JSON object that is no error; raises Unreadable for an error.
+
+    OSS Tables, its Lance catalog and what stands before them have errors of several forms.
+    """
+    if not body.strip():
+        return True
+    try:
+        parsed = loads(body)
+    except ValueError:
+        parsed = None
+    first = parsed[0] if isinstance(parsed, list) and parsed else parsed
+    keys = {key.lower() for key in first} if isinstance(first, dict) else set()
+    if keys & ERROR_KEYS or _ERROR_ELEMENT.search(body):
+        raise Unreadable("an error with the status of a success")
+    return isinstance(parsed, dict)
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[\s:_./-]+", "", word).lower() if word.isascii() else word
+
+
 def _is_given(key: object) -> bool:
-    return bool(key.strip() if isinstance(key, str) else key)
+    return _plain(key.strip()) not in NO_ENCRYPTION if isinstance(key, str) else bool(key)
 
 
 def _configuration(answer: Answer) -> dict[str, Any]:
@@ -243,15 +270,19 @@ def _configuration(answer: Answer) -> dict[str, Any]:
     # with its connection may be the rest of nothing.
     if not answer.body.strip() and not FRAMING.intersection(answer.headers):
         raise Unreadable("nothing, and perhaps cut short")
-    parsed = read_object(answer) if answer.body.strip() else {}
-    if parsed and "encryptionConfiguration" not in parsed:
-        raise Unreadable("not an encryption")
-    configuration = parsed.get("encryptionConfiguration")
-    if configuration is None:
+    parsed = folded(read_object(answer)) if answer.body.strip() else {}
+    if not parsed:
         return {}
-    if not isinstance(configuration, dict):
+    if "encryptionconfiguration" in parsed:
+        held = parsed["encryptionconfiguration"]
+        found = {} if held is None else as_object(held)
+    else:
+        # Nobody documents this form: a stronger choice in it is kept, and nothing else is believed.
+        is_stronger = _plain(str(parsed.get("ssealgorithm"))) in STRONGER
+        found = parsed if is_stronger or any(parsed.get(key) for key in KMS_KEYS) else None
+    if found is None:
         raise Unreadable("not an encryption")
-    return configuration
+    return folded(found)
 
 
 def read_object(answer: Answer) -> dict[str, Any]:
@@ -328,6 +359,10 @@ class OssTables:
         self._throttle = throttle
         self._clock = invocation.clock
         self._session = Session(invocation)
+
+    def now(self) -> datetime:
+        """The time, by the service's clock where that is known to differ from ours."""
+        return self._session.now()
 
     def current_encryption(self, arn: TableBucketArn) -> Reading | None:
         """GetTableBucketEncryption, as advice: None for every answer that shows no choice.
@@ -467,7 +502,7 @@ def _base_url(call: Call, settings: Settings) -> str:
 
 def oss_request_id(answer: Answer) -> str | None:
     """The id to name when asking the vendor about this request."""
-    return _cut(answer.headers.get("x-oss-request-id"), 100)
+    return _cut(answer.headers.get("x-oss-request-id", "").strip(), 100)
 
 
 def _final_error(call: Call, ended: Ended, settings: Settings) -> Refused | Unavailable:
@@ -486,8 +521,8 @@ def _final_error(call: Call, ended: Ended, settings: Settings) -> Refused | Unav
     clock = f" If it is about the time, set {whose_clock(settings)}."
     todo = clock if clock_is_wrong(answer) else ""
     reason = DEAD_ENDS.get(meaning(answer))
-    asked_to_wait = not ended.final and "retry-after" in answer.headers
-    if reason is None or asked_to_wait:
+    # Of what had no time for its repeats a later invocation may find something else.
+    if reason is None or not ended.final:
         return Unavailable(
             f"OSS Tables answered {said} to {call.operation} of {call.about} in {sent} tries"
             f"{f' ({ended.fault})' if ended.fault else ''}; a later try may succeed.{todo}"

@@ -29,6 +29,10 @@ LARGEST_EVENT = 256 * 1024
 PIECE = 4 * 1024
 MOST_ENCODINGS = 2
 SPACE = b" \t\r\n"
+# What holds events, where it is a text, an object or an array.
+ROWS = ("event", "events", "records")
+WRAPPINGS = ("requestpayload", *ROWS)
+HOLDS = (str, dict, list)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 # Against an array of nothings, each of which would become a dead letter: as many events as this, or
 # as a payload holds of the smallest real ones. An asynchronous one holds some 400 of those.
@@ -137,16 +141,21 @@ def _open(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Pa
 
 def _json_in(raw: bytes, allowance: _Allowance) -> bytes | None:
     """What may be JSON: the bytes themselves, or what they are in base64, at most twice."""
-    for times in range(MOST_ENCODINGS + 1):
-        raw = raw.removeprefix(BOM_UTF8)
-        if raw.lstrip(SPACE)[:1] in (b"{", b"[", b'"'):
-            return raw
-        decoded = from_base64(raw) if times < MOST_ENCODINGS else None
+    for _ in range(MOST_ENCODINGS):
+        if (found := _json_at(raw)) is not None:
+            return found
+        decoded = from_base64(raw.strip().removeprefix(BOM_UTF8))
         if not decoded:
             return None
         allowance.take(len(decoded))
         raw = decoded
-    return None
+    return _json_at(raw)
+
+
+def _json_at(raw: bytes) -> bytes | None:
+    marked = raw.lstrip(SPACE)
+    found = marked.removeprefix(BOM_UTF8) if marked.startswith(BOM_UTF8) else raw
+    return found if found.lstrip(SPACE)[:1] in (b"{", b"[", b'"') else None
 
 
 def from_base64(text: bytes) -> bytes | None:
@@ -175,16 +184,26 @@ def _wrapped(envelope: Mapping[str, object], raw: bytes, allowance: _Allowance) 
         return requested.encode()
     if envelope.get("event") is not None and envelope.get("event_encoding") is not None:
         return _lettered(envelope, allowance)
-    if envelope.get("data") is not None or "eventname" in envelope:
+    if "eventname" in envelope:
         return None
+    if (data := envelope.get("data")) is not None:
+        return _wrapping_in(data, raw, allowance)
     # A row of the log service has an `event`; what ActionTrail answers to LookupEvents, `Events`.
-    for key in ("event", "events", "records"):
+    for key in ROWS:
         held = envelope.get(key)
         if isinstance(held, dict | list):
             return _piece(raw, key)
         if isinstance(held, str) and (inner := _json_in(held.encode(), allowance)):
             return inner
     return None
+
+
+def _wrapping_in(data: object, raw: bytes, allowance: _Allowance) -> bytes | None:
+    """What a CloudEvent has for data, if that is a wrapping: EventBridge delivers rows so, too."""
+    held = folded(mapping(data))
+    if "eventname" in held or not any(isinstance(held.get(key), HOLDS) for key in WRAPPINGS):
+        return None
+    return _json_in(data.encode(), allowance) if isinstance(data, str) else _piece(raw, "data")
 
 
 def _piece(raw: bytes, key: str) -> bytes:

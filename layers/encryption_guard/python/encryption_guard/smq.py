@@ -120,7 +120,7 @@ class SmqQueue:
         ).encode()
         answer = self._request("POST", "", content=content)
         # Whoever else may answer a POST with a 201, such as a gateway, knows no id.
-        if answer.status != 201 or b"<MessageId>" not in answer.body:
+        if answer.status != 201 or not re.search(rb"<MessageId>[^<\s]", answer.body):
             raise self._refusal(answer)
 
     def peek(self, number: int = 16) -> list[Message]:
@@ -257,16 +257,15 @@ def _headers(content: bytes) -> dict[str, str]:
 
 
 def _clock_is_wrong(answer: Answer) -> bool:
-    said = re.search(rb"<Message>([^<]{1,1000})</Message>", answer.body)
-    message = said[1].decode("utf-8", "replace") if said else None
-    return 400 <= answer.status < 500 and says_clock_is_wrong(_code(answer), message)
+    in_time = says_clock_is_wrong(_code(answer), _message_of(answer))
+    return 400 <= answer.status < 500 and in_time
 
 
 def _react(answer: Answer) -> Answer | Reaction:
     if is_retryable(answer.status):
         return Reaction.RETRY
-    code = (_code(answer) or "").lower()
-    if answer.status == 401 or (answer.status == 403 and "token" in code and "expired" in code):
+    said = f"{_code(answer)} {_message_of(answer)}".lower()
+    if answer.status == 401 or (answer.status == 403 and "token" in said and "expired" in said):
         return Reaction.RENEW_CREDENTIALS
     return answer
 
@@ -274,6 +273,11 @@ def _react(answer: Answer) -> Answer | Reaction:
 def _code(answer: Answer) -> str | None:
     match = re.search(rb"<Code>([A-Za-z0-9.]{1,100})</Code>", answer.body)
     return match[1].decode() if match else None
+
+
+def _message_of(answer: Answer) -> str | None:
+    match = re.search(rb"<Message>([^<]{1,1000})</Message>", answer.body)
+    return match[1].decode("utf-8", "replace") if match else None
 
 
 def _readable(document: bytes) -> str:

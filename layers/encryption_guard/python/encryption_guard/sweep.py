@@ -210,20 +210,21 @@ class Sweep:
         self, where: Where, bucket: ListedBucket, session: Session
     ) -> Iterator[Finding | Step]:
         reading = read_bucket(session.tables, bucket.arn)
-        now, settings = session.invocation.clock.now(), session.invocation.settings
+        now, settings = session.tables.now(), session.invocation.settings
         found = plan(bucket, reading, settings, now=now, apply=self.apply)
         seen = (str(bucket.arn), bucket.created_at)
         if reading.state == "not_encrypted":
-            self.memory.open_until[seen] = now
+            self.memory.note_open(seen, now)
         if not found:
-            found, self.memory.open_until[seen] = self._encrypt(bucket, reading, session)
-        open_until = self.memory.open_until.get(seen)
+            found, open_until = self._encrypt(bucket, reading, session)
+            self.memory.note_open(seen, open_until)
+        times = self.memory.open.get(seen, ())
         is_audited = self.audit and found.outcome != "skipped" and found.reason != "gone"
-        if is_audited and open_until is None and found.is_well:
+        if is_audited and not times and found.is_well:
             found = replace(found, detail=SINCE_WHEN_IS_NOT_KNOWN)
         yield found
         if is_audited:
-            yield audit(where, OpenBucket(bucket.arn, open_until))
+            yield audit(where, OpenBucket(bucket.arn, times))
 
     def _warn_once(self, sentence: str) -> None:
         # One bucket is as good as all of them.
@@ -239,7 +240,7 @@ class Sweep:
 
         Returns until when the bucket is known to have been open, too.
         """
-        found, now = Finding.of(bucket, reading), session.invocation.clock.now
+        found, now = Finding.of(bucket, reading), session.tables.now
         try:
             outcome = self._process(bucket, session)
         except LetterNotWritten as error:
@@ -259,7 +260,7 @@ class Sweep:
     def _process(self, bucket: ListedBucket, session: Session) -> Outcome:
         invocation, seen = session.invocation, (str(bucket.arn), bucket.created_at)
         cause = cause_of(
-            bucket, now=invocation.clock.now(), seen_encrypted=seen in self.memory.encrypted
+            bucket, now=session.tables.now(), seen_encrypted=seen in self.memory.encrypted
         )
         # An operator's shell may not know its account; a bucket that it lists is its own.
         account_id = invocation.settings.account_id or bucket.arn.account_id

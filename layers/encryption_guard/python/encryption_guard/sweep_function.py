@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from encryption_guard.arn import TableBucketArn
@@ -12,7 +13,7 @@ from encryption_guard.config import Exemption
 from encryption_guard.duplicates import skip_duplicates
 from encryption_guard.enforcement import Encrypted, Outcome
 from encryption_guard.events import BucketEvent
-from encryption_guard.findings import NOT_REACHED, Finding, Memory, Totals
+from encryption_guard.findings import NOT_REACHED, Finding, Memory, OpenTime, Totals
 from encryption_guard.instance import open_dead_letters
 from encryption_guard.invocation import Invocation, TimeBudget
 from encryption_guard.payloads import open_payload
@@ -46,6 +47,7 @@ class Diary:
 
     totals: Totals
     memory: Memory
+    now: Callable[[], datetime]
     amiss: list[Finding] = field(default_factory=list)
     done: list[Finding] = field(default_factory=list)
     not_reached: list[Finding] = field(default_factory=list)
@@ -53,7 +55,7 @@ class Diary:
     def note(self, finding: Finding) -> None:
         """Take one finding."""
         self.totals.count(finding)
-        self.memory.keep(finding)
+        self.memory.keep(finding, now=self.now())
         if finding.outcome == NOT_REACHED:
             kept = self.not_reached
         else:
@@ -90,7 +92,7 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     if is_full:
         memory.met.clear()
         memory.swept_at = invocation.clock.monotonic()
-    diary = Diary(Totals.of(regions), memory)
+    diary = Diary(Totals.of(regions), memory, invocation.clock.now)
     ending = expiring(settings, today=invocation.clock.now().date())
     letters = open_dead_letters(invocation, context)
     put = skip_duplicates(letters.put, invocation, written=memory.letters)
@@ -117,9 +119,10 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
 def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: Any) -> None:
     """Look at the tables of each bucket that was encrypted only when it could have had some."""
     late = [
-        OpenBucket(TableBucketArn.parse(outcome.arn), outcome.open_until)
+        OpenBucket(TableBucketArn.parse(outcome.arn), (_open_time(outcome, outcome.open_until),))
         for outcome in outcomes
-        if isinstance(outcome, Encrypted) and outcome.arn and _is_late(outcome)
+        if isinstance(outcome, Encrypted) and outcome.arn and outcome.open_until
+        if _is_late(outcome)
     ]
     Sweep(
         invocation=_within(invocation),
@@ -128,6 +131,13 @@ def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: 
         audit=True,
         report=functools.partial(report_finding, logger=open_logger()),
     ).tables_of(late)
+
+
+def _open_time(outcome: Outcome, until: datetime) -> OpenTime:
+    took = outcome.time_to_encrypt_ms
+    # Whose encryption was taken off had one before.
+    is_since = outcome.reason == "drift" and took is not None
+    return OpenTime(until - timedelta(milliseconds=took or 0) if is_since else None, until)
 
 
 def _is_late(outcome: Outcome) -> bool:

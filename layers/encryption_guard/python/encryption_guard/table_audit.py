@@ -21,6 +21,7 @@ from encryption_guard.findings import (
     UNPROTECTED,
     WHAT_ITS_OWNER_HAS_TO_DO,
     Finding,
+    OpenTime,
 )
 from encryption_guard.inventory import (
     ListedTable,
@@ -34,10 +35,14 @@ from encryption_guard.work_lists import Session, Step, Where, read_list
 
 
 class OpenBucket(NamedTuple):
-    """A bucket, and until when it is known to have been open; None where that is not known."""
+    """A bucket, and the times in which it is known to have been open; none where nobody knows."""
 
     arn: TableBucketArn
-    open_until: datetime | None = None
+    times: tuple[OpenTime, ...] = ()
+
+    def was_open(self, at: datetime) -> bool:
+        """Whether it is known to have been open then."""
+        return any(time.holds(at) for time in self.times)
 
     @property
     def region(self) -> str:
@@ -61,25 +66,23 @@ def _namespace(where: Where, bucket: OpenBucket, entry: object) -> Step:
 def _table(where: Where, bucket: OpenBucket, namespace: str, entry: object) -> Step:
     table = ListedTable.read(entry, bucket=bucket.arn, namespace=namespace)
     name = f"{bucket.arn}/{namespace}/{table.name}"
-    run = partial(_look_at, table, bucket.open_until)
+    run = partial(_look_at, table, bucket)
     return Step(where, Finding.of(table), run, name)
 
 
-def _look_at(
-    table: ListedTable, open_until: datetime | None, session: Session
-) -> Iterator[Finding]:
-    yield judged(table, read_table(session.tables, table), open_until)
+def _look_at(table: ListedTable, bucket: OpenBucket, session: Session) -> Iterator[Finding]:
+    yield judged(table, read_table(session.tables, table), bucket)
 
 
-def judged(table: ListedTable, reading: Reading, open_until: datetime | None) -> Finding:
-    """What is found of a table that shows this, in a bucket that was open until then.
+def judged(table: ListedTable, reading: Reading, bucket: OpenBucket) -> Finding:
+    """What is found of a table that shows this, in this bucket.
 
     Of a table that is not encrypted only its owner can make another.
     """
     found = Finding.of(table, reading)
     if reading.state == "unknown" and not reading.algorithm:
         return found
-    if open_until and table.created_at and table.created_at < open_until:
+    if table.created_at and bucket.was_open(table.created_at):
         state: State = "not_encrypted" if reading.state == "not_encrypted" else "unknown"
         return replace(
             found, state=state, outcome=UNPROTECTED, reason="made_before", detail=MADE_BEFORE
@@ -87,6 +90,6 @@ def judged(table: ListedTable, reading: Reading, open_until: datetime | None) ->
     if reading.state == "not_encrypted":
         why, what_to_do = "created_unencrypted", WHAT_ITS_OWNER_HAS_TO_DO
         return replace(found, outcome=UNPROTECTED, reason=why, detail=what_to_do)
-    if open_until and not table.created_at:
+    if bucket.times and not table.created_at:
         return replace(found, state="unknown", reason="unread", detail=NO_TIME_OF_CREATION)
     return found.kept(reading)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Final, NamedTuple, TypeVar
@@ -29,7 +29,7 @@ RETRYABLE = frozenset({408, 425, 429})
 THROTTLING = frozenset({429, 503})
 # A service whose clock differs by more is not believed.
 LARGEST_CORRECTION = timedelta(days=366)
-_SERVER_TIME = re.compile(rb'ServerTime(?:>|"\s*:\s*")([^<"]{1,40})')
+_SERVER_TIME = re.compile(rb'ServerTime(?:\b[^<>"]*>|"\s*:\s*")\s*([^<"]{1,40})', re.IGNORECASE)
 
 
 class Reaction(Enum):
@@ -57,7 +57,7 @@ def is_retryable(status: int) -> bool:
 def says_clock_is_wrong(code: str | None, message: str | None) -> bool:
     """Whether an error is about the time of a signature, in the words of OSS, OSS4 or SMQ."""
     said = re.sub(r"[\s_-]", "", f"{code} {message}".lower())
-    words = ("skew", "requesttimeandthe", "signingdate", "timeexpired")
+    words = ("skew", "requesttimeandthe", "signingdate", "timeexpired", "requesthasexpired")
     return any(word in said for word in words)
 
 
@@ -80,14 +80,12 @@ class Session:
 
     def correct_clock(self, answer: Answer) -> bool:
         """Take over the service's time; False where it names none that can be believed."""
-        theirs = server_time(answer)
-        if theirs is None:
-            return False
-        offset = theirs - self._invocation.clock.now()
-        if abs(offset) > LARGEST_CORRECTION:
-            return False
-        self._offset = offset
-        return True
+        for theirs in server_times(answer):
+            offset = theirs - self._invocation.clock.now()
+            if abs(offset) <= LARGEST_CORRECTION:
+                self._offset = offset
+                return True
+        return False
 
     def renew_credentials(self) -> bool:
         """Read the credentials again; False where they are the same."""
@@ -213,8 +211,11 @@ def send_with_retries(
         if pause is None or clock.monotonic() + pause >= limits.until:
             return Ended(answer, fault, attempts, final=pause is None)
         clock.sleep(pause)
-        if found in REPEATS and (value := before_repeat()) is not None:
-            return value
+        if found in REPEATS:
+            if (value := before_repeat()) is not None:
+                return value
+            if clock.monotonic() >= limits.until:
+                return Ended(answer, fault, attempts, final=False)
 
 
 class _Pauses:
@@ -285,14 +286,15 @@ def http_date(text: str) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
-def server_time(answer: Answer) -> datetime | None:
-    """The service's time: `ServerTime` of an error's body, else the `Date` header."""
+def server_times(answer: Answer) -> Iterator[datetime]:
+    """The service's time, as `ServerTime` of an error's body and as the `Date` header tell it."""
     stated = _SERVER_TIME.search(answer.body)
-    if stated:
+    texts = (stated[1].decode("ascii", "replace") if stated else "", answer.headers.get("date", ""))
+    for text in map(str.strip, texts):
+        at: datetime | None
         try:
-            at = datetime.fromisoformat(stated[1].decode("ascii", "replace").replace("Z", "+00:00"))
+            at = datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
         except ValueError:
-            pass
-        else:
-            return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
-    return http_date(answer.headers.get("date", ""))
+            at = http_date(text)
+        if at is not None:
+            yield at if at.tzinfo else at.replace(tzinfo=timezone.utc)
