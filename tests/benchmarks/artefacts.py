@@ -61,7 +61,7 @@ class Artefacts:
             self.folder / name / "python" for name in ("programs", "opt", "sdk")
         )
         limit = "tests.benchmarks.event_limit"
-        floor = ("httpx", "aws_lambda_powertools.logging")
+        floor = ("httpx", "httpcore", "aws_lambda_powertools.logging")
         return {
             "ours": Variant((function, layer, programs), ("index",)),
             "official_sdk": Variant((programs, sdk), ("tests.benchmarks.event_official_sdk",)),

@@ -10,8 +10,8 @@ which checks every signature:
 ours          the function as it is built, with its layer.
 official_sdk  a function of few lines on the vendor's SDK.
 limit         the two requests by hand on the standard library, without any check.
-floor         the limit, after importing what ours stands on: httpx, Powertools' Logger, and
-              pydantic if ours has loaded it when it has handled such an event.
+floor         the limit, after importing what ours stands on: httpx with httpcore, Powertools'
+              Logger, and pydantic if ours has loaded it when it has handled such an event.
 
 cold  A process starts, imports its function, initializes it and hands it one event: a figure is
       for all of that, until PUT is answered. "To the end" is with the end of the process, which
