@@ -291,6 +291,8 @@ def test_an_event_has_its_steps(service: EventApis, time: Time) -> None:
     assert steps[0]["Data"][2]["NotifyStatus"] == "200"
 
 
+# It asks for the time in a way that Python 3.12 warns of.
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 def test_the_official_client_is_answered() -> None:
     """The vendor's client, its transport included, sends what is believed and reads the answer."""
     with EventApis(STS_KEY, rules={RULE: filter_pattern()}) as apis:
