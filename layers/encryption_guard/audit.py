@@ -23,6 +23,8 @@ import tomli
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from encryption_guard.shell import Stdout
+
 REPOSITORY = Path(__file__).parents[2]
 NPM_LOCK = "package-lock.json"
 # Hashes are pip's to check, and no marker counts: each version that is locked is asked for.
@@ -54,15 +56,18 @@ class CouldNotLook(Exception):
 
 def main() -> NoReturn:
     """Look, and say what was found."""
+    stdout = Stdout()
     try:
         findings = look()
     except (CouldNotLook, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"something is not there, or has another form ({type(error).__name__}: {error})"
-        told = error if isinstance(error, CouldNotLook) else reason
-        print(f"could not look: {told}", file=sys.stderr)
+        print(
+            "could not look:", error if isinstance(error, CouldNotLook) else reason, file=sys.stderr
+        )
         sys.exit(3)
-    print("\n".join(report_lines(findings)))
-    sys.exit(0 if all(one.reason for one in findings) else 1)
+    stdout.line("\n".join(report_lines(findings)))
+    stdout.say_if_lost("what was found is not told")
+    sys.exit(0 if all(one.reason for one in findings) and not stdout.is_lost else 1)
 
 
 def look() -> list[Finding]:

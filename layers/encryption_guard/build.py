@@ -5,8 +5,7 @@ package as it stands; bytecode of both, because nothing can be written where the
 certifi's authorities one by one. The same inputs give the same bytes: Serverless Devs compares a
 checksum, and uploads nothing when it has not changed. Inputs are this repository, the wheels, which
 Python of the runtime's version is found here to compile (without any there is no bytecode), and the
-zlib of the one that builds. Beside the layer lies a document of what is in it. A build that fails
-leaves neither, lest somebody publishes the one before.
+zlib of the one that builds. Beside the layer lies a document of what is in it. What fails has none.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ from typing import TYPE_CHECKING
 import tomli
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement
+
+from encryption_guard.shell import Stdout
 
 if TYPE_CHECKING or __package__:
     from layers.encryption_guard.authorities import Unreadable, by_subject
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--runtime", choices=["python3.12", "python3.10"], default="python3.12")
     parser.add_argument("--output", type=Path, default=Path("build"))
     chosen = parser.parse_args()
-
+    stdout = Stdout()
     try:
         compiler = build(chosen.runtime, chosen.output)
     except (Failed, Untold, InvalidRequirement, OSError) as error:
@@ -78,24 +79,24 @@ def main() -> None:
                 (chosen.output / name).unlink()
         reason = f"{chosen.output} cannot be built into ({error}); name another with --output."
         sys.exit(f"build: {reason if isinstance(error, OSError) else error}")
-    report(chosen.output / ARCHIVE, chosen.runtime, compiler)
+    report(chosen.output / ARCHIVE, chosen.runtime, compiler, stdout)
+    sys.exit(stdout.is_lost)
 
 
-def report(archive: Path, runtime: str, compiler: Interpreter | None) -> None:
+def report(archive: Path, runtime: str, compiler: Interpreter | None, stdout: Stdout) -> None:
     """Say how large the layer is, and who compiled it."""
     with zipfile.ZipFile(archive) as layer:
         unpacked = sum(entry.file_size for entry in layer.infolist()) / 2**20
     zipped = archive.stat().st_size / 2**20
-    print(f"{archive} ({runtime}): {zipped:.1f} MiB, unpacked {unpacked:.1f} MiB")
-    if compiler:
-        print(f"  with bytecode of Python {compiler.version} ({compiler.executable})")
-        return
-    print(
-        f"build: no {runtime} was found here to compile the layer with: a cold start takes about "
-        f"twice as long.\nInstall {runtime} and build again, or name it: "
-        f"make build RUNTIME={runtime} PYTHON=/path/to/{runtime}",
-        file=sys.stderr,
-    )
+    by = f", bytecode of Python {compiler.version} ({compiler.executable})" if compiler else ""
+    stdout.line(f"{archive} ({runtime}): {zipped:.1f} MiB, unpacked {unpacked:.1f} MiB{by}")
+    if not compiler:
+        print(
+            f"build: no {runtime} was found here: a cold start takes more than twice as long.\n"
+            f"Install it, or name it: make build RUNTIME={runtime} PYTHON=/path/to/{runtime}",
+            file=sys.stderr,
+        )
+    stdout.say_if_lost(f"{archive} is built")
 
 
 def build(runtime: str, output: Path) -> Interpreter | None:

@@ -37,8 +37,7 @@ class Interpreter:
 
 def interpreter(runtime: str) -> Interpreter | None:
     """One of the runtime's version (such as "python3.12"), or None where there is none."""
-    found = (asked(candidate, runtime) for candidate in candidates(runtime))
-    return next(filter(None, found), None)
+    return next(filter(None, (asked(one, runtime) for one in candidates(runtime))), None)
 
 
 def candidates(runtime: str) -> Iterator[str]:

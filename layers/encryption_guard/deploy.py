@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from encryption_guard.shell import Commands, say, silence
 from layers.encryption_guard import preflight
 from layers.encryption_guard.bytecode import output_of
 from layers.encryption_guard.preflight import KEY_PAIR, Access, Finding, Region
@@ -58,10 +59,29 @@ SERVERLESS_DEVS = (str(Path("node_modules", ".bin", "s")),)
 ALL_WELL, FAILED, NOT_BEGUN = 0, 1, 2
 
 
+class Terminal(Console):
+    """Standard output; where it takes nothing more, what was begun goes on all the same."""
+
+    is_lost = False
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print, unless there is nobody to print for."""
+        try:
+            super().print(*objects, **how)
+        except OSError as error:
+            silence(self.file)
+            self.is_lost = True
+            say(f"standard output cannot be written ({error.strerror}): see build/*.log.")
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to `print`: rich would end the program here, in the middle of a deployment."""
+        raise
+
+
 class Report:
     """What a person sees: one line for each step, and a sign of life meanwhile."""
 
-    def __init__(self, terminal: Console) -> None:
+    def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
         self._under_way: tuple[Status, str] | None = None
 
@@ -319,7 +339,7 @@ def aliases(environment: Mapping[str, str]) -> set[str]:
 def in_each_region(act: Act, regions: Sequence[str], *, any_region: bool) -> None:
     """Do it in one region after the other; one that fails does not keep the next from it."""
     environment = dict(os.environ)  # noqa: TID251  Serverless Devs reads the same
-    report = Report(Console(highlight=False, emoji=False, soft_wrap=True))
+    report = Report(Terminal(highlight=False, emoji=False, soft_wrap=True))
     names = regions or [environment.get("ALIBABA_CLOUD_REGION") or "cn-hangzhou"]
     access, chosen = begun(act, names, environment, report, any_region=any_region)
     failed = [
@@ -330,7 +350,7 @@ def in_each_region(act: Act, regions: Sequence[str], *, any_region: bool) -> Non
         report.terminal.print(f"\n  Done in: {', '.join(succeeded) or 'none'}")
     if failed:
         report.terminal.print(f"  Failed in: {', '.join(failed)}")
-    sys.exit(FAILED if failed else ALL_WELL)
+    sys.exit(FAILED if failed or report.terminal.is_lost else ALL_WELL)
 
 
 def done_in(
@@ -370,7 +390,7 @@ any_region = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Deploy the guard with Serverless Devs, show what that would change, or remove it."""
 

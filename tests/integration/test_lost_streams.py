@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -411,3 +412,46 @@ def test_a_page_that_does_not_fit_leaves_no_half(tables: OssTables, tmp_path: Pa
     assert said[1].endswith("3 encrypted, 3 of them now, 0 not encrypted, 0 unknown, 0 exempt.")
     assert [*tmp_path.iterdir()] == [page]
     assert page.read_text("utf-8") == "yesterday's"
+
+
+# The tools of the makefile.
+
+TOOLS = {
+    "build": (
+        "from layers.encryption_guard import build\n"
+        "build.build = lambda *_: build.Interpreter('python3.12', '3.12.1')\n"
+        "build.main()",
+        ["--output", "{folder}"],
+        "{folder}/encryption_guard-layer.zip is built",
+    ),
+    "audit": (
+        "from layers.encryption_guard import audit\naudit.look = list\naudit.main()",
+        [],
+        "what was found is not told",
+    ),
+    "deploy": (
+        "from layers.encryption_guard import deploy\n"
+        "deploy.begun = lambda *_, **__: (None, list(deploy.preflight.REGIONS.values()))\n"
+        "deploy.done_in = lambda *_: True\n"
+        "deploy.main()",
+        ["plan"],
+        "see build/*.log",
+    ),
+}
+
+
+@each_loss
+@pytest.mark.parametrize(("program", "arguments", "what"), TOOLS.values(), ids=TOOLS)
+def test_a_tool_that_cannot_print_says_what_is_done(
+    tmp_path: Path, program: str, arguments: list[str], what: str, redirected: str, why: str
+) -> None:
+    """It has done all the same what it was to do, and its exit code tells that nobody read it."""
+    with zipfile.ZipFile(tmp_path / "encryption_guard-layer.zip", "w"):
+        pass
+    path = f"{REPOSITORY}:{REPOSITORY / 'layers' / 'encryption_guard' / 'python'}"
+    given = [argument.format(folder=tmp_path) for argument in arguments]
+
+    done = run(None, *given, redirected=redirected, program=program, PYTHONPATH=path)
+
+    told = f"standard output cannot be written ({why}): {what.format(folder=tmp_path)}."
+    assert (sentences(done), done.returncode) == ([told], 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from encryption_guard.shell import Stdout
 from layers.encryption_guard.build import (
     ARCHIVE,
     AUTHORITIES,
@@ -95,12 +96,13 @@ def test_the_size_and_the_compiler_are_told(
     noise = random.Random(0).randbytes(2**20)
     write_zip(tmp_path / "l.zip", layer_of(tmp_path, {"p/a": noise, "p/b": bytes(2**20)}))
 
-    report(tmp_path / "l.zip", "python3.12", Interpreter("/usr/bin/python3.12", "3.12.1"))
+    python = Interpreter("/usr/bin/python3.12", "3.12.1")
+    report(tmp_path / "l.zip", "python3.12", python, Stdout())
 
-    assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path / 'l.zip'} (python3.12): 1.0 MiB, unpacked 2.0 MiB",
-        "  with bytecode of Python 3.12.1 (/usr/bin/python3.12)",
-    ]
+    assert capsys.readouterr().out == (
+        f"{tmp_path / 'l.zip'} (python3.12): 1.0 MiB, unpacked 2.0 MiB,"
+        " bytecode of Python 3.12.1 (/usr/bin/python3.12)\n"
+    )
 
 
 @pytest.mark.parametrize(

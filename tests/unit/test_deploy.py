@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from layers.encryption_guard import deploy
 from layers.encryption_guard.deploy import (
     Report,
+    Terminal,
     build,
     done_in,
     gone,
@@ -43,7 +43,7 @@ def test_what_a_build_has_to_say_is_passed_on(
     (tmp_path / "layer.zip").write_bytes(b"x" * 2**20)
     monkeypatch.setattr(deploy, "BUILDER", tmp_path / "build.py")
     monkeypatch.setattr(deploy, "LAYER_ZIP", tmp_path / "layer.zip")
-    terminal = Console(file=io.StringIO(), width=100)
+    terminal = Terminal(file=io.StringIO(), width=100)
 
     build("python3.12", Report(terminal))
 
@@ -187,7 +187,7 @@ def test_a_log_that_cannot_be_written_is_a_failure(
     monkeypatch.setattr(deploy, "BUILD", Path(place.format(folder=tmp_path)))
     monkeypatch.setattr(deploy, "SERVERLESS_DEVS", ("echo",))
     region, said = REGIONS["cn-hangzhou"], io.StringIO()
-    report = Report(Console(file=said, soft_wrap=True))
+    report = Report(Terminal(file=said, soft_wrap=True))
 
     done = done_in(region, acts_once, Access("somebody"), {}, report)
 

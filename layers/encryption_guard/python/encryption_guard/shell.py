@@ -102,12 +102,13 @@ def _is_lost(stream: IO[str], text: str = "") -> bool:
         stream.write(text)
         stream.flush()
     except OSError:
-        _silence(stream)
+        silence(stream)
         return True
     return False
 
 
-def _silence(stream: IO[str]) -> None:
+def silence(stream: IO[str]) -> None:
+    """Let a stream that takes nothing more take everything, and pass it on to nobody."""
     # A stream of a test has no descriptor.
     with suppress(io.UnsupportedOperation):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -135,6 +136,7 @@ class Stdout:
     """Standard output, for the results of one command: once it takes nothing more it is lost."""
 
     def __init__(self) -> None:
+        reopen_closed_streams()
         self._why: str | None = None
 
     @property
@@ -150,7 +152,7 @@ class Stdout:
             click.echo(text, nl=False)
         except OSError as error:
             self._why = error.strerror
-            _silence(sys.stdout)
+            silence(sys.stdout)
 
     def line(self, line: str = "") -> None:
         """Print a line."""
