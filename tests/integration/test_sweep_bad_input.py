@@ -148,7 +148,7 @@ class Service:
         swept = Swept([], Totals.of(regions), written)
 
         def report(finding: Finding) -> None:
-            self.memory.keep(finding, now=Clock().now())
+            self.memory.keep(finding)
             swept.findings.append(finding)
             swept.totals.count(finding)
 

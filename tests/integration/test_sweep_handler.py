@@ -15,7 +15,6 @@ import pytest
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.findings import Finding, Memory, Totals
 from encryption_guard.instance import read_settings, shared_transport
-from encryption_guard.invocation import Clock
 from encryption_guard.sweep_function import MOST_SHOWN, Diary, _memory
 from encryption_guard.sweep_function import sweep as one_call
 from functions.encrypt_on_create import index as creation
@@ -149,7 +148,7 @@ def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
 
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Writing all of it might outlast the function: the totals have the number."""
-    diary = Diary(Totals.of([REGION]), Memory(), Clock().now)
+    diary = Diary(Totals.of([REGION]), Memory())
     late = Finding(
         kind="bucket", region=REGION, state="unknown", outcome="not_reached", reason="time_over"
     )

@@ -570,13 +570,6 @@ def in_base64(event: bytes, times: int = 1) -> bytes:
     [
         pytest.param(BOM + EVENT, id="a byte order mark"),
         pytest.param(b" \n" + BOM + EVENT, id="a mark behind blanks"),
-        pytest.param(to_bytes({"id": "1", "type": "sls:x", "data": {"event": TEXT}}), id="in data"),
-        pytest.param(
-            to_bytes({"type": "sls:x", "data": json.dumps({"event": TEXT})}), id="in data as a text"
-        ),
-        pytest.param(
-            b'{"type": "x", "data": {"requestPayload": %s}}' % EVENT, id="a record in data"
-        ),
         pytest.param(fc_record(BOM + EVENT), id="a mark within"),
         pytest.param(in_base64(EVENT), id="base64"),
         pytest.param(in_base64(EVENT, 2), id="base64 twice"),
@@ -710,7 +703,16 @@ def test_all_decoded_bytes_count_against_one_bound(wrap: Callable[[bytes], objec
 
 
 @pytest.mark.parametrize(
-    "data", [{"resourceId": "x"}, {}, '{"resourceId": "x"}', {"eventName": None}], ids=str
+    "data",
+    [
+        {"resourceId": "x"},
+        {},
+        '{"resourceId": "x"}',
+        {"eventName": None},
+        {"event": "cpu is high", "records": [{"value": 97}]},
+        {"events": [{"eventName": "ObjectCreated:PutObject"}]},
+    ],
+    ids=str,
 )
 def test_an_event_of_another_service_is_of_no_bucket(data: object) -> None:
     """A CloudEvent that is not the audit trail's needs no eventName."""

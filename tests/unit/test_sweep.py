@@ -132,7 +132,7 @@ class Guard:
         **rest: Any,
     ) -> Sweep:
         def report(finding: Finding) -> None:
-            self.memory.keep(finding, now=START)
+            self.memory.keep(finding)
             found.append(finding)
 
         return Sweep(
@@ -400,28 +400,25 @@ def finding(**told: Any) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("found", "is_encrypted", "is_met"),
+    ("found", "is_met"),
     [
-        (finding(state="encrypted", outcome="encrypted"), True, True),
-        (finding(state="encrypted", outcome="skipped"), True, True),
-        (finding(state="not_encrypted", outcome="detected"), False, True),
-        (finding(state="not_encrypted", outcome="dead_lettered"), False, True),
-        (finding(), False, False),
-        (finding(outcome="not_reached"), False, False),
-        (finding(kind="table", state="encrypted", outcome="already_encrypted"), False, False),
-        (finding(kind="region", arn=None), False, False),
+        (finding(state="encrypted", outcome="encrypted"), True),
+        (finding(state="encrypted", outcome="skipped"), True),
+        (finding(state="not_encrypted", outcome="detected"), True),
+        (finding(state="not_encrypted", outcome="dead_lettered"), True),
+        (finding(), False),
+        (finding(outcome="not_reached"), False),
+        (finding(kind="table", state="encrypted", outcome="already_encrypted"), False),
+        (finding(kind="region", arn=None), False),
     ],
 )
-def test_what_matters_to_the_next_sweep_is_kept(
-    found: Finding, is_encrypted: bool, is_met: bool
-) -> None:
-    """Which buckets were encrypted, whose check ended, and when those were created."""
+def test_a_bucket_is_met_when_its_check_has_ended(found: Finding, is_met: bool) -> None:
+    """With its time of creation, since its name may be another's the next time."""
     memory = Memory()
 
-    memory.keep(found, now=START)
+    memory.keep(found)
 
-    seen = (str(ARN), found.created_at)
-    assert memory == Memory({seen: START} if is_encrypted else {}, {seen} if is_met else set())
+    assert memory == Memory(met={(str(ARN), found.created_at)} if is_met else set())
 
 
 # One bucket.
@@ -1344,6 +1341,38 @@ def test_a_table_from_before_stays_one_in_the_next_sweep() -> None:
 
     assert (bucket.outcome, bucket.detail) == ("already_encrypted", None)
     assert (table.outcome, table.reason) == ("unprotected", "made_before")
+
+
+@pytest.mark.parametrize("ahead", [-timedelta(hours=1), timedelta(0), timedelta(hours=1)], ids=str)
+def test_a_bucket_that_was_open_twice_tells_which_tables_are_from_then(ahead: timedelta) -> None:
+    """By the service's clock, whose own times those of the tables are, whatever ours says."""
+    service = FakeOssTables(ahead=ahead)
+    guard = Guard(service, audit=True)
+    made = {}
+
+    def make(name: str) -> None:
+        key = (str(ARN), "sales", name)
+        service.tables[key] = "AES256"
+        service.created[key] = made[name] = service.now().isoformat(timespec="seconds")
+        service.time.sleep(60)
+
+    for name, encryption in (("first", ""), ("good", "AES256"), ("again", "")):
+        if encryption:
+            make(name)
+            guard.sweep()
+        else:
+            service.buckets[str(ARN)] = ""
+            make(name)
+            guard.sweep()
+            service.time.sleep(60)
+    make("last")
+
+    found = {each.table: each.reason for each in guard.sweep() if each.table}
+
+    assert found == {
+        **dict.fromkeys(("first", "again"), "made_before"),
+        **dict.fromkeys(("good", "last"), "AES256"),
+    }
 
 
 @pytest.mark.parametrize("algorithm", ["AES256", "KMS"])

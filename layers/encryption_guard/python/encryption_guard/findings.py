@@ -292,9 +292,11 @@ class OpenTime(NamedTuple):
 
 @dataclass(slots=True)
 class Memory:
-    """What one instance still knows of its last sweep; a new one does without."""
+    """What one instance still knows of its last sweep; a new one does without.
 
-    # With their creation: another bucket may get the name of one that was deleted.
+    Buckets are known with their creation: another one may get the name of one that was deleted.
+    """
+
     # Those that were seen encrypted, and when that was last.
     encrypted: dict[Seen, datetime] = field(default_factory=dict)
     # Those whose check ended since the last full sweep, and when that began.
@@ -314,12 +316,8 @@ class Memory:
             since, times = times[-1].since, times[:-1]
         self.open[seen] = (*times, OpenTime(since, until))
 
-    def keep(self, finding: Finding, *, now: datetime) -> None:
-        """Take note of a bucket whose check ended, and of one that was found encrypted."""
-        if finding.kind != "bucket" or not finding.arn:
-            return
-        seen = (finding.arn, finding.created_at)
-        if finding.state == "encrypted":
-            self.encrypted[seen] = now
-        if finding.outcome not in (FAILED, NOT_REACHED):
-            self.met.add(seen)
+    def keep(self, finding: Finding) -> None:
+        """Take note of a bucket whose check ended."""
+        is_over = finding.outcome not in (FAILED, NOT_REACHED)
+        if finding.kind == "bucket" and finding.arn and is_over:
+            self.met.add((finding.arn, finding.created_at))

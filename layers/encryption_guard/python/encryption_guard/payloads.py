@@ -29,10 +29,6 @@ LARGEST_EVENT = 256 * 1024
 PIECE = 4 * 1024
 MOST_ENCODINGS = 2
 SPACE = b" \t\r\n"
-# What holds events, where it is a text, an object or an array.
-ROWS = ("event", "events", "records")
-WRAPPINGS = ("requestpayload", *ROWS)
-HOLDS = (str, dict, list)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 # Against an array of nothings, each of which would become a dead letter: as many events as this, or
 # as a payload holds of the smallest real ones. An asynchronous one holds some 400 of those.
@@ -184,26 +180,16 @@ def _wrapped(envelope: Mapping[str, object], raw: bytes, allowance: _Allowance) 
         return requested.encode()
     if envelope.get("event") is not None and envelope.get("event_encoding") is not None:
         return _lettered(envelope, allowance)
-    if "eventname" in envelope:
+    if envelope.get("data") is not None or "eventname" in envelope:
         return None
-    if (data := envelope.get("data")) is not None:
-        return _wrapping_in(data, raw, allowance)
     # A row of the log service has an `event`; what ActionTrail answers to LookupEvents, `Events`.
-    for key in ROWS:
+    for key in ("event", "events", "records"):
         held = envelope.get(key)
         if isinstance(held, dict | list):
             return _piece(raw, key)
         if isinstance(held, str) and (inner := _json_in(held.encode(), allowance)):
             return inner
     return None
-
-
-def _wrapping_in(data: object, raw: bytes, allowance: _Allowance) -> bytes | None:
-    """What a CloudEvent has for data, if that is a wrapping: EventBridge delivers rows so, too."""
-    held = folded(mapping(data))
-    if "eventname" in held or not any(isinstance(held.get(key), HOLDS) for key in WRAPPINGS):
-        return None
-    return _json_in(data.encode(), allowance) if isinstance(data, str) else _piece(raw, "data")
 
 
 def _piece(raw: bytes, key: str) -> bytes:

@@ -108,8 +108,8 @@ class Sweep:
     """One sweep, over when the budget of its invocation is, or when it is `stopping`.
 
     With `apply` it encrypts, with `audit` it looks at every table too. Findings are reported as
-    they come, from the thread that called; of `memory` only that a warning was given and when
-    buckets were open is changed. Buckets in `but_for` are passed over. `expect` is called with how
+    they come, from the thread that called. Into `memory` goes when buckets were open or encrypted,
+    and that a warning was given. Buckets in `but_for` are passed over. `expect` is called with how
     many more findings there will be, `warn` with a sentence that somebody should read once.
     """
 
@@ -218,6 +218,8 @@ class Sweep:
         if not found:
             found, open_until = self._encrypt(bucket, reading, session)
             self.memory.note_open(seen, open_until)
+        if found.state == "encrypted":
+            self.memory.encrypted[seen] = session.tables.now()
         times = self.memory.open.get(seen, ())
         is_audited = self.audit and found.outcome != "skipped" and found.reason != "gone"
         if is_audited and not times and found.is_well:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -47,7 +47,6 @@ class Diary:
 
     totals: Totals
     memory: Memory
-    now: Callable[[], datetime]
     amiss: list[Finding] = field(default_factory=list)
     done: list[Finding] = field(default_factory=list)
     not_reached: list[Finding] = field(default_factory=list)
@@ -55,7 +54,7 @@ class Diary:
     def note(self, finding: Finding) -> None:
         """Take one finding."""
         self.totals.count(finding)
-        self.memory.keep(finding, now=self.now())
+        self.memory.keep(finding)
         if finding.outcome == NOT_REACHED:
             kept = self.not_reached
         else:
@@ -92,7 +91,7 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     if is_full:
         memory.met.clear()
         memory.swept_at = invocation.clock.monotonic()
-    diary = Diary(Totals.of(regions), memory, invocation.clock.now)
+    diary = Diary(Totals.of(regions), memory)
     ending = expiring(settings, today=invocation.clock.now().date())
     letters = open_dead_letters(invocation, context)
     put = skip_duplicates(letters.put, invocation, written=memory.letters)
