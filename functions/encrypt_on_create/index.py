@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from encryption_guard.instance import (
-    open_invocation,
-    process,
-    result,
-    shared_transport,
-)
-from encryption_guard.telemetry import open_logger
+from encryption_guard.enforcement.handler import open_invocation, process, result, shared_transport
+from encryption_guard.enforcement.telemetry import open_logger
 
 
 def initialize(context: Any) -> None:  # noqa: ARG001  the platform's signature
@@ -33,7 +28,7 @@ def handler(event: object, context: Any) -> str:
         processed = process(event, invocation, context)
         if invocation.settings.audit_tables:
             # Only few events need it, and it costs time to load.
-            from encryption_guard.sweep_function import look_for_gaps
+            from encryption_guard.sweep.function import look_for_gaps
 
             look_for_gaps(processed.outcomes, invocation, context)
         return result(processed)

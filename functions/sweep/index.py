@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from encryption_guard.instance import open_invocation, process, result, shared_transport
-from encryption_guard.sweep_function import is_event, sweep
-from encryption_guard.telemetry import open_logger
+from encryption_guard.enforcement.handler import open_invocation, process, result, shared_transport
+from encryption_guard.enforcement.telemetry import open_logger
+from encryption_guard.sweep.function import is_event, sweep
 
 
 def initialize(context: Any) -> None:  # noqa: ARG001  the platform's signature

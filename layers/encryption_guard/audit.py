@@ -23,7 +23,7 @@ import tomli
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from encryption_guard.shell import Stdout
+from encryption_guard.cli.console import Stdout
 
 REPOSITORY = Path(__file__).parents[2]
 NPM_LOCK = "package-lock.json"

@@ -27,7 +27,7 @@ import tomli
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement
 
-from encryption_guard.shell import Stdout
+from encryption_guard.cli.console import Stdout
 
 if TYPE_CHECKING or __package__:
     from layers.encryption_guard.authorities import Unreadable, by_subject

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from encryption_guard.shell import Commands, say, silence
+from encryption_guard.cli.console import Commands, say, silence
 from layers.encryption_guard import preflight
 from layers.encryption_guard.bytecode import output_of
 from layers.encryption_guard.preflight import KEY_PAIR, Access, Finding, Region

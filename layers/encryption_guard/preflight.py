@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from encryption_guard.arn import is_region
-from encryption_guard.config import Settings
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.inventory import REGIONS as SWEPT
+from encryption_guard.services.inventory import REGIONS as SWEPT
+from encryption_guard.settings import Settings
 from encryption_guard.version import __version__
 
 

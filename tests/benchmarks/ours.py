@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.config import Credentials, Settings
+from encryption_guard.credentials import Credentials
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, Invocation, TimeBudget
-from encryption_guard.oss_tables import OssTables
+from encryption_guard.services.oss_tables import OssTables
+from encryption_guard.settings import Settings
 from tests.benchmarks.case import ARN
 
 

@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from encryption_guard.config import Credentials, Settings
+from encryption_guard.arn import Scope
+from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.findings import Finding, Totals
 from encryption_guard.http import open_transport
-from encryption_guard.inventory import PAGE_SIZE
 from encryption_guard.invocation import Clock, Invocation, TimeBudget
+from encryption_guard.services.inventory import PAGE_SIZE
+from encryption_guard.settings import Settings
 from encryption_guard.sweep import WORKERS, Sweep
-from encryption_guard.work_lists import Where
+from encryption_guard.sweep.findings import Finding, Totals
 from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN
 
 
@@ -57,7 +58,7 @@ def open_ours(endpoint: str, workers: int = WORKERS) -> SweepRegions:
             audit=False,
             report=report,
             workers=workers,
-        ).buckets_of(Where(None, region) for region in regions)
+        ).buckets_of(Scope(None, region) for region in regions)
         return Swept(totals.all.encrypted, done_at)
 
     return sweep

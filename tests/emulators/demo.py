@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from encryption_guard.sweep_views import seconds
+from encryption_guard.cli.sweep_rows import seconds
 from tests.emulators.action_trail import Shape
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse, Reset, throttle

@@ -81,7 +81,7 @@ class Instance:
     def _begin(self, request: Message) -> FCContext:
         """Everything that is the invocation's own: credentials, request id of the log, context."""
         names = (f"ALIBABA_CLOUD_{name.upper()}" for name in request["credentials"])
-        # The platform itself: it sets the variables that encryption_guard.config reads.
+        # The platform itself: it sets the variables that encryption_guard.settings reads.
         os.environ.update(zip(names, request["credentials"].values(), strict=True))  # noqa: TID251
         line = f"%(asctime)s.%(msecs)03dZ {request['request_id']} [%(levelname)s] %(message)s"
         formatter = logging.Formatter(line, "%Y-%m-%dT%H:%M:%S")

@@ -20,8 +20,8 @@ from unittest.mock import patch
 
 import httpx
 
-from encryption_guard.instance import read_settings, shared_transport
-from encryption_guard.telemetry import SERVICE, open_logger
+from encryption_guard.enforcement.handler import read_settings, shared_transport
+from encryption_guard.enforcement.telemetry import SERVICE, open_logger
 from functions.encrypt_on_create import index
 
 ACCOUNT = "1234567890123456"
@@ -166,7 +166,7 @@ def opened(**environment: str) -> Iterator[Door]:
         stack.callback(_forget)
         _forget()
         stack.enter_context(
-            patch("encryption_guard.instance.shared_transport", lambda: door.network)
+            patch("encryption_guard.enforcement.handler.shared_transport", lambda: door.network)
         )
         open_logger()
         yield door

@@ -8,7 +8,7 @@ import random
 from base64 import b64encode
 from typing import Final
 
-from encryption_guard.payloads import LARGEST_EVENT
+from encryption_guard.events.envelopes import LARGEST_EVENT
 from tests.fuzz.door import ACCOUNT, REGION
 
 # What an asynchronous invocation takes.

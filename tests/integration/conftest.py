@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.config import Credentials, Settings
-from encryption_guard.dead_letters import DeadLetters, open_destination
+from encryption_guard.credentials import Credentials
+from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.dead_letters.destinations import open_destination
 from encryption_guard.enforcement import Processed, process_payload
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
-from encryption_guard.oss_tables import OssTables as OssTablesClient
+from encryption_guard.services.oss_tables import OssTables as OssTablesClient
+from encryption_guard.settings import Settings
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
@@ -84,7 +86,7 @@ class Guard:
             invocation=invocation,
             tables=OssTablesClient(invocation),
             dead_letters=DeadLetters(
-                put=open_destination(invocation),
+                put=open_destination(invocation).put,
                 log_error=lambda message, **keys: self.logged.append({"message": message, **keys}),
                 function="encrypt-on-create",
                 function_request_id="request-1",

@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.config import Credentials, Function, Settings
+from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError, GuardError, Unavailable
-from encryption_guard.function_compute import FunctionCompute, NotAccepted, Unreachable
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import DeadlineTransport, Invocation, TimeBudget
+from encryption_guard.services.function_compute import FunctionCompute, NotAccepted, Unreachable
+from encryption_guard.settings import FunctionArn, Settings
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REGION, REPOSITORY
 from tests.emulators.emulated_service import utc_now
@@ -47,8 +48,8 @@ from tests.integration.conftest import SkippingClock
 KEY = AccessKey("LTAIplantedkeyid", "planted-secret", ACCOUNT)
 ANOTHER_KEY = replace(KEY, id="LTAIanother", secret="another-secret")
 STS_KEY = replace(KEY, id="STS.plantedkeyid", security_token="planted-token")
-VERSION_3 = Function("guard", REGION, ACCOUNT)
-VERSION_2 = Function("fn", REGION, ACCOUNT, "svc")
+VERSION_3 = FunctionArn("guard", REGION, ACCOUNT)
+VERSION_2 = FunctionArn("fn", REGION, ACCOUNT, "svc")
 BOTH = pytest.mark.parametrize("function", [VERSION_3, VERSION_2], ids=["3.0", "2.0"])
 EVENT = b'{"id": "event-1"}'
 LARGEST = 128 * 1024
@@ -58,7 +59,7 @@ def ignore(_event: bytes) -> None:
     """A function for tests that look at what was accepted, or was not."""
 
 
-def resource(function: Function) -> str:
+def resource(function: FunctionArn) -> str:
     """What the emulator calls it."""
     return f"{function.service}${function.name}" if function.service else function.name
 
@@ -103,10 +104,10 @@ class Caller:
             ),
         )
 
-    def invoke(self, function: Function, payload: bytes = EVENT) -> str:
+    def invoke(self, function: FunctionArn, payload: bytes = EVENT) -> str:
         return self.functions.invoke(function, payload)
 
-    def failure(self, function: Function, payload: bytes = EVENT) -> GuardError:
+    def failure(self, function: FunctionArn, payload: bytes = EVENT) -> GuardError:
         with pytest.raises(GuardError) as caught:
             self.invoke(function, payload)
         return caught.value
@@ -160,7 +161,7 @@ FUNCTIONS = {
     ids=["an event", "not ASCII", "nothing", "no text", "128 KB"],
 )
 def test_an_event_is_handed_over(
-    service: FunctionComputeApi, caller: Caller, function: Function, name: str, payload: bytes
+    service: FunctionComputeApi, caller: Caller, function: FunctionArn, name: str, payload: bytes
 ) -> None:
     """It is accepted byte for byte, for later, and the id of the request comes back."""
     request_id = caller.invoke(function, payload)
@@ -174,7 +175,7 @@ def test_an_event_is_handed_over(
 
 @BOTH
 def test_a_temporary_key_comes_with_its_token(
-    authority: Authority, transport: DeadlineTransport, function: Function
+    authority: Authority, transport: DeadlineTransport, function: FunctionArn
 ) -> None:
     """Keys of STS sign as any other, and tell their token."""
     with open_api(authority, STS_KEY) as service:
@@ -187,7 +188,7 @@ def test_a_temporary_key_comes_with_its_token(
 
 @BOTH
 def test_credentials_are_read_for_every_request(
-    authority: Authority, transport: DeadlineTransport, function: Function
+    authority: Authority, transport: DeadlineTransport, function: FunctionArn
 ) -> None:
     """A key that is renewed during a long command signs the next request."""
     with open_api(authority, KEY, ANOTHER_KEY) as service:
@@ -204,7 +205,7 @@ def test_credentials_are_read_for_every_request(
 
 @BOTH
 def test_sixteen_events_at_a_time_are_handed_over(
-    service: FunctionComputeApi, caller: Caller, function: Function
+    service: FunctionComputeApi, caller: Caller, function: FunctionArn
 ) -> None:
     """Any thread may call; each is told the id of its own request."""
     events = [f'{{"id": "event-{number}"}}'.encode() for number in range(16)]
@@ -291,7 +292,7 @@ NOT_THIS_ONE = {
 @BOTH
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
 def test_a_refusal_for_good_ends_the_calls_of_this_function(
-    authority: Authority, transport: DeadlineTransport, function: Function, refusal: Refusal
+    authority: Authority, transport: DeadlineTransport, function: FunctionArn, refusal: Refusal
 ) -> None:
     """The sentence names function, status and code; other functions are still called."""
     other = function._replace(name="other")
@@ -319,7 +320,7 @@ def test_a_refusal_for_good_ends_the_calls_of_this_function(
 @BOTH
 @pytest.mark.parametrize("refusal", NOT_THIS_ONE.values(), ids=NOT_THIS_ONE)
 def test_a_refusal_of_one_event_does_not_end_the_calls(
-    caller: Caller, function: Function, refusal: Refusal
+    caller: Caller, function: FunctionArn, refusal: Refusal
 ) -> None:
     """It is not tried again; the next event is."""
     if refusal.fault:
@@ -344,7 +345,9 @@ def test_a_refusal_of_one_event_does_not_end_the_calls(
         pytest.param(VERSION_2._replace(qualifier="7"), "VersionNotFound", id="its version"),
     ],
 )
-def test_what_does_not_exist_is_to_be_named(caller: Caller, function: Function, code: str) -> None:
+def test_what_does_not_exist_is_to_be_named(
+    caller: Caller, function: FunctionArn, code: str
+) -> None:
     """The sentence says how another function is named."""
     failure = caller.failure(function)
 
@@ -355,7 +358,7 @@ def test_what_does_not_exist_is_to_be_named(caller: Caller, function: Function, 
 
 
 @BOTH
-def test_the_words_of_another_refusal_are_quoted(caller: Caller, function: Function) -> None:
+def test_the_words_of_another_refusal_are_quoted(caller: Caller, function: FunctionArn) -> None:
     """Where no advice of ours fits, the service's own message is told, as ASCII in quotes."""
     caller.service.faults.add(Fault(Refuse(400, "InvalidArgument", message='a "größe"\x1b[31m')))
 
@@ -368,7 +371,7 @@ def test_the_words_of_another_refusal_are_quoted(caller: Caller, function: Funct
 
 
 @BOTH
-def test_a_code_that_is_none_is_escaped(caller: Caller, function: Function) -> None:
+def test_a_code_that_is_none_is_escaped(caller: Caller, function: FunctionArn) -> None:
     """Whatever the service calls its error, the sentence stays printable."""
     caller.service.faults.add(Fault(Refuse(403, 'Größe\x1b[31m "x"' + "y" * 1000)))
 
@@ -395,7 +398,7 @@ PASSING = {
 def test_what_does_not_pass_is_unavailable(
     service: FunctionComputeApi,
     transport: DeadlineTransport,
-    function: Function,
+    function: FunctionArn,
     effect: Refuse,
     attempts: int,
 ) -> None:
@@ -419,7 +422,7 @@ def test_what_does_not_pass_is_unavailable(
 @pytest.mark.parametrize("effect", [*PASSING.values(), Reset()], ids=[*PASSING, "a reset"])
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_what_passes_is_tried_again(
-    caller: Caller, function: Function, effect: Effect, times: int
+    caller: Caller, function: FunctionArn, effect: Effect, times: int
 ) -> None:
     """After one to three failures the event is accepted, with a growing pause after each."""
     caller.service.faults.add(Fault(effect, times=times))
@@ -434,7 +437,7 @@ def test_what_passes_is_tried_again(
 
 
 @BOTH
-def test_a_pause_that_is_too_long_is_not_waited_for(caller: Caller, function: Function) -> None:
+def test_a_pause_that_is_too_long_is_not_waited_for(caller: Caller, function: FunctionArn) -> None:
     """A Retry-After beyond the time of one event raises at once; a shorter one is kept to."""
     caller.service.faults.add(Fault(throttle(429, retry_after=7), times=1))
     caller.service.faults.add(Fault(throttle(503, retry_after=60), times=1))
@@ -462,7 +465,7 @@ UNANSWERED: dict[str, Effect] = {
 @BOTH
 @pytest.mark.parametrize("effect", UNANSWERED.values(), ids=UNANSWERED)
 def test_who_does_not_answer_is_left_alone(
-    service: FunctionComputeApi, transport: DeadlineTransport, function: Function, effect: Effect
+    service: FunctionComputeApi, transport: DeadlineTransport, function: FunctionArn, effect: Effect
 ) -> None:
     """After GUARD_MAX_ATTEMPTS tries no further event goes there; other functions are called."""
     settings = {"GUARD_HTTP_TIMEOUT_SECONDS": "0.3", "GUARD_MAX_ATTEMPTS": "2"}
@@ -482,7 +485,7 @@ def test_who_does_not_answer_is_left_alone(
 
 
 @BOTH
-def test_a_closed_port_is_left_alone(transport: DeadlineTransport, function: Function) -> None:
+def test_a_closed_port_is_left_alone(transport: DeadlineTransport, function: FunctionArn) -> None:
     """Where nobody listens, the tries are bounded, and none is made for the next event."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -501,7 +504,7 @@ def test_a_host_that_is_none_is_left_alone(transport: DeadlineTransport) -> None
     """Without GUARD_FC_ENDPOINT the function's ARN makes the host, and not every ARN makes one."""
     functions = function_compute(transport, {}, clock=SkippingClock())
     # Longer than a part of a host's name may be: no resolver is asked.
-    function = Function.parse(f"acs:fc:cn-{'h' * 64}:{ACCOUNT}:functions/guard")
+    function = FunctionArn.parse(f"acs:fc:cn-{'h' * 64}:{ACCOUNT}:functions/guard")
 
     with pytest.raises(Unreachable, match=r"check its region and the network\.$"):
         functions.invoke(function, EVENT)
@@ -545,7 +548,7 @@ FOREIGN: dict[str, tuple[Effect, type[GuardError], str]] = {
 @BOTH
 @pytest.mark.parametrize(("effect", "kind", "said"), FOREIGN.values(), ids=FOREIGN)
 def test_an_error_in_no_form_counts_by_its_status(
-    caller: Caller, function: Function, effect: Effect, kind: type[GuardError], said: str
+    caller: Caller, function: FunctionArn, effect: Effect, kind: type[GuardError], said: str
 ) -> None:
     """A proxy's or a balancer's page is told by its status, and read no further."""
     caller.service.faults.add(Fault(effect))
@@ -569,7 +572,7 @@ DOUBTFUL: dict[str, tuple[Effect, int]] = {
 @BOTH
 @pytest.mark.parametrize(("effect", "status"), DOUBTFUL.values(), ids=DOUBTFUL)
 def test_only_a_202_with_an_id_says_accepted(
-    caller: Caller, function: Function, effect: Effect, status: int
+    caller: Caller, function: FunctionArn, effect: Effect, status: int
 ) -> None:
     """Whoever answers otherwise is not Function Compute: the sentence names the endpoint."""
     caller.service.faults.add(Fault(effect))
@@ -585,7 +588,7 @@ def test_only_a_202_with_an_id_says_accepted(
 @BOTH
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(
-    authority: Authority, caller: Caller, function: Function, status: int
+    authority: Authority, caller: Caller, function: FunctionArn, status: int
 ) -> None:
     """Nobody else is sent the event, its signature or the token."""
     with open_api(authority) as elsewhere:
@@ -660,7 +663,9 @@ EVERY_TROUBLE: dict[str, Effect | None] = {
 
 @BOTH
 @pytest.mark.parametrize("effect", EVERY_TROUBLE.values(), ids=EVERY_TROUBLE)
-def test_no_trouble_tells_a_secret(heard: Heard, function: Function, effect: Effect | None) -> None:
+def test_no_trouble_tells_a_secret(
+    heard: Heard, function: FunctionArn, effect: Effect | None
+) -> None:
     """Whatever happens, neither log nor streams nor exceptions hold secret, token or signature."""
     settings = {"GUARD_HTTP_TIMEOUT_SECONDS": "0.2", "GUARD_MAX_ATTEMPTS": "2"}
     if effect:
@@ -689,7 +694,7 @@ WRONG_KEYS = {
 
 @BOTH
 @pytest.mark.parametrize("key", WRONG_KEYS.values(), ids=WRONG_KEYS)
-def test_no_wrong_key_is_told(heard: Heard, function: Function, key: AccessKey) -> None:
+def test_no_wrong_key_is_told(heard: Heard, function: FunctionArn, key: AccessKey) -> None:
     """A key that was copied wrongly is as secret as the right one, and never a crash."""
     caller = Caller(heard.service, heard.transport, key)
 
@@ -711,7 +716,7 @@ def test_no_proxy_is_asked(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> N
 
 @BOTH
 def test_a_key_is_not_replaced_by_a_password(
-    heard: Heard, function: Function, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    heard: Heard, function: FunctionArn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ~/.netrc, which is for other programs, changes no signature and is shown to nobody."""
     (tmp_path / "netrc").write_text("default login planted-login password planted-password\n")
@@ -752,9 +757,10 @@ def test_silence_is_kept_once(service: FunctionComputeApi, transport: DeadlineTr
 
 FRESH = """
 import json, logging, sys
-from encryption_guard.config import Credentials, Function, Settings
+from encryption_guard.credentials import Credentials
+        from encryption_guard.settings import FunctionArn, Settings
 from encryption_guard.errors import GuardError
-from encryption_guard.function_compute import FunctionCompute
+from encryption_guard.services.function_compute import FunctionCompute
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, Invocation, TimeBudget
 
@@ -772,7 +778,7 @@ with open_transport() as transport:
     )
     for name in sys.argv[1:]:
         try:
-            told.append(functions.invoke(Function.parse(name), b"{}"))
+            told.append(functions.invoke(FunctionArn.parse(name), b"{}"))
         except GuardError as error:
             told.append(str(error))
 root = logging.getLogger()

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.enforcement.handler import (
+    open_proxied_transport,
+    read_settings,
+    shared_transport,
+)
+from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.errors import ConfigurationError, Unavailable
-from encryption_guard.instance import open_proxied_transport, read_settings, shared_transport
-from encryption_guard.telemetry import open_logger
 from functions.encrypt_on_create import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
 from tests.emulators.connect_proxy import ConnectProxy

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.config import Credentials, Queue, Settings
+from encryption_guard.credentials import Credentials
+from encryption_guard.dead_letters.destinations import SmqDestination, Waiting, leased
 from encryption_guard.errors import Unavailable
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import DeadlineTransport, Invocation, TimeBudget
-from encryption_guard.letter_queues import SmqLetters, Waiting, leased
+from encryption_guard.settings import QueueArn, Settings
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION
 from tests.emulators.emulated_service import utc_now
@@ -39,7 +40,7 @@ class Desk:
     transport: DeadlineTransport
     clock: SkippingClock
 
-    def operator(self, key: AccessKey = OWNER) -> SmqLetters:
+    def operator(self, key: AccessKey = OWNER) -> SmqDestination:
         """Somebody who knows nothing of what others have received."""
         clock = self.clock.as_clock()
         invocation = Invocation(
@@ -50,7 +51,7 @@ class Desk:
             budget=TimeBudget(math.inf, clock),
             clock=clock,
         )
-        return SmqLetters(Queue(REGION, ACCOUNT, QUEUE), invocation)
+        return SmqDestination(QueueArn(REGION, ACCOUNT, QUEUE), invocation)
 
     def put(self, number: int) -> list[str]:
         """So many letters; returns the ids of their messages."""
@@ -142,8 +143,8 @@ def test_a_letter_is_hidden_while_it_is_looked_at(desk: Desk) -> None:
 
     with leased(desk.operator()) as letters:
         found = list(letters)
-        meanwhile = list(desk.operator().waiting())
-    afterwards = list(desk.operator().waiting())
+        meanwhile = list(desk.operator().read())
+    afterwards = list(desk.operator().read())
 
     assert (keys(found), meanwhile, keys(afterwards)) == (sent, [], sent)
 
@@ -186,7 +187,7 @@ def test_letters_that_keep_coming_back_do_not_keep_the_walk(
     found: list[str] = []
 
     with suppress(Unavailable):
-        found += (letter.key for letter in desk.operator().waiting())
+        found += (letter.key for letter in desk.operator().read())
 
     assert sorted(found) == sorted(sent)
 
@@ -195,7 +196,7 @@ def test_more_letters_than_ever_come_do_not_keep_the_walk(open_desk: OpenDesk) -
     """Where the same letters come first again and again, the walk ends, and says so."""
     desk = open_desk(visibility_seconds=0)
     sent = desk.put(40)
-    letters = desk.operator().waiting()
+    letters = desk.operator().read()
 
     found = keys(take(letters, 16))
     with pytest.raises(Unavailable, match=r"too short for 16 letters\. There may be more"):
@@ -208,7 +209,7 @@ def test_a_letter_that_comes_again_is_held_longer(open_desk: OpenDesk) -> None:
     """So that the walk comes to the others, however short the queue's own time-out is."""
     desk = open_desk(visibility_seconds=3)
     sent = desk.put(40)
-    letters = desk.operator().waiting()
+    letters = desk.operator().read()
 
     found = keys(take(letters, 16))
     desk.clock.sleep(4)
@@ -224,17 +225,17 @@ def test_a_peek_hides_nothing(open_desk: OpenDesk) -> None:
     desk = open_desk(nodes=1)
     sent = desk.put(17)
 
-    shown = list(desk.operator().peek())
+    shown = list(desk.operator().peek().letters)
 
     assert keys(shown) == sent[:16]
     assert desk.hidden() == []
     assert [message.dequeue_count for message in desk.service.messages(QUEUE)] == [0] * 17
-    assert keys(list(desk.operator().waiting())) == sent
+    assert keys(list(desk.operator().read())) == sent
 
 
 def test_a_peek_at_an_empty_queue_shows_nothing(desk: Desk) -> None:
     """No letter is no failure."""
-    assert list(desk.operator().peek()) == []
+    assert list(desk.operator().peek().letters) == []
 
 
 # What a letter tells.
@@ -246,10 +247,12 @@ EVENT = {
 }
 
 
-@pytest.mark.parametrize("look", [SmqLetters.peek, SmqLetters.waiting], ids=["peek", "waiting"])
+@pytest.mark.parametrize(
+    "look", [SmqDestination.peek, SmqDestination.read], ids=["peek", "waiting"]
+)
 @pytest.mark.parametrize("put", [str, b64encode], ids=["raw", "base64"])
 def test_a_body_may_be_base64_or_not(
-    desk: Desk, look: Callable[[SmqLetters], Iterator[Waiting]], put: Callable[[Any], Any]
+    desk: Desk, look: Callable[[SmqDestination], Iterator[Waiting]], put: Callable[[Any], Any]
 ) -> None:
     """Our own letters are base64, those of the platform may not be: both are opened."""
     text = json.dumps(EVENT)
@@ -266,7 +269,7 @@ def test_the_queue_completes_a_bare_name(desk: Desk) -> None:
     """A bucket without region and account is taken for one of the queue's."""
     desk.service.put(QUEUE, json.dumps(EVENT))
 
-    (letter,) = desk.operator().waiting()
+    (letter,) = desk.operator().read()
 
     assert letter.opened.letter.arn == f"acs:osstables:{REGION}:{ACCOUNT}:bucket/orders"
 
@@ -276,9 +279,9 @@ def test_a_letter_waits_since_it_was_put_there(desk: Desk) -> None:
     desk.put(1)
     (message,) = desk.service.messages(QUEUE)
 
-    (first,) = desk.operator().waiting()
+    (first,) = desk.operator().read()
     desk.clock.sleep(VISIBILITY_SECONDS + 1)
-    (second,) = desk.operator().peek()
+    (second,) = desk.operator().peek().letters
 
     assert first.since == second.since == in_milliseconds(message)
 
@@ -293,46 +296,46 @@ def in_milliseconds(message: QueuedMessage) -> Any:
 Letters = Iterator[Waiting]
 
 
-def look_at_all(_queue: SmqLetters, letters: Letters) -> None:
+def look_at_all(_queue: SmqDestination, letters: Letters) -> None:
     list(letters)
 
 
-def look_at_the_first(_queue: SmqLetters, letters: Letters) -> None:
+def look_at_the_first(_queue: SmqDestination, letters: Letters) -> None:
     for _ in letters:
         break
 
 
-def fail_at_the_first(_queue: SmqLetters, letters: Letters) -> None:
+def fail_at_the_first(_queue: SmqDestination, letters: Letters) -> None:
     for _ in letters:
         raise ZeroDivisionError
 
 
-def fail_after_all(_queue: SmqLetters, letters: Letters) -> None:
+def fail_after_all(_queue: SmqDestination, letters: Letters) -> None:
     list(letters)
     raise ZeroDivisionError
 
 
-def remove_three(queue: SmqLetters, letters: Letters) -> None:
+def remove_three(queue: SmqDestination, letters: Letters) -> None:
     for letter in take(letters, 3):
         assert queue.remove(letter.key)
 
 
-def remove_all(queue: SmqLetters, letters: Letters) -> None:
+def remove_all(queue: SmqDestination, letters: Letters) -> None:
     for letter in letters:
         assert queue.remove(letter.key)
 
 
-def keep_three(queue: SmqLetters, letters: Letters) -> None:
+def keep_three(queue: SmqDestination, letters: Letters) -> None:
     for letter in take(letters, 3):
         assert queue.keep(letter.key)
 
 
-def look_in_parts(_queue: SmqLetters, letters: Letters) -> None:
+def look_in_parts(_queue: SmqDestination, letters: Letters) -> None:
     HELD.append(letters)
     take(letters, 17)
 
 
-Work = Callable[[SmqLetters, Letters], None]
+Work = Callable[[SmqDestination, Letters], None]
 
 # Iterators that outlive their command: nothing may depend on when they are collected.
 HELD: list[Letters] = []
@@ -418,7 +421,7 @@ def test_a_release_that_fails_changes_no_result(desk: Desk, effect: Effect) -> N
 
     assert removed is True
     assert hidden == sent[1:]
-    assert keys(list(desk.operator().waiting())) == sent[1:]
+    assert keys(list(desk.operator().read())) == sent[1:]
 
 
 def test_a_queue_that_is_gone_does_not_hold_up_the_end(desk: Desk) -> None:
@@ -480,7 +483,7 @@ def test_what_passes_is_tried_again(desk: Desk) -> None:
     desk.service.faults.add(Fault(Reset(), "BatchReceiveMessage", times=1))
     desk.service.faults.add(Fault(Refuse(503), times=1))
 
-    found = list(desk.operator().waiting())
+    found = list(desk.operator().read())
 
     assert keys(found) == sent
 
@@ -492,12 +495,12 @@ def test_a_kept_letter_is_hidden_for_as_long_as_its_event_takes(desk: Desk) -> N
     """Two minutes count from the keeping, whatever the queue's own time-out is."""
     (sent,) = desk.put(1)
     letters = desk.operator()
-    (letter,) = letters.waiting()
+    (letter,) = letters.read()
     desk.clock.sleep(VISIBILITY_SECONDS - 1)
 
     kept = letters.keep(letter.key)
     desk.clock.sleep(119)
-    meanwhile = list(desk.operator().waiting())
+    meanwhile = list(desk.operator().read())
     removed = letters.remove(letter.key)
 
     assert (letter.key, kept, meanwhile, removed) == (sent, True, [], True)
@@ -508,19 +511,19 @@ def test_a_kept_letter_comes_into_sight_if_its_keeper_is_gone(desk: Desk) -> Non
     """What a killed command held is there for the next one."""
     sent = desk.put(1)
     letters = desk.operator()
-    (letter,) = letters.waiting()
+    (letter,) = letters.read()
     letters.keep(letter.key)
 
     desk.clock.sleep(121)
 
-    assert keys(list(desk.operator().waiting())) == sent
+    assert keys(list(desk.operator().read())) == sent
 
 
 def test_a_letter_can_be_kept_again_and_again(desk: Desk) -> None:
     """Each time with the handle of the time before."""
     desk.put(1)
     letters = desk.operator()
-    (letter,) = letters.waiting()
+    (letter,) = letters.read()
 
     kept = []
     for _ in range(3):
@@ -538,10 +541,10 @@ def test_a_letter_whose_time_ran_out_is_no_longer_held(
     """It is neither kept nor removed, for it may be in other hands, and stays with who has it."""
     sent = desk.put(1)
     late, other = desk.operator(), desk.operator()
-    (letter,) = late.waiting()
+    (letter,) = late.read()
     desk.clock.sleep(VISIBILITY_SECONDS + 1)
     if somebody_else_came:
-        assert keys(list(other.waiting())) == sent
+        assert keys(list(other.read())) == sent
 
     held = late.keep(letter.key), late.remove(letter.key)
 
@@ -559,7 +562,7 @@ def test_releasing_takes_nothing_from_others(desk: Desk) -> None:
     with leased(desk.operator()) as letters:
         list(letters)
         desk.clock.sleep(VISIBILITY_SECONDS + 1)
-        assert keys(list(other.waiting())) == sent
+        assert keys(list(other.read())) == sent
 
     assert desk.hidden() == sent
     assert all(other.remove(key) for key in sent)
@@ -569,7 +572,7 @@ def test_a_letter_is_removed_once(desk: Desk) -> None:
     """Removing it again says that there is nothing of ours to remove."""
     desk.put(2)
     letters = desk.operator()
-    first, second = letters.waiting()
+    first, second = letters.read()
 
     removed = [letters.remove(first.key), letters.remove(first.key)]
 
@@ -579,16 +582,16 @@ def test_a_letter_is_removed_once(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("operation", "call"),
-    [("ChangeMessageVisibility", SmqLetters.keep), ("DeleteMessage", SmqLetters.remove)],
+    [("ChangeMessageVisibility", SmqDestination.keep), ("DeleteMessage", SmqDestination.remove)],
     ids=["keep", "remove"],
 )
 def test_a_queue_that_fails_does_not_say_that_a_letter_is_lost(
-    desk: Desk, operation: str, call: Callable[[SmqLetters, str], bool]
+    desk: Desk, operation: str, call: Callable[[SmqDestination, str], bool]
 ) -> None:
     """Keeping and removing raise Unavailable, and succeed when the queue is there again."""
     desk.put(1)
     letters = desk.operator()
-    (letter,) = letters.waiting()
+    (letter,) = letters.read()
     desk.service.faults.add(Fault(Refuse(503), operation, times=4))
 
     with pytest.raises(Unavailable, match="503"):

@@ -80,7 +80,7 @@ def hear(event, arguments):
 
 sys.addaudithook(hear)
 sys.path.insert(0, layer)
-import encryption_guard.instance
+import encryption_guard.enforcement.handler
 files = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
 sources = [n for n, file in files.items() if file.startswith(layer) and file.endswith(".py")]
 print(json.dumps({
@@ -440,7 +440,7 @@ def test_a_cold_start_compiles_nothing(artefact: Artefact, python: str) -> None:
         printed = output_of(python, "-B", "-c", COLD, str(artefact.layer))
 
     seen = json.loads(printed or "{}")
-    assert {"encryption_guard.instance", "httpx", "h11"} <= {*seen["names"]}
+    assert {"encryption_guard.enforcement.handler", "httpx", "h11"} <= {*seen["names"]}
     assert seen["compiled"] == []
     assert seen["uncached"] == []
 
@@ -491,7 +491,7 @@ def test_without_the_runtimes_python_a_layer_is_built_without_bytecode(tmp_path:
         names = archive.namelist()
     assert not any("__pycache__" in name or name.endswith(".pyc") for name in names)
     assert {name.partition("/")[0] for name in names} == {"python", AUTHORITIES}
-    assert "python/encryption_guard/instance.py" in names
+    assert "python/encryption_guard/enforcement/handler.py" in names
 
 
 def test_a_build_without_an_index_says_so_and_leaves_no_layer(

@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 
-from encryption_guard.config import Credentials
+from encryption_guard.credentials import Credentials
 from encryption_guard.errors import GuardError
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
@@ -236,7 +236,7 @@ EFFECTS: dict[str, Effect | None] = {
 def loud_function(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The layer, made to log everything that any library says from DEBUG on."""
     layer = shutil.copytree(LAYER, tmp_path_factory.mktemp("layer") / "python")
-    telemetry = layer / "encryption_guard" / "telemetry.py"
+    telemetry = layer / "encryption_guard" / "enforcement" / "telemetry.py"
     text = telemetry.read_text("utf-8")
     opens = "    logger = Logger("
     assert text.count(opens) == 1
@@ -442,7 +442,7 @@ def test_a_key_that_cannot_be_sent_is_not_told(
 # Every logger there is, from DEBUG on, before and after the command has set up its own.
 SHELL = """
 import logging, sys
-from encryption_guard.telemetry import open_logger
+from encryption_guard.enforcement.telemetry import open_logger
 logging.basicConfig(level=1, stream=sys.stderr)
 open_logger(sys.stderr)
 for name in ("httpx", "httpcore", "h11", "urllib3", "requests", "fc2", "aliyun-fc2", "fc2.client"):

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from encryption_guard.config import Credentials
+from encryption_guard.credentials import Credentials
 from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome
 from encryption_guard.errors import Unavailable
 from tests.emulators.access_keys import AccessKey

@@ -22,13 +22,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encryption_guard.config import Credentials, Settings
+from encryption_guard.arn import Scope
+from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.findings import Finding, Memory, Totals
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
+from encryption_guard.settings import Settings
 from encryption_guard.sweep import Sweep
-from encryption_guard.work_lists import Where
+from encryption_guard.sweep.findings import Finding, Memory, Totals
 from tests.emulators.cloud import ACCOUNT, AUDITING, OWNER, REGION, deployed_role
 from tests.emulators.faults import (
     Delay,
@@ -179,7 +180,7 @@ class Service:
             report=report,
             memory=self.memory,
             workers=workers,
-        ).buckets_of(Where(ACCOUNT, region) for region in regions)
+        ).buckets_of(Scope(ACCOUNT, region) for region in regions)
         self.check(swept)
         return swept
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.inventory import REGIONS
+from encryption_guard.services.inventory import REGIONS
 from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Delay, Fault, GarbageBody, Refuse
 from tests.emulators.operators_shell import PROGRAM, environment

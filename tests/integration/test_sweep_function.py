@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.duplicates import PEEKS
+from encryption_guard.dead_letters.duplicates import PEEKS
 from encryption_guard.sweep import WORKERS
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (

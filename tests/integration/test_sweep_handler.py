@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.enforcement.handler import read_settings, shared_transport
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.findings import Finding, Memory, Totals
-from encryption_guard.instance import read_settings, shared_transport
-from encryption_guard.sweep_function import MOST_SHOWN, Diary, _memory
-from encryption_guard.sweep_function import sweep as one_call
+from encryption_guard.sweep.findings import Finding, Memory, Totals
+from encryption_guard.sweep.function import MOST_SHOWN, Diary, _memory
+from encryption_guard.sweep.function import sweep as one_call
 from functions.encrypt_on_create import index as creation
 from functions.sweep import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE_ARN, REGION, TIMER_EVENT

@@ -21,10 +21,10 @@ import httpx
 import pytest
 import trustme
 
-from encryption_guard.config import Function
 from encryption_guard.errors import Unavailable
 from encryption_guard.http import new_request, open_transport, send
 from encryption_guard.invocation import Clock
+from encryption_guard.settings import FunctionArn
 from layers.encryption_guard.authorities import by_subject
 from tests.emulators.cloud import QUEUE, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
@@ -380,7 +380,7 @@ def failure_of_queue(guard: Guard, url: str) -> Exception:
 def failure_of_function_compute(guard: Guard, url: str) -> Exception:
     functions = function_compute(guard.transport, {"GUARD_FC_ENDPOINT": url}, clock=guard.clock)
     with pytest.raises(Unavailable) as caught:
-        functions.invoke(Function("guard", "cn-hangzhou", "1234567890123456"), b"{}")
+        functions.invoke(FunctionArn("guard", "cn-hangzhou", "1234567890123456"), b"{}")
     return caught.value
 
 

@@ -19,10 +19,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from encryption_guard.config import Credentials, Settings
+from encryption_guard.credentials import Credentials
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, Invocation, TimeBudget
-from encryption_guard.smq import Message
+from encryption_guard.services.smq import Message
+from encryption_guard.settings import Settings
 from tests.emulators import function_compute
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.action_trail import cloud_event

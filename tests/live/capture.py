@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encryption_guard.smq import Message
+from encryption_guard.services.smq import Message
 from layers.encryption_guard.serverless_devs import redacted, remedy, tail
 
 # Neither source nor type: how those are spelled is what is to be learnt.

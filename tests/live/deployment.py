@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from encryption_guard.foreign_json import mapping
+from encryption_guard.untrusted import mapping
 from layers.encryption_guard.deploy import HARMLESS_EVENT
 from tests.live.expected import Expected, Function
 from tests.live.function_api import FunctionApi

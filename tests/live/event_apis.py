@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from encryption_guard.errors import Unavailable
-from encryption_guard.foreign_json import mapping, text_of
 from encryption_guard.invocation import Clock, Invocation
 from encryption_guard.services.acs3 import Api, ApiRefused, call
+from encryption_guard.untrusted import mapping, text_of
 from tests.live.observations import Source, Trace, Traced
 
 ENDPOINT = "https://{service}.{region}.aliyuncs.com"

@@ -9,8 +9,8 @@ from typing import Any
 
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import PLACES, BucketEvent, find_bucket
-from encryption_guard.foreign_json import loads, mapping
-from encryption_guard.payloads import open_payload
+from encryption_guard.events.envelopes import open_payload
+from encryption_guard.untrusted import loads, mapping
 from tests.emulators.action_trail import KINDS
 from tests.emulators.event_bridge import Pattern, matches
 from tests.live.observations import Heard, Reading

@@ -2,7 +2,7 @@
 
 As the guard's redrive does it, and with the same doubt: that it is taken on these paths is nowhere
 documented, so an answer settles it. The client only signs; requests go through the guard's own
-transport, for the reasons that `encryption_guard.function_compute` tells.
+transport, for the reasons that `encryption_guard.services.function_compute` tells.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from email.utils import format_datetime
 import httpx
 from fc2.auth import Auth
 
-from encryption_guard.foreign_json import mapping, strings
 from encryption_guard.http import Answer, new_request, send
 from encryption_guard.invocation import Invocation
+from encryption_guard.untrusted import mapping, strings
 from tests.live.observations import Said, Told
 
 # A cold start is within it.

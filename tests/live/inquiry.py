@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from encryption_guard.events import read_time
-from encryption_guard.foreign_json import mapping, text_of
 from encryption_guard.invocation import Clock
+from encryption_guard.untrusted import mapping, read_time, text_of
 from tests.live.event_apis import NotAnswered, Record
 from tests.live.event_reading import CREATE, DELETE, as_cloud_event, read
 from tests.live.experiment import Plan

@@ -21,13 +21,15 @@ from rich.table import Table
 from rich.text import Text
 
 from encryption_guard.arn import ACCOUNT_ID, TableBucketArn, is_region
-from encryption_guard.config import Credentials, Queue, Settings
+from encryption_guard.cli.console import ALL_WELL, FAILED, MISUSE
+from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError, GuardError, Refused
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
-from encryption_guard.oss_tables import OssTables, get_encryption
-from encryption_guard.shell import ALL_WELL, FAILED, MISUSE, plain
-from encryption_guard.smq import Message, SmqQueue
+from encryption_guard.services.oss_tables import OssTables, get_encryption
+from encryption_guard.services.smq import Message, SmqQueue
+from encryption_guard.settings import QueueArn, Settings
+from encryption_guard.untrusted import plain
 from layers.encryption_guard import preflight
 from tests.emulators.cloud import filter_pattern
 from tests.live import deployment, facts, inquiry_facts
@@ -284,7 +286,7 @@ class _Run:
         return FunctionApi(self._invocation(), region=self.plan.region, account=self.plan.account)
 
     def _peek(self, queue: str) -> Sequence[Message]:
-        named = Queue(self.plan.region, self.plan.account, queue)
+        named = QueueArn(self.plan.region, self.plan.account, queue)
         return SmqQueue(named, self._invocation()).peek()
 
     def _host(self, addressing: Literal["path", "virtual"], arn: str) -> Said:

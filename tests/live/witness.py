@@ -8,7 +8,7 @@ from typing import Any
 import alibabacloud_oss_v2 as oss
 from alibabacloud_oss_v2 import tables
 
-from encryption_guard.config import Credentials
+from encryption_guard.credentials import Credentials
 from tests.live.observations import Encryption, Said
 
 

@@ -25,14 +25,15 @@ from typing import Any, Literal
 
 import httpx
 
-from encryption_guard.config import Credentials, Settings
-from encryption_guard.dead_letter_document import DeadLetter
+from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.enforcement import Outcome, process_event
 from encryption_guard.errors import Unavailable
+from encryption_guard.events.envelopes import open_payload
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
-from encryption_guard.oss_tables import OssTables
-from encryption_guard.payloads import open_payload
+from encryption_guard.services.oss_tables import OssTables
+from encryption_guard.settings import Settings
 
 Ask = Literal["GET", "PUT", "SEND"]
 # What was asked, and what came of it: a key of ANSWERS.

@@ -23,16 +23,17 @@ import httpx
 from mns.auth import Credentials as MnsCredentials
 from mns.mns_client import MNSClient
 
-from encryption_guard.arn import TableBucketArn
-from encryption_guard.config import Credentials, Settings
-from encryption_guard.dead_letter_document import DeadLetter, letter_id
+from encryption_guard.arn import Scope, TableBucketArn
+from encryption_guard.credentials import Credentials
+from encryption_guard.dead_letters.destinations import Peek, Waiting
+from encryption_guard.dead_letters.document import DeadLetter, letter_id
+from encryption_guard.dead_letters.messages import open_letter
+from encryption_guard.enforcement.telemetry import SERVICE, open_logger
 from encryption_guard.errors import Unavailable
+from encryption_guard.events.envelopes import open_payload
 from encryption_guard.http.deadlines import current_deadline
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
-from encryption_guard.letter_queues import Waiting
-from encryption_guard.letters import open_letter
-from encryption_guard.payloads import open_payload
-from encryption_guard.telemetry import SERVICE, open_logger
+from encryption_guard.settings import Settings
 from tests.vectors.make import Case, sign
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -550,9 +551,17 @@ class FakeLetterQueue:
     log: list[tuple[str, str]] = field(default_factory=list)
     leased: set[str] = field(default_factory=set)
     most_leased: int = 0
+    scope: Scope | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def waiting(self) -> Iterator[Waiting]:
+    def put(self, letter: DeadLetter) -> None:
+        body = letter.body()
+        self.letters = [*self.letters, Waiting(letter.id, body, open_letter(body), None)]
+
+    def peek(self) -> Peek:
+        return Peek(tuple(self.letters), is_all=True)
+
+    def read(self) -> Iterator[Waiting]:
         for letter in self.letters:
             with self._lock:
                 self.leased.add(letter.key)

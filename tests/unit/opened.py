@@ -7,7 +7,7 @@ from typing import Any
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
-from encryption_guard.payloads import Delivery, open_payload
+from encryption_guard.events.envelopes import Delivery, open_payload
 
 Json = dict[str, Any]
 

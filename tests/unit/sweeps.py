@@ -7,8 +7,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from encryption_guard.config import Exemption, Settings
-from encryption_guard.findings import (
+from encryption_guard.cli.report import Taken
+from encryption_guard.services.inventory import GONE, REGIONS
+from encryption_guard.settings import Exemption, Settings
+from encryption_guard.sweep.findings import (
     FAILED,
     NOT_REACHED,
     UNPROTECTED,
@@ -16,8 +18,6 @@ from encryption_guard.findings import (
     Finding,
     Totals,
 )
-from encryption_guard.inventory import GONE, REGIONS
-from encryption_guard.sweep_page import Taken
 
 AT = datetime(2026, 11, 22, 22, 32, 7, tzinfo=timezone.utc)
 ACCOUNT = "1234567890123456"

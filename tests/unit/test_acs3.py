@@ -15,7 +15,7 @@ from darabonba.request import DaraRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.config import Credentials
+from encryption_guard.credentials import Credentials
 from encryption_guard.errors import Unavailable
 from encryption_guard.services.acs3 import (
     ALGORITHM,

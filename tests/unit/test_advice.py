@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.advice import CAUSES, Advice, advise, missing_right
+from encryption_guard.cli.remedies import CAUSES, Advice, advise, missing_right
+from encryption_guard.dead_letters.messages import Letter, open_letter
 from encryption_guard.errors import Reason
-from encryption_guard.letters import Letter, open_letter
 from tests.unit.opened import ARN, CREATION, to_bytes
 
 REASONS = [*get_args(Reason), "function_failed", "not_delivered", "unknown"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from encryption_guard.shell import Stdout
+from encryption_guard.cli.console import Stdout
 from layers.encryption_guard.build import (
     ARCHIVE,
     AUTHORITIES,

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.config import (
+from encryption_guard.credentials import Credentials
+from encryption_guard.errors import ConfigurationError
+from encryption_guard.settings import (
     VARIABLES,
-    Credentials,
     Exemption,
-    Function,
+    FunctionArn,
     LogSettings,
-    Queue,
+    QueueArn,
     Settings,
 )
-from encryption_guard.errors import ConfigurationError
 
 QUEUE_ARN = "acs:mns:cn-hangzhou:1234567890123456:/queues/dead-letters"
-QUEUE = Queue("cn-hangzhou", "1234567890123456", "dead-letters")
+QUEUE = QueueArn("cn-hangzhou", "1234567890123456", "dead-letters")
 
 
 def refusal(**variables: str) -> str:
@@ -107,13 +107,13 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
             "oss_tables_endpoint",
             "http://127.0.0.1:9000",
         ),
-        ("GUARD_FUNCTION", "guard", "function", Function("guard")),
-        ("GUARD_FUNCTION", "svc$fn", "function", Function("fn", service="svc")),
+        ("GUARD_FUNCTION", "guard", "function", FunctionArn("guard")),
+        ("GUARD_FUNCTION", "svc$fn", "function", FunctionArn("fn", service="svc")),
         (
             "GUARD_FUNCTION",
             "acs:fc:cn-hangzhou:1234567890123456:functions/guard",
             "function",
-            Function("guard", "cn-hangzhou", "1234567890123456"),
+            FunctionArn("guard", "cn-hangzhou", "1234567890123456"),
         ),
         ("GUARD_FC_ENDPOINT", "http://127.0.0.1:9000/", "fc_endpoint", "http://127.0.0.1:9000"),
         ("GUARD_FC_ENDPOINT", "https://fc.example.com", "fc_endpoint", "https://fc.example.com"),
@@ -396,8 +396,8 @@ def test_an_override_counts_before_the_processs_environment(
 
     settings = Settings.from_environment(overrides={"GUARD_FUNCTION": "svc$fn"})
 
-    assert settings.function == Function("fn", service="svc")
-    assert Settings.from_environment().function == Function("guard")
+    assert settings.function == FunctionArn("fn", service="svc")
+    assert Settings.from_environment().function == FunctionArn("guard")
 
 
 def test_a_bad_override_is_refused_like_a_bad_setting() -> None:
@@ -411,57 +411,57 @@ def test_a_bad_override_is_refused_like_a_bad_setting() -> None:
 REGION, ACCOUNT = "cn-hangzhou", "1234567890123456"
 PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
 FUNCTIONS = {
-    "a name": ("guard", Function("guard"), "functions/guard"),
-    "every character of a name": ("_A-z_9", Function("_A-z_9"), "functions/_A-z_9"),
-    "128 characters": ("g" * 128, Function("g" * 128), "functions/" + "g" * 128),
-    "an ARN without its place": ("functions/guard", Function("guard"), "functions/guard"),
+    "a name": ("guard", FunctionArn("guard"), "functions/guard"),
+    "every character of a name": ("_A-z_9", FunctionArn("_A-z_9"), "functions/_A-z_9"),
+    "128 characters": ("g" * 128, FunctionArn("g" * 128), "functions/" + "g" * 128),
+    "an ARN without its place": ("functions/guard", FunctionArn("guard"), "functions/guard"),
     "an ARN": (
         f"{PLACE}functions/guard",
-        Function("guard", REGION, ACCOUNT),
+        FunctionArn("guard", REGION, ACCOUNT),
         f"{PLACE}functions/guard",
     ),
-    "2.0, a name": ("svc$fn", Function("fn", service="svc"), "services/svc/functions/fn"),
+    "2.0, a name": ("svc$fn", FunctionArn("fn", service="svc"), "services/svc/functions/fn"),
     "2.0, an ARN without its place": (
         "services/svc/functions/fn",
-        Function("fn", service="svc"),
+        FunctionArn("fn", service="svc"),
         "services/svc/functions/fn",
     ),
     "2.0, LATEST": (
         "services/svc.LATEST/functions/fn",
-        Function("fn", service="svc", qualifier="LATEST"),
+        FunctionArn("fn", service="svc", qualifier="LATEST"),
         "services/svc.LATEST/functions/fn",
     ),
     "2.0, a version": (
         "services/svc.7/functions/fn",
-        Function("fn", service="svc", qualifier="7"),
+        FunctionArn("fn", service="svc", qualifier="7"),
         "services/svc.7/functions/fn",
     ),
     "2.0, an ARN": (
         f"{PLACE}services/svc/functions/fn",
-        Function("fn", REGION, ACCOUNT, "svc"),
+        FunctionArn("fn", REGION, ACCOUNT, "svc"),
         f"{PLACE}services/svc/functions/fn",
     ),
     "2.0, an ARN with an alias": (
         f"{PLACE}services/svc.prod-1/functions/fn",
-        Function("fn", REGION, ACCOUNT, "svc", "prod-1"),
+        FunctionArn("fn", REGION, ACCOUNT, "svc", "prod-1"),
         f"{PLACE}services/svc.prod-1/functions/fn",
     ),
     "from 2.0 to 3.0, an ARN": (
         f"{PLACE}functions/svc$fn",
-        Function("fn", REGION, ACCOUNT, "svc"),
+        FunctionArn("fn", REGION, ACCOUNT, "svc"),
         f"{PLACE}services/svc/functions/fn",
     ),
 }
 
 
 @pytest.mark.parametrize(("text", "function", "shown"), FUNCTIONS.values(), ids=FUNCTIONS)
-def test_a_function_is_read_and_shown(text: str, function: Function, shown: str) -> None:
+def test_a_function_is_read_and_shown(text: str, function: FunctionArn, shown: str) -> None:
     """A name or an ARN of either version says which function; it is shown as an ARN."""
-    parsed = Function.parse(text)
+    parsed = FunctionArn.parse(text)
 
     assert parsed == function
     assert str(parsed) == shown
-    assert Function.parse(shown) == function
+    assert FunctionArn.parse(shown) == function
 
 
 NO_FUNCTIONS = {
@@ -505,7 +505,7 @@ NO_FUNCTIONS = {
 def test_anything_else_is_no_function(text: str) -> None:
     """What a function names becomes a host and a path: only its own alphabet will do."""
     with pytest.raises(ValueError, match=r"^$"):
-        Function.parse(text)
+        FunctionArn.parse(text)
 
 
 def test_every_setting_but_the_exemptions_has_its_variable() -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import stat
 from base64 import b64decode
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from encryption_guard.config import Credentials
-from encryption_guard.dead_letter_document import DeadLetter
-from encryption_guard.dead_letters import DeadLetters, append_line, open_destination
+from encryption_guard.credentials import Credentials
+from encryption_guard.dead_letters import DeadLetters, put_into_queue
+from encryption_guard.dead_letters.destinations import append_line, open_destination
+from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.errors import (
     ConfigurationError,
     DeadEnd,
@@ -29,7 +31,7 @@ from encryption_guard.errors import (
     Refused,
     Unavailable,
 )
-from encryption_guard.payloads import Delivery, open_payload
+from encryption_guard.events.envelopes import Delivery, open_payload
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -342,11 +344,13 @@ def test_a_letter_goes_into_the_queue() -> None:
     """The body of one message is the letter, in base64."""
     service = FakeSmq(name="letters")
     queue = f"acs:mns:{REGION}:{ACCOUNT}:/queues/letters"
-    put = open_destination(invocation_of(service, environment={"GUARD_DEAD_LETTER_QUEUE": queue}))
+    destination = open_destination(
+        invocation_of(service, environment={"GUARD_DEAD_LETTER_QUEUE": queue})
+    )
 
     letter = DeadLetter.model_validate_json(dead_letter_of(creation_of(ARN)))
 
-    put(letter)
+    destination.put(letter)
 
     assert [b64decode(message.body) for message in service.messages] == [letter.body()]
 
@@ -355,7 +359,7 @@ def put_into(path: Path, log: LogLines | None = None) -> DeadLetters:
     """Letters that go into a file, by way of the setting."""
     environment = {"GUARD_DEAD_LETTER_QUEUE": f"file:{path}"}
     return DeadLetters(
-        put=open_destination(invocation_of(FakeOssTables(), environment=environment)),
+        put=open_destination(invocation_of(FakeOssTables(), environment=environment)).put,
         log_error=(log or LogLines()).error,
         function="f",
         function_request_id="r",
@@ -469,7 +473,7 @@ def test_a_queue_that_refuses_takes_no_letters() -> None:
     service = FakeSmq(troubles={"POST": [Reply(403, b"<Error><Code>AccessDenied</Code></Error>")]})
     queue = f"acs:mns:{REGION}:{ACCOUNT}:/queues/dlq"
     invocation = invocation_of(service, environment={"GUARD_DEAD_LETTER_QUEUE": queue})
-    post = DeadLetters(open_destination(invocation), log.error, "f", "r", now=lambda: START)
+    post = DeadLetters(partial(put_into_queue, invocation), log.error, "f", "r", now=lambda: START)
 
     with pytest.raises(LetterNotWritten, match="AccessDenied"):
         post.write(REJECTED, delivery=delivery_of(b"event"), arn=None)
@@ -495,7 +499,7 @@ def test_a_letter_that_cannot_even_be_posted_is_logged_whole(queue: str) -> None
         environment={"GUARD_DEAD_LETTER_QUEUE": queue},
         read_credentials=no_credentials,
     )
-    post = DeadLetters(open_destination(invocation), log.error, "f", "r", now=lambda: START)
+    post = DeadLetters(partial(put_into_queue, invocation), log.error, "f", "r", now=lambda: START)
 
     with pytest.raises((ConfigurationError, LetterNotWritten)):
         post.write(REJECTED, delivery=delivery_of(b"event"), arn=None)

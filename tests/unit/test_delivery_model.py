@@ -17,7 +17,7 @@ from encryption_guard.enforcement import (
     process_event,
 )
 from encryption_guard.errors import LetterNotWritten, Unavailable
-from encryption_guard.payloads import Delivery
+from encryption_guard.events.envelopes import Delivery
 from tests.unit.delivery_model import LOST, RARE, Answer, Broken, Delivering, Model, Process, World
 
 TWO = World(troubles=4)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from encryption_guard.config import Settings
-from encryption_guard.dead_letter_document import DeadLetter
-from encryption_guard.dead_letters import append_line
-from encryption_guard.duplicates import skip_duplicates
+from encryption_guard.dead_letters.destinations import append_line
+from encryption_guard.dead_letters.document import DeadLetter
+from encryption_guard.dead_letters.duplicates import skip_duplicates
 from encryption_guard.errors import Unavailable
 from encryption_guard.invocation import Invocation, TimeBudget
+from encryption_guard.settings import Settings
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,

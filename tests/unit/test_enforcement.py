@@ -24,8 +24,8 @@ from encryption_guard.enforcement import (
     process_payload,
 )
 from encryption_guard.errors import LetterNotWritten, Unavailable
-from encryption_guard.oss_tables import OssTables
-from encryption_guard.payloads import open_payload
+from encryption_guard.events.envelopes import open_payload
+from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.version import __version__
 from tests.unit.fakes import (
     ACCOUNT,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from encryption_guard.config import Settings
+from encryption_guard.enforcement.policy import Deny, Encrypt, Skip, decide
 from encryption_guard.errors import InvalidEvent
-from encryption_guard.payloads import Delivery, open_payload
-from encryption_guard.policy import Deny, Encrypt, Skip, decide
+from encryption_guard.events.envelopes import Delivery, open_payload
+from encryption_guard.settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "events"
 README = (FOLDER / "README.md").read_text("utf-8")

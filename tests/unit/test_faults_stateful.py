@@ -30,15 +30,17 @@ from hypothesis.stateful import (
 )
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.config import Credentials, Settings
-from encryption_guard.dead_letter_document import DeadLetter
+from encryption_guard.cli.redrive import fingerprint, redriven
+from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.dead_letters.document import DeadLetter
+from encryption_guard.dead_letters.messages import open_letter
 from encryption_guard.enforcement import Outcome, Processed, process_payload
 from encryption_guard.errors import Unavailable
+from encryption_guard.events.envelopes import open_payload
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
-from encryption_guard.letters import fingerprint, open_letter, redriven
-from encryption_guard.oss_tables import OssTables
-from encryption_guard.payloads import open_payload
+from encryption_guard.services.oss_tables import OssTables
+from encryption_guard.settings import Settings
 from tests.unit.fakes import dead_letter_of
 
 OWN, FOREIGN = "1234567890123456", "9999999999999999"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.config import Exemption
-from encryption_guard.findings import Finding, Tally, Totals
-from encryption_guard.oss_tables import State
+from encryption_guard.services.oss_tables import State
+from encryption_guard.settings import Exemption
+from encryption_guard.sweep.findings import Finding, Tally, Totals
 from tests.unit.fakes import ARN, REGION, START
 
 OUTCOMES = [

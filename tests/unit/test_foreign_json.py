@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
-from encryption_guard.foreign_json import folded, loads, mapping, strings, text_of
+from encryption_guard.untrusted import folded, loads, mapping, strings, text_of
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(

@@ -16,15 +16,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from encryption_guard.dead_letters import LOG_CHUNK
-from encryption_guard.errors import LONGEST_QUOTE, InvalidEvent, shortened
+from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import LONGEST_URL, BucketEvent, find_bucket
-from encryption_guard.payloads import (
+from encryption_guard.events.envelopes import (
     LARGEST_EVENT,
     MOST_EVENTS,
     PIECE,
     SMALLEST_EVENT,
     open_payload,
 )
+from encryption_guard.untrusted import LONGEST_QUOTE, shortened
 from tests.fuzz.door import ACCOUNT, REGION, Door, is_allowed, opened
 from tests.fuzz.hostile import LARGEST, creation, filled, letter, record, worst_cases
 from tests.unit.opened import only

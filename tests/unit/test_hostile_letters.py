@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from encryption_guard.cli import main
-from encryption_guard.letter_queues import FileLetters, Waiting
-from encryption_guard.letter_views import HEADINGS, Listed, contents, grouped, story
-from encryption_guard.letters import decoded, instant, open_letter
-from encryption_guard.payloads import LARGEST_EVENT, MOST_EVENTS
-from encryption_guard.redrive import Act, Leave, Sender, Target, why_not
-from encryption_guard.shell import plain, plain_json
+from encryption_guard.cli.dead_letter_rows import HEADINGS, Listed, contents, grouped, story
+from encryption_guard.cli.redrive import Act, Leave, Sender, Target, why_not
+from encryption_guard.dead_letters.destinations import FileDestination, Waiting
+from encryption_guard.dead_letters.messages import decoded, open_letter
+from encryption_guard.events.envelopes import LARGEST_EVENT, MOST_EVENTS
+from encryption_guard.untrusted import instant, plain, plain_json
 from tests.fuzz.hostile import filled, letter, record, worst_cases
 from tests.unit.fakes import (
     ACCOUNT,
@@ -254,6 +254,6 @@ def test_letters_of_a_file_with_strange_line_ends_are_read(file: Path) -> None:
     """Only a line feed ends a letter: no other separator makes two of one."""
     file.write_bytes(b"\x1b\r\x0b\x0c\x85\xe2\x80\xa8\x00" * 3 + b"\n" + b"\r\n")
 
-    assert [waiting.body for waiting in FileLetters(file).waiting()] == [
+    assert [waiting.body for waiting in FileDestination(file).read()] == [
         b"\x1b\r\x0b\x0c\x85\xe2\x80\xa8\x00" * 3
     ]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent, Refused, Unavailable
-from encryption_guard.inventory import (
+from encryption_guard.services.inventory import (
     REGIONS,
     ListedBucket,
     ListedTable,
@@ -28,10 +28,8 @@ from encryption_guard.inventory import (
     read_table,
     table_list,
 )
-from encryption_guard.inventory import (
-    Listing as PageOfList,
-)
-from encryption_guard.oss_tables import OssTables, Reading
+from encryption_guard.services.inventory import Listing as PageOfList
+from encryption_guard.services.oss_tables import OssTables, Reading
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.config import Credentials
+from encryption_guard.credentials import Credentials
 from encryption_guard.invocation import Clock, TimeBudget
 from tests.unit.fakes import FakeOssTables, FakeTime, invocation_of
 

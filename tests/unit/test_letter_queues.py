@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.dead_letters import append_line
+from encryption_guard.dead_letters.destinations import FileDestination, Waiting, append_line, leased
+from encryption_guard.dead_letters.messages import open_letter
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.letter_queues import FileLetters, Waiting, leased
-from encryption_guard.letters import open_letter
 
 
 def letter(number: int, *, padding: str = "") -> bytes:
@@ -58,7 +57,7 @@ def path(tmp_path: Path) -> Path:
 
 def bodies(path: Path) -> list[bytes]:
     """What somebody who looks now is given."""
-    return [waiting.body for waiting in FileLetters(path).waiting()]
+    return [waiting.body for waiting in FileDestination(path).read()]
 
 
 # Reading.
@@ -92,7 +91,7 @@ def test_each_line_is_a_letter(tmp_path: Path, content: bytes, expected: list[by
 
 def test_a_letter_of_the_file_is_opened(path: Path) -> None:
     """It tells what it holds, and waits since it was written."""
-    first, _, third = FileLetters(path).waiting()
+    first, _, third = FileDestination(path).read()
 
     assert first.opened == open_letter(ONE)
     assert [delivery.event_id for delivery in first.opened.deliveries] == ["event-1"]
@@ -106,7 +105,7 @@ def test_a_letter_of_windows_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "dead-letters.jsonl"
     path.write_bytes(ONE + b"\r\n")
 
-    (waiting,) = FileLetters(path).waiting()
+    (waiting,) = FileDestination(path).read()
 
     assert waiting.opened.letter == open_letter(ONE).letter
 
@@ -115,9 +114,9 @@ def test_a_line_that_is_no_letter_is_shown_as_such(tmp_path: Path) -> None:
     """A torn line is of no known kind, was put there at no known time, and can be removed."""
     path = tmp_path / "dead-letters.jsonl"
     path.write_bytes(ONE[:50])
-    letters = FileLetters(path)
+    letters = FileDestination(path)
 
-    (waiting,) = letters.waiting()
+    (waiting,) = letters.read()
     removed = letters.remove(waiting.key)
 
     assert (waiting.opened.letter.kind, waiting.since, removed) == ("unknown", None, True)
@@ -167,7 +166,7 @@ def test_a_file_that_cannot_be_read_is_the_operators_affair(
     path = place(tmp_path)
 
     with pytest.raises(ConfigurationError) as caught:
-        list(FileLetters(path).waiting())
+        list(FileDestination(path).read())
 
     assert str(caught.value) == (
         f"The dead letters in {path} cannot be used ({why}); check GUARD_DEAD_LETTER_QUEUE."
@@ -175,13 +174,15 @@ def test_a_file_that_cannot_be_read_is_the_operators_affair(
     assert not (tmp_path / "absent.jsonl").exists()
 
 
-@pytest.mark.parametrize("call", [FileLetters.keep, FileLetters.remove], ids=["keep", "remove"])
+@pytest.mark.parametrize(
+    "call", [FileDestination.keep, FileDestination.remove], ids=["keep", "remove"]
+)
 def test_a_file_that_went_away_is_the_operators_affair(
-    path: Path, call: Callable[[FileLetters, str], bool]
+    path: Path, call: Callable[[FileDestination, str], bool]
 ) -> None:
     """What was read cannot be removed any more, and is not made up again."""
-    letters = FileLetters(path)
-    first, *_ = letters.waiting()
+    letters = FileDestination(path)
+    first, *_ = letters.read()
     path.unlink()
 
     with pytest.raises(ConfigurationError, match=r"No such file or directory"):
@@ -196,13 +197,13 @@ def test_many_letters_take_little_memory(tmp_path: Path) -> None:
     with path.open("wb") as file:
         for number in range(700):
             file.write(letter(number, padding="x" * 46_000) + b"\n")
-    letters = FileLetters(path)
+    letters = FileDestination(path)
     # What the first letter brings along once, modules for instance, does not count.
-    next(letters.waiting())
+    next(letters.read())
 
     tracemalloc.start()
     try:
-        keys = [waiting.key for waiting in letters.waiting()]
+        keys = [waiting.key for waiting in letters.read()]
         held, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -219,8 +220,8 @@ def test_many_letters_take_little_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("removed", [0, 1, 2], ids=["first", "middle", "last"])
 def test_a_removed_letter_leaves_a_blank_line_of_its_length(path: Path, removed: int) -> None:
     """No other byte changes, and the letter does not come again."""
-    letters = FileLetters(path)
-    found = list(letters.waiting())
+    letters = FileDestination(path)
+    found = list(letters.read())
 
     gone = letters.remove(found[removed].key)
 
@@ -230,15 +231,15 @@ def test_a_removed_letter_leaves_a_blank_line_of_its_length(path: Path, removed:
     assert gone is True
     assert path.read_bytes() == b"".join(line + b"\n" for line in lines)
     assert bodies(path) == left
-    assert [waiting.body for waiting in letters.waiting()] == left
+    assert [waiting.body for waiting in letters.read()] == left
 
 
 def test_letters_are_removed_while_the_file_is_read(path: Path) -> None:
     """Removing each letter before the next one is read leaves nothing."""
     size = path.stat().st_size
-    letters = FileLetters(path)
+    letters = FileDestination(path)
 
-    removed = [letters.remove(waiting.key) for waiting in letters.waiting()]
+    removed = [letters.remove(waiting.key) for waiting in letters.read()]
 
     assert removed == [True, True, True]
     assert (bodies(path), path.stat().st_size) == ([], size)
@@ -248,8 +249,8 @@ def test_a_line_of_windows_keeps_its_newline(tmp_path: Path) -> None:
     """Its carriage return goes with it."""
     path = tmp_path / "dead-letters.jsonl"
     path.write_bytes(ONE + b"\r\n" + TWO + b"\r\n")
-    letters = FileLetters(path)
-    first, _ = letters.waiting()
+    letters = FileDestination(path)
+    first, _ = letters.read()
 
     letters.remove(first.key)
 
@@ -258,8 +259,8 @@ def test_a_line_of_windows_keeps_its_newline(tmp_path: Path) -> None:
 
 def test_what_is_appended_meanwhile_stays(path: Path) -> None:
     """A letter that is written between the reading and the removing is there afterwards."""
-    letters = FileLetters(path)
-    found = list(letters.waiting())
+    letters = FileDestination(path)
+    found = list(letters.read())
     append_line(path, letter(4))
 
     removed = [letters.remove(waiting.key) for waiting in found]
@@ -274,8 +275,8 @@ def test_what_follows_a_torn_line_stays(tmp_path: Path, appended_first: bool) ->
     """A letter after a line without its newline is on a line of its own, removed or not."""
     path = tmp_path / "dead-letters.jsonl"
     path.write_bytes(ONE + b"\n" + TWO)
-    letters = FileLetters(path)
-    _, torn = letters.waiting()
+    letters = FileDestination(path)
+    _, torn = letters.read()
 
     if appended_first:
         append_line(path, THREE)
@@ -291,7 +292,7 @@ def test_what_is_appended_during_the_reading_is_given_too(path: Path) -> None:
     """A redrive of a file ends with what its own events wrote there."""
     found = []
 
-    for waiting in FileLetters(path).waiting():
+    for waiting in FileDestination(path).read():
         found.append(waiting.body)
         if len(found) < 3:
             append_line(path, letter(len(found) + 3))
@@ -303,8 +304,8 @@ def test_nothing_is_lost_between_many_hands(path: Path) -> None:
     """While some append, others remove: afterwards every new letter is there, and no old one."""
     for number in range(4, 104):
         append_line(path, letter(number))
-    letters = FileLetters(path)
-    old = [waiting.key for waiting in letters.waiting()]
+    letters = FileDestination(path)
+    old = [waiting.key for waiting in letters.read()]
     new = [letter(number) for number in range(200, 300)]
 
     with ThreadPoolExecutor(8) as hands:
@@ -345,8 +346,8 @@ def test_a_line_that_changed_meanwhile_is_left_alone(
 ) -> None:
     """What stands there now was not read: it is neither kept nor removed."""
     path.write_bytes(ONE + b"\n" + TWO + b"\n" + THREE + newline)
-    letters = FileLetters(path)
-    *_, third = letters.waiting()
+    letters = FileDestination(path)
+    *_, third = letters.read()
     content = change(path.read_bytes())
     path.write_bytes(content)
 
@@ -358,9 +359,9 @@ def test_a_line_that_changed_meanwhile_is_left_alone(
 
 def test_a_letter_is_removed_once(path: Path) -> None:
     """Removing it again, or keeping it, says that there is nothing of ours any more."""
-    letters, others = FileLetters(path), FileLetters(path)
-    first, *_ = letters.waiting()
-    same, *_ = others.waiting()
+    letters, others = FileDestination(path), FileDestination(path)
+    first, *_ = letters.read()
+    same, *_ = others.read()
 
     removed = letters.remove(first.key)
 
@@ -372,7 +373,7 @@ def test_a_letter_is_removed_once(path: Path) -> None:
 def test_keeping_and_releasing_change_nothing(path: Path) -> None:
     """In a file nothing is hidden: whoever leaves it has nothing to give back."""
     before = path.read_bytes()
-    letters = FileLetters(path)
+    letters = FileDestination(path)
     kept: list[Any] = []
 
     def work(found: list[Waiting]) -> None:

@@ -12,10 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.advice import advise
-from encryption_guard.errors import Reason
-from encryption_guard.letter_queues import Waiting
-from encryption_guard.letter_views import (
+from encryption_guard.cli.dead_letter_rows import (
     HEADINGS,
     KINDS,
     STATES,
@@ -29,7 +26,10 @@ from encryption_guard.letter_views import (
     result_line,
     story,
 )
-from encryption_guard.letters import (
+from encryption_guard.cli.redrive import Result, State
+from encryption_guard.cli.remedies import advise
+from encryption_guard.dead_letters.destinations import Waiting
+from encryption_guard.dead_letters.messages import (
     FUNCTION_FAILED,
     NOT_DELIVERED,
     UNKNOWN,
@@ -37,9 +37,9 @@ from encryption_guard.letters import (
     Letter,
     Opened,
 )
-from encryption_guard.payloads import open_payload
-from encryption_guard.redrive import Result, State
-from encryption_guard.shell import plain, plain_json
+from encryption_guard.errors import Reason
+from encryption_guard.events.envelopes import open_payload
+from encryption_guard.untrusted import plain, plain_json
 from tests.unit.fakes import (
     ARN,
     START,

@@ -17,20 +17,13 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from encryption_guard.dead_letter_document import LARGEST_PACKED, DeadLetter
+from encryption_guard.cli.redrive import counted, fingerprint, redriven
 from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.dead_letters.document import LARGEST_PACKED, DeadLetter
+from encryption_guard.dead_letters.messages import Letter, Opened, decoded, open_letter
 from encryption_guard.errors import InvalidEvent, Refused
-from encryption_guard.letters import (
-    Letter,
-    Opened,
-    counted,
-    decoded,
-    fingerprint,
-    instant,
-    open_letter,
-    redriven,
-)
-from encryption_guard.payloads import LARGEST_EVENT, Delivery, open_payload
+from encryption_guard.events.envelopes import LARGEST_EVENT, Delivery, open_payload
+from encryption_guard.untrusted import instant
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.config import Credentials
+from encryption_guard.credentials import Credentials
 from encryption_guard.errors import Refused, Throttled, Unavailable
 from encryption_guard.http import Answer
 from encryption_guard.http.retries import Throttle, Unreadable
-from encryption_guard.oss_tables import (
+from encryption_guard.services.oss_tables import (
     Call,
     OssTables,
     Reading,

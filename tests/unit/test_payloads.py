@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
-from encryption_guard.payloads import DEEPEST_WRAPPING, LARGEST_EVENT, open_payload
+from encryption_guard.events.envelopes import DEEPEST_WRAPPING, LARGEST_EVENT, open_payload
 from tests.unit.opened import (
     ARN,
     BUCKET,

@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.config import Exemption, Settings
+from encryption_guard.enforcement.policy import Deny, Encrypt, Skip, decide, expiring, leave_alone
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import NamedBucket
-from encryption_guard.payloads import open_payload
-from encryption_guard.policy import Deny, Encrypt, Skip, decide, expiring, leave_alone
+from encryption_guard.events.envelopes import open_payload
+from encryption_guard.settings import Exemption, Settings
 
 OWN = "1234567890123456"
 OTHER = "9876543210987654"

@@ -8,11 +8,11 @@ from typing import get_args
 
 from click.testing import CliRunner
 
-from encryption_guard.advice import CAUSES
 from encryption_guard.cli import main
-from encryption_guard.config import VARIABLES
+from encryption_guard.cli.remedies import CAUSES
 from encryption_guard.enforcement import Outcome
 from encryption_guard.errors import Reason
+from encryption_guard.settings import VARIABLES
 from layers.encryption_guard.preflight import REGIONS
 from tests.emulators.cloud import REPOSITORY
 

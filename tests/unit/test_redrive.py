@@ -11,20 +11,7 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.config import Function
-from encryption_guard.enforcement import (
-    AlreadyEncrypted,
-    DeadLettered,
-    Detected,
-    Encrypted,
-    Outcome,
-    Skipped,
-)
-from encryption_guard.errors import ConfigurationError, Unavailable
-from encryption_guard.letter_queues import WORKERS, Waiting
-from encryption_guard.letters import Letter
-from encryption_guard.payloads import Delivery
-from encryption_guard.redrive import (
+from encryption_guard.cli.redrive import (
     Act,
     Leave,
     NotDone,
@@ -37,6 +24,19 @@ from encryption_guard.redrive import (
     process_here,
     why_not,
 )
+from encryption_guard.dead_letters.destinations import WORKERS, Waiting
+from encryption_guard.dead_letters.messages import Letter
+from encryption_guard.enforcement import (
+    AlreadyEncrypted,
+    DeadLettered,
+    Detected,
+    Encrypted,
+    Outcome,
+    Skipped,
+)
+from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.events.envelopes import Delivery
+from encryption_guard.settings import FunctionArn
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -214,22 +214,24 @@ def test_a_letter_that_tells_no_function_is_left(told: str | None) -> None:
 )
 def test_the_operator_names_the_function_for_all(told: str | None) -> None:
     """With --function it does not matter what a letter names."""
-    function = Target(Function("mine"), REGION, ACCOUNT).of(about(told))
+    function = Target(FunctionArn("mine"), REGION, ACCOUNT).of(about(told))
 
-    assert function == Function("mine", REGION, ACCOUNT)
+    assert function == FunctionArn("mine", REGION, ACCOUNT)
 
 
 def test_the_operator_may_name_a_function_elsewhere() -> None:
     """An operator who gives an ARN means it."""
-    elsewhere = Function("mine", "cn-shanghai", "99999")
+    elsewhere = FunctionArn("mine", "cn-shanghai", "99999")
 
     assert Target(elsewhere, REGION, ACCOUNT).of(about("other")) == elsewhere
 
 
-@pytest.mark.parametrize("named", [None, Function("mine")], ids=["by the letter", "by --function"])
+@pytest.mark.parametrize(
+    "named", [None, FunctionArn("mine")], ids=["by the letter", "by --function"]
+)
 @pytest.mark.parametrize("known", [(None, None), (REGION, None), (None, ACCOUNT)], ids=str)
 def test_a_name_alone_does_not_tell_where(
-    named: Function | None, known: tuple[str | None, str | None]
+    named: FunctionArn | None, known: tuple[str | None, str | None]
 ) -> None:
     """Without a queue in the cloud nobody knows the region or the account of a name."""
     step = Target(named, *known).of(about("encrypt-on-create"))
@@ -247,7 +249,7 @@ class Functions:
 
     invoked: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def invoke(self, function: Function, payload: bytes) -> str:
+    def invoke(self, function: FunctionArn, payload: bytes) -> str:
         self.invoked.append((str(function), payload))
         return f"FC-{len(self.invoked)}"
 
@@ -605,7 +607,7 @@ def test_a_letter_that_comes_back_is_not_sent_again() -> None:
         yield letter(redrives=1, key="returned")
         yield letter(2)
 
-    def invoke(_: Function, payload: bytes) -> str:
+    def invoke(_: FunctionArn, payload: bytes) -> str:
         if b"event-1" in payload:
             sent.set()
         return "FC-1"

@@ -21,24 +21,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.config import Settings
-from encryption_guard.errors import InvalidEvent
-from encryption_guard.shell import (
+from encryption_guard.cli.console import (
+    LONGEST_RUN_SECONDS,
     MISUSE,
     Commands,
     NotLogged,
     Stdout,
     asked_to_stop,
-    dead_letters,
     log_line,
     misuse,
-    open_invocation,
-    plain,
-    plain_json,
+    open_dead_letters,
     progress,
     reopen_closed_streams,
     say,
 )
+from encryption_guard.enforcement.handler import open_command
+from encryption_guard.errors import InvalidEvent
+from encryption_guard.settings import Settings
+from encryption_guard.untrusted import plain, plain_json
 from tests.emulators.cloud import REPOSITORY
 from tests.unit.fakes import ACCOUNT, LetterBox, creation_of, forget_logger
 from tests.unit.opened import ARN, only
@@ -367,7 +367,7 @@ def test_a_cell_that_is_too_long_is_folded(capsys: pytest.CaptureFixture[str]) -
 def test_a_table_on_a_terminal_keeps_to_its_width() -> None:
     """Where there is a width, cells are folded, and nothing is cut off."""
     program = (
-        "from encryption_guard.shell import Stdout;"
+        "from encryption_guard.cli.console import Stdout;"
         "Stdout().table(('bucket', 'detail'), [('orders', 'x' * 300)])"
     )
 
@@ -394,7 +394,7 @@ def test_a_cell_is_only_text(cell: str, capsys: pytest.CaptureFixture[str]) -> N
 
 COUNTING = """
 import sys
-from encryption_guard.shell import progress
+from encryption_guard.cli.console import progress
 with progress("letters read", silent=SILENT) as (_, one_more):
     for number in range(3):
         one_more()
@@ -429,7 +429,7 @@ def test_progress_in_a_log_is_nothing(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 BAR = """
-from encryption_guard.shell import progress
+from encryption_guard.cli.console import progress
 with progress("table buckets") as (expect, one_more):
     expect(3)
     expect(1)
@@ -516,7 +516,7 @@ def test_a_command_asks_with_the_credentials_of_the_shell(monkeypatch: pytest.Mo
     """They are read for each request, so that renewed ones count."""
     settings = Settings.from_environment({"FC_ACCOUNT_ID": ACCOUNT})
 
-    with open_invocation(settings) as invocation:
+    with open_command(settings, seconds=LONGEST_RUN_SECONDS) as invocation:
         monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI-renewed")
         monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret")
 
@@ -529,7 +529,7 @@ def test_a_dropped_exemption_is_told_once(capsys: pytest.CaptureFixture[str]) ->
     """Each bad entry is an error line on standard error."""
     settings = Settings.from_environment({"GUARD_EXEMPTIONS": '[{"bucket": "*"}, 5]'})
 
-    with open_invocation(settings):
+    with open_command(settings, seconds=LONGEST_RUN_SECONDS):
         pass
 
     out, err = capsys.readouterr()
@@ -543,7 +543,7 @@ def test_a_letter_of_a_command_says_which() -> None:
     """What an operator's command writes does not look like a function's."""
     box = LetterBox()
 
-    written: Callable[..., object] = dead_letters(box.put, command="enforce").write
+    written: Callable[..., object] = open_dead_letters(box.put, command="enforce").write
     written(InvalidEvent("no bucket"), delivery=only(creation_of(ARN)), arn=None)
 
     (letter,) = box.read()

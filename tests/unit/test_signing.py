@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encryption_guard.signing import (
+from encryption_guard.services.signing import (
     Oss4Auth,
     canonical_query,
     canonical_request,

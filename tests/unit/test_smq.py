@@ -19,12 +19,13 @@ from mns.mns_http import RequestInternal
 from mns.mns_request import SendMessageRequest
 from mns.mns_xml_handler import MessageEncoder
 
-from encryption_guard.config import Credentials, Queue
+from encryption_guard.credentials import Credentials
 from encryption_guard.errors import Unavailable
-from encryption_guard.smq import Message, SmqQueue, signature, string_to_sign
+from encryption_guard.services.smq import Message, SmqQueue, signature, string_to_sign
+from encryption_guard.settings import QueueArn
 from tests.unit.fakes import ACCOUNT, KEY, REGION, Broken, FakeSmq, KeyRing, Reply, invocation_of
 
-QUEUE = Queue(REGION, ACCOUNT, "dlq")
+QUEUE = QueueArn(REGION, ACCOUNT, "dlq")
 NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
 # A handle has every character that is awkward in a query, and goes there as it is.
 HIDDEN = Reply(
@@ -36,7 +37,7 @@ HIDDEN = Reply(
 VERSIONED = {"date": "Fri, 02 Jan 2026 03:04:05 GMT", "x-mns-version": "2015-06-06"}
 
 
-def queue_of(service: FakeSmq, *, queue: Queue = QUEUE, **rest: Any) -> SmqQueue:
+def queue_of(service: FakeSmq, *, queue: QueueArn = QUEUE, **rest: Any) -> SmqQueue:
     return SmqQueue(queue, invocation_of(service, **rest))
 
 

@@ -17,21 +17,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.arn import TableBucketArn
-from encryption_guard.dead_letter_document import letter_id
+from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.dead_letters.document import letter_id
 from encryption_guard.enforcement import process_payload
+from encryption_guard.enforcement.policy import Encrypt, decide
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket
-from encryption_guard.findings import SINCE_WHEN_IS_NOT_KNOWN, Finding, Memory, Totals
-from encryption_guard.inventory import ListedBucket
+from encryption_guard.events.envelopes import open_payload
 from encryption_guard.invocation import Clock
-from encryption_guard.oss_tables import OssTables, Reading
-from encryption_guard.payloads import open_payload
-from encryption_guard.policy import Encrypt, decide
+from encryption_guard.services.inventory import ListedBucket
+from encryption_guard.services.oss_tables import OssTables, Reading
 from encryption_guard.sweep import STEP_SECONDS, Sweep, cause_of, missed_event, plan
-from encryption_guard.table_audit import OpenBucket
-from encryption_guard.work_lists import Where
+from encryption_guard.sweep.findings import SINCE_WHEN_IS_NOT_KNOWN, Finding, Memory, Totals
+from encryption_guard.sweep.table_audit import OpenBucket
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -114,7 +113,7 @@ class Guard:
         """The findings, in the order in which they came."""
         found: list[Finding] = []
         self._sweep(found, stopping, seconds, **rest).buckets_of(
-            Where(ACCOUNT, region) for region in regions or (REGION,)
+            Scope(ACCOUNT, region) for region in regions or (REGION,)
         )
         return found
 
@@ -1107,12 +1106,12 @@ def test_each_sweep_begins_with_other_regions() -> None:
 @pytest.mark.parametrize(
     ("places", "threads"),
     [
-        ([Where("11111", REGION), Where("22222", REGION)], 1),
-        ([Where("11111", REGION), Where("11111", "us-east-1")], 2),
+        ([Scope("11111", REGION), Scope("22222", REGION)], 1),
+        ([Scope("11111", REGION), Scope("11111", "us-east-1")], 2),
     ],
     ids=["one region", "two regions"],
 )
-def test_the_accounts_of_a_region_share_its_threads(places: list[Where], threads: int) -> None:
+def test_the_accounts_of_a_region_share_its_threads(places: list[Scope], threads: int) -> None:
     """The limit is the region's, so that many accounts do not make it throttle."""
     guard = Guard(FakeOssTables(arns("aaa", "bbb")))
     at_work: set[int] = set()
@@ -1224,7 +1223,7 @@ def test_credentials_that_go_missing_are_raised_at_the_end() -> None:
 
     with pytest.raises(ConfigurationError, match="not set"):
         guard._sweep(found, lambda _: False, None, read_credentials=read).buckets_of(
-            [Where(ACCOUNT, REGION)]
+            [Scope(ACCOUNT, REGION)]
         )
 
     assert by_name(found) == {

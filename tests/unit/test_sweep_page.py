@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.findings import FAILED, NOT_REACHED, Totals
-from encryption_guard.sweep_page import Taken, verdict, write_page
+from encryption_guard.cli.report import Taken, verdict, write_page
+from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Totals
 from tests.unit.sweeps import (
     LAB,
     PARTNER,

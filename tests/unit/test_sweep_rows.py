@@ -8,15 +8,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from encryption_guard.config import Exemption
-from encryption_guard.findings import (
-    FAILED,
-    SINCE_WHEN_IS_NOT_KNOWN,
-    UNPROTECTED,
-    Finding,
-    Totals,
-)
-from encryption_guard.sweep_views import (
+from encryption_guard.cli.sweep_rows import (
     AUDIT_HEADINGS,
     BUCKET_HEADINGS,
     CSV_COLUMNS,
@@ -28,6 +20,14 @@ from encryption_guard.sweep_views import (
     row,
     summary,
     total_rows,
+)
+from encryption_guard.settings import Exemption
+from encryption_guard.sweep.findings import (
+    FAILED,
+    SINCE_WHEN_IS_NOT_KNOWN,
+    UNPROTECTED,
+    Finding,
+    Totals,
 )
 from encryption_guard.version import __version__
 

@@ -6,8 +6,8 @@ from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
-from encryption_guard.findings import FAILED, NOT_REACHED, Finding
-from encryption_guard.sweep_views import day, done, minute, not_well_first, seconds, told
+from encryption_guard.cli.sweep_rows import day, done, minute, not_well_first, seconds, told
+from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Finding
 from tests.unit.sweeps import LAB, OLD, PARTNER, bucket, everything, exempt, table, without
 
 HANGZHOU = "cn-hangzhou"

@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from encryption_guard.findings import (
+from encryption_guard.services.inventory import ListedTable
+from encryption_guard.services.oss_tables import Reading
+from encryption_guard.sweep.findings import (
     MADE_BEFORE,
     NO_TIME_OF_CREATION,
     WHAT_ITS_OWNER_HAS_TO_DO,
     Finding,
     OpenTime,
 )
-from encryption_guard.inventory import ListedTable
-from encryption_guard.oss_tables import Reading
-from encryption_guard.table_audit import OpenBucket, judged
+from encryption_guard.sweep.table_audit import OpenBucket, judged
 from tests.unit.fakes import ARN, START
 
 BEFORE = START - timedelta(microseconds=1)

@@ -28,9 +28,9 @@ from encryption_guard.enforcement import (
     Outcome,
     Skipped,
 )
+from encryption_guard.enforcement.telemetry import SERVICE, log_outcome, open_logger
 from encryption_guard.errors import LetterNotWritten, Unavailable
-from encryption_guard.findings import Finding
-from encryption_guard.telemetry import SERVICE, open_logger, report, report_finding
+from encryption_guard.sweep.findings import Finding, log_finding
 from tests.emulators.cloud import deployment
 from tests.emulators.function_instance import LAYER
 from tests.emulators.serverless_devs.checks import indexed
@@ -83,7 +83,7 @@ def test_an_outcome_is_one_line_with_its_fields(
     outcome: Outcome, logger: Logger, stream: io.StringIO
 ) -> None:
     """The line has what the handler returns, the empty fields included, and no other."""
-    report(outcome, logger=logger)
+    log_outcome(outcome, logger=logger)
 
     (line,) = lines(stream)
     assert {key: value for key, value in line.items() if key not in FRAME} == outcome.as_dict()
@@ -102,7 +102,7 @@ def test_the_line_of_an_exempt_bucket_tells_its_last_day(
     """Besides the fields of every outcome, which alone are returned."""
     outcome = Skipped(reason="exempt: migration", arn=str(ARN), exempt_until=date(2027, 1, 31))
 
-    report(outcome, logger=logger)
+    log_outcome(outcome, logger=logger)
 
     (line,) = lines(stream)
     assert {key: value for key, value in line.items() if key not in FRAME} == {
@@ -116,7 +116,7 @@ def test_the_line_of_a_bucket_that_is_exempt_for_good_tells_no_day(
     logger: Logger, stream: io.StringIO
 ) -> None:
     """Without an expiry the line has the fields of every outcome."""
-    report(Skipped(reason="exempt: for good", exempt_until=None), logger=logger)
+    log_outcome(Skipped(reason="exempt: for good", exempt_until=None), logger=logger)
 
     (line,) = lines(stream)
     assert set(line) - FRAME == OUTCOME_FIELDS
@@ -144,7 +144,7 @@ def test_a_finding_is_a_line(outcome: str, level: str, logger: Logger, stream: i
     """What somebody has to look at is a warning; the line tells all that is known."""
     found = finding(outcome, arn=str(ARN), status=403, code="ForbiddenException")
 
-    report_finding(found, logger=logger)
+    log_finding(found, logger=logger)
 
     (line,) = lines(stream)
     told = {key: value for key, value in found.as_dict().items() if value is not None}
@@ -157,16 +157,16 @@ def test_what_is_as_it_was_is_no_line(outcome: str, logger: Logger, stream: io.S
     """A thousand buckets that are well are not a thousand lines, unless they are asked for."""
     well = replace(finding(outcome), state="encrypted")
 
-    report_finding(well, logger=logger)
+    log_finding(well, logger=logger)
     logger.setLevel(logging.DEBUG)
-    report_finding(well, logger=logger)
+    log_finding(well, logger=logger)
 
     assert [line["level"] for line in lines(stream)] == ["DEBUG"]
 
 
 def test_a_kept_encryption_that_nobody_knows_is_a_line(logger: Logger, stream: io.StringIO) -> None:
     """Somebody has to look at it: its state is unknown."""
-    report_finding(finding("kept_stronger"), logger=logger)
+    log_finding(finding("kept_stronger"), logger=logger)
 
     assert [line["level"] for line in lines(stream)] == ["WARNING"]
 
@@ -192,7 +192,7 @@ def test_the_level_says_who_has_to_look(
     result: Outcome | Exception, level: str, logger: Logger, stream: io.StringIO
 ) -> None:
     """Ordinary outcomes are information, what is unfinished or kept a warning, a bug an error."""
-    report(result, logger=logger)
+    log_outcome(result, logger=logger)
 
     (line,) = lines(stream)
     assert line["level"] == level
@@ -200,7 +200,7 @@ def test_the_level_says_who_has_to_look(
 
 def test_what_is_unfinished_is_named(logger: Logger, stream: io.StringIO) -> None:
     """An event that has to come again is a line with the kind of failure and its sentence."""
-    report(Unavailable("OSS Tables answered 503."), logger=logger)
+    log_outcome(Unavailable("OSS Tables answered 503."), logger=logger)
 
     (line,) = lines(stream)
     assert (line["error"], line["detail"]) == ("Unavailable", "OSS Tables answered 503.")
@@ -213,7 +213,7 @@ def test_a_bug_is_told_with_its_place(logger: Logger, stream: io.StringIO) -> No
     try:
         _ = 1 // 0
     except ZeroDivisionError as error:
-        report(error, logger=logger)
+        log_outcome(error, logger=logger)
 
     (line,) = lines(stream)
     assert "ZeroDivisionError" in line["exception"]
@@ -227,8 +227,8 @@ def test_a_bug_is_told_with_its_place(logger: Logger, stream: io.StringIO) -> No
 )
 def test_a_line_is_ascii(foreign: str, logger: Logger, stream: io.StringIO) -> None:
     """What comes from outside is escaped, and can neither end the line nor steer a terminal."""
-    report(Skipped(reason=foreign, event_id=foreign, code=foreign), logger=logger)
-    report(Unavailable(foreign), logger=logger)
+    log_outcome(Skipped(reason=foreign, event_id=foreign, code=foreign), logger=logger)
+    log_outcome(Unavailable(foreign), logger=logger)
 
     assert stream.getvalue().isascii()
     assert "\x1b" not in stream.getvalue()
@@ -240,11 +240,11 @@ def test_a_line_is_ascii(foreign: str, logger: Logger, stream: io.StringIO) -> N
 def test_a_line_can_be_found_by_the_platforms_request(logger: Logger, stream: io.StringIO) -> None:
     """Inside an invocation every line has its request id, and afterwards none has."""
     with logger.append_context_keys(request_id="request-1"):
-        report(OUTCOMES["encrypted"], logger=logger)
-        report(Unavailable("No."), logger=logger)
+        log_outcome(OUTCOMES["encrypted"], logger=logger)
+        log_outcome(Unavailable("No."), logger=logger)
     with logger.append_context_keys(request_id="request-2"):
-        report(OUTCOMES["skipped"], logger=logger)
-    report(OUTCOMES["skipped"], logger=logger)
+        log_outcome(OUTCOMES["skipped"], logger=logger)
+    log_outcome(OUTCOMES["skipped"], logger=logger)
 
     assert [line.get("request_id") for line in lines(stream)] == [
         "request-1",
@@ -256,8 +256,8 @@ def test_a_line_can_be_found_by_the_platforms_request(logger: Logger, stream: io
 
 def test_nothing_of_a_line_is_left_in_the_next(logger: Logger, stream: io.StringIO) -> None:
     """A warm instance does not tell one bucket's fields about another."""
-    report(OUTCOMES["encrypted"], logger=logger)
-    report(OUTCOMES["skipped"], logger=logger)
+    log_outcome(OUTCOMES["encrypted"], logger=logger)
+    log_outcome(OUTCOMES["skipped"], logger=logger)
     logger.info("something else")
 
     _, second, third = lines(stream)
@@ -267,7 +267,7 @@ def test_nothing_of_a_line_is_left_in_the_next(logger: Logger, stream: io.String
 
 def test_an_encryption_that_nobody_knows_is_a_warning(logger: Logger, stream: io.StringIO) -> None:
     """The bucket keeps it, and somebody has to look at it."""
-    report(KeptUnknown(reason="ROT13"), logger=logger)
+    log_outcome(KeptUnknown(reason="ROT13"), logger=logger)
 
     (line,) = lines(stream)
     assert (line["level"], line["outcome"]) == ("WARNING", "kept_stronger")
@@ -283,7 +283,7 @@ def test_every_line_tells_the_version(logger: Logger, stream: io.StringIO) -> No
 
 def test_the_time_of_a_line_is_utc(logger: Logger, stream: io.StringIO) -> None:
     """Lines of all regions sort by their time, to the millisecond."""
-    report(OUTCOMES["skipped"], logger=logger)
+    log_outcome(OUTCOMES["skipped"], logger=logger)
 
     (line,) = lines(stream)
     assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}\.[0-9]{3}(Z|\+00:00)", line["timestamp"])
@@ -293,7 +293,7 @@ def test_there_is_one_logger(stream: io.StringIO, capsys: pytest.CaptureFixture[
     """It is made once, and without a stream of its own writes to standard output."""
     logger = open_logger()
 
-    report(OUTCOMES["skipped"], logger=logger)
+    log_outcome(OUTCOMES["skipped"], logger=logger)
 
     assert open_logger() is logger
     assert json.loads(capsys.readouterr().out)["outcome"] == "skipped"
@@ -303,7 +303,7 @@ def test_there_is_one_logger(stream: io.StringIO, capsys: pytest.CaptureFixture[
 def test_the_alerts_of_the_template_find_these_lines(logger: Logger, stream: io.StringIO) -> None:
     """The fields that its index knows are those of a line, the numbers numbers."""
     logger.error("anything")
-    report(OUTCOMES["encrypted"], logger=logger)
+    log_outcome(OUTCOMES["encrypted"], logger=logger)
     error, encrypted = lines(stream)
 
     asked = {
@@ -334,7 +334,7 @@ def logged_by_a_process(
     environment: dict[str, str], statement: str, *options: str
 ) -> list[dict[str, Any]]:
     """What a fresh process logs, which imports the real Powertools under these variables."""
-    program = f"from encryption_guard.telemetry import open_logger\n{statement}"
+    program = f"from encryption_guard.enforcement.telemetry import open_logger\n{statement}"
     done = subprocess.run(
         [sys.executable, *options, "-c", program],
         env={"PYTHONPATH": str(LAYER), **environment},

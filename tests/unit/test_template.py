@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.config import VARIABLES, Settings
+from encryption_guard.settings import VARIABLES, Settings
 from encryption_guard.sweep import EVENT_LASTS
-from encryption_guard.sweep_function import is_event
+from encryption_guard.sweep.function import is_event
 from tests.emulators.cloud import (
     ACCOUNT,
     AUDITING,

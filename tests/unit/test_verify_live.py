@@ -17,7 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from encryption_guard.invocation import Clock
-from encryption_guard.smq import Message
+from encryption_guard.services.smq import Message
 from layers.encryption_guard.preflight import ALIAS
 from tests.emulators.cloud import filter_pattern
 from tests.live import facts

@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from encryption_guard.arn import TableBucketArn
-from encryption_guard.findings import Finding
-from encryption_guard.work_lists import (
+from encryption_guard.arn import Scope, TableBucketArn
+from encryption_guard.sweep.findings import Finding
+from encryption_guard.sweep.work_lists import (
     AHEAD,
     MOST_REGIONS,
     Results,
     Session,
     Step,
-    Where,
     shuffled,
     work_through,
 )
@@ -40,7 +39,7 @@ def nothing(_: Session) -> Results:
 
 def step(name: str, *, is_list: bool = False) -> Step:
     """Something to do that finds its own name."""
-    return Step(Where(None, "r"), finding(name), nothing, name=name, is_list=is_list)
+    return Step(Scope(None, "r"), finding(name), nothing, name=name, is_list=is_list)
 
 
 def found(step: Step) -> Results:
@@ -206,7 +205,7 @@ def test_what_a_bucket_leads_to_comes_last() -> None:
 
 def test_what_is_listed_twice_is_done_once() -> None:
     """On one page, or on two; what has no name is always done."""
-    again = [step("same"), step("same"), Step(Where(None, "r"), finding("page"), nothing)]
+    again = [step("same"), step("same"), Step(Scope(None, "r"), finding("page"), nothing)]
     to = {"first": again, "second": again}
     desk = Desk()
 
@@ -295,4 +294,4 @@ def test_a_bucket_is_in_its_own_account_and_region() -> None:
     """As its ARN says."""
     arn = TableBucketArn("cn-hangzhou", "1234567890123456", "orders")
 
-    assert Where.of(arn) == Where("1234567890123456", "cn-hangzhou")
+    assert Scope.of(arn) == Scope("1234567890123456", "cn-hangzhou")

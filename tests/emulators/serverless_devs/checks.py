@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from encryption_guard.config import VARIABLES, Settings
+from encryption_guard.enforcement.policy import CAUSES
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.http.retries import FIRST_PAUSE_SECONDS
 from encryption_guard.invocation import SHARE_OF_THE_REST
-from encryption_guard.oss_tables import ADVICE_SECONDS
-from encryption_guard.policy import CAUSES
+from encryption_guard.services.oss_tables import ADVICE_SECONDS
+from encryption_guard.settings import VARIABLES, Settings
 from tests.emulators.cloud import REPOSITORY
 from tests.emulators.event_bridge import matches
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.config import Credentials
+from encryption_guard.credentials import Credentials
 from encryption_guard.errors import Throttled
 from encryption_guard.http import Answer
 from encryption_guard.http.retries import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from encryption_guard.errors import InvalidEvent, quoted
+from encryption_guard.errors import InvalidEvent
+from encryption_guard.untrusted import quoted
 
 ACCOUNT_ID = r"[0-9]{5,20}"
 BUCKET_NAME = r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]"
@@ -45,6 +46,18 @@ class TableBucketArn(NamedTuple):
 
     def __str__(self) -> str:
         return f"acs:osstables:{self.region}:{self.account_id}:bucket/{self.name}"
+
+
+class Scope(NamedTuple):
+    """An account, None where it is not known, and a region of it."""
+
+    account_id: str | None
+    region: str
+
+    @classmethod
+    def of(cls, arn: TableBucketArn) -> Scope:
+        """Scope a bucket is."""
+        return cls(arn.account_id, arn.region)
 
 
 def claims_oss_tables(text: str) -> bool:

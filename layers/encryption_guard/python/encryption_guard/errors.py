@@ -15,8 +15,6 @@ GuardError
 
 from __future__ import annotations
 
-import json
-from bisect import bisect_right
 from typing import ClassVar, Literal
 
 Reason = Literal[
@@ -28,23 +26,6 @@ Reason = Literal[
     "foreign_region",
     "unexpected_redirect",
 ]
-
-LONGEST_QUOTE = 200
-
-
-def shortened(text: str) -> str:
-    """A foreign value, cut so that its JSON-escaped ASCII form is at most 200 characters."""
-    if len(text) <= LONGEST_QUOTE and len(json.dumps(text)) <= LONGEST_QUOTE:
-        return text
-    # Found by halves: a payload may hold hundreds of these.
-    lengths = range(1, LONGEST_QUOTE)
-    kept = bisect_right(lengths, LONGEST_QUOTE, key=lambda n: len(json.dumps(text[:n] + "...")))
-    return text[:kept] + "..."
-
-
-def quoted(text: str) -> str:
-    """A foreign value as it may stand in a sentence: JSON-escaped ASCII, at most 200 characters."""
-    return json.dumps(shortened(text))
 
 
 class GuardError(Exception):

@@ -10,7 +10,8 @@ from typing import NamedTuple, NewType
 
 import httpx
 
-from encryption_guard.config import Credentials, Settings
+from encryption_guard.credentials import Credentials
+from encryption_guard.settings import Settings
 
 # One request, its repeats and pauses included, may take this much of the time that is left: the
 # dead letter of a request that failed needs the rest.
@@ -61,6 +62,11 @@ class Invocation(NamedTuple):
     def __repr__(self) -> str:
         # What reads the credentials may hold the platform's context, and so the key.
         return f"Invocation({self.settings!r}, {self.budget!r})"
+
+    def within(self, seconds: float) -> Invocation:
+        """The same, over in so many seconds if it is not over before."""
+        end = min(self.budget.ends_at, self.clock.monotonic() + seconds)
+        return self._replace(budget=TimeBudget(end, self.clock))
 
     def attempt_deadline(self, request_deadline: float) -> float:
         """The instant at which an attempt that starts now has to be over."""

@@ -7,6 +7,7 @@ What an answer means, and whether to ask again, is decided elsewhere.
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 from collections.abc import Iterator
 from functools import lru_cache
@@ -16,7 +17,6 @@ from typing import NamedTuple, cast
 import httpcore
 import httpx
 
-from encryption_guard.config import names_authorities
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.http.deadlines import DeadlineBackend, deadline, seconds_until
 from encryption_guard.http.redaction import redact, secrets_of
@@ -234,3 +234,8 @@ def tls_context(authorities: Path = AUTHORITIES) -> ssl.SSLContext:
     # Python's own default, unless it was built to follow OpenSSL's.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def names_authorities() -> bool:
+    """Whether the environment says which certificate authorities to trust."""
+    return bool(os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"))

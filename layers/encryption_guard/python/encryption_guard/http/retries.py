@@ -15,10 +15,10 @@ from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
-from encryption_guard.config import Settings
 from encryption_guard.errors import Throttled
 from encryption_guard.http import Answer
 from encryption_guard.invocation import Clock, Invocation
+from encryption_guard.settings import Settings
 
 T = TypeVar("T")
 

@@ -17,9 +17,8 @@ from uuid import uuid4
 
 import httpx
 
-from encryption_guard.config import Credentials
-from encryption_guard.errors import GuardError, Unavailable, quoted
-from encryption_guard.foreign_json import folded, mapping, text_of
+from encryption_guard.credentials import Credentials
+from encryption_guard.errors import GuardError, Unavailable
 from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
 from encryption_guard.http.retries import (
     Ended,
@@ -31,6 +30,7 @@ from encryption_guard.http.retries import (
     send_with_retries,
 )
 from encryption_guard.invocation import Invocation
+from encryption_guard.untrusted import folded, mapping, quoted, text_of
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 _SIGNED = ("content-type", "host")

@@ -1,0 +1,146 @@
+"""`encryption-guard`, for operators: it reads arguments and prints results, and decides nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from functools import partial
+
+import click
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.cli.console import (
+    ALL_WELL,
+    FAILED,
+    LONGEST_RUN_SECONDS,
+    Commands,
+    NotLogged,
+    Stdout,
+    log_line,
+    misuse,
+    open_dead_letters,
+    output_option,
+    say,
+)
+from encryption_guard.cli.dead_letter_rows import answered
+from encryption_guard.cli.dead_letters import dead_letters as dead_letters_group
+from encryption_guard.cli.sweep import sweep as sweep_command
+from encryption_guard.dead_letters import put_into_queue
+from encryption_guard.dead_letters.document import DeadLetter
+from encryption_guard.enforcement import (
+    DeadLettered,
+    Outcome,
+    Processed,
+    process_payload,
+)
+from encryption_guard.enforcement.handler import open_command
+from encryption_guard.enforcement.telemetry import log_outcome, open_logger
+from encryption_guard.errors import GuardError
+from encryption_guard.services.oss_tables import OssTables
+from encryption_guard.settings import Settings
+from encryption_guard.untrusted import plain_json
+from encryption_guard.version import __version__
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="encryption-guard")
+def main() -> None:
+    """Keep every OSS table bucket encrypted from the moment it exists."""
+
+
+@main.command()
+@click.argument("event_or_arn", metavar="EVENT_FILE|ARN|-")
+@click.option(
+    "--account",
+    metavar="ID",
+    help="Your account's id; FC_ACCOUNT_ID otherwise. An ARN brings its own.",
+)
+@output_option
+def enforce(event_or_arn: str, account: str | None, output: str) -> None:
+    """Decide about an event, or about a bucket by its ARN, and act, as the function would.
+
+    Uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on) and the GUARD_*
+    settings. Without GUARD_DEAD_LETTER_QUEUE a dead letter is printed.
+    """
+    try:
+        payload, account = _payload(event_or_arn, account)
+        settings = Settings.from_environment(overrides={"FC_ACCOUNT_ID": account})
+        if not settings.account_id:
+            misuse("Whose account is yours? Give it with --account, or set FC_ACCOUNT_ID.")
+        processed, letters = _process(payload, settings)
+    except GuardError as error:
+        misuse(str(error))
+    stdout = Stdout()
+    _print(processed, output, stdout)
+    for letter in letters:
+        stdout.line(plain_json(letter.model_dump()))
+        if stdout.is_lost:
+            # It is kept nowhere else.
+            with suppress(NotLogged):
+                log_line(plain_json(letter.model_dump()))
+    for failure in processed.failures:
+        say(str(failure))
+    stdout.say_if_lost("the log lines on standard error tell what was done")
+    dead = any(isinstance(outcome, DeadLettered) for outcome in processed.outcomes)
+    sys.exit(FAILED if dead or processed.failures or stdout.is_lost else ALL_WELL)
+
+
+def _payload(event_or_arn: str, account: str | None) -> tuple[bytes, str | None]:
+    """The event to process; an ARN is as good as the event that would have named it."""
+    if event_or_arn.startswith("acs:"):
+        arn = TableBucketArn.parse(event_or_arn)
+        record = {"eventName": "CreateTableBucket", "responseElements": {"arn": str(arn)}}
+        return json.dumps(record).encode(), arn.account_id
+    try:
+        with click.open_file(event_or_arn, "rb") as file:
+            return file.read(), account
+    except OSError as error:
+        place = "standard input" if event_or_arn == "-" else event_or_arn
+        misuse(f"{place} cannot be read: {error.strerror}.")
+
+
+def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[DeadLetter]]:
+    letters: list[DeadLetter] = []
+    with open_command(settings, seconds=LONGEST_RUN_SECONDS) as invocation:
+        processed = process_payload(
+            payload,
+            invocation=invocation,
+            tables=OssTables(invocation),
+            dead_letters=open_dead_letters(
+                partial(put_into_queue, invocation)
+                if settings.dead_letter_queue
+                else letters.append,
+                command="enforce",
+            ),
+            report=partial(log_outcome, logger=open_logger(sys.stderr)),
+        )
+    return processed, letters
+
+
+def _print(processed: Processed, output: str, stdout: Stdout) -> None:
+    if output == "json":
+        for outcome in processed.outcomes:
+            stdout.line(plain_json(outcome.as_dict()))
+        return
+    headings = ("bucket", "outcome", "reason", "status", "OSS request id")
+    rows = [
+        (
+            outcome.arn,
+            outcome.outcome,
+            _why(outcome),
+            answered(outcome),
+            outcome.oss_request_id,
+        )
+        for outcome in processed.outcomes
+    ]
+    stdout.table(headings, rows)
+
+
+def _why(outcome: Outcome) -> str:
+    last_day = outcome.exempt_until
+    return f"{outcome.reason} (until {last_day})" if last_day else outcome.reason
+
+
+main.add_command(sweep_command)
+main.add_command(dead_letters_group)

@@ -1,0 +1,290 @@
+"""The main flow: from what Function Compute hands over to an outcome for every event in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime
+from typing import ClassVar, Final, NamedTuple
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.enforcement.policy import Cause, Deny, Encrypt, Skip, decide
+from encryption_guard.errors import (
+    DeadEnd,
+    ForeignAccount,
+    ForeignRegion,
+    InvalidEvent,
+    Refused,
+    Unavailable,
+)
+from encryption_guard.events import NamedBucket
+from encryption_guard.events.envelopes import Delivery, open_payload
+from encryption_guard.invocation import Invocation
+from encryption_guard.services.oss_tables import VISIBILITY_PAUSES, OssTables, Reading
+from encryption_guard.untrusted import shortened
+from encryption_guard.version import __version__
+
+# No event is begun with less than this left: a dead letter has to fit in.
+SHORTEST_TURN_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one event ended; `outcome` is the kind, as it is logged and returned."""
+
+    outcome: ClassVar[str]
+    reason: str
+    arn: str | None = None
+    event_id: str | None = None
+    time_to_encrypt_ms: int | None = None
+    named_by: str | None = None
+    disagrees: str | None = None
+    oss_request_id: str | None = None
+    status: int | None = None
+    code: str | None = None
+    # Of what was skipped: the last day on which an exemption counts.
+    exempt_until: date | None = None
+    # Of what was encrypted: until when it was open.
+    open_until: datetime | None = None
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """The outcome in the form that is logged and returned."""
+        told = {name: getattr(self, name) for name in TOLD}
+        return {"outcome": self.outcome, **told, "version": __version__}
+
+
+UNTOLD: Final = {"exempt_until", "open_until"}
+TOLD: Final = tuple(field.name for field in fields(Outcome) if field.name not in UNTOLD)
+
+
+class Encrypted(Outcome):
+    """The service confirmed the encryption that was asked for."""
+
+    __slots__ = ()
+    outcome = "encrypted"
+
+
+class AlreadyEncrypted(Outcome):
+    """AES256 was there before."""
+
+    __slots__ = ()
+    outcome = "already_encrypted"
+
+
+class KeptStronger(Outcome):
+    """The owner chose something stronger than AES256, and keeps it."""
+
+    __slots__ = ()
+    outcome = "kept_stronger"
+
+
+class KeptUnknown(KeptStronger):
+    """The owner chose what this guard does not know, and keeps it; somebody has to look at it."""
+
+    __slots__ = ()
+
+
+class Skipped(Outcome):
+    """Nothing was to be done."""
+
+    __slots__ = ()
+    outcome = "skipped"
+
+
+class Detected(Outcome):
+    """Mode `detect`: this bucket would have been encrypted."""
+
+    __slots__ = ()
+    outcome = "detected"
+
+
+class DeadLettered(Outcome):
+    """Nothing that a retry could change; the event is kept for an operator."""
+
+    __slots__ = ()
+    outcome = "dead_lettered"
+
+
+class Processed(NamedTuple):
+    """What became of one invocation's payload; failures are for the platform to retry."""
+
+    outcomes: tuple[Outcome, ...]
+    failures: tuple[Exception, ...]
+    is_array: bool
+
+    def raise_failures(self) -> None:
+        """Raise if any event is unfinished: the one exception, or one that counts them."""
+        if not self.failures:
+            return
+        if len(self.failures) == 1:
+            raise self.failures[0]
+        total = len(self.failures) + len(self.outcomes)
+        raise Unavailable(
+            f"{len(self.failures)} of {total} events are unfinished; the first: {self.failures[0]}"
+        ) from self.failures[0]
+
+
+def process_payload(
+    payload: object,
+    *,
+    invocation: Invocation,
+    tables: OssTables,
+    dead_letters: DeadLetters,
+    report: Callable[[Outcome | Exception], None],
+) -> Processed:
+    """Process every event handed in, each on its own, and report each result at once.
+
+    Events whose turn the time does not allow are unavailable, and reported together.
+    """
+    opened = open_payload(payload)
+    results: list[Outcome | Exception] = []
+    for number, delivery in enumerate(opened.deliveries):
+        if invocation.budget.remaining() < SHORTEST_TURN_SECONDS:
+            left = len(opened.deliveries) - number
+            late = Unavailable(f"The invocation's time was over before the turn of {left} events.")
+            report(late)
+            results += [late] * left
+            break
+        result: Outcome | Exception
+        try:
+            result = process_event(
+                delivery, invocation=invocation, tables=tables, dead_letters=dead_letters
+            )
+        # Whatever one event ran into, bugs included, must not cost the others their turn: it is
+        # raised by the door when they are done.
+        except Exception as error:
+            result = error
+        report(result)
+        results.append(result)
+    return Processed(
+        tuple(result for result in results if isinstance(result, Outcome)),
+        tuple(result for result in results if isinstance(result, Exception)),
+        opened.is_array,
+    )
+
+
+def process_event(
+    delivery: Delivery,
+    *,
+    invocation: Invocation,
+    tables: OssTables,
+    dead_letters: DeadLetters,
+    kind: str | None = None,
+) -> Outcome:
+    """Decide, act, and keep as a dead letter what no retry can help.
+
+    `kind` is the type of the bucket, where a list has told it.
+    Raises Unavailable when the event has to come again.
+    """
+    bucket: NamedBucket | None = None
+    try:
+        if isinstance(delivery.event, InvalidEvent):
+            raise delivery.event
+        today = invocation.clock.now().date()
+        decision = decide(delivery.event, invocation.settings, today=today, kind=kind)
+        bucket = decision.bucket
+        outcome = _act(decision, since=delivery.event.time, invocation=invocation, tables=tables)
+    except DeadEnd as dead_end:
+        arn = str(bucket.arn) if bucket else None
+        letter = dead_letters.write(dead_end, delivery=delivery, arn=arn)
+        outcome = DeadLettered(
+            reason=letter.reason,
+            status=letter.status,
+            code=letter.code,
+            oss_request_id=letter.oss_request_id,
+        )
+    return replace(
+        outcome,
+        event_id=shortened(delivery.event_id) if delivery.event_id else None,
+        arn=str(bucket.arn) if bucket else None,
+        named_by=bucket.named_by if bucket else None,
+        disagrees=bucket.disagrees if bucket else None,
+    )
+
+
+def _act(
+    decision: Encrypt | Skip | Deny,
+    *,
+    since: datetime | None,
+    invocation: Invocation,
+    tables: OssTables,
+) -> Outcome:
+    match decision:
+        case Encrypt(bucket, cause):
+            return ensure_encrypted(
+                bucket.arn, cause=cause, since=since, invocation=invocation, tables=tables
+            )
+        case Skip(reason, exemption=exemption):
+            return Skipped(reason=reason, exempt_until=exemption.expires if exemption else None)
+        case Deny(bucket, "account"):
+            raise ForeignAccount(
+                f"The bucket {bucket.arn} belongs to an account that is not the guard's own, or not"
+                " the one that forwarded the event; if the guard is to encrypt it, add the account"
+                " to GUARD_ALLOWED_ACCOUNTS."
+            )
+        case _:
+            raise ForeignRegion(
+                f"The bucket {decision.bucket.arn} is in another region than this function: deploy"
+                " the guard there, or let the sweep look after it with GUARD_SWEEP_REGIONS."
+            )
+
+
+def ensure_encrypted(
+    arn: TableBucketArn,
+    *,
+    cause: Cause,
+    since: datetime | None,
+    invocation: Invocation,
+    tables: OssTables,
+) -> Outcome:
+    """Encrypt the bucket unless it clearly is; when in doubt, encrypt.
+
+    Raises Refused and Unavailable as OssTables.put_encryption does.
+    """
+    current = tables.current_encryption(arn)
+    if current:
+        return _kept(current)
+    if invocation.settings.mode == "detect":
+        return Detected(reason="would_encrypt")
+    try:
+        # Only what was just created may not be visible yet.
+        pauses = VISIBILITY_PAUSES if cause == "created" else ()
+        found = tables.put_encryption(arn, pauses)
+    except Refused as refused:
+        # Whoever takes a bucket down may take its encryption off first.
+        if cause == "drift" and refused.reason == "not_found":
+            return Skipped(
+                reason="gone", status=refused.status, oss_request_id=refused.oss_request_id
+            )
+        raise
+    if not found.is_aes256:
+        return _kept(found)
+    now = tables.now()
+    return Encrypted(
+        reason=cause,
+        time_to_encrypt_ms=_milliseconds_between(since, now) if since else None,
+        open_until=now,
+        status=found.status,
+        oss_request_id=found.oss_request_id,
+    )
+
+
+def _kept(reading: Reading) -> Outcome:
+    return as_it_is(reading)(
+        reason=reading.algorithm or "",
+        status=reading.status,
+        oss_request_id=reading.oss_request_id,
+    )
+
+
+def as_it_is(reading: Reading) -> type[Outcome]:
+    """What it is called when a bucket keeps the encryption that it has."""
+    if reading.is_aes256:
+        return AlreadyEncrypted
+    return KeptStronger if reading.state == "encrypted" else KeptUnknown
+
+
+def _milliseconds_between(since: datetime, now: datetime) -> int:
+    # The audit trail's clock is not ours: a bucket encrypted "before" its event took no time.
+    return max(0, round((now - since).total_seconds() * 1000))

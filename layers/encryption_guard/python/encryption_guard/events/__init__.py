@@ -1,0 +1,332 @@
+"""An event of the audit trail, and the bucket that it names.
+
+No public sample of a CreateTableBucket event exists, and the record of OSS's own PutBucket carries
+neither requestParameters nor responseElements: so every place that may name the bucket is read
+(`PLACES`), each may be absent, and keys count in any casing.
+https://www.alibabacloud.com/help/doc-detail/293590.htm
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from encryption_guard.arn import (
+    ACCOUNT_ID,
+    BUCKET_NAME,
+    REGION,
+    TableBucketArn,
+    claims_oss_tables,
+    is_bucket_name,
+)
+from encryption_guard.errors import InvalidEvent
+from encryption_guard.untrusted import (
+    as_object,
+    folded,
+    mapping,
+    quoted,
+    read_time,
+    strings,
+    text_of,
+)
+
+# The region as short as it can be (`?`): `-internal` is no part of it.
+_HOST = re.compile(
+    rf"(?P<label>{BUCKET_NAME})\.(?P<region>{REGION}?)(?:-internal)?"
+    r"\.oss-tables\.aliyuncs\.com(?::[0-9]+)?",
+    re.ASCII,
+)
+_SUBJECT = re.compile(rf".*:{ACCOUNT_ID}:([^:]*)", re.ASCII)
+_ACCOUNT_IN_SUBJECT = re.compile(rf":({ACCOUNT_ID}):", re.ASCII)
+# More than any server takes.
+LONGEST_URL = 8 * 1024
+_PATH_ARN = re.compile(r"/buckets/(acs:[^/]*/[^/]*)", re.IGNORECASE)
+# What an `errorCode` may say of a call that succeeded, in lower case.
+NO_ERROR: Final = frozenset(
+    {"", "null", "none", "nil", "-", "0", "200", "ok", "success", "successful"}
+)
+
+
+class BucketEvent(NamedTuple):
+    """One event of the audit trail, not yet judged; of another kind where its `name` is empty."""
+
+    name: str
+    time: datetime | None
+    failed: bool
+    # An ActionTrail management event, its keys in lower case.
+    # https://www.alibabacloud.com/help/doc-detail/28819.html
+    record: Mapping[str, object]
+    subject: str | None
+    # What completes a bare name, as far as record and envelope tell.
+    region: str | None
+    account_id: str | None
+    # https://www.alibabacloud.com/help/en/eventbridge/user-guide/route-events-to-eventbridge
+    forwarded_from: str | None
+    # Every account that it names, but for those of ARNs.
+    accounts: frozenset[str]
+
+
+class NamedBucket(NamedTuple):
+    """A bucket, the place that named it first, and the first one that says otherwise."""
+
+    arn: TableBucketArn
+    named_by: str
+    disagrees: str | None = None
+
+
+class _Host(NamedTuple):
+    """A bucket's host: its first label is `<name>-<account>` or the name alone."""
+
+    label: str
+    region: str
+
+
+# What a place says: a bucket, a bare name, or what only calls itself a bucket.
+_Named = TableBucketArn | str | InvalidEvent
+
+
+def read_event(record: object, envelope: Mapping[str, object]) -> BucketEvent:
+    """Read an ActionTrail record, parsed or its JSON text, and the CloudEvent around it.
+
+    The envelope's keys are in lower case; a bare record has none.
+    Raises InvalidEvent where the record has no eventName, unless the envelope says that it is an
+    event of another kind.
+    """
+    document = as_object(record)
+    read = folded(document or {})
+    name = read.get("eventname")
+    if name is None and document is not None and _is_of_another_kind(envelope):
+        name = ""
+    elif not isinstance(name, str) or not name:
+        raise InvalidEvent("There is no record with an eventName (a text) in the event.")
+    subject = text_of(envelope.get("subject"))
+    forwarded_from = text_of(envelope.get("aliyunoriginalaccountid"))
+    # The owner's account first; the caller's last, since the caller may be of another one.
+    accounts = [
+        text_of(read.get("recipientaccountid")),
+        forwarded_from,
+        text_of(envelope.get("aliyunaccountid")),
+        next(strings(read.get("useridentity"), "accountid"), None),
+    ]
+    named = [*accounts, *_ACCOUNT_IN_SUBJECT.findall(subject or "")]
+    return BucketEvent(
+        name=name,
+        time=read_time(text_of(read.get("eventtime"))),
+        failed=_failed(read),
+        record=read,
+        subject=subject,
+        region=text_of(read.get("acsregion")) or text_of(envelope.get("aliyunregionid")),
+        account_id=next(filter(None, accounts), None),
+        forwarded_from=forwarded_from,
+        accounts=frozenset(filter(None, named)),
+    )
+
+
+def _is_of_another_kind(envelope: Mapping[str, object]) -> bool:
+    # `<service>:ActionTrail:ApiCall` and the like are the audit trail's:
+    # https://www.alibabacloud.com/help/en/eventbridge/user-guide/oss-events
+    kind = envelope.get("type")
+    return isinstance(kind, str) and bool(kind) and ":actiontrail:" not in kind.lower()
+
+
+def _failed(record: Mapping[str, object]) -> bool:
+    """Whether the call has failed beyond doubt; what is not there will answer 404.
+
+    An `errorMessage` alone proves nothing, nor does an `errorCode` beside the bucket's ARN.
+    """
+    code = record.get("errorcode")
+    if not isinstance(code, str) or code.strip().lower() in NO_ERROR:
+        return False
+    answered = (_read(value, frozenset()) for value in _response_elements(record))
+    return not any(isinstance(value, TableBucketArn | str) for value in answered)
+
+
+def find_bucket(
+    event: BucketEvent, *, region: str | None = None, account_id: str | None = None
+) -> NamedBucket:
+    """The one bucket that the event names, whichever of `PLACES` does so.
+
+    An ARN in responseElements is the service's own word: a place that says otherwise is told, and
+    not obeyed. `region` and `account_id`, the function's own, complete a bare name where the event
+    does not.
+    Raises InvalidEvent when nothing names a bucket, when two places name different ones, and when
+    what calls itself an OSS Tables ARN is not a valid one.
+    """
+    found = list(_candidates(event, account_id))
+    if not found:
+        raise InvalidEvent(
+            f"Nothing in the event names a table bucket; looked in {', '.join(dict(PLACES))}."
+        )
+    answered = {value for place, value in found if place == RESPONSE}
+    arns = [value for value in answered if isinstance(value, TableBucketArn)]
+    if len(arns) == 1 and not any(isinstance(value, InvalidEvent) for value in answered):
+        others = (place for place, value in found if not _agree(arns[0], value))
+        return NamedBucket(arns[0], RESPONSE, disagrees=next(others, None))
+    bucket = _agreed(found)
+    if isinstance(bucket, str):
+        # A host tells its region, too.
+        region = next((host.region for host in _in_event_source(event)), region)
+        bucket = _complete(bucket, event, region=region, account_id=account_id)
+    return NamedBucket(bucket, named_by=found[0][0])
+
+
+def _candidates(event: BucketEvent, account_id: str | None) -> Iterator[tuple[str, _Named]]:
+    accounts = {*event.accounts, account_id}
+    for place, values in PLACES:
+        for value in values(event):
+            named = _read(value, accounts)
+            if isinstance(named, TableBucketArn):
+                accounts.add(named.account_id)
+            if named is not None:
+                yield place, named
+
+
+def _read(value: str | _Host, accounts: Collection[str | None]) -> _Named | None:
+    if isinstance(value, _Host):
+        name, _, account_id = value.label.rpartition("-")
+        # Digits that nobody names as an account are the end of a name.
+        is_account = account_id in accounts and re.fullmatch(ACCOUNT_ID, account_id)
+        if not is_account or not is_bucket_name(name):
+            return value.label
+        value = f"acs:osstables:{value.region}:{account_id}:bucket/{name}"
+    if claims_oss_tables(value):
+        try:
+            return TableBucketArn.parse(value)
+        except InvalidEvent as error:
+            # Without what it was raised from: a payload may hold many.
+            return InvalidEvent(str(error))
+    return value if is_bucket_name(value) else None
+
+
+def _agreed(found: Sequence[tuple[str, _Named]]) -> TableBucketArn | str:
+    """The bucket or the bare name that all places mean."""
+    named: list[tuple[str, TableBucketArn | str]] = []
+    for place, value in found:
+        if isinstance(value, InvalidEvent):
+            raise InvalidEvent(f"In {place}: {value}")
+        named.append((place, value))
+    # An ARN tells more than a bare name: it is what the others are held against.
+    place, bucket = next((pair for pair in named if isinstance(pair[1], TableBucketArn)), named[0])
+    for where, other in named:
+        if not _agree(bucket, other):
+            raise InvalidEvent(
+                f"The event names different buckets: {place} says {quoted(str(bucket))}, {where}"
+                f" says {quoted(str(other))}."
+            )
+    return bucket
+
+
+def _agree(one: _Named, other: _Named) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return _name(one) == _name(other)
+    return one == other
+
+
+def _name(named: _Named) -> str:
+    return named.name if isinstance(named, TableBucketArn) else str(named)
+
+
+def _complete(
+    name: str, event: BucketEvent, *, region: str | None, account_id: str | None
+) -> TableBucketArn:
+    region = event.region or region
+    account_id = event.account_id or account_id
+    if not region or not account_id:
+        raise InvalidEvent(
+            f"The event names the bucket {quoted(name)}, but neither it nor the function's"
+            f" environment tells its {'account' if region else 'region'}."
+        )
+    return TableBucketArn.parse(f"acs:osstables:{region}:{account_id}:bucket/{name}")
+
+
+# Scope the bucket may stand.
+
+
+def _in_response_elements(event: BucketEvent) -> Iterator[str]:
+    return _response_elements(event.record)
+
+
+def _response_elements(record: Mapping[str, object]) -> Iterator[str]:
+    return strings(record.get("responseelements"), "arn", "tablebucketarn")
+
+
+def _in_referenced_resources(event: BucketEvent) -> Iterator[str]:
+    groups = []
+    for kind, names in mapping(event.record.get("referencedresources")).items():
+        listed = names if isinstance(names, list) else [names]
+        groups.append((kind, list(filter(None, map(text_of, listed)))))
+    return _preferring_buckets(groups)
+
+
+def _in_resource_name(event: BucketEvent) -> Iterator[str]:
+    kinds = (text_of(event.record.get("resourcetype")) or "").split(";")
+    names = (text_of(event.record.get("resourcename")) or "").split(";")
+    kinds += [""] * (len(names) - len(kinds))
+    return _preferring_buckets(
+        (kind, [name for name in map(str.strip, joined.split(",")) if name])
+        for kind, joined in dict.fromkeys(zip(kinds, names, strict=False))
+    )
+
+
+def _preferring_buckets(groups: Iterable[tuple[str, list[str]]]) -> Iterator[str]:
+    # A log bucket may stand beside the table bucket, and a role beside either.
+    table_buckets: dict[str, None] = {}
+    buckets: dict[str, None] = {}
+    others: dict[str, None] = {}
+    for kind, names in groups:
+        word = kind.lower()
+        found = table_buckets if "tablebucket" in word else buckets if "bucket" in word else others
+        # Once each: a name may stand there ten thousand times.
+        usable = (name for name in names if claims_oss_tables(name) or is_bucket_name(name))
+        found.update(dict.fromkeys(usable))
+    return iter(table_buckets or buckets or others)
+
+
+def _in_request_parameters(event: BucketEvent) -> Iterator[str]:
+    return _request(event.record.get("requestparameters"))
+
+
+def _in_request_parameter_json(event: BucketEvent) -> Iterator[str]:
+    return _request(event.record.get("requestparameterjson"))
+
+
+def _request(parameters: object) -> Iterator[str]:
+    yield from strings(parameters, "tablebucketarn", "name", "bucketname")
+    for url in strings(parameters, "uri", "url"):
+        if len(url) > LONGEST_URL:
+            continue
+        match = _PATH_ARN.search(unquote(re.split(r"[?#]", url, maxsplit=1)[0]))
+        if match:
+            yield match[1]
+
+
+def _in_event_source(event: BucketEvent) -> Iterator[_Host]:
+    match = _HOST.fullmatch(text_of(event.record.get("eventsource")) or "")
+    if match:
+        yield _Host(match["label"], match["region"])
+
+
+def _in_subject(event: BucketEvent) -> Iterator[str]:
+    subject = event.subject or ""
+    match = _SUBJECT.fullmatch(subject)
+    # `acs:osstables:<region>:<uid>:<bucket>` is what OSS's own subjects would be for a table
+    # bucket: the second form, and no ARN gone wrong.
+    if match and is_bucket_name(match[1]):
+        yield match[1]
+    elif claims_oss_tables(subject):
+        yield subject
+
+
+RESPONSE: Final = "responseElements"
+PLACES: Final[tuple[tuple[str, Callable[[BucketEvent], Iterator[str | _Host]]], ...]] = (
+    (RESPONSE, _in_response_elements),
+    ("referencedResources", _in_referenced_resources),
+    ("resourceName", _in_resource_name),
+    ("requestParameters", _in_request_parameters),
+    ("requestParameterJson", _in_request_parameter_json),
+    ("eventSource", _in_event_source),
+    ("subject", _in_subject),
+)

@@ -1,0 +1,337 @@
+"""From what Function Compute hands over to the events in it: wrappings are taken off here.
+
+A payload is a CloudEvent, a bare ActionTrail record, a record of FC's failure destination, a dead
+letter of ours, a row of the log service, an answer of LookupEvents, or an array of any of them;
+each may be in base64, behind a byte order mark, or a JSON text within JSON. What is kept of each
+event is its exact bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from base64 import b64decode
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
+
+from encryption_guard.errors import InvalidEvent
+from encryption_guard.events import BucketEvent, read_event
+from encryption_guard.untrusted import folded, loads, mapping, quoted, text_of
+
+# An array of FC records of dead letters of arrays is far more than anything that occurs.
+DEEPEST_WRAPPING = 8
+# Against payloads that were made to unpack without end: so much in all is decoded of one. It is
+# twice what an asynchronous event may be, and as JSON may take 40 times the memory.
+LARGEST_EVENT = 256 * 1024
+PIECE = 4 * 1024
+MOST_ENCODINGS = 2
+SPACE = b" \t\r\n"
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+# Against an array of nothings, each of which would become a dead letter: as many events as this, or
+# as a payload holds of the smallest real ones. An asynchronous one holds some 400 of those.
+MOST_EVENTS = 1000
+SMALLEST_EVENT = 300
+
+
+class Delivery(NamedTuple):
+    """The innermost event that was handed in: its bytes, and what could be read of them.
+
+    `source` and `event_id` identify it, so that a repeat is known as one.
+    """
+
+    raw: bytes
+    redrives: int
+    source: str | None
+    event_id: str | None
+    event: BucketEvent | InvalidEvent
+
+
+class Payload(NamedTuple):
+    """What one invocation was handed: `is_array` if it was, at its innermost, a list of events."""
+
+    deliveries: tuple[Delivery, ...]
+    is_array: bool
+
+
+class _TooManyEvents(Exception):
+    """The payload holds more events than are allowed; `array`, the outermost, is what is kept."""
+
+    def __init__(self, array: Delivery) -> None:
+        super().__init__()
+        self.array = array
+
+
+class _Allowance:
+    """What else a payload may hold: events, and bytes that were compressed or in base64.
+
+    `array` is the outermost, once there is one.
+    """
+
+    def __init__(self, events: int, decoded: int) -> None:
+        self.events = events
+        self.decoded = decoded
+        self.array: Delivery | None = None
+
+    def take(self, decoded: int) -> None:
+        """Raise InvalidEvent unless the payload may hold so many bytes more."""
+        self.decoded -= decoded
+        if self.decoded < 0:
+            raise InvalidEvent(
+                "The event cannot be decoded: more bytes than a payload may hold, with what was"
+                " decoded before it."
+            )
+
+
+def open_payload(event: object, *, decoded: int = LARGEST_EVENT) -> Payload:
+    """Read what a handler may be given: bytes, or the same as text or as parsed JSON.
+
+    Wrappings are taken off; what cannot be read becomes a delivery whose event is the InvalidEvent
+    that says why. What was compressed or in base64 may become so many bytes in all as `decoded`
+    says.
+    """
+    raw = _as_bytes(event)
+    allowance = _Allowance(max(MOST_EVENTS, len(raw) // SMALLEST_EVENT), decoded)
+    try:
+        return _open(raw, redrives=0, depth=0, allowance=allowance)
+    except _TooManyEvents as error:
+        return Payload((error.array,), is_array=True)
+
+
+def _as_bytes(event: object) -> bytes:
+    if isinstance(event, (bytes, bytearray, memoryview)):
+        return bytes(event)
+    if isinstance(event, str):
+        return event.encode("utf-8", "surrogatepass")
+    try:
+        return json.dumps(event, default=str).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"What was handed in is not JSON: {error}.".encode()
+
+
+def _open(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Payload:
+    envelope: dict[str, object] = {}
+    try:
+        if depth > DEEPEST_WRAPPING:
+            raise InvalidEvent(f"The event is wrapped more than {DEEPEST_WRAPPING} times.")
+        raw = _json_in(raw, allowance) or raw
+        if raw.lstrip(SPACE)[:1] == b"[":
+            return _open_array(raw, redrives=redrives, depth=depth, allowance=allowance)
+        document = _document(raw)
+        if isinstance(document, dict):
+            envelope = folded(document)
+            redrives = max(redrives, *_redrives(envelope))
+            inner = _wrapped(envelope, raw, allowance)
+        else:
+            inner = _json_in(document.encode(), allowance)
+        if inner is not None:
+            return _open(inner, redrives=redrives, depth=depth + 1, allowance=allowance)
+        event: BucketEvent | InvalidEvent = _read(document, envelope, allowance)
+    except InvalidEvent as error:
+        # As a value it must not keep alive what it was raised from, of which there may be much.
+        event = InvalidEvent(str(error))
+    return Payload((_deliver(raw, redrives, envelope, event),), is_array=False)
+
+
+def _json_in(raw: bytes, allowance: _Allowance) -> bytes | None:
+    """What may be JSON: the bytes themselves, or what they are in base64, at most twice."""
+    for _ in range(MOST_ENCODINGS):
+        if (found := _json_at(raw)) is not None:
+            return found
+        decoded = from_base64(raw.strip().removeprefix(BOM_UTF8))
+        if not decoded:
+            return None
+        allowance.take(len(decoded))
+        raw = decoded
+    return _json_at(raw)
+
+
+def _json_at(raw: bytes) -> bytes | None:
+    marked = raw.lstrip(SPACE)
+    found = marked.removeprefix(BOM_UTF8) if marked.startswith(BOM_UTF8) else raw
+    return found if found.lstrip(SPACE)[:1] in (b"{", b"[", b'"') else None
+
+
+def from_base64(text: bytes) -> bytes | None:
+    """Padded or not, in one line or several, in either alphabet; None where it is none."""
+    digits = b"".join(text.split()).rstrip(b"=").translate(_URL_SAFE)
+    try:
+        return b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
+    except ValueError:
+        return None
+
+
+def _redrives(envelope: Mapping[str, object]) -> tuple[int, int]:
+    """How often an event, or the dead letter that it is in, was redriven."""
+    letters = envelope.get("redrives") if "event_encoding" in envelope else None
+    return _count(envelope.get("guardredrives")), _count(letters)
+
+
+def _wrapped(envelope: Mapping[str, object], raw: bytes, allowance: _Allowance) -> bytes | None:
+    """What an object wraps: a text's bytes, or the exact piece of the object; None for an event."""
+    # What FC sends to a destination: https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
+    if (requested := envelope.get("requestpayload")) is not None:
+        if isinstance(requested, dict | list):
+            return _piece(raw, "requestpayload")
+        if not isinstance(requested, str) or not requested:
+            raise InvalidEvent("The destination record's requestPayload holds no event.")
+        return requested.encode()
+    if envelope.get("event") is not None and envelope.get("event_encoding") is not None:
+        return _lettered(envelope, allowance)
+    if envelope.get("data") is not None or "eventname" in envelope:
+        return None
+    # A row of the log service has an `event`; what ActionTrail answers to LookupEvents, `Events`.
+    for key in ("event", "events", "records"):
+        held = envelope.get(key)
+        if isinstance(held, dict | list):
+            return _piece(raw, key)
+        if isinstance(held, str) and (inner := _json_in(held.encode(), allowance)):
+            return inner
+    return None
+
+
+def _piece(raw: bytes, key: str) -> bytes:
+    return folded(dict(_slices(raw.decode())))[key].encode()
+
+
+def _read(document: object, envelope: Mapping[str, object], allowance: _Allowance) -> BucketEvent:
+    """Read a CloudEvent (https://alibabacloud.com/help/en/doc-detail/181428.html) or a record."""
+    if not isinstance(document, dict):
+        raise InvalidEvent("The event is not a JSON object.")
+    data = envelope.get("data")
+    # https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+    data = envelope.get("data_base64") if data is None else data
+    if data is None:
+        return read_event(document, {})
+    return read_event(
+        _json_in(data.encode(), allowance) if isinstance(data, str) else data, envelope
+    )
+
+
+def _document(raw: bytes) -> dict[str, object] | str:
+    try:
+        document = loads(raw)
+    except ValueError as error:
+        raise InvalidEvent(f"The event is not a JSON object: Invalid JSON: {error}.") from None
+    if not isinstance(document, dict | str):
+        raise InvalidEvent("The event is not a JSON object.")
+    return document
+
+
+def _open_array(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Payload:
+    try:
+        items = [piece for _, piece in islice(_slices(raw.decode()), allowance.events + 1)]
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"The event is not a JSON array: {error}.") from None
+    if not items:
+        event = InvalidEvent("The event is an empty array.")
+        return Payload((_deliver(raw, redrives, {}, event),), is_array=True)
+    too_many = InvalidEvent(
+        f"The array holds more than {MOST_EVENTS} events, and they are smaller than any real one."
+    )
+    allowance.array = allowance.array or _deliver(raw, redrives, {}, too_many)
+    allowance.events -= len(items) - 1  # they take the place of the array
+    if allowance.events < 1:
+        raise _TooManyEvents(allowance.array)
+    opened = (
+        _open(item.encode(), redrives=redrives, depth=depth + 1, allowance=allowance)
+        for item in items
+    )
+    return Payload(tuple(d for payload in opened for d in payload.deliveries), is_array=True)
+
+
+def _slices(text: str) -> Iterator[tuple[str, str]]:
+    """The items of a JSON array, or key and value of each member of an object.
+
+    Each is the exact piece of text that it is; an array's have no key.
+    """
+    decoder = json.JSONDecoder()
+    start = _skip_space(text, 0)
+    end_mark = {"[": "]", "{": "}"}[text[start]]
+    at = end = _skip_space(text, start + 1)
+    key = ""
+    while text[end : end + 1] != end_mark:
+        if end_mark == "}":
+            key, at = decoder.raw_decode(text, at)
+            at = _skip_space(text, _skip_space(text, at) + len(":"))
+        _, end = decoder.raw_decode(text, at)
+        yield key, text[at:end]
+        end = _skip_space(text, end)
+        if text[end : end + 1] != ",":
+            break
+        at = _skip_space(text, end + 1)
+    if text[end : end + 1] != end_mark or text[end + 1 :].strip(" \t\r\n"):
+        raise ValueError(f"expected ',' or {end_mark!r} at character {end}")
+
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def _skip_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _count(redrives: object) -> int:
+    if isinstance(redrives, bool) or not isinstance(redrives, int):
+        return 0
+    return max(redrives, 0)
+
+
+def _lettered(letter: Mapping[str, object], allowance: _Allowance) -> bytes:
+    version, event, encoding = (letter.get(key) for key in ("version", "event", "event_encoding"))
+    if version is True or version != 1:
+        raise InvalidEvent(
+            f"It looks like a dead letter of version {quoted(str(version)[:9])}; this guard reads"
+            " version 1."
+        )
+    if not isinstance(event, str) or not event:
+        raise InvalidEvent(
+            "The dead letter holds no event: it was empty, or too large (see its log)."
+        )
+    if encoding not in ("utf-8", "base64", "gzip+base64"):
+        raise InvalidEvent(f"The dead letter's encoding {quoted(str(encoding))} is not known.")
+    if encoding == "utf-8":
+        return event.encode()
+    packed = from_base64(event.encode())
+    if packed is None:
+        raise InvalidEvent("The dead letter's event cannot be decoded: it is not in base64.")
+    if encoding == "base64":
+        allowance.take(len(packed))
+        return packed
+    try:
+        return _unpack(packed, allowance)
+    except (ValueError, zlib.error) as error:
+        raise InvalidEvent(f"The dead letter's event cannot be decoded: {error}.") from None
+
+
+def _unpack(packed: bytes, allowance: _Allowance) -> bytes:
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
+    event = bytearray()
+    while packed and not unpacker.eof:
+        # Paid in advance: nobody tells how much of a damaged piece was unpacked.
+        allowance.decoded -= PIECE
+        piece = unpacker.decompress(packed, PIECE)
+        allowance.take(len(piece) - PIECE)
+        event += piece
+        packed = unpacker.unconsumed_tail
+    if not unpacker.eof:
+        raise ValueError("cut short")
+    return bytes(event)
+
+
+def _deliver(
+    raw: bytes,
+    redrives: int,
+    envelope: dict[str, object],
+    event: BucketEvent | InvalidEvent,
+) -> Delivery:
+    if isinstance(event, BucketEvent):
+        record = event.record
+    else:
+        record = folded(mapping(envelope.get("data")))
+    ids = (envelope.get("id"), record.get("eventid"), envelope.get("eventid"))
+    event_id = next(filter(None, map(text_of, ids)), None)
+    return Delivery(raw, redrives, text_of(envelope.get("source")), event_id, event)

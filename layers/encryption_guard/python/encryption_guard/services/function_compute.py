@@ -1,0 +1,165 @@
+"""Asynchronous invocations of a function, signed by `aliyun-fc2`, the vendor's client.
+
+The client knows FC 2.0; a request to FC 3.0 has another path, and Serverless Devs signs it in the
+same way. That is not documented, so this file is the one place to exchange.
+
+The client does not send the requests: it logs requests with their tokens as errors,
+follows redirects with them, lets a password of `.netrc` replace the signature, waits half a minute
+for a host that is not there, and fails on an answer that is not quite JSON. Requests go through the
+guard's own transport instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import fc2
+import httpx
+
+from encryption_guard.errors import ConfigurationError, GuardError, Unavailable
+from encryption_guard.http import COMMON_HEADERS, Answer, new_request, send
+from encryption_guard.http.retries import (
+    Ended,
+    Limits,
+    Reaction,
+    Session,
+    is_retryable,
+    send_with_retries,
+)
+from encryption_guard.invocation import Invocation
+from encryption_guard.settings import FunctionArn
+from encryption_guard.untrusted import mapping, quoted, strings
+
+ASYNCHRONOUS = {"x-fc-invocation-type": "Async"}
+# For one event, repeats and pauses included.
+LONGEST_SECONDS = 30.0
+ADVICE = {
+    401: "check the credentials",
+    403: "check the credentials, that they may fc:InvokeFunction on it, and this machine's clock",
+    404: "name the function with --function or GUARD_FUNCTION",
+}
+
+
+class Unreachable(Unavailable):
+    """Nobody answered for this function at any try."""
+
+
+class NotAccepted(GuardError):
+    """The service does not take this event; it may take another."""
+
+    fault = "event"
+
+
+class FunctionCompute:
+    """Hands events to functions; one object for one command, from any thread."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        _silence()
+        self._invocation = invocation
+        self._hopeless: dict[FunctionArn, ConfigurationError | Unreachable] = {}
+
+    def invoke(self, function: FunctionArn, payload: bytes) -> str:
+        """Hand over one event; returns the request's id when the service has accepted it.
+
+        Raises Unavailable if it did not this time, and ConfigurationError if it never will. After
+        that, or when nobody answered at all, no further event is sent to the same function.
+        """
+        hopeless = self._hopeless.get(function)
+        if hopeless:
+            raise type(hopeless)(str(hopeless))
+        try:
+            return self._tried(function, payload)
+        except (ConfigurationError, Unreachable) as error:
+            self._hopeless[function] = error
+            raise
+
+    def _tried(self, function: FunctionArn, payload: bytes) -> str:
+        invocation = self._invocation
+        session = Session(invocation)
+        until = invocation.clock.monotonic() + LONGEST_SECONDS
+        found = send_with_retries(
+            lambda: self._answer(function, payload, session, until),
+            lambda answer: Reaction.RETRY if is_retryable(answer.status) else answer,
+            limits=Limits(until, invocation.settings.max_attempts),
+            session=session,
+            clock=invocation.clock,
+        )
+        if not isinstance(found, Ended):
+            return _request_id(function, found)
+        if not found.answer:
+            why = found.tls_problem() or "check its region and the network"
+            raise Unreachable(f"Nobody answered for {function}: {why}.")
+        return _request_id(function, found.answer)
+
+    def _answer(
+        self, function: FunctionArn, payload: bytes, session: Session, until: float
+    ) -> Answer:
+        invocation, credentials = self._invocation, session.credentials
+        endpoint = invocation.settings.fc_endpoint
+        client = fc2.Client(
+            endpoint=endpoint or f"https://{function.account_id}.{function.region}.fc.aliyuncs.com",
+            accessKeyID=credentials.access_key_id,
+            accessKeySecret=credentials.access_key_secret,
+            securityToken=credentials.security_token or "",
+        )
+        path = _path(function)
+        signed = client._build_common_headers("POST", path, ASYNCHRONOUS)
+        headers = {name: value for name, value in signed.items() if name != "content-length"}
+        headers["user-agent"] = f"{COMMON_HEADERS['user-agent']} {signed['user-agent']}"
+        return send(
+            invocation.transport,
+            new_request("POST", client.endpoint + path, headers=headers, content=payload),
+            auth=httpx.Auth(),  # it is signed already
+            until=invocation.attempt_deadline(until),
+        )
+
+
+def _path(function: FunctionArn) -> str:
+    """A function of FC 3.0 belongs to no service.
+
+    https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-invokefunction
+    """
+    if not function.service:
+        return f"/2023-03-30/functions/{function.name}/invocations"
+    version = f".{function.qualifier}" if function.qualifier else ""
+    service = f"{function.service}{version}"
+    return f"/2016-08-15/services/{service}/functions/{function.name}/invocations"
+
+
+def _request_id(function: FunctionArn, answer: Answer) -> str:
+    """The id of a request that was accepted; raises what kept it from being."""
+    request_id = answer.headers.get("x-fc-request-id")
+    if answer.status == 202 and request_id:
+        return str(request_id)
+    told = mapping(answer.body.decode("utf-8", "replace"))
+    # FC 2.0 says ErrorCode, FC 3.0 says Code:
+    # https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-struct-error
+    code = next(strings(told, "errorcode", "code"), "")
+    said = f"{function} was answered {answer.status} {quoted(code)[1:-1]}".rstrip()
+    if is_retryable(answer.status):
+        raise Unavailable(f"{said}; a later try may succeed.")
+    if answer.status < 400:
+        raise ConfigurationError(
+            f"{said}, which does not say that the event was accepted; check GUARD_FC_ENDPOINT."
+        )
+    if answer.status in ADVICE:
+        raise ConfigurationError(f"{said}; {ADVICE[answer.status]}.")
+    message = next(strings(told, "errormessage", "message"), "")
+    # It may quote the request, and so its signature.
+    quotable = message and "authorization" not in message.lower()
+    raise NotAccepted(f"{said}; it said {quoted(message) if quotable else 'no reason'}.")
+
+
+def _silence() -> None:
+    """Keep from everybody what the client logs of a signature, through the root logger."""
+    root = logging.getLogger()
+    if not root.handlers:
+        # Else the client's first line would set the root logger up to print to standard error.
+        root.addHandler(logging.NullHandler())
+    if _not_of_the_client not in root.filters:
+        root.addFilter(_not_of_the_client)
+
+
+def _not_of_the_client(record: logging.LogRecord) -> bool:
+    return Path(record.pathname).parent != Path(fc2.__file__).parent

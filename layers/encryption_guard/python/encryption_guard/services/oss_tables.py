@@ -1,0 +1,540 @@
+"""The OSS Tables API, as far as the guard needs it, and what each of its answers means.
+
+https://help.aliyun.com/en/oss/developer-reference/puttablebucketencryption
+https://help.aliyun.com/en/oss/developer-reference/gettablebucketencryption
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+from hashlib import md5
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.errors import Reason, Refused, Throttled, Unavailable
+from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
+from encryption_guard.http.retries import (
+    RETRYABLE,
+    Ended,
+    Limits,
+    Reaction,
+    Session,
+    Throttle,
+    Unreadable,
+    is_retryable,
+    says_clock_is_wrong,
+    send_with_retries,
+    whose_clock,
+)
+from encryption_guard.invocation import Invocation
+from encryption_guard.services.signing import Oss4Auth
+from encryption_guard.settings import Settings
+from encryption_guard.untrusted import as_object, folded, loads, quoted
+
+T = TypeVar("T")
+
+# Spaces as the vendor's SDK puts them: the same request down to Content-MD5.
+AES256: Final = b'{"encryptionConfiguration": {"sseAlgorithm": "AES256"}}'
+
+# Words for an encryption, without separators and in lower case. A word that is in neither set is
+# one of tomorrow: its choice is kept, too.
+NO_ENCRYPTION: Final = frozenset(
+    {
+        *("", "none", "null", "nil", "off", "false", "disabled"),
+        *("plaintext", "unencrypted", "notencrypted"),
+    }
+)
+STRONGER: Final = frozenset({"kms", "ssekms", "osskms", "awskms", "sm4"})
+LONGEST_WORD = 100
+# Without one of them an answer ends where its connection does.
+FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
+
+ADVICE_SECONDS = 2.0
+# A bucket that was just created may not be visible yet; pauses between tries, in seconds.
+VISIBILITY_PAUSES = (0.5, 1.0, 1.5)
+LONGEST_LABEL = 63
+
+
+class Meaning(Enum):
+    """What an answer says, whatever its wording."""
+
+    DONE = "done"
+    TOKEN_EXPIRED = "token expired"  # noqa: S105  a meaning, not a token
+    NOT_FOUND = "not found"
+    CONFLICT = "conflict"
+    BUSY = "busy"
+    REJECTED = "rejected"
+    REDIRECT = "redirect"
+    BROKEN = "broken"
+
+
+REACTIONS: Final[dict[Meaning, Reaction]] = {
+    Meaning.TOKEN_EXPIRED: Reaction.RENEW_CREDENTIALS,
+    Meaning.NOT_FOUND: Reaction.WAIT_UNTIL_VISIBLE,
+    Meaning.BUSY: Reaction.RETRY,
+    Meaning.BROKEN: Reaction.RETRY,
+}
+
+# The service's last word on a bucket becomes a dead letter with this reason; a meaning that is not
+# here is the service's trouble or the credentials', which a later invocation may find gone.
+DEAD_ENDS: Final[dict[Meaning, Reason]] = {
+    Meaning.NOT_FOUND: "not_found",
+    Meaning.CONFLICT: "conflict",
+    Meaning.REJECTED: "rejected",
+    Meaning.REDIRECT: "unexpected_redirect",
+}
+
+
+class ServiceError(NamedTuple):
+    """What the service says of a failure, each part cut to a size that a dead letter can hold."""
+
+    code: str | None
+    message: str | None
+    ec: str | None
+
+    @classmethod
+    def read(cls, answer: Answer) -> ServiceError:
+        """Understand all three forms: `x-oss-error-type` with JSON, JSON alone, XML.
+
+        As the vendor's SDK tells them apart (`_client.py`).
+        """
+        try:
+            parsed = loads(answer.body)
+        except ValueError:
+            from html import unescape  # only XML needs it
+
+            body = answer.body.decode("utf-8", "replace")
+            parsed = {part: unescape(text) for part, text in re.findall(_XML_PART, body)}
+        nested = parsed.get("Error", parsed) if isinstance(parsed, dict) else {}
+        parts = {k.lower(): v for k, v in nested.items()} if isinstance(nested, dict) else {}
+        return cls(
+            _cut(answer.headers.get("x-oss-error-type") or parts.get("code"), 100),
+            _cut(parts.get("message"), 1000),
+            _cut(answer.headers.get("x-oss-ec") or parts.get("ec"), 100),
+        )
+
+    def readable_code(self) -> str:
+        """The code as it may stand in a sentence."""
+        code = self.code or ""
+        return code if re.fullmatch(r"[\w.-]*", code, re.ASCII) else quoted(code)
+
+
+_XML_PART = r"<(Code|Message|EC)>([^<]*)</"
+_ERROR_ELEMENT = re.compile(rb"<(?:[\w.-]+:)?\w*error|<(?:code|message)>", re.IGNORECASE)
+# Keys of a JSON object that is an error, in lower case.
+ERROR_KEYS: Final = frozenset(
+    {*("error", "errors", "code", "message", "errorcode", "errormessage"), "errortype", "__type"}
+)
+KMS_KEYS: Final = ("kmskeyarn", "kmskeyid")
+
+
+def _cut(value: object, longest: int) -> str | None:
+    return value[:longest] if isinstance(value, str) and value else None
+
+
+def meaning(answer: Answer) -> Meaning:
+    """The one table of HTTP status -> meaning."""
+    match answer.status:
+        case status if 200 <= status < 300:
+            return Meaning.DONE
+        case status if 300 <= status < 400:
+            return Meaning.REDIRECT
+        case 401:
+            return Meaning.TOKEN_EXPIRED
+        case 403:
+            return _meaning_of_403(ServiceError.read(answer))
+        case 404:
+            return Meaning.NOT_FOUND
+        case 409:
+            return Meaning.CONFLICT
+        case status if 400 <= status < 500 and not is_retryable(status):
+            return Meaning.REJECTED
+        case status if status in RETRYABLE:
+            return Meaning.BUSY
+        case _:
+            return Meaning.BROKEN
+
+
+def _meaning_of_403(error: ServiceError) -> Meaning:
+    # No list of the codes of OSS Tables is published, and its code may not tell these apart.
+    said = f"{error.code} {_without_arns(error.message)}".lower()
+    is_expired = "token" in said and "expired" in said
+    return Meaning.TOKEN_EXPIRED if is_expired else Meaning.REJECTED
+
+
+def clock_is_wrong(answer: Answer) -> bool:
+    """Whether an answer may be about the clock: its words may also quote the name of a bucket."""
+    if not 400 <= answer.status < 500:
+        return False
+    error = ServiceError.read(answer)
+    return says_clock_is_wrong(error.code, _without_arns(error.message))
+
+
+def _without_arns(message: str | None) -> str:
+    # A bucket may be called expired-tokens.
+    return re.sub(r"acs:\S+", "", message or "")
+
+
+State = Literal["encrypted", "not_encrypted", "unknown"]
+
+
+class Reading(NamedTuple):
+    """What a service says of an encryption; `why` is a sentence where that is nothing.
+
+    `algorithm` is the word as it came, also one that is not known: then the state is unknown.
+    """
+
+    state: State
+    algorithm: str | None = None
+    is_aes256: bool = False
+    why: str | None = None
+    gone: bool = False
+    status: int | None = None
+    code: str | None = None
+    oss_request_id: str | None = None
+
+
+def read_encryption(answer: Answer) -> Reading:
+    """What a 200 says of the encryption of a bucket or a table.
+
+    Raises Unreadable where it is nothing of this API.
+    """
+    configuration = _configuration(answer)
+    named = configuration.get("ssealgorithm")
+    word = named.strip()[:LONGEST_WORD] if isinstance(named, str) else ""
+    plain = _plain(word)
+    reading = Reading("encrypted", word, status=200, oss_request_id=oss_request_id(answer))
+    if any(_is_given(configuration.get(key)) for key in KMS_KEYS):
+        # Its owner chose a key, whatever the word.
+        return reading._replace(algorithm=word if plain not in NO_ENCRYPTION else "KMS")
+    if not isinstance(named, str | None):
+        raise Unreadable("not an algorithm")
+    if plain in NO_ENCRYPTION:
+        return reading._replace(state="not_encrypted", algorithm=None)
+    if plain == "aes256":
+        return reading._replace(algorithm="AES256", is_aes256=True)
+    if plain in STRONGER:
+        return reading
+    why = f"This guard does not know its encryption, {quoted(word)}."
+    return reading._replace(state="unknown", why=why)
+
+
+def read_put(answer: Answer) -> Reading | None:
+    """What a 2xx says of a PUT of AES256: nothing unless it clearly comes from OSS Tables.
+
+    Raises Unreadable for an error that has the status of a success.
+    """
+    request_id = oss_request_id(answer)
+    if not _is_plain_success(answer.body) or answer.status not in (200, 204) or not request_id:
+        return None
+    return Reading(
+        "encrypted", "AES256", is_aes256=True, status=answer.status, oss_request_id=request_id
+    )
+
+
+def _is_plain_success(body: bytes) -> bool:
+    """Whether a body is empty, or a JSON object that is no error; raises Unreadable for an error.
+
+    OSS Tables, its Lance catalog and what stands before them have errors of several forms.
+    """
+    if not body.strip():
+        return True
+    try:
+        parsed = loads(body)
+    except ValueError:
+        parsed = None
+    first = parsed[0] if isinstance(parsed, list) and parsed else parsed
+    keys = {key.lower() for key in first} if isinstance(first, dict) else set()
+    if keys & ERROR_KEYS or _ERROR_ELEMENT.search(body):
+        raise Unreadable("an error with the status of a success")
+    return isinstance(parsed, dict)
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[\s:_./-]+", "", word).lower() if word.isascii() else word
+
+
+def _is_given(key: object) -> bool:
+    return _plain(key.strip()) not in NO_ENCRYPTION if isinstance(key, str) else bool(key)
+
+
+def _configuration(answer: Answer) -> dict[str, Any]:
+    if answer.status != 200:
+        raise Unreadable("not a 200")
+    # "An empty encryption configuration" of the documentation may be nothing at all; but what ends
+    # with its connection may be the rest of nothing.
+    if not answer.body.strip() and not FRAMING.intersection(answer.headers):
+        raise Unreadable("nothing, and perhaps cut short")
+    parsed = folded(read_object(answer)) if answer.body.strip() else {}
+    if not parsed:
+        return {}
+    if "encryptionconfiguration" in parsed:
+        held = parsed["encryptionconfiguration"]
+        found = {} if held is None else as_object(held)
+    else:
+        # Nobody documents this form: a stronger choice in it is kept, and nothing else is believed.
+        is_stronger = _plain(str(parsed.get("ssealgorithm"))) in STRONGER
+        found = parsed if is_stronger or any(parsed.get(key) for key in KMS_KEYS) else None
+    if found is None:
+        raise Unreadable("not an encryption")
+    return folded(found)
+
+
+def read_object(answer: Answer) -> dict[str, Any]:
+    """The JSON object of an answer; raises Unreadable where it holds none."""
+    try:
+        parsed = loads(answer.body)
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    if not isinstance(parsed, dict):
+        raise Unreadable("not an object")
+    return parsed
+
+
+class Call(NamedTuple):
+    """One operation of the API; `path` and `query` as they stand in the URL.
+
+    Without a `bucket` it is about the region. After a 404 it is repeated after each of
+    `visibility_pauses`, in seconds; of the answer at most `longest` bytes are read.
+    """
+
+    operation: str
+    method: str
+    path: str
+    region: str
+    bucket: TableBucketArn | None = None
+    query: str = ""
+    content: bytes = b""
+    visibility_pauses: tuple[float, ...] = ()
+    longest: int = LONGEST_ANSWER
+
+    @property
+    def about(self) -> str:
+        """What the operation concerns, as a sentence may name it."""
+        return str(self.bucket or self.region)
+
+
+def bucket_call(
+    operation: str, method: str, arn: TableBucketArn, *, below: str = "", **rest: Any
+) -> Call:
+    """An operation on a table bucket, or on what is `below` it."""
+    path = f"buckets/{quote(str(arn), safe='')}{below}"
+    return Call(
+        operation=operation, method=method, path=path, region=arn.region, bucket=arn, **rest
+    )
+
+
+def put_encryption(
+    arn: TableBucketArn, visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES
+) -> Call:
+    """PutTableBucketEncryption with AES256."""
+    return bucket_call(
+        "PutTableBucketEncryption",
+        "PUT",
+        arn,
+        below="/encryption",
+        content=AES256,
+        visibility_pauses=visibility_pauses,
+    )
+
+
+def get_encryption(arn: TableBucketArn) -> Call:
+    """GetTableBucketEncryption."""
+    return bucket_call("GetTableBucketEncryption", "GET", arn, below="/encryption")
+
+
+class OssTables:
+    """The service, as one thread of an invocation sees it: its credentials, its clock, its time.
+
+    `throttle` is shared with the other threads that ask the same region.
+    """
+
+    def __init__(self, invocation: Invocation, throttle: Throttle | None = None) -> None:
+        self._invocation = invocation
+        self._throttle = throttle
+        self._clock = invocation.clock
+        self._session = Session(invocation)
+
+    def now(self) -> datetime:
+        """The time, by the service's clock where that is known to differ from ours."""
+        return self._session.now()
+
+    def current_encryption(self, arn: TableBucketArn) -> Reading | None:
+        """GetTableBucketEncryption, as advice: None for every answer that shows no choice.
+
+        At most 2 s in all. Raises Throttled where the service asks others to wait for longer:
+        they come again, and need not go on without advice.
+        """
+        until = self._clock.monotonic() + ADVICE_SECONDS
+        return self._choice(arn, until, self._invocation.settings.max_attempts)
+
+    def put_encryption(
+        self, arn: TableBucketArn, visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES
+    ) -> Reading:
+        """PutTableBucketEncryption with AES256, and what shows that it was done.
+
+        Before each repeat the encryption is read: an owner may have made a stronger choice since,
+        which is then what is returned, and the answer to a PUT may be lost after it was done.
+        Raises as `perform` does.
+        """
+        until = self._invocation.budget.request_deadline()
+
+        def look() -> Reading | None:
+            try:
+                return self._choice(arn, min(until, self._clock.monotonic() + ADVICE_SECONDS), 1)
+            except Throttled:
+                # The repeat has more time to wait than this look.
+                return None
+
+        def confirmed(answer: Answer) -> Reading:
+            reading = read_put(answer) or look()
+            if reading is None:
+                raise Unreadable("nothing that confirms it")
+            return reading
+
+        call = put_encryption(arn, visibility_pauses)
+        return self._concluded(call, self._ask(call, confirmed, until, before_repeat=look))
+
+    def _choice(self, arn: TableBucketArn, until: float, max_attempts: int) -> Reading | None:
+        until = min(until, self._invocation.budget.request_deadline())
+        found = self._ask(get_encryption(arn), read_encryption, until, max_attempts=max_attempts)
+        if isinstance(found, Ended) and self._throttle:
+            self._throttle.wait(until)
+        return found if isinstance(found, Reading) and found.algorithm else None
+
+    def perform(self, call: Call, read: Callable[[Answer], T]) -> T:
+        """Repeat a call as far as that can help, and return what `read` makes of its 2xx.
+
+        What `read` finds Unreadable is as good as no answer.
+        Raises Refused when the service's last word is one that no retry can change, Unavailable
+        when there was no such word in time.
+        """
+        return self._concluded(
+            call, self._ask(call, read, self._invocation.budget.request_deadline())
+        )
+
+    def _concluded(self, call: Call, found: T | Ended) -> T:
+        if isinstance(found, Ended):
+            raise _final_error(call, found, self._invocation.settings) from found.fault
+        return found
+
+    def _ask(
+        self,
+        call: Call,
+        read: Callable[[Answer], T],
+        until: float,
+        *,
+        max_attempts: int | None = None,
+        before_repeat: Callable[[], T | None] = lambda: None,
+    ) -> T | Ended:
+        def decide(answer: Answer) -> T | Reaction:
+            said = meaning(answer)
+            if said is Meaning.DONE:
+                if "x-oss-error-type" in answer.headers:
+                    raise Unreadable("an error with the status of a success")
+                return read(answer)
+            # Only what changes something can be in conflict for a moment.
+            if said is Meaning.CONFLICT and call.method != "GET":
+                return Reaction.RETRY
+            return REACTIONS.get(said, Reaction.GIVE_UP)
+
+        settings = self._invocation.settings
+        return send_with_retries(
+            lambda: self._send(call, until=until),
+            decide,
+            limits=Limits(until, max_attempts or settings.max_attempts, call.visibility_pauses),
+            session=self._session,
+            clock=self._clock,
+            clock_is_wrong=clock_is_wrong,
+            throttle=self._throttle,
+            before_repeat=before_repeat,
+        )
+
+    def _send(self, call: Call, *, until: float) -> Answer:
+        if self._throttle:
+            self._throttle.wait(until)
+        query = f"?{call.query}" if call.query else ""
+        request = new_request(
+            call.method,
+            f"{_base_url(call, self._invocation.settings)}/{call.path}{query}",
+            content=call.content,
+            headers={
+                "content-type": "application/json",
+                # The signature covers the body through this header alone.
+                "content-md5": b64encode(
+                    md5(call.content, usedforsecurity=False).digest()
+                ).decode(),
+            },
+        )
+        credentials = self._session.credentials
+        auth = Oss4Auth(
+            access_key_id=credentials.access_key_id,
+            access_key_secret=credentials.access_key_secret,
+            security_token=credentials.security_token,
+            region=call.region,
+            resource=str(call.bucket) if call.bucket else None,
+            now=self._session.now,
+        )
+        return send(
+            self._invocation.transport,
+            request,
+            auth=auth,
+            until=self._invocation.attempt_deadline(until),
+            longest=call.longest,
+        )
+
+
+def _base_url(call: Call, settings: Settings) -> str:
+    if settings.oss_tables_endpoint:
+        return settings.oss_tables_endpoint.replace("{region}", call.region)
+    internal = settings.network == "internal" and call.region == settings.region
+    host = f"{call.region}{'-internal' if internal else ''}.oss-tables.aliyuncs.com"
+    label = f"{call.bucket.name}-{call.bucket.account_id}" if call.bucket else ""
+    if label and settings.addressing == "virtual" and len(label) <= LONGEST_LABEL:
+        host = f"{label}.{host}"
+    return f"https://{host}"
+
+
+def oss_request_id(answer: Answer) -> str | None:
+    """The id to name when asking the vendor about this request."""
+    return _cut(answer.headers.get("x-oss-request-id", "").strip(), 100)
+
+
+def _final_error(call: Call, ended: Ended, settings: Settings) -> Refused | Unavailable:
+    """What is to be raised; whatever is not final may be different at a later time."""
+    answer, sent = ended.answer, ended.attempts
+    if answer is None:
+        said = f"OSS Tables gave no answer to {call.operation} of {call.about}"
+        if tls_problem := ended.tls_problem():
+            return Unavailable(f"{said}: {tls_problem}.")
+        return Unavailable(
+            f"{said} in {sent} tries ({type(ended.fault).__name__}); a later try may get one."
+        )
+    error = ServiceError.read(answer)
+    said = f"{answer.status} {error.readable_code()}".rstrip()
+    # It was corrected once, or could not be; the words may also be those of a bucket's name.
+    clock = f" If it is about the time, set {whose_clock(settings)}."
+    todo = clock if clock_is_wrong(answer) else ""
+    reason = DEAD_ENDS.get(meaning(answer))
+    # Of what had no time for its repeats a later invocation may find something else.
+    if reason is None or not ended.final:
+        return Unavailable(
+            f"OSS Tables answered {said} to {call.operation} of {call.about} in {sent} tries"
+            f"{f' ({ended.fault})' if ended.fault else ''}; a later try may succeed.{todo}"
+        )
+    return Refused(
+        f"OSS Tables answered {said} to {call.operation} of {call.about}:"
+        f" {quoted(error.message or 'no message')}.{todo}",
+        reason=reason,
+        status=answer.status,
+        code=error.code,
+        message=error.message,
+        ec=error.ec,
+        oss_request_id=oss_request_id(answer),
+        attempts=sent,
+    )

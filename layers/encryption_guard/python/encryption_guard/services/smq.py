@@ -1,0 +1,307 @@
+"""An SMQ queue over HTTPS, signed with HMAC-SHA1, which is all that SMQ documents.
+
+https://www.alibabacloud.com/help/en/mns/developer-reference/request-protocol-description
+The vendor's client is not used because it has no time-out over HTTPS.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import md5
+from typing import TYPE_CHECKING, Literal
+
+import httpx
+
+from encryption_guard.credentials import Credentials
+from encryption_guard.errors import Unavailable
+from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
+from encryption_guard.http.retries import (
+    Ended,
+    Limits,
+    Reaction,
+    Session,
+    is_retryable,
+    says_clock_is_wrong,
+    send_with_retries,
+    whose_clock,
+)
+from encryption_guard.invocation import Invocation
+from encryption_guard.settings import QueueArn, Settings
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
+API_VERSION = "2015-06-06"
+# A message is at most 64 KB and a peek or a receive brings at most 16 of them.
+LONGEST_BATCH = 16 * 70 * 1024
+# What XML cannot hold, as it stands or by number: https://www.w3.org/TR/xml/#charsets
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NUMBERED = re.compile(r"&#(?:x0*([0-9A-Fa-f]*)|0*([0-9]*));")
+
+
+def string_to_sign(*, method: str, headers: Mapping[str, str], resource: str) -> str:
+    """Method, MD5, type and date, a line each; then `x-mns-*`, sorted; then path and query as sent.
+
+    `headers` by lower-case names.
+    """
+    lines = [method, *(headers.get(name, "") for name in ("content-md5", "content-type", "date"))]
+    lines += [f"{k}:{v}" for k, v in sorted(headers.items()) if k.startswith("x-mns-")]
+    return "\n".join([*lines, resource])
+
+
+def signature(*, access_key_secret: str, string_to_sign: str) -> str:
+    """HMAC-SHA1 in base64."""
+    digest = hmac.digest(access_key_secret.encode(), string_to_sign.encode(), "sha1")
+    return b64encode(digest).decode()
+
+
+class SmqAuth(httpx.Auth):
+    """Signs one request to SMQ; set every other header before it."""
+
+    def __init__(self, credentials: Credentials, *, now: Callable[[], datetime]) -> None:
+        self._credentials = credentials
+        self._now = now
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the date, the token (which is not signed) and the signature."""
+        request.headers["date"] = self._now().strftime("%a, %d %b %Y %H:%M:%S GMT")
+        request.headers["x-mns-version"] = API_VERSION
+        to_sign = string_to_sign(
+            method=request.method,
+            headers=request.headers,
+            resource=request.url.raw_path.decode("ascii"),
+        )
+        signed = signature(
+            access_key_secret=self._credentials.access_key_secret, string_to_sign=to_sign
+        )
+        request.headers["authorization"] = f"MNS {self._credentials.access_key_id}:{signed}"
+        if self._credentials.security_token:
+            request.headers["security-token"] = self._credentials.security_token
+        yield request
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as SMQ hands it out; its body as it is stored, base64 or not.
+
+    `receipt_handle` is what deletes it: only a received message has one, a peeked one has none.
+    """
+
+    message_id: str
+    body: str
+    dequeue_count: int
+    enqueued_at_ms: int
+    receipt_handle: str | None
+
+
+class SmqQueue:
+    """One queue, as one invocation sees it."""
+
+    def __init__(self, queue: QueueArn, invocation: Invocation) -> None:
+        self._url = _base_url(queue, invocation.settings) + f"/queues/{queue.name}/messages"
+        self._queue = queue
+        self._invocation = invocation
+
+    def send(self, body: bytes) -> None:
+        """Put one message, base64-encoded as the vendor's client does.
+
+        Raises Unavailable unless the service confirms it with a 201 that names the message.
+        """
+        content = (
+            '<?xml version="1.0" encoding="utf-8"?>'
+            f'<Message xmlns="{NAMESPACE}"><MessageBody>{b64encode(body).decode()}</MessageBody>'
+            "</Message>"
+        ).encode()
+        answer = self._request("POST", "", content=content)
+        # Whoever else may answer a POST with a 201, such as a gateway, knows no id.
+        if answer.status != 201 or not re.search(rb"<MessageId>[^<\s]", answer.body):
+            raise self._refusal(answer)
+
+    def peek(self, number: int = 16) -> list[Message]:
+        """Up to 16 messages, without hiding them from anybody; the same ones the next time."""
+        return self._messages(f"?peekonly=true&numOfMessages={number}")
+
+    def receive(self, number: int = 16, *, wait_seconds: int = 0) -> list[Message]:
+        """Up to 16 messages, hidden for the queue's visibility time-out.
+
+        Fewer do not mean that there are no more: one node of the service answers with what it has.
+        https://www.alibabacloud.com/help/en/mns/support/why-is-the-number-of-messages-returned-by-batchsendmessage-less-than-the-number-of-visible-messages-in-the-queue
+        """
+        return self._messages(f"?numOfMessages={number}&waitseconds={wait_seconds}")
+
+    def delete(self, receipt_handle: str) -> bool:
+        """Remove a message that was received; False if the handle no longer holds it.
+
+        Raises Unavailable unless the service says either.
+        """
+        answer = self._request("DELETE", f"?ReceiptHandle={receipt_handle}")
+        if answer.status == 204:
+            return True
+        return self._no_longer_held(answer)
+
+    def hide(self, receipt_handle: str, *, seconds: int) -> str | None:
+        """Keep a message that was received from others for so long, from 1 s to 12 hours.
+
+        Returns the new handle, or None if the old one no longer holds the message. Raises
+        Unavailable unless the service says either.
+        """
+        query = f"?ReceiptHandle={receipt_handle}&VisibilityTimeout={seconds}"
+        answer = self._request("PUT", query)
+        if answer.status == 200:
+            match = re.search(rb"<ReceiptHandle>([^<]+)</ReceiptHandle>", answer.body)
+            if match:
+                return match[1].decode("ascii", "replace")
+        self._no_longer_held(answer)
+        return None
+
+    def _no_longer_held(self, answer: Answer) -> Literal[False]:
+        # A handle is spent when its message becomes visible again, or is hidden anew:
+        # https://alibabacloud.com/help/en/mns/developer-reference/queuemessage
+        if answer.status == 404 and _code(answer) == "MessageNotExist":
+            return False
+        raise self._refusal(answer)
+
+    def _messages(self, query: str) -> list[Message]:
+        from xml.etree import ElementTree  # only who reads a queue needs it: sending does not
+
+        answer = self._request("GET", query, longest=LONGEST_BATCH)
+        if answer.status == 404 and _code(answer) == "MessageNotExist":
+            return []
+        if answer.status != 200:
+            raise self._refusal(answer)
+        try:
+            # The queue's own service, over verified TLS; and expat bounds entity expansion itself.
+            root = ElementTree.fromstring(_readable(answer.body))  # noqa: S314
+            return [_message(element) for element in root.iter(f"{{{NAMESPACE}}}Message")]
+        except (ElementTree.ParseError, ValueError) as error:
+            raise Unavailable(
+                f"The queue {self._queue.name} gave an unreadable answer: {error}."
+            ) from error
+
+    def _request(
+        self, method: str, query: str, *, content: bytes = b"", longest: int = LONGEST_ANSWER
+    ) -> Answer:
+        """One request, repeated while that may help; Unavailable when nobody ever answered."""
+        invocation = self._invocation
+        until = invocation.budget.request_deadline()
+        session = Session(invocation)
+
+        def send_once() -> Answer:
+            return send(
+                invocation.transport,
+                new_request(method, self._url + query, content=content, headers=_headers(content)),
+                auth=SmqAuth(session.credentials, now=session.now),
+                until=invocation.attempt_deadline(until),
+                longest=longest,
+            )
+
+        found = send_with_retries(
+            send_once,
+            _react,
+            limits=Limits(until, invocation.settings.max_attempts),
+            session=session,
+            clock=invocation.clock,
+            clock_is_wrong=_clock_is_wrong,
+        )
+        if not isinstance(found, Ended):
+            return found
+        if found.answer:
+            return found.answer
+        tls_problem = found.tls_problem()
+        why = (
+            f": {tls_problem}"
+            if tls_problem
+            else f" in {found.attempts} tries ({type(found.fault).__name__}): check the region"
+            f" {self._queue.region} and the network"
+        )
+        raise Unavailable(f"The queue {self._queue.name} gave no answer{why}.") from found.fault
+
+    def _refusal(self, answer: Answer) -> Unavailable:
+        code = _code(answer) or ""
+        said = f"The queue {self._queue.name} answered {answer.status} {code}".rstrip()
+        if code == "QueueNotExist":
+            advice = (
+                f"there is no such queue in {self._queue.region} of account"
+                f" {self._queue.account_id}: correct GUARD_DEAD_LETTER_QUEUE"
+            )
+        elif is_retryable(answer.status):
+            advice = "a later try may succeed"
+        elif answer.status < 400:
+            advice = "which is none of its answers: check GUARD_SMQ_ENDPOINT"
+        elif _clock_is_wrong(answer):
+            advice = f"set {whose_clock(self._invocation.settings)}"
+        else:
+            advice = "check the credentials, and that they may use the queue"
+        return Unavailable(f"{said}; {advice}.")
+
+
+def _base_url(queue: QueueArn, settings: Settings) -> str:
+    return settings.smq_endpoint or f"https://{queue.account_id}.mns.{queue.region}.aliyuncs.com"
+
+
+def _headers(content: bytes) -> dict[str, str]:
+    if not content:
+        return {}
+    # The base64 of the hex digits, not of the digest, as the vendor's client has it.
+    hex_digits = md5(content, usedforsecurity=False).hexdigest()
+    return {
+        "content-type": "text/xml;charset=UTF-8",
+        "content-md5": b64encode(hex_digits.encode()).decode(),
+    }
+
+
+def _clock_is_wrong(answer: Answer) -> bool:
+    in_time = says_clock_is_wrong(_code(answer), _message_of(answer))
+    return 400 <= answer.status < 500 and in_time
+
+
+def _react(answer: Answer) -> Answer | Reaction:
+    if is_retryable(answer.status):
+        return Reaction.RETRY
+    said = f"{_code(answer)} {_message_of(answer)}".lower()
+    if answer.status == 401 or (answer.status == 403 and "token" in said and "expired" in said):
+        return Reaction.RENEW_CREDENTIALS
+    return answer
+
+
+def _code(answer: Answer) -> str | None:
+    match = re.search(rb"<Code>([A-Za-z0-9.]{1,100})</Code>", answer.body)
+    return match[1].decode() if match else None
+
+
+def _message_of(answer: Answer) -> str | None:
+    match = re.search(rb"<Message>([^<]{1,1000})</Message>", answer.body)
+    return match[1].decode("utf-8", "replace") if match else None
+
+
+def _readable(document: bytes) -> str:
+    """The document without what one sender may have smuggled in to hide the other messages."""
+    text = _NUMBERED.sub(_numbered, document.decode("utf-8", "replace"))
+    return _NOT_XML.sub("?", text)
+
+
+def _numbered(reference: re.Match[str]) -> str:
+    digits = reference[1] or reference[2] or "0"
+    # No character has a number of more than 7 digits.
+    code = int(digits, 16 if reference[1] else 10) if len(digits) <= 7 else -1
+    return reference[0] if 0 <= code <= sys.maxunicode and not _NOT_XML.match(chr(code)) else "?"
+
+
+def _message(element: Element) -> Message:
+    def text(tag: str) -> str:
+        return element.findtext(f"{{{NAMESPACE}}}{tag}", default="")
+
+    return Message(
+        message_id=text("MessageId"),
+        body=text("MessageBody"),
+        dequeue_count=int(text("DequeueCount") or 0),
+        enqueued_at_ms=int(text("EnqueueTime") or 0),
+        receipt_handle=text("ReceiptHandle") or None,
+    )
