@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIME ?= python3.12
 LAYER := layers/encryption_guard
+TOOLS := layers.encryption_guard.tools
 # Of pip's settings only those count that say where packages come from.
-PIP := $(BIN)/python $(LAYER)/isolated_pip.py --quiet
+PIP := $(BIN)/python -m $(TOOLS).isolated_pip --quiet
 # The locks are complete: nothing is left to resolve. Python compiles what it imports, when it does.
 LOCKED := --no-deps --no-compile --require-hashes --only-binary :all:
 # It alone publishes no wheel; whatever else would run a program to be installed is refused.
@@ -141,7 +142,7 @@ fuzz: $(INSTALLED) ## Search for events that break the function (SECONDS=60)
 
 .PHONY: audit
 audit: $(INSTALLED) ## Ask for known weaknesses of all that is locked
-	@$(BIN)/python $(LAYER)/audit.py
+	@$(BIN)/python -m $(TOOLS).audit
 
 .PHONY: vectors
 vectors: $(INSTALLED) ## Make the golden signature vectors anew with the official SDK
@@ -149,9 +150,9 @@ vectors: $(INSTALLED) ## Make the golden signature vectors anew with the officia
 
 .PHONY: build
 build: $(INSTALLED) ## build/: the layer zip (RUNTIME=python3.12) and the functions' code
-	@$(BIN)/python $(LAYER)/build.py --runtime $(RUNTIME) --output build
+	@$(BIN)/python -m $(TOOLS).build --runtime $(RUNTIME) --output build
 
-DEPLOY := $(BIN)/python -m layers.encryption_guard.deploy
+DEPLOY := $(BIN)/python -m $(TOOLS).deploy
 WHERE = $(addprefix --region ,$(or $(REGIONS),$(REGION))) $(if $(ANY_REGION),--any-region)
 
 .PHONY: deploy
@@ -175,7 +176,7 @@ verify-live: $(INSTALLED) serverless-devs ## In your account: a bucket is made, 
 LOCK := uv pip compile --generate-hashes --no-strip-extras --no-header --no-annotate --upgrade -q
 FOR_ALL := $(LOCK) --universal -p 3.10
 # The layer has a lock without markers for each runtime, so that pip has nothing to judge: it would
-# judge by the Python that builds. What Function Compute can load is in build.py, too.
+# judge by the Python that builds. What Function Compute can load is in tools/build.py, too.
 FOR_LAYER := $(LOCK) --python-platform x86_64-manylinux2014 -c build/requirements.txt pyproject.toml
 
 .PHONY: lock
@@ -192,7 +193,7 @@ lock: ## Pin the newest allowed dependencies with their hashes (needs uv)
 outdated: $(INSTALLED) ## What is newer than the locks, and whether the unit tests pass with it
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM && \
 	$(BIN)/python -m venv "$$folder/venv" && newest="$$folder/venv/bin/python" && \
-	install() { "$$newest" $(LAYER)/isolated_pip.py --quiet install --upgrade "$$@"; } && \
+	install() { "$$newest" -m $(TOOLS).isolated_pip --quiet install --upgrade "$$@"; } && \
 	install pip && install -r requirements-build.in && \
 	install --no-build-isolation --group dev --editable '.[cli]' && \
 	for python in $(BIN)/python "$$newest"; do \

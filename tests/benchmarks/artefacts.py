@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
-from layers.encryption_guard.authorities import by_subject
-from layers.encryption_guard.build import ARCHIVE, REPOSITORY, build, install
-from layers.encryption_guard.bytecode import Interpreter, compiled, interpreter
+from layers.encryption_guard.tools.authorities import by_subject
+from layers.encryption_guard.tools.build import ARCHIVE, REPOSITORY, build, install
+from layers.encryption_guard.tools.bytecode import Interpreter, compiled, interpreter
 
 RUNTIMES = ("python3.12", "python3.10")
 SDK = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from layers.encryption_guard.build import REPOSITORY
+from layers.encryption_guard.tools.build import REPOSITORY
 from tests.benchmarks.artefacts import Artefacts, Variant, trust_also
 from tests.benchmarks.case import ACCOUNT_ID, REGION
 from tests.benchmarks.clients import CLIENTS, Ended, Spent, ended, environment, lasting

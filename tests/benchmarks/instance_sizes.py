@@ -30,7 +30,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from layers.encryption_guard.build import REPOSITORY
+from layers.encryption_guard.tools.build import REPOSITORY
 from tests.benchmarks.artefacts import Artefacts, Variant, prepare
 from tests.benchmarks.clients import Ended, Spent
 from tests.benchmarks.cold_rounds import Cold, Instances

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from encryption_guard import __version__
-from layers.encryption_guard.build import write_version
+from layers.encryption_guard.tools.build import write_version
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, QUEUE_ARN, REGION, REPOSITORY
 from tests.emulators.function_instance import LAYER

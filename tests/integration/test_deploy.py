@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from encryption_guard import __version__
-from layers.encryption_guard import deploy
+from layers.encryption_guard.tools import deploy
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
 from tests.emulators.serverless_devs import MISSING, ServerlessDevs, serverless_devs
 
@@ -29,6 +29,8 @@ KEY = {
     "ALIBABA_CLOUD_ACCOUNT_ID": ACCOUNT,
 }
 CREATE, SWEEP = "oss-tables-encrypt-on-create", "oss-tables-encryption-sweep"
+TOOLS = Path("layers", "encryption_guard", "tools")
+BUILDER = TOOLS / "build.py"
 # The deployed function, with the variables that the template gives it.
 INVOKED = f"""
 import contextlib, importlib, os, sys, types
@@ -102,11 +104,10 @@ def lay_out(folder: Path) -> Path:
         (folder / name).symlink_to(REPOSITORY / name)
     for name in ("template.yaml", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, folder)
-    layer = folder / "layers" / "encryption_guard"
-    layer.mkdir(parents=True)
+    (folder / TOOLS).mkdir(parents=True)
     ours = REPOSITORY / "layers" / "encryption_guard"
-    for path in (ours / "build.py", ours / "isolated_pip.py", ours / "python", *ours.glob("*.txt")):
-        (layer / path.name).symlink_to(path)
+    for path in (ours / "python", *ours.glob("*.txt"), *ours.glob("tools/*.py")):
+        (folder / path.relative_to(REPOSITORY)).symlink_to(path)
     return folder
 
 
@@ -136,7 +137,7 @@ def nobodys_shell() -> Iterator[None]:
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone whose layer takes no time to build: what is in it is in the file `layer`."""
     folder = lay_out(tmp_path)
-    builder = folder / deploy.BUILDER
+    builder = folder / BUILDER
     builder.unlink()
     zip_file = str(deploy.LAYER_ZIP)
     builder.write_text(
@@ -349,7 +350,7 @@ def test_a_function_that_does_not_work_is_found(deployer: Deployer) -> None:
 
 def test_a_layer_that_cannot_be_built_is_said(deployer: Deployer, checkout: Path) -> None:
     """Nothing is published, and the builder's last words are shown."""
-    (checkout / deploy.BUILDER).write_text("raise SystemExit('no wheel for this Python')")
+    (checkout / BUILDER).write_text("raise SystemExit('no wheel for this Python')")
 
     result = deployer("deploy", "--region", "cn-hangzhou")
 

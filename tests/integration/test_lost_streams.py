@@ -418,19 +418,19 @@ def test_a_page_that_does_not_fit_leaves_no_half(tables: OssTables, tmp_path: Pa
 
 TOOLS = {
     "build": (
-        "from layers.encryption_guard import build\n"
+        "from layers.encryption_guard.tools import build\n"
         "build.build = lambda *_: build.Interpreter('python3.12', '3.12.1')\n"
         "build.main()",
         ["--output", "{folder}"],
         "{folder}/encryption_guard-layer.zip is built",
     ),
     "audit": (
-        "from layers.encryption_guard import audit\naudit.look = list\naudit.main()",
+        "from layers.encryption_guard.tools import audit\naudit.look = list\naudit.main()",
         [],
         "what was found is not told",
     ),
     "deploy": (
-        "from layers.encryption_guard import deploy\n"
+        "from layers.encryption_guard.tools import deploy\n"
         "deploy.begun = lambda *_, **__: (None, list(deploy.preflight.REGIONS.values()))\n"
         "deploy.done_in = lambda *_: True\n"
         "deploy.main()",

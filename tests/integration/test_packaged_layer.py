@@ -30,7 +30,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from encryption_guard import __version__
-from layers.encryption_guard import bytecode
+from layers.encryption_guard.tools import bytecode
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, REPOSITORY, TIMER_EVENT
 from tests.emulators.function_compute import Credentials, FunctionCompute
@@ -41,8 +41,9 @@ from tests.emulators.smq import Smq
 
 Runtime = Literal["python3.12", "python3.10"]
 RUNTIMES: tuple[Runtime, ...] = ("python3.12", "python3.10")
-BUILD = REPOSITORY / "layers" / "encryption_guard" / "build.py"
-PACKAGE = BUILD.parent / "python" / "encryption_guard"
+LAYER = REPOSITORY / "layers" / "encryption_guard"
+PACKAGE = LAYER / "python" / "encryption_guard"
+BUILD = (sys.executable, "-m", "layers.encryption_guard.tools.build")
 ARCHIVE = "encryption_guard-layer.zip"
 MATERIALS = "encryption_guard-layer.cdx.json"
 AUTHORITIES = "authorities"
@@ -156,9 +157,9 @@ def interpreter(runtime: Runtime) -> str | None:
 
 def build(runtime: Runtime, folder: Path, variables: Mapping[str, str]) -> Path:
     """Build as `make build` does, with these variables besides."""
-    command = [sys.executable, str(BUILD), "--runtime", runtime, "--output", str(folder)]
     done = subprocess.run(
-        command,
+        [*BUILD, "--runtime", runtime, "--output", str(folder)],
+        cwd=REPOSITORY,
         check=False,
         capture_output=True,
         text=True,
@@ -374,7 +375,7 @@ def test_the_materials_are_what_is_in_the_zip(artefact: Artefact) -> None:
     }
     ours = described["metadata"]["component"]
     version = ours["properties"][0]["value"]
-    locked = (BUILD.parent / f"requirements-{version}.txt").read_text("utf-8")
+    locked = (LAYER / f"requirements-{version}.txt").read_text("utf-8")
     assert all(f"sha256:{hash_of(one)}" in locked for one in described["components"])
     assert hash_of(ours) == sha256(artefact.archive.read_bytes()).hexdigest()
     assert f"python{version}" == artefact.runtime
@@ -475,7 +476,8 @@ def test_without_the_runtimes_python_a_layer_is_built_without_bytecode(tmp_path:
     nothing.mkdir()
 
     done = subprocess.run(
-        [sys.executable, str(BUILD), "--runtime", other, "--output", str(tmp_path / "build")],
+        [*BUILD, "--runtime", other, "--output", str(tmp_path / "build")],
+        cwd=REPOSITORY,
         check=False,
         capture_output=True,
         text=True,
@@ -505,7 +507,8 @@ def test_a_build_without_an_index_says_so_and_leaves_no_layer(
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
 
     done = subprocess.run(
-        [sys.executable, str(BUILD), "--output", str(tmp_path)],
+        [*BUILD, "--output", str(tmp_path)],
+        cwd=REPOSITORY,
         check=False,
         capture_output=True,
         text=True,
@@ -525,7 +528,8 @@ def test_a_build_into_what_is_no_folder_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     done = subprocess.run(
-        [sys.executable, str(BUILD), "--output", str(tmp_path / "file")],
+        [*BUILD, "--output", str(tmp_path / "file")],
+        cwd=REPOSITORY,
         check=False,
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from layers.encryption_guard.build import REPOSITORY
+from layers.encryption_guard.tools.build import REPOSITORY
 
 SURROUNDINGS = dict(os.environ)  # noqa: TID251  those of whoever runs make
 MAKES_IT_AGAIN = "-m venv --clear"
@@ -24,7 +24,7 @@ def project(tmp_path: Path) -> Path:
     names = ["Makefile", "package.json", "package-lock.json", "pyproject.toml"]
     for file in [*(REPOSITORY / name for name in names), *REPOSITORY.glob("requirements*")]:
         shutil.copy(file, tmp_path)
-    pip = Path("layers", "encryption_guard", "isolated_pip.py")
+    pip = Path("layers", "encryption_guard", "tools", "isolated_pip.py")
     (tmp_path / pip).parent.mkdir(parents=True)
     shutil.copy(REPOSITORY / pip, tmp_path / pip)
     return tmp_path

@@ -25,7 +25,7 @@ from encryption_guard.errors import Unavailable
 from encryption_guard.http import new_request, open_transport, send
 from encryption_guard.invocation import Clock
 from encryption_guard.settings import FunctionArn
-from layers.encryption_guard.authorities import by_subject
+from layers.encryption_guard.tools.authorities import by_subject
 from tests.emulators.cloud import QUEUE, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.operators_shell import PROGRAM, environment

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from encryption_guard.services.smq import Message
-from layers.encryption_guard.serverless_devs import redacted, remedy, tail
+from layers.encryption_guard.tools.serverless_devs import redacted, remedy, tail
 
 # Neither source nor type: how those are spelled is what is to be learnt.
 PATTERN = {"data": {"eventName": ["CreateTableBucket", "DeleteTableBucketEncryption"]}}

@@ -30,7 +30,7 @@ from encryption_guard.services.oss_tables import OssTables, get_encryption
 from encryption_guard.services.smq import Message, SmqQueue
 from encryption_guard.settings import QueueArn, Settings
 from encryption_guard.untrusted import plain
-from layers.encryption_guard import preflight
+from layers.encryption_guard.tools import preflight
 from tests.emulators.cloud import filter_pattern
 from tests.live import deployment, facts, inquiry_facts
 from tests.live.capture import Capture, Commands, Names, temporary_stack

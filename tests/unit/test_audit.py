@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from layers.encryption_guard import audit
-from layers.encryption_guard.audit import (
+from layers.encryption_guard.tools import audit
+from layers.encryption_guard.tools.audit import (
     CANARY,
     NPM_CANARY,
     NPM_LOCK,
@@ -30,6 +30,7 @@ from layers.encryption_guard.audit import (
     questions,
     report_lines,
 )
+from layers.encryption_guard.tools.build import LAYER
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -217,7 +218,7 @@ def test_no_canary_is_locked() -> None:
 
 def test_our_own_locks_are_read() -> None:
     """What ships, what an operator installs, what tests, what builds, and what fuzzes."""
-    for lock in [*REPOSITORY.glob("requirements*.txt"), *PROGRAM.parent.glob("requirements*.txt")]:
+    for lock in [*REPOSITORY.glob("requirements*.txt"), *LAYER.glob("requirements*.txt")]:
         text = lock.read_text("utf-8")
         assert len(of_python(text)) == len(re.findall(r"^[a-z]", text, re.MULTILINE)) > 2
 
@@ -280,7 +281,7 @@ def project(tmp_path: Path) -> Path:
     program = tmp_path / PROGRAM.relative_to(REPOSITORY)
     program.parent.mkdir(parents=True)
     shutil.copy(PROGRAM, program)
-    (program.parent / "requirements-3.12.txt").write_text("h11==0.14.0 \\\n    --hash=x\n")
+    (program.parents[1] / "requirements-3.12.txt").write_text("h11==0.14.0 \\\n    --hash=x\n")
     (tmp_path / "pyproject.toml").write_text("[tool.audit]\naccepted = []\n")
     packages = {
         "": {"dependencies": {"@a/s": "3.1.10"}},
@@ -301,7 +302,8 @@ def project(tmp_path: Path) -> Path:
 def run(project: Path, database: str, *, path: str = "/usr/bin:/bin") -> tuple[int, str]:
     """The program with the real pip-audit: its exit status, and what it says."""
     done = subprocess.run(
-        [sys.executable, project / "layers" / "encryption_guard" / "audit.py"],
+        [sys.executable, "-m", audit.__name__],
+        cwd=project,
         env={
             "PATH": f"{project}:{path}",
             "HOME": str(project),

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from layers.encryption_guard.authorities import Unreadable, by_subject
+from layers.encryption_guard.tools.authorities import Unreadable, by_subject
 
 OPENSSL = shutil.which("openssl")
 asks_openssl = pytest.mark.skipif(OPENSSL is None, reason="no openssl on this machine")

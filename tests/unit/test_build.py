@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from encryption_guard.cli.console import Stdout
-from layers.encryption_guard.build import (
+from layers.encryption_guard.tools.build import (
     ARCHIVE,
     AUTHORITIES,
     BUNDLE,
@@ -30,9 +30,9 @@ from layers.encryption_guard.build import (
     write_authorities,
     write_zip,
 )
-from layers.encryption_guard.build import finish as finish_with
-from layers.encryption_guard.bytecode import Interpreter
-from layers.encryption_guard.sbom import Product, Shipped, Untold
+from layers.encryption_guard.tools.build import finish as finish_with
+from layers.encryption_guard.tools.bytecode import Interpreter
+from layers.encryption_guard.tools.sbom import Product, Shipped, Untold
 
 if sys.version_info >= (3, 11):
     import tomllib

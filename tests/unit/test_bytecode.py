@@ -13,7 +13,7 @@ from types import CodeType
 
 import pytest
 
-from layers.encryption_guard.bytecode import Interpreter, compile_all, compiled, interpreter
+from layers.encryption_guard.tools.bytecode import Interpreter, compile_all, compiled, interpreter
 
 RUNNING = f"python{sys.version_info.major}.{sys.version_info.minor}"
 VERSION = ".".join(str(number) for number in sys.version_info[:3])

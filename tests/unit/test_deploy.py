@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from layers.encryption_guard import deploy
-from layers.encryption_guard.deploy import (
+from layers.encryption_guard.tools import deploy
+from layers.encryption_guard.tools.deploy import (
     Report,
     Terminal,
     build,
@@ -21,8 +21,8 @@ from layers.encryption_guard.deploy import (
     tried,
     what_next,
 )
-from layers.encryption_guard.preflight import REGIONS, Access, Region
-from layers.encryption_guard.serverless_devs import Failed, ServerlessDevs
+from layers.encryption_guard.tools.preflight import REGIONS, Access, Region
+from layers.encryption_guard.tools.serverless_devs import Failed, ServerlessDevs
 
 
 def answering(printed: str, *, code: int = 0) -> ServerlessDevs:
@@ -39,9 +39,10 @@ def test_what_a_build_has_to_say_is_passed_on(
     said = (
         "import sys; print('build: No bytecode.\\nInstall it.', file=sys.stderr)" if minded else ""
     )
-    (tmp_path / "build.py").write_text(said)
+    (tmp_path / "builder.py").write_text(said)
     (tmp_path / "layer.zip").write_bytes(b"x" * 2**20)
-    monkeypatch.setattr(deploy, "BUILDER", tmp_path / "build.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(deploy, "BUILDER", "builder")
     monkeypatch.setattr(deploy, "LAYER_ZIP", tmp_path / "layer.zip")
     terminal = Terminal(file=io.StringIO(), width=100)
 

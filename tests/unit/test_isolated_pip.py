@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from layers.encryption_guard.build import LAYER
-from layers.encryption_guard.isolated_pip import SOURCES
+from layers.encryption_guard.tools import isolated_pip
+from layers.encryption_guard.tools.build import REPOSITORY
+from layers.encryption_guard.tools.isolated_pip import SOURCES
 
 # Each would change what an installation does, or where it goes.
 CHANGES = {
@@ -44,7 +45,8 @@ def settings(variables: dict[str, str], folder: Path) -> dict[str, str]:
     # A file of the user's, in a home of its own, beside whatever this machine's files say.
     home = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CONFIG_DIRS": str(folder)}
     done = subprocess.run(
-        [sys.executable, LAYER / "isolated_pip.py", "config", "list"],
+        [sys.executable, "-m", isolated_pip.__name__, "config", "list"],
+        cwd=REPOSITORY,
         env={**inherited, **home, **variables},
         check=True,
         capture_output=True,
@@ -116,7 +118,8 @@ def test_a_file_that_pip_cannot_read_is_told_in_its_words(tmp_path: Path) -> Non
     (tmp_path / "pip.conf").write_text("index-url = before any section\n")
 
     done = subprocess.run(
-        [sys.executable, LAYER / "isolated_pip.py", "install", "--quiet"],
+        [sys.executable, "-m", isolated_pip.__name__, "install", "--quiet"],
+        cwd=REPOSITORY,
         env={**SURROUNDINGS, "PIP_CONFIG_FILE": str(tmp_path / "pip.conf")},
         check=False,
         capture_output=True,

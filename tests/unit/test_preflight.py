@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from encryption_guard.version import __version__
-from layers.encryption_guard import preflight
-from layers.encryption_guard.preflight import ALIAS, CODE, REGIONS, Access, Finding, Region
+from layers.encryption_guard.tools import preflight
+from layers.encryption_guard.tools.preflight import ALIAS, CODE, REGIONS, Access, Finding, Region
 
 SHELL = {
     "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI5tExample",

@@ -13,7 +13,7 @@ from encryption_guard.cli.remedies import CAUSES
 from encryption_guard.enforcement import Outcome
 from encryption_guard.errors import Reason
 from encryption_guard.settings import VARIABLES
-from layers.encryption_guard.preflight import REGIONS
+from layers.encryption_guard.tools.preflight import REGIONS
 from tests.emulators.cloud import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text("utf-8")

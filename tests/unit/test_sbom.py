@@ -12,8 +12,8 @@ from packageurl import PackageURL
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement
 
-from layers.encryption_guard.build import NO_DATE
-from layers.encryption_guard.sbom import DATE, PLATFORM, Product, Shipped, Untold, document
+from layers.encryption_guard.tools.build import NO_DATE
+from layers.encryption_guard.tools.sbom import DATE, PLATFORM, Product, Shipped, Untold, document
 
 SHA256 = "5" * 64
 OURS = Product("ours", "1.2.3", "Apache-2.0", ["a>=1,<2", "B_b.c>=3"], "3.12")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from layers.encryption_guard.serverless_devs import (
+from layers.encryption_guard.tools.serverless_devs import (
     OTHERWISE,
     Failed,
     ServerlessDevs,

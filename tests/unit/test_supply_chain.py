@@ -16,9 +16,9 @@ from packaging.metadata import parse_email
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as normal
 
-from layers.encryption_guard import build
-from layers.encryption_guard.build import LAYER, REPOSITORY
-from layers.encryption_guard.sbom import licences
+from layers.encryption_guard.tools import audit, build, isolated_pip
+from layers.encryption_guard.tools.build import LAYER, REPOSITORY
+from layers.encryption_guard.tools.sbom import licences
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -190,9 +190,9 @@ def test_only_known_wheels_reach_the_layer(tmp_path: Path, monkeypatch: pytest.M
     lock = LAYER / "requirements-3.12.txt"
     build.install(tmp_path / "python", runtime="3.12", scratch=tmp_path, lock=lock)
 
-    assert [command[2] for command in ran] == ["download", "install"]
+    assert [command[3] for command in ran] == ["download", "install"]
     for command in ran:
-        assert Path(command[1]).name == "isolated_pip.py"
+        assert command[1:3] == ["-m", isolated_pip.__name__]
         assert {"--require-hashes", "--no-deps"} <= set(command)
         assert command[command.index("--only-binary") + 1] == ":all:"
         assert "--no-binary" not in command
@@ -204,7 +204,7 @@ def test_every_installation_checks_hashes() -> None:
     """`make` installs nothing of others without; of ourselves only what lies here."""
     calls = [call.strip() for line in commands() for call in re.split(r"&&|\|\|?", line)]
     installs = [
-        call for call in calls if "pip.py" in call and " install " in call and "echo" not in call
+        call for call in calls if "pip " in call and " install " in call and "echo" not in call
     ]
 
     assert len(installs) > 4
@@ -236,7 +236,7 @@ def test_what_has_no_wheel_is_locked_and_does_not_ship() -> None:
 
 def test_vulnerabilities_are_looked_for_by_make() -> None:
     """`make audit` asks for what is known of all that is locked."""
-    assert any(re.search(r"(LAYER\)|encryption_guard)[./]audit", line) for line in commands())
+    assert any(re.search(rf"-m {audit.__name__}$", line) for line in commands())
 
 
 def test_npm_packages_are_pinned_and_run_nothing() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from encryption_guard.invocation import Clock
 from encryption_guard.services.smq import Message
-from layers.encryption_guard.preflight import ALIAS
+from layers.encryption_guard.tools.preflight import ALIAS
 from tests.emulators.cloud import filter_pattern
 from tests.live import facts
 from tests.live.capture import (

@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 
 from encryption_guard.cli.console import Stdout
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 NPM_LOCK = "package-lock.json"
 # Hashes are pip's to check, and no marker counts: each version that is locked is asked for.
 PIP_AUDIT = "--strict --no-deps --disable-pip --timeout 5 --progress-spinner off"

@@ -21,29 +21,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tomli
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement
 
 from encryption_guard.cli.console import Stdout
+from layers.encryption_guard.tools.authorities import Unreadable, by_subject
+from layers.encryption_guard.tools.bytecode import Interpreter, compiled
+from layers.encryption_guard.tools.sbom import Product, Shipped, Untold, document
 
-if TYPE_CHECKING or __package__:
-    from layers.encryption_guard.authorities import Unreadable, by_subject
-    from layers.encryption_guard.bytecode import Interpreter, compiled
-    from layers.encryption_guard.sbom import Product, Shipped, Untold, document
-else:  # as a plain script, whose own folder is where Python looks
-    from authorities import Unreadable, by_subject
-    from bytecode import Interpreter, compiled
-    from sbom import Product, Shipped, Untold, document
-
-LAYER = Path(__file__).parent
+LAYER = Path(__file__).parents[1]
 REPOSITORY = LAYER.parents[1]
 FUNCTIONS = REPOSITORY / "functions"
 PACKAGE = LAYER / "python" / "encryption_guard"
 ARCHIVE = "encryption_guard-layer.zip"
 MATERIALS = "encryption_guard-layer.cdx.json"
+ISOLATED_PIP = "layers.encryption_guard.tools.isolated_pip"
 
 # What Function Compute's runtimes can load (Debian 10 and 11).
 PLATFORM = "manylinux2014_x86_64"
@@ -135,7 +129,7 @@ def install(target: Path, *, runtime: str, scratch: Path, lock: Path) -> list[Sh
     ):
         done = subprocess.run(  # noqa: S603  every part of the command is ours
             [
-                *(sys.executable, str(LAYER / "isolated_pip.py"), *command, "-qq"),
+                *(sys.executable, "-m", ISOLATED_PIP, *command, "-qq"),
                 *("--no-deps", "--require-hashes", "--requirement", str(lock)),
                 *("--only-binary", ":all:", "--platform", PLATFORM),
                 *("--implementation", "cp", "--python-version", runtime),
@@ -171,7 +165,7 @@ def write_authorities(layer: Path) -> None:
     except (FileNotFoundError, UnicodeDecodeError, Unreadable) as error:
         raise Failed(
             f"the layer's {BUNDLE} is not read as certificates ({error}); lock another certifi "
-            "(`make lock`), or extend authorities.py."
+            "(`make lock`), or extend tools/authorities.py."
         ) from None
     (layer / AUTHORITIES).mkdir()
     for name, certificate in files.items():
@@ -201,7 +195,7 @@ def finish(
         raise Failed(
             f"the layer has {size:,} bytes as a zip, {LARGEST_ZIP:,} (8 MiB) are allowed; take out "
             "what need not ship (a dependency from pyproject.toml, then `make lock`), or raise "
-            "LARGEST_ZIP in build.py if it is worth it."
+            "LARGEST_ZIP in tools/build.py if it is worth it."
         )
     materials = document(product, shipped, archive=checksum(scratch / ARCHIVE))
     (scratch / MATERIALS).write_text(materials, "utf-8")

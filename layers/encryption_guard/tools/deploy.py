@@ -24,10 +24,10 @@ from rich.markup import escape
 from rich.status import Status
 
 from encryption_guard.cli.console import Commands, say, silence
-from layers.encryption_guard import preflight
-from layers.encryption_guard.bytecode import output_of
-from layers.encryption_guard.preflight import KEY_PAIR, Access, Finding, Region
-from layers.encryption_guard.serverless_devs import (
+from layers.encryption_guard.tools import preflight
+from layers.encryption_guard.tools.bytecode import output_of
+from layers.encryption_guard.tools.preflight import KEY_PAIR, Access, Finding, Region
+from layers.encryption_guard.tools.serverless_devs import (
     OTHERWISE,
     TEMPLATE,
     Failed,
@@ -39,7 +39,7 @@ from layers.encryption_guard.serverless_devs import (
 )
 
 BUILD = Path("build")
-BUILDER = Path("layers", "encryption_guard", "build.py")
+BUILDER = "layers.encryption_guard.tools.build"
 LAYER_ZIP = BUILD / "encryption_guard-layer.zip"
 LAYER_NAME = "encryption-guard"
 # In the order in which they are deployed.
@@ -201,7 +201,7 @@ def gone(s: ServerlessDevs, *command: str) -> None:
 
 def build(runtime: str, report: Report) -> None:
     """Run build.py; tells the size of the layer, and what there is to mind about it."""
-    command = [sys.executable, str(BUILDER), "--runtime", runtime, "--output", str(BUILD)]
+    command = [sys.executable, "-m", BUILDER, "--runtime", runtime, "--output", str(BUILD)]
     with report.step(f"Build the layer for {runtime}:") as tell:
         done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
         if done.returncode:
