@@ -1,6 +1,6 @@
 """How the emulated cloud reads template.yaml: expressions, then conditions and functions.
 
-test_serverless_devs.py holds the first against the real command.
+tests/integration/tools/test_serverless_devs.py holds the first against the real command.
 """
 
 from __future__ import annotations
