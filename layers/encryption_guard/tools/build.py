@@ -1,11 +1,12 @@
 """Builds what is deployed, the layer and the functions' code: `make build`, in `.venv`.
 
 The layer holds the locked dependencies for the runtime's Python, whatever this one is, and the
-package as it stands; bytecode of both, because nothing can be written where the layer lies; and
-certifi's authorities one by one. The same inputs give the same bytes: Serverless Devs compares a
-checksum, and uploads nothing when it has not changed. Inputs are this repository, the wheels, which
-Python of the runtime's version is found here to compile (without any there is no bytecode), and the
-zlib of the one that builds. Beside the layer lies a document of what is in it. What fails has none.
+package without an operator's commands; bytecode of both, because nothing can be written where the
+layer lies; and certifi's authorities one by one. The same inputs give the same bytes: Serverless
+Devs compares a checksum, and uploads nothing when it has not changed. Inputs are this repository,
+the wheels, which Python of the runtime's version is found here to compile (without any there is no
+bytecode), and the zlib of the one that builds. Beside the layer lies a document of what is in it.
+What fails has none.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ PLATFORM = "manylinux2014_x86_64"
 LEFT_OUT = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "bin"}
 # What lies beside our sources; each function's .fcignore tells Serverless Devs the same.
 NO_SOURCES = shutil.ignore_patterns("__pycache__", ".fcignore")
+# An operator's commands stay here: no function runs them, nor has the layer what they stand on.
+NOT_IN_LAYER = shutil.ignore_patterns("__pycache__", "cli")
 # Beside `python/` in the layer, so that it is /opt/authorities.
 AUTHORITIES = "authorities"
 BUNDLE = Path("python", "certifi", "cacert.pem")
@@ -104,7 +107,7 @@ def build(runtime: str, output: Path) -> Interpreter | None:
         lock = LAYER / f"requirements-{ours.runtime}.txt"
         parts = install(layer / "python", runtime=ours.runtime, scratch=scratch, lock=lock)
         package = layer / "python" / PACKAGE.name
-        shutil.copytree(PACKAGE, package, ignore=NO_SOURCES)
+        shutil.copytree(PACKAGE, package, ignore=NOT_IN_LAYER)
         write_version(package, ours.version)
         write_authorities(layer)
         compiler = compile_layer(layer, runtime)

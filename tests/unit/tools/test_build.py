@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
+import certifi
 import pytest
 
 from encryption_guard.cli.console import Stdout
@@ -23,6 +24,7 @@ from layers.encryption_guard.tools.build import (
     NO_SOURCES,
     REPOSITORY,
     Failed,
+    build,
     compile_layer,
     product,
     report,
@@ -131,6 +133,31 @@ def test_what_others_wrote_for_another_python_ships_as_it_is(tmp_path: Path) -> 
     assert compile_layer(layer, RUNNING) is not None
 
 
+def test_an_operators_commands_do_not_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither sources nor bytecode nor the page; what others call `cli` stays where it is."""
+    bundle = Path(certifi.where()).read_bytes()
+
+    def install(target: Path, **_: object) -> list[Shipped]:
+        theirs = {"certifi/cacert.pem": bundle, "theirs/cli/run.py": b"", "theirs/cli.py": b""}
+        layer_of(target.parent, theirs)
+        return []
+
+    monkeypatch.setattr("layers.encryption_guard.tools.build.install", install)
+    monkeypatch.setattr("layers.encryption_guard.tools.build.product", lambda _: OURS)
+
+    build(RUNNING, tmp_path)
+
+    with zipfile.ZipFile(tmp_path / ARCHIVE) as archive:
+        names = archive.namelist()
+    assert [name for name in names if "cli" in name and "__pycache__" not in name] == [
+        "python/theirs/cli.py",
+        "python/theirs/cli/run.py",
+    ]
+    ours = [name for name in names if name.startswith("python/encryption_guard/")]
+    assert "python/encryption_guard/enforcement/handler.py" in ours
+    assert not any(name.startswith("python/encryption_guard/cli/") for name in ours)
+
+
 def test_our_own_code_has_to_compile(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """It would fail in the cloud: the build says so first, after Python's own words."""
     layer = layer_of(tmp_path, {"encryption_guard/b.py": b"print 1\n", "theirs/a.py": b""})
@@ -180,11 +207,11 @@ def test_builds_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
     output = tmp_path / "build"
     output.mkdir()
 
-    def build(name: str) -> None:
+    def build_one(name: str) -> None:
         finish(tmp_path / name, scratch=scratch_of(output, name), output=output)
 
     with ThreadPoolExecutor(len(names)) as pool:
-        assert len(list(pool.map(build, names))) == len(names)
+        assert len(list(pool.map(build_one, names))) == len(names)
 
     assert (output / ARCHIVE).read_bytes() in alone.values()
     assert sorted(path.name for path in (output / "functions").rglob("*")) == sorted(
