@@ -138,7 +138,7 @@ fuzz: $(INSTALLED) ## Search for events that break the function (SECONDS=60)
 		$(BIN)/python -m tests.fuzz.handler --seconds $(or $(SECONDS),60); \
 	else echo "There is no atheris for this Python here: Hypothesis searches alone" >&2; \
 		$(BIN)/python -m pytest -q --hypothesis-profile=searching --hypothesis-show-statistics \
-			-k "not worst" tests/unit/test_hostile_events.py tests/unit/test_hostile_letters.py; fi
+			-k "not worst" tests/unit/events/test_hostile_events.py tests/unit/dead_letters/test_hostile_letters.py; fi
 
 .PHONY: audit
 audit: $(INSTALLED) ## Ask for known weaknesses of all that is locked

@@ -1,7 +1,7 @@
 """Makes the golden signature vectors with the vendor's own signer: `make vectors`.
 
 Each vector holds a request as it goes to the signer and what the signer made of it at each of its
-three stages. `tests/unit/test_signing.py` holds ours against them.
+three stages. `tests/unit/services/test_signing.py` holds ours against them.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 
 from encryption_guard.cli.report import Taken, verdict, write_page
 from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Totals
-from tests.unit.sweeps import (
+from tests.unit.sweep.sweeps import (
     LAB,
     PARTNER,
     REFUSED_REGION,

@@ -15,7 +15,7 @@ from encryption_guard.errors import InvalidEvent
 from encryption_guard.events.envelopes import Delivery, open_payload
 from encryption_guard.settings import Settings
 
-FOLDER = Path(__file__).resolve().parents[2] / "events"
+FOLDER = Path(__file__).resolve().parents[3] / "events"
 README = (FOLDER / "README.md").read_text("utf-8")
 COLUMNS = ["file", "origin", "shows", "outcome", "named_by"]
 ORIGIN = re.compile(r"invented|(?:documented|derived): <https://[^ >]+>")

@@ -15,7 +15,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from encryption_guard.cli.report import Taken, write_page
-from tests.unit.sweeps import bucket, everything, exemption, realistic, table, taken, without
+from tests.unit.sweep.sweeps import bucket, everything, exemption, realistic, table, taken, without
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(

@@ -22,7 +22,7 @@ from functions.sweep import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE_ARN, REGION, TIMER_EVENT
 from tests.emulators.faults import Delay, Fault
 from tests.integration.conftest import Guard, creation_of
-from tests.integration.test_handler import Context, FunctionContext
+from tests.integration.enforcement.test_handler import Context, FunctionContext
 from tests.unit.fakes import ARN, FakeOssTables, Reply, forget_logger, invocation_of
 
 

@@ -20,7 +20,7 @@ from tests.emulators.cloud import ACCOUNT, QUEUE_ARN, REGION, REPOSITORY
 from tests.emulators.function_instance import LAYER
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
-from tests.integration import cold_path
+from tests.integration.enforcement import cold_path
 
 PINNED_FILE = Path(__file__).with_name("cold_path_modules.txt")
 PINNED = {line for line in PINNED_FILE.read_text("utf-8").splitlines() if not line.startswith("#")}

@@ -18,7 +18,16 @@ from encryption_guard.enforcement import (
 )
 from encryption_guard.errors import LetterNotWritten, Unavailable
 from encryption_guard.events.envelopes import Delivery
-from tests.unit.delivery_model import LOST, RARE, Answer, Broken, Delivering, Model, Process, World
+from tests.unit.enforcement.delivery_model import (
+    LOST,
+    RARE,
+    Answer,
+    Broken,
+    Delivering,
+    Model,
+    Process,
+    World,
+)
 
 TWO = World(troubles=4)
 

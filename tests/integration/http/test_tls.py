@@ -31,7 +31,7 @@ from tests.emulators.faults import Fault, Refuse
 from tests.emulators.operators_shell import PROGRAM, environment
 from tests.emulators.server import LOOPBACK, Server
 from tests.integration.conftest import Guard, creation_of
-from tests.integration.test_function_compute import function_compute
+from tests.integration.services.test_function_compute import function_compute
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

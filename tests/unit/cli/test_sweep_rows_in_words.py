@@ -8,7 +8,7 @@ import pytest
 
 from encryption_guard.cli.sweep_rows import day, done, minute, not_well_first, seconds, told
 from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Finding
-from tests.unit.sweeps import LAB, OLD, PARTNER, bucket, everything, exempt, table, without
+from tests.unit.sweep.sweeps import LAB, OLD, PARTNER, bucket, everything, exempt, table, without
 
 HANGZHOU = "cn-hangzhou"
 WORDS: list[tuple[Finding, str]] = [

@@ -170,7 +170,7 @@ def test_misuse_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "encryption-guard: Which bucket?\n")
 
 
-# Streams that take nothing more; tests/integration/test_lost_streams.py has the real commands.
+# Streams that take nothing more; tests/integration/cli/test_lost_streams.py has the real commands.
 
 
 @pytest.fixture
