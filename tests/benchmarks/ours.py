@@ -27,6 +27,6 @@ def open_put(endpoint: str) -> Callable[[], object]:
             budget=TimeBudget(clock.monotonic() + 60, clock),
             clock=clock,
         )
-        return OssTables(invocation).put_encryption(TableBucketArn.parse(ARN))
+        return OssTables(invocation).put_encryption(TableBucketArn.parse(ARN), "AES256")
 
     return put

@@ -44,7 +44,8 @@ def open_ours(endpoint: str, workers: int = WORKERS) -> SweepRegions:
     letters = DeadLetters(_no_letter, _no_letter, "benchmark", "benchmark", clock.now)
 
     def sweep(regions: Sequence[str]) -> Swept:
-        totals, done_at = Totals.of(regions), dict.fromkeys(regions, 0.0)
+        totals = Totals.of(Scope(None, region) for region in regions)
+        done_at = dict.fromkeys(regions, 0.0)
         budget = TimeBudget(clock.monotonic() + BUDGET_SECONDS, clock)
 
         def report(finding: Finding) -> None:

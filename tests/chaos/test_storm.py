@@ -61,7 +61,7 @@ BROKEN: dict[str, tuple[str, str, str, str, Kind]] = {
     "what was never confirmed counts as a success": (
         "services/oss_tables.py",
         "raise _final_error(call, found, self._invocation.settings) from found.fault",
-        'return Reading("encrypted", "AES256", is_aes256=True)',
+        'return Reading("encrypted", "AES256", known_as="AES256")',
         "OSS: 5xx",
         "false success",
     ),

@@ -105,7 +105,7 @@ def _named(event: BucketEvent | InvalidEvent) -> tuple[str, str]:
         named = find_bucket(event)
     except InvalidEvent:
         return "", ""
-    return named.named_by, str(named.arn)
+    return named.named_by or "", str(named.arn)
 
 
 def _filled(event: BucketEvent | InvalidEvent) -> tuple[str, ...]:

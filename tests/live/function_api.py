@@ -75,8 +75,7 @@ class FunctionApi:
                 return _told(
                     send(
                         self._invocation.transport,
-                        request,
-                        auth=_Signed(self._invocation),
+                        next(_Signed(self._invocation).auth_flow(request)),
                         until=self._invocation.clock.monotonic() + SECONDS,
                     )
                 )

@@ -59,6 +59,11 @@ OUTCOME_FIELDS = {
 }
 
 
+def mocked(handler: Callable[[httpx.Request], httpx.Response]) -> DeadlineTransport:
+    """A transport in memory: nothing is waited for."""
+    return DeadlineTransport(httpx.MockTransport(handler))
+
+
 @dataclass
 class FakeTime:
     """Time passes only where something takes or waits; chance is always the same.

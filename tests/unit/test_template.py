@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.settings import VARIABLES, Settings
-from encryption_guard.sweep import EVENT_LASTS
+from encryption_guard.sweep.checks import EVENT_LASTS
 from encryption_guard.sweep.function import is_event
 from tests.emulators.cloud import (
     ACCOUNT,

@@ -758,7 +758,7 @@ def test_silence_is_kept_once(service: FunctionComputeApi, transport: DeadlineTr
 FRESH = """
 import json, logging, sys
 from encryption_guard.credentials import Credentials
-        from encryption_guard.settings import FunctionArn, Settings
+from encryption_guard.settings import FunctionArn, Settings
 from encryption_guard.errors import GuardError
 from encryption_guard.services.function_compute import FunctionCompute
 from encryption_guard.http import open_transport

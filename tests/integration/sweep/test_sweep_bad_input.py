@@ -146,7 +146,8 @@ class Service:
         """One sweep; whatever it found, it is no lie and adds up."""
         regions = regions or (REGION,)
         written: list[dict[str, Any]] = []
-        swept = Swept([], Totals.of(regions), written)
+        places = [Scope(ACCOUNT, region) for region in regions]
+        swept = Swept([], Totals.of(places), written)
 
         def report(finding: Finding) -> None:
             self.memory.keep(finding)
@@ -180,7 +181,7 @@ class Service:
             report=report,
             memory=self.memory,
             workers=workers,
-        ).buckets_of(Scope(ACCOUNT, region) for region in regions)
+        ).buckets_of(places)
         self.check(swept)
         return swept
 
@@ -206,13 +207,13 @@ def assert_no_false_encrypted(swept: Swept, tables: OssTables) -> None:
     truth = {str(bucket.arn): bucket.encryption for bucket in tables.buckets()}
     for found in swept.findings:
         if found.kind == "bucket" and found.state == "encrypted":
-            encryption = truth[found.arn or ""]
+            encryption = truth[str(found.arn)]
             assert encryption is not None, found
             assert encryption.algorithm.upper() == found.encryption
         if found.kind == "table" and found.state == "encrypted":
             (table,) = [
                 table
-                for table in tables.tables(found.arn or "")
+                for table in tables.tables(str(found.arn))
                 if (table.namespace, table.name) == (found.namespace, found.table)
             ]
             assert table.encryption is not None, found
@@ -337,7 +338,7 @@ def test_300_buckets_come_in_pages(service: Service) -> None:
     swept = service.sweep()
 
     assert {service.tables.encryption(arn) for arn in arns} == {"AES256"}
-    assert {found.arn for found in swept.findings} == arns
+    assert {str(found.arn) for found in swept.findings} == arns
     assert (swept.totals.all.newly_encrypted, swept.totals.all.is_well) == (300, True)
     pages = [each for each in service.tables.requests if each.operation == LIST]
     assert len(pages) == 3
@@ -353,7 +354,7 @@ def test_a_token_that_leads_back_is_noticed(service: Service, number: int) -> No
 
     (found,) = swept.regions
     assert "twice" in (found.detail or "")
-    assert [each.arn for each in swept.findings if each.kind == "bucket"] == arns
+    assert [str(each.arn) for each in swept.findings if each.kind == "bucket"] == arns
     assert not swept.totals.all.is_well
 
 
@@ -1247,7 +1248,7 @@ def test_whatever_goes_wrong_a_sweep_tells_the_truth(
         swept = service.sweep(REGION, ELSEWHERE, audit=audit, apply=apply, seconds=1_000_000)
 
         failed = {found.region for found in swept.regions}
-        found = {finding.arn for finding in swept.findings if finding.kind == "bucket"}
+        found = {str(finding.arn) for finding in swept.findings if finding.kind == "bucket"}
         expected = {arn for arn in planted if arn.split(":")[2] not in failed}
         assert expected <= found <= set(planted)
         for arn, before in planted.items():

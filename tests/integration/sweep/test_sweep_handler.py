@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.arn import Scope
 from encryption_guard.enforcement.handler import read_settings, shared_transport
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding, Memory, Totals
@@ -148,9 +149,13 @@ def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
 
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Writing all of it might outlast the function: the totals have the number."""
-    diary = Diary(Totals.of([REGION]), Memory())
+    diary = Diary(Totals.of([Scope(ACCOUNT, REGION)]), Memory())
     late = Finding(
-        kind="bucket", region=REGION, state="unknown", outcome="not_reached", reason="time_over"
+        kind="bucket",
+        where=Scope(ACCOUNT, REGION),
+        state="unknown",
+        outcome="not_reached",
+        reason="time_over",
     )
 
     for _ in range(MOST_SHOWN + 50):

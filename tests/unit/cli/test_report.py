@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.report import Taken, verdict, write_page
 from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Totals
 from tests.unit.sweep.sweeps import (
@@ -204,7 +205,7 @@ def test_a_sweep_that_found_nothing_has_a_page(tmp_path: Path) -> None:
 
 def test_it_tells_whose_buckets_these_are(tmp_path: Path) -> None:
     """Each account once."""
-    other = replace(bucket("parts"), arn=ELSEWHERE)
+    other = replace(bucket("parts"), arn=TableBucketArn.parse(ELSEWHERE))
 
     text, _ = read(tmp_path, taken([bucket(), other, bucket("bills")]))
 
@@ -290,7 +291,7 @@ def test_what_was_not_reached_is_on_the_page(tmp_path: Path) -> None:
 
 def test_totals_may_know_more_than_the_rows(tmp_path: Path) -> None:
     """Tables that are well are counted without having been kept."""
-    totals = Totals.of([HANGZHOU])
+    totals = Totals.of([Scope(None, HANGZHOU)])
     of = bucket()
     for finding in (of, table("t", "n", of, state="encrypted", outcome="already_encrypted")):
         totals.count(finding)

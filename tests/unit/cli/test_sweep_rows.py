@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 import pytest
 
+from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.sweep_rows import (
     AUDIT_HEADINGS,
     BUCKET_HEADINGS,
@@ -32,35 +33,41 @@ from encryption_guard.sweep.findings import (
 from encryption_guard.version import __version__
 
 SAMPLES = Exemption.read({"bucket": "scratch-*", "reason": "samples", "expires": "2026-12-01"})
+HERE = Scope(None, "cn-hangzhou")
+
+
+def arn_of(name: str) -> TableBucketArn:
+    return TableBucketArn("cn-hangzhou", "1234567890123456", name)
+
+
 BUCKET = Finding(
     kind="bucket",
-    region="cn-hangzhou",
+    where=HERE,
     state="encrypted",
     outcome="already_encrypted",
     reason="AES256",
-    arn="acs:osstables:cn-hangzhou:1234567890123456:bucket/orders",
-    bucket="orders",
+    arn=arn_of("orders"),
     created_at=datetime(2026, 11, 22, 12, 34, 56, tzinfo=timezone.utc),
     encryption="AES256",
     status=200,
 )
 OPEN = replace(
     BUCKET,
-    bucket="parts",
+    arn=arn_of("parts"),
     state="not_encrypted",
     outcome="detected",
     reason="would_encrypt",
     encryption=None,
 )
 EXEMPT = replace(
-    OPEN, bucket="scratch-1", outcome="skipped", reason="exempt: samples", exemption=SAMPLES
+    OPEN, arn=arn_of("scratch-1"), outcome="skipped", reason="exempt: samples", exemption=SAMPLES
 )
 LOST = replace(
-    OPEN, bucket="lost", state="unknown", outcome=FAILED, reason="unread", detail="No answer."
+    OPEN, arn=arn_of("lost"), state="unknown", outcome=FAILED, reason="unread", detail="No answer."
 )
 REGION = Finding(
     kind="region",
-    region="cn-nowhere",
+    where=Scope(None, "cn-nowhere"),
     state="unknown",
     outcome=FAILED,
     reason="not_listed",
@@ -69,7 +76,7 @@ REGION = Finding(
 TABLE = replace(
     OPEN,
     kind="table",
-    bucket="orders",
+    arn=arn_of("orders"),
     namespace="sales",
     table="invoices",
     outcome=UNPROTECTED,
@@ -80,7 +87,7 @@ ALL = [BUCKET, OPEN, EXEMPT, LOST, REGION, TABLE, ENCRYPTED_TABLE]
 
 
 def counted(*findings: Finding) -> Totals:
-    totals = Totals.of(["cn-hangzhou"])
+    totals = Totals.of([HERE])
     for finding in findings:
         totals.count(finding)
     return totals
@@ -196,7 +203,7 @@ def test_a_row_of_the_spreadsheet_has_every_column() -> None:
         "status": "200",
         "code": "",
         "oss_request_id": "",
-        "arn": "acs:osstables:cn-hangzhou:1234567890123456:bucket/orders",
+        "arn": str(arn_of("scratch-1")),
         "version": __version__,
     }
 

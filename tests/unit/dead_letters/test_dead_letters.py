@@ -83,7 +83,7 @@ def letter_about(
 ) -> dict[str, Any]:
     """The letter that is written for an event, as it can be read."""
     box = LetterBox()
-    post_of(box, log).write(dead_end, delivery=delivery_of(raw, **rest), arn=str(ARN))
+    post_of(box, log).write(dead_end, delivery=delivery_of(raw, **rest), arn=ARN)
     (letter,) = box.read()
     return letter
 
@@ -262,7 +262,7 @@ def test_a_letter_fits_into_a_message(raw: bytes) -> None:
     """No letter is larger than 47 KB in bytes, which base64 makes less than SMQ's 64 KB."""
     box = LetterBox()
 
-    post_of(box).write(REJECTED, delivery=delivery_of(raw), arn=str(ARN))
+    post_of(box).write(REJECTED, delivery=delivery_of(raw), arn=ARN)
 
     assert len(box.letters[0]) <= LARGEST
 
@@ -435,10 +435,10 @@ def test_a_letter_that_nobody_takes_is_logged_whole() -> None:
     """The log then holds the letter as it would have been written, and the event comes again."""
     log, kept = LogLines(), LetterBox()
     delivery = delivery_of(b'{"a": 1}', source="acs.oss", event_id="event-1")
-    post_of(kept).write(REJECTED, delivery=delivery, arn=str(ARN))
+    post_of(kept).write(REJECTED, delivery=delivery, arn=ARN)
 
     with pytest.raises(LetterNotWritten, match="full"):
-        post_of(LetterBox(room=0), log).write(REJECTED, delivery=delivery, arn=str(ARN))
+        post_of(LetterBox(room=0), log).write(REJECTED, delivery=delivery, arn=ARN)
 
     (line,) = log.lines
     assert [line["dead_letter"]] == kept.read()

@@ -70,7 +70,7 @@ def own_letter(raw: bytes = EVENT, *, redrives: int = 0) -> bytes:
         now=FakeTime().now,
     )
     delivery = Delivery(raw, redrives, "acs.oss", "event-1", InvalidEvent("No."))
-    letters.write(refused, delivery=delivery, arn=str(ARN))
+    letters.write(refused, delivery=delivery, arn=ARN)
     (letter,) = box.letters
     return letter
 

@@ -278,7 +278,7 @@ class Storm(RuleBasedStateMachine):
             # A bug would be hidden among several failures.
             assert isinstance(result, Unavailable)
             return
-        arn = result.arn or ""
+        arn = str(result.arn or "")
         self.told.setdefault(arn, set()).add(result.outcome)
         match result.outcome:
             case "encrypted":

@@ -11,10 +11,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.enforcement.policy import Deny, Encrypt, Skip, decide, expiring, leave_alone
+from encryption_guard.enforcement.policy import (
+    Cause,
+    Choice,
+    Deny,
+    Encrypt,
+    FoundBucket,
+    Skip,
+    choice_of,
+    decide,
+    expiring,
+)
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import NamedBucket
 from encryption_guard.events.envelopes import open_payload
+from encryption_guard.services.oss_tables import Reading
 from encryption_guard.settings import Exemption, Settings
 
 OWN = "1234567890123456"
@@ -361,28 +372,66 @@ def test_the_mode_changes_no_decision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "left"),
+    ("name", "reason"),
     [
-        ("oss-managed-table-bucket", Skip("managed_by_oss")),
-        (
-            "scratch-1",
-            Skip(
-                "exempt: scratch data", None, exemption("scratch-*", "scratch data", "2026-11-22")
-            ),
-        ),
-        ("analytics", None),
+        ("oss-managed-table-bucket", "managed_by_oss"),
+        ("scratch-1", "exempt: scratch data"),
     ],
 )
-def test_a_name_alone_tells_why_it_is_left(name: str, left: Skip | None) -> None:
+def test_a_bucket_that_no_event_named_may_be_exempt(name: str, reason: str) -> None:
     """The same rule serves who has a bucket and no event."""
     settings = exempting(
         {"bucket": "scratch-*", "reason": "scratch data", "expires": "2026-11-22"},
-        {"bucket": "analytics", "reason": "over", "expires": "2026-11-21"},
     )
+    arn = TableBucketArn.parse(arn_of(name))
 
-    found = leave_alone(name, settings, today=TODAY)
+    decision = decide(FoundBucket(arn, "drift"), settings, today=TODAY)
 
-    assert found == left
+    assert isinstance(decision, Skip)
+    assert (decision.reason, decision.bucket) == (reason, NamedBucket(arn, None))
+
+
+@pytest.mark.parametrize("cause", ["created", "drift"])
+def test_a_bucket_that_no_event_named_may_be_in_any_region(cause: Cause) -> None:
+    """Whoever found it looks after that region; an exemption may have ended."""
+    settings = exempting({"bucket": "analytics", "reason": "over", "expires": "2026-11-21"})
+    arn = TableBucketArn.parse(arn_of("analytics"))._replace(region="us-east-1")
+
+    decision = decide(FoundBucket(arn, cause), settings, today=TODAY)
+
+    assert decision == Encrypt(NamedBucket(arn, None), cause)
+
+
+@pytest.mark.parametrize(
+    ("own", "allowed", "is_denied"),
+    [(OWN, "", True), (OWN, OTHER, False), (OTHER, "", False), (None, "", False)],
+    ids=["another's", "an allowed one's", "the own one", "of a shell that does not know its own"],
+)
+def test_a_bucket_that_no_event_named_may_be_another_accounts(
+    own: str | None, allowed: str, is_denied: bool
+) -> None:
+    """A list should not name one, but what it names is held to the same accounts as an event."""
+    settings = settings_with(GUARD_ALLOWED_ACCOUNTS=allowed)._replace(account_id=own)
+    arn = TableBucketArn.parse(arn_of("analytics", OTHER))
+
+    decision = decide(FoundBucket(arn, "created"), settings, today=TODAY)
+
+    bucket = NamedBucket(arn, None)
+    assert decision == (Deny(bucket, "account") if is_denied else Encrypt(bucket, "created"))
+
+
+@pytest.mark.parametrize(
+    ("reading", "choice"),
+    [
+        (Reading("encrypted", "AES256", "AES256"), "wanted"),
+        (Reading("encrypted", "oss:kms", "KMS"), "stronger"),
+        (Reading("encrypted", "SM4", "SM4"), "stronger"),
+        (Reading("unknown", "ROT13", None), "unknown"),
+    ],
+)
+def test_an_encryption_is_wanted_stronger_or_unknown(reading: Reading, choice: Choice) -> None:
+    """By what its word means, not by how it is spelled."""
+    assert choice_of(reading) == choice
 
 
 # What ends soon.

@@ -18,6 +18,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.shared import constants
 
 import encryption_guard
+from encryption_guard.arn import Scope
 from encryption_guard.enforcement import (
     AlreadyEncrypted,
     DeadLettered,
@@ -50,7 +51,7 @@ FULL: dict[str, Any] = {
 OUTCOMES: dict[str, Outcome] = {
     "encrypted": Encrypted(reason="created", **FULL),
     "already_encrypted": AlreadyEncrypted(reason="AES256"),
-    "kept_stronger": KeptStronger(reason="KMS", arn=str(ARN)),
+    "kept_stronger": KeptStronger(reason="KMS", arn=ARN),
     "skipped": Skipped(reason="not_relevant"),
     "detected": Detected(reason="would_encrypt", status=0, time_to_encrypt_ms=0),
     "dead_lettered": DeadLettered(reason="rejected", status=403, code=""),
@@ -100,7 +101,7 @@ def test_the_line_of_an_exempt_bucket_tells_its_last_day(
     logger: Logger, stream: io.StringIO
 ) -> None:
     """Besides the fields of every outcome, which alone are returned."""
-    outcome = Skipped(reason="exempt: migration", arn=str(ARN), exempt_until=date(2027, 1, 31))
+    outcome = Skipped(reason="exempt: migration", arn=ARN, exempt_until=date(2027, 1, 31))
 
     log_outcome(outcome, logger=logger)
 
@@ -124,7 +125,12 @@ def test_the_line_of_a_bucket_that_is_exempt_for_good_tells_no_day(
 
 def finding(outcome: str, **told: Any) -> Finding:
     return Finding(
-        kind="bucket", region=REGION, state="unknown", outcome=outcome, reason="told", **told
+        kind="bucket",
+        where=Scope(None, REGION),
+        state="unknown",
+        outcome=outcome,
+        reason="told",
+        **told,
     )
 
 
@@ -142,7 +148,7 @@ def finding(outcome: str, **told: Any) -> Finding:
 )
 def test_a_finding_is_a_line(outcome: str, level: str, logger: Logger, stream: io.StringIO) -> None:
     """What somebody has to look at is a warning; the line tells all that is known."""
-    found = finding(outcome, arn=str(ARN), status=403, code="ForbiddenException")
+    found = finding(outcome, arn=ARN, status=403, code="ForbiddenException")
 
     log_finding(found, logger=logger)
 

@@ -22,7 +22,6 @@ from tests.emulators.server import Server
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-UNSIGNED = httpx.Auth()
 FAR = 1e12  # an instant that no test reaches
 
 
@@ -79,7 +78,6 @@ def ask(
     return send(
         transport,
         new_request("GET", url, headers=headers),
-        auth=httpx.Auth(),
         until=Clock().monotonic() + 5,
         longest=longest,
     )
@@ -207,7 +205,6 @@ def test_a_server_that_takes_nothing_ends_a_try() -> None:
                 send(
                     transport,
                     new_request("PUT", url, headers={}, content=b"x" * 64 * 1024 * 1024),
-                    auth=httpx.Auth(),
                     until=Clock().monotonic() + 0.3,
                 )
         finally:
@@ -247,7 +244,7 @@ def put_once(url: str, *, seconds: float) -> int:
     """The status of one request, if it is answered in time."""
     with open_transport() as transport:
         request = new_request("PUT", url, headers={})
-        return send(transport, request, auth=UNSIGNED, until=Clock().monotonic() + seconds).status
+        return send(transport, request, until=Clock().monotonic() + seconds).status
 
 
 @needs_two_addresses
@@ -322,7 +319,7 @@ def test_a_server_that_drips_its_answer_is_left_at_the_deadline(seconds: float) 
         begun = time.monotonic()
         request = new_request("GET", url, headers={})
         with pytest.raises(httpx.ReadTimeout):
-            send(transport, request, auth=UNSIGNED, until=begun + seconds)
+            send(transport, request, until=begun + seconds)
 
     assert time.monotonic() - begun == pytest.approx(seconds, abs=0.25)
 
@@ -335,7 +332,6 @@ def test_a_proxy_that_drips_its_answer_is_left_at_the_deadline() -> None:
             send(
                 transport,
                 new_request("GET", "https://service.test/", headers={}),
-                auth=UNSIGNED,
                 until=begun + 1,
             )
 
@@ -350,7 +346,7 @@ def test_a_server_that_is_silent_in_tls_is_left_at_the_deadline() -> None:
         begun = time.monotonic()
         request = new_request("GET", url.replace("http:", "https:"), headers={})
         with pytest.raises(httpx.ConnectTimeout):
-            send(transport, request, auth=UNSIGNED, until=begun + 0.3)
+            send(transport, request, until=begun + 0.3)
         left.set()
 
     assert time.monotonic() - begun < 1

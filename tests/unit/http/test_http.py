@@ -16,21 +16,15 @@ import pytest
 
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.http import COMMON_HEADERS, Answer, new_request, open_transport, send
-from encryption_guard.invocation import Clock, DeadlineTransport
+from encryption_guard.invocation import Clock
 from encryption_guard.version import __version__
 from tests.emulators.server import Authority, Server
-from tests.unit.fakes import Chunks
+from tests.unit.fakes import Chunks, mocked
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-UNSIGNED = httpx.Auth()
 FAR = 1e12  # an instant that no test reaches
-
-
-def mocked(handler: Callable[[httpx.Request], httpx.Response]) -> DeadlineTransport:
-    """A transport in memory: nothing is waited for."""
-    return DeadlineTransport(httpx.MockTransport(handler))
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536], ids=["empty", "a byte", "64 KB"])
@@ -40,7 +34,7 @@ def test_an_answer_is_read_whole_up_to_64_kb(size: int) -> None:
     transport = mocked(lambda _: httpx.Response(207, headers={"x-a": "b"}, stream=body))
     request = new_request("GET", "http://service/", headers={})
 
-    read = send(transport, request, auth=UNSIGNED, until=FAR)
+    read = send(transport, request, until=FAR)
 
     assert (read.status, read.headers["x-a"], read.body) == (207, "b", b"x" * size)
     assert body.closed
@@ -52,7 +46,7 @@ def test_of_a_huge_answer_64_kb_are_read() -> None:
     transport = mocked(lambda _: httpx.Response(200, stream=body))
     request = new_request("GET", "http://service/", headers={})
 
-    read = send(transport, request, auth=UNSIGNED, until=FAR)
+    read = send(transport, request, until=FAR)
 
     assert read.body == b"x" * 65536
     assert body.taken <= 65536 + 1000
@@ -64,7 +58,7 @@ def test_more_is_read_for_who_asks_for_it() -> None:
     transport = mocked(lambda _: httpx.Response(200, stream=Chunks([b"x" * 100])))
     request = new_request("GET", "http://service/", headers={})
 
-    read = send(transport, request, auth=UNSIGNED, until=FAR, longest=10)
+    read = send(transport, request, until=FAR, longest=10)
 
     assert read.body == b"x" * 10
 
@@ -95,7 +89,7 @@ def test_an_answer_that_breaks_off_is_no_answer() -> None:
     request = new_request("GET", "http://service/", headers={})
 
     with pytest.raises(httpx.TransportError, match="reset"):
-        send(transport, request, auth=UNSIGNED, until=FAR)
+        send(transport, request, until=FAR)
 
     assert body.closed
 
@@ -117,7 +111,6 @@ def fetch(url: str) -> Answer:
         return send(
             transport,
             new_request("GET", url, headers={}),
-            auth=UNSIGNED,
             until=Clock().monotonic() + 10,
         )
 
@@ -224,7 +217,6 @@ def put(url: str, content: bytes) -> Answer:
         return send(
             transport,
             new_request("PUT", url, headers={}, content=content),
-            auth=UNSIGNED,
             until=Clock().monotonic() + 10,
         )
 
@@ -248,7 +240,6 @@ def test_a_connection_is_used_again() -> None:
             send(
                 transport,
                 new_request("PUT", server.url, headers={}, content=b"body"),
-                auth=UNSIGNED,
                 until=Clock().monotonic() + 10,
             )
 
@@ -271,7 +262,7 @@ def test_there_are_as_many_connections_as_asked_for(connections: int) -> None:
         def ask() -> None:
             request = new_request("GET", server.url, headers={})
             until = Clock().monotonic() + 10
-            statuses.append(send(transport, request, auth=UNSIGNED, until=until).status)
+            statuses.append(send(transport, request, until=until).status)
 
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
@@ -298,7 +289,7 @@ def test_who_gets_no_connection_in_time_has_no_answer() -> None:
         def ask(seconds: float) -> None:
             request = new_request("GET", server.url, headers={})
             until = Clock().monotonic() + seconds
-            send(transport, request, auth=UNSIGNED, until=until)
+            send(transport, request, until=until)
 
         first = threading.Thread(target=ask, args=[10])
         first.start()
@@ -317,7 +308,7 @@ def test_no_cookie_is_sent_back() -> None:
     ):
         for _ in range(2):
             request = new_request("GET", server.url, headers={})
-            read = send(transport, request, auth=UNSIGNED, until=Clock().monotonic() + 10)
+            read = send(transport, request, until=Clock().monotonic() + 10)
 
     assert b"HTTP_COOKIE" not in read.body
 
@@ -356,7 +347,7 @@ def test_time_outs_are_seconds() -> None:
         return httpx.Response(200)
 
     request = new_request("GET", "http://service/", headers={})
-    send(mocked(handler), request, auth=UNSIGNED, until=Clock().monotonic() + 5)
+    send(mocked(handler), request, until=Clock().monotonic() + 5)
 
     (timeout,) = seen
     assert timeout["connect"] == 2

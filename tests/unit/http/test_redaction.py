@@ -15,19 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encryption_guard.http import Answer, new_request, send
-from encryption_guard.invocation import DeadlineTransport
-from tests.unit.fakes import Chunks
+from tests.unit.fakes import Chunks, mocked
 
 if TYPE_CHECKING:
     pass
 
-UNSIGNED = httpx.Auth()
 FAR = 1e12  # an instant that no test reaches
-
-
-def mocked(handler: Callable[[httpx.Request], httpx.Response]) -> DeadlineTransport:
-    """A transport in memory: nothing is waited for."""
-    return DeadlineTransport(httpx.MockTransport(handler))
 
 
 TOKEN = "CAIS+planted/Token=0123456789abcdef=="
@@ -82,7 +75,7 @@ def asked_with(name: str, value: str, response: httpx.Response | Exception) -> A
         return response
 
     request = new_request("GET", "http://service/", headers={name: value})
-    return send(mocked(answer_or_fail), request, auth=UNSIGNED, until=FAR)
+    return send(mocked(answer_or_fail), request, until=FAR)
 
 
 @pytest.mark.parametrize("spelled", SPELLINGS.values(), ids=SPELLINGS)

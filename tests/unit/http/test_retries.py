@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import Throttled
-from encryption_guard.http import Answer
+from encryption_guard.http import Answer, new_request
 from encryption_guard.http.retries import (
+    Attempts,
     Ended,
     Limits,
     Reaction,
@@ -22,10 +23,10 @@ from encryption_guard.http.retries import (
     back_off,
     http_date,
     says_clock_is_wrong,
-    send_with_retries,
 )
-from tests.unit.fakes import KEY, START, FakeOssTables, FakeTime, KeyRing, invocation_of
+from tests.unit.fakes import KEY, START, FakeOssTables, FakeTime, KeyRing, invocation_of, mocked
 
+URL = "https://tables.example/"
 FAR = 1e12  # an instant that no test reaches
 
 
@@ -178,7 +179,7 @@ def test_a_pause_beyond_the_deadline_is_not_waited_for() -> None:
     assert time.slept == []
 
 
-# The one loop.
+# One attempt after the other.
 
 
 @dataclass
@@ -205,22 +206,30 @@ class Script:
         session = Session(invocation)
         waiting = iter(self.answers)
 
-        def send_once() -> Answer:
+        def reply(_: httpx.Request) -> httpx.Response:
             self.sent_at.append(session.now())
             answer = next(waiting)
             if isinstance(answer, httpx.TransportError):
                 raise answer
-            return answer
+            return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
 
-        return send_with_retries(
-            send_once,
-            lambda answer: self.reactions.get(answer.status, answer.status),
-            limits=Limits(clock.monotonic() + seconds, attempts, (0.5, 1.0)),
-            session=session,
-            clock=clock,
-            clock_is_wrong=lambda answer: self.skewed and answer.status >= 400,
-            before_repeat=self.look,
-        )
+        limits = Limits(clock.monotonic() + seconds, attempts, (0.5, 1.0))
+        tries = Attempts(limits, session, clock)
+        for attempt in tries:
+            if attempt.is_repeat:
+                if (found := self.look()) is not None:
+                    return found
+                if attempt.is_late():
+                    break
+            with attempt:
+                answer = attempt.send(mocked(reply), new_request("GET", URL, headers={}), until=FAR)
+                if attempt.corrects_clock(says_wrong=self.skewed and answer.status >= 400):
+                    continue
+                reaction = self.reactions.get(answer.status)
+                if reaction is None:
+                    return answer.status
+                attempt.reaction = reaction
+        return tries.ended
 
 
 def of(status: int, body: bytes = b"", **headers: str) -> Answer:

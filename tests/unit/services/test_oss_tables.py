@@ -70,7 +70,7 @@ def put(
 ) -> Reading | Refused | Unavailable:
     """How PutTableBucketEncryption ends."""
     try:
-        return OssTables(invocation_of(service, **rest)).put_encryption(arn)
+        return OssTables(invocation_of(service, **rest)).put_encryption(arn, "AES256")
     except (Refused, Unavailable) as error:
         return error
 
@@ -83,7 +83,7 @@ def get(service: FakeOssTables, **rest: Any) -> Reading | None:
 def ending(result: Reading | Refused | Unavailable) -> str:
     match result:
         case Reading():
-            return "done" if result.is_aes256 else f"{result.algorithm} is kept"
+            return "done" if result.known_as == "AES256" else f"{result.algorithm} is kept"
         case Refused():
             return result.reason
         case Unavailable():
@@ -260,7 +260,7 @@ def test_a_200_or_204_of_the_service_confirms_the_put(reply: Reply) -> None:
     result = put(service)
 
     status = reply.status
-    assert result == Reading("encrypted", "AES256", True, status=status, oss_request_id="OSS-7")
+    assert result == Reading("encrypted", "AES256", "AES256", status=status, oss_request_id="OSS-7")
     assert service.methods() == ["PUT"]
 
 
@@ -441,7 +441,7 @@ def test_each_request_takes_its_share_of_what_is_left_then() -> None:
     ends = []
     for _ in range(2):
         with pytest.raises(Unavailable):
-            tables.put_encryption(ARN)
+            tables.put_encryption(ARN, "AES256")
         ends.append(service.time.passed)
 
     assert ends == pytest.approx([6.0, 8.4])
@@ -822,7 +822,7 @@ def test_a_clear_answer_is_taken() -> None:
 
     advice = get(service)
 
-    assert advice == Reading("encrypted", "AES256", True, status=200, oss_request_id="OSS-7")
+    assert advice == Reading("encrypted", "AES256", "AES256", status=200, oss_request_id="OSS-7")
     assert service.methods() == ["GET"]
 
 
@@ -1374,9 +1374,9 @@ def test_a_new_bucket_may_have_the_words_of_a_wrong_clock_in_its_name() -> None:
     )
     service = FakeOssTables({str(arn): ""}, troubles={"PUT": [missing] * 3})
 
-    assert OssTables(invocation_of(service)).put_encryption(arn).status == 200
+    assert OssTables(invocation_of(service)).put_encryption(arn, "AES256").status == 200
 
     never = FakeOssTables({str(arn): ""}, troubles={"PUT": repeat(missing)})
     with pytest.raises(Refused) as refusal:
-        OssTables(invocation_of(never)).put_encryption(arn)
+        OssTables(invocation_of(never)).put_encryption(arn, "AES256")
     assert refusal.value.reason == "not_found"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.report import Taken
 from encryption_guard.services.inventory import GONE, REGIONS
 from encryption_guard.settings import Exemption, Settings
@@ -45,8 +46,8 @@ def bucket(name: str = "orders", region: str = "cn-hangzhou", **told: Any) -> Fi
         "encryption": "AES256",
         "created_at": AT - timedelta(days=200),
     }
-    arn = f"acs:osstables:{region}:{ACCOUNT}:bucket/{name}"
-    return Finding(**known | {"region": region, "bucket": name, "arn": arn} | told)
+    arn = TableBucketArn(region, ACCOUNT, name)
+    return Finding(**known | {"where": Scope(None, region), "arn": arn} | told)
 
 
 def without(name: str = "orders", region: str = "cn-hangzhou", **told: Any) -> Finding:
@@ -77,13 +78,13 @@ def table(name: str | None, namespace: str | None, of: Finding, **told: Any) -> 
         "detail": WHAT_ITS_OWNER_HAS_TO_DO,
         "created_at": AT - timedelta(days=220),
     }
-    about = {"region": of.region, "bucket": of.bucket, "arn": of.arn}
+    about = {"where": of.where, "arn": of.arn}
     return Finding(**known | about | {"namespace": namespace, "table": name} | told)
 
 
 REFUSED_REGION = Finding(
     kind="region",
-    region="us-east-1",
+    where=Scope(None, "us-east-1"),
     state="unknown",
     outcome=FAILED,
     reason="not_listed",
@@ -206,7 +207,7 @@ def everything() -> list[Finding]:
 
 def taken(findings: Iterable[Finding] = (), regions: Sequence[str] = REGIONS, **told: Any) -> Taken:
     """A complete sweep over these regions that found this."""
-    found, totals = list(findings), Totals.of(regions)
+    found, totals = list(findings), Totals.of(Scope(None, region) for region in regions)
     for finding in found:
         totals.count(finding)
     settings = Settings(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from typing import Any, get_args
 
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encryption_guard.arn import Scope
 from encryption_guard.services.oss_tables import State
 from encryption_guard.settings import Exemption
 from encryption_guard.sweep.findings import Finding, Tally, Totals
@@ -29,16 +29,18 @@ OUTCOMES = [
 ]
 
 
+HERE, THERE = Scope(None, REGION), Scope(None, "ap-southeast-1")
+
+
 def finding(**told: Any) -> Finding:
     """A bucket that is encrypted, except for what is told."""
     known = {
         "kind": "bucket",
-        "region": REGION,
+        "where": HERE,
         "state": "encrypted",
         "outcome": "already_encrypted",
         "reason": "AES256",
-        "arn": str(ARN),
-        "bucket": ARN.name,
+        "arn": ARN,
     }
     return Finding(**(known | told))
 
@@ -49,7 +51,7 @@ def exemption_until(last_day: str | None) -> Exemption:
 
 
 TABLE = {"kind": "table", "namespace": "sales", "table": "orders"}
-REGION_OF_NOTHING = {"kind": "region", "arn": None, "bucket": None, "state": "unknown"}
+REGION_OF_NOTHING = {"kind": "region", "arn": None, "state": "unknown"}
 FAILED_LISTS = [
     pytest.param(finding(**REGION_OF_NOTHING, outcome="failed"), id="buckets of a region"),
     pytest.param(finding(kind="table", state="unknown", outcome="failed"), id="namespaces"),
@@ -122,12 +124,12 @@ def test_a_finding_tells_everything_in_json() -> None:
 def test_a_finding_tells_what_it_does_not_know_too() -> None:
     """All keys are always there, in the same order."""
     found = Finding(
-        kind="region", region=REGION, state="unknown", outcome="failed", reason="not_listed"
+        kind="region", where=HERE, state="unknown", outcome="failed", reason="not_listed"
     )
 
     told = found.as_dict()
 
-    assert list(told) == [field.name for field in fields(Finding)]
+    assert list(told) == list(finding().as_dict())
     assert {key for key, value in told.items() if value is not None} == {
         "kind",
         "region",
@@ -153,10 +155,10 @@ times = st.none() | st.datetimes(timezones=st.just(timezone(timedelta(hours=8)))
 exemptions = st.none() | st.builds(
     exemption_until, st.none() | st.dates().map(lambda day: day.isoformat())
 )
-regions = st.sampled_from([REGION, "us-east-1", "eu-central-1"])
+places = st.sampled_from([Scope(None, name) for name in (REGION, "us-east-1", "eu-central-1")])
 buckets = st.builds(
     finding,
-    region=regions,
+    where=places,
     state=states,
     outcome=outcomes,
     created_at=times,
@@ -176,12 +178,12 @@ TABLE_ENDS = [
 tables = st.builds(
     lambda end, **rest: finding(kind="table", **end, **rest),
     st.sampled_from(TABLE_ENDS),
-    region=regions,
+    where=places,
     namespace=st.none() | st.just("sales"),
     table=st.none() | st.just("orders"),
 )
 lists = st.builds(
-    finding, kind=st.just("region"), region=regions, state=st.just("unknown"), outcome=outcomes
+    finding, kind=st.just("region"), where=places, state=st.just("unknown"), outcome=outcomes
 )
 all_findings = st.lists(buckets | tables | lists, max_size=20)
 
@@ -199,7 +201,7 @@ def test_any_finding_is_json(found: Finding) -> None:
 @given(all_findings)
 def test_every_bucket_is_counted_once(found: list[Finding]) -> None:
     """It is in one of the three states, or exempt."""
-    totals = Totals.of([REGION])
+    totals = Totals.of([HERE])
     for each in found:
         totals.count(each)
 
@@ -214,7 +216,7 @@ def test_every_bucket_is_counted_once(found: list[Finding]) -> None:
 @given(all_findings)
 def test_nothing_is_lost_between_the_regions(found: list[Finding]) -> None:
     """All regions together have what there is in all, and every finding is a number somewhere."""
-    totals = Totals.of(["ap-southeast-1", REGION])
+    totals = Totals.of([THERE, HERE])
     for each in found:
         totals.count(each)
 
@@ -222,7 +224,7 @@ def test_nothing_is_lost_between_the_regions(found: list[Finding]) -> None:
     together = {name: sum(tally[name] for tally in by_region) for name in Tally().as_dict()}
     assert together == totals.all.as_dict()
     assert totals.all.buckets + totals.all.tables + totals.all.not_listed == len(found)
-    assert set(totals.regions) == {"ap-southeast-1", REGION} | {each.region for each in found}
+    assert set(totals.regions) == {THERE, HERE} | {each.where for each in found}
 
 
 @given(all_findings)
@@ -324,15 +326,15 @@ def test_each_finding_has_its_numbers(found: Finding, numbers: dict[str, int]) -
 
 def test_a_region_without_findings_is_there() -> None:
     """It is told that nothing was found, in the order in which the regions were given."""
-    totals = Totals.of(["us-east-1", REGION])
+    totals = Totals.of([THERE, HERE])
 
     totals.count(finding())
 
-    assert list(totals.regions) == ["us-east-1", REGION]
-    assert totals.regions["us-east-1"] == Tally()
-    assert totals.regions[REGION] == totals.all == Tally(buckets=1, encrypted=1)
+    assert list(totals.regions) == [THERE, HERE]
+    assert totals.regions[THERE] == Tally()
+    assert totals.regions[HERE] == totals.all == Tally(buckets=1, encrypted=1)
 
 
 def test_where_nothing_is_all_is_well() -> None:
     """No bucket is unencrypted where there is none."""
-    assert Totals.of([REGION]).all.is_well
+    assert Totals.of([HERE]).all.is_well

@@ -21,14 +21,15 @@ from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.dead_letters.document import letter_id
 from encryption_guard.enforcement import process_payload
-from encryption_guard.enforcement.policy import Encrypt, decide
+from encryption_guard.enforcement.policy import CAUSES, Cause, Encrypt, FoundBucket, decide
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket
-from encryption_guard.events.envelopes import open_payload
+from encryption_guard.events.envelopes import Delivery, missed_event, open_payload
 from encryption_guard.invocation import Clock
 from encryption_guard.services.inventory import ListedBucket
 from encryption_guard.services.oss_tables import OssTables, Reading
-from encryption_guard.sweep import STEP_SECONDS, Sweep, cause_of, missed_event, plan
+from encryption_guard.sweep import STEP_SECONDS, Sweep
+from encryption_guard.sweep.checks import cause_of, plan
 from encryption_guard.sweep.findings import SINCE_WHEN_IS_NOT_KNOWN, Finding, Memory, Totals
 from encryption_guard.sweep.table_audit import OpenBucket
 from tests.unit.fakes import (
@@ -48,9 +49,10 @@ from tests.unit.fakes import (
     invocation_of,
 )
 
+HERE = Scope(ACCOUNT, REGION)
 HOUR = timedelta(hours=1)
 NONE = Reply(200, b"{}")
-ENCRYPTED = Reading("encrypted", "AES256", True, status=200)
+ENCRYPTED = Reading("encrypted", "AES256", "AES256", status=200)
 NOT_ENCRYPTED = Reading("not_encrypted", status=200)
 UNREAD = Reading("unknown", why="OSS Tables answered 503.")
 GONE = Reading("unknown", why="It is not there.", gone=True, status=404)
@@ -180,7 +182,7 @@ def by_name(found: Iterable[Finding]) -> dict[str | None, tuple[str, str, str]]:
 
 def tally(found: Iterable[Finding]) -> dict[str, int]:
     """The totals that are not zero."""
-    totals = Totals.of([REGION])
+    totals = Totals.of([HERE])
     for finding in found:
         totals.count(finding)
     return {name: number for name, number in totals.all.as_dict().items() if number}
@@ -199,7 +201,10 @@ def planned(
     known = {"GUARD_EXEMPTIONS": EXEMPTIONS} | dict(environment or {})
     settings = invocation_of(FakeOssTables(), environment=known).settings
     bucket = ListedBucket(arn_of(name), START - HOUR)
-    return plan(bucket, reading, settings, now=START, apply=apply)
+    to_judge = FoundBucket(bucket.arn, "created", bucket.created_at)
+    decision = decide(to_judge, settings, today=START.date())
+    encrypts = apply and settings.mode == "enforce"
+    return plan(Finding.of(HERE, bucket, reading), reading, decision, encrypts=encrypts)
 
 
 READINGS = {"encrypted": ENCRYPTED, "none": NOT_ENCRYPTED, "unread": UNREAD, "gone": GONE}
@@ -246,19 +251,17 @@ def test_an_exemption_that_is_over_does_not_count() -> None:
 @pytest.mark.parametrize("apply", [True, False])
 def test_what_is_encrypted_stays_as_it_is(algorithm: str, outcome: str, apply: bool) -> None:
     """With AES256 or with what its owner chose."""
-    is_aes256 = algorithm == "AES256"
-    reading = Reading("encrypted", algorithm, is_aes256, status=200, oss_request_id="OSS-1")
+    reading = Reading("encrypted", algorithm, algorithm, status=200, oss_request_id="OSS-1")
 
     found = planned(reading, apply=apply)
 
     assert found == Finding(
         kind="bucket",
-        region=REGION,
+        where=HERE,
         state="encrypted",
         outcome=outcome,
         reason=algorithm,
-        arn=str(ARN),
-        bucket=ARN.name,
+        arn=ARN,
         created_at=START - HOUR,
         encryption=algorithm,
         status=200,
@@ -343,10 +346,15 @@ buckets = st.builds(
 )
 
 
+def missed(bucket: ListedBucket, cause: Cause) -> Delivery:
+    name = next(name for name, meant in CAUSES.items() if meant == cause)
+    return missed_event(bucket.arn, name=name, time=bucket.created_at)
+
+
 @given(bucket=buckets, cause=st.sampled_from(["created", "drift"]))
 def test_the_missed_event_names_the_bucket(bucket: ListedBucket, cause: Any) -> None:
     """It is what the audit trail would have told: the bucket, its time and what happened."""
-    delivery = missed_event(bucket, cause)
+    delivery = missed(bucket, cause)
 
     event = delivery.event
     assert isinstance(event, BucketEvent)
@@ -362,7 +370,7 @@ def test_the_missed_event_names_the_bucket(bucket: ListedBucket, cause: Any) -> 
 @given(bucket=buckets, cause=st.sampled_from(["created", "drift"]))
 def test_the_missed_event_is_the_same_in_every_sweep(bucket: ListedBucket, cause: Any) -> None:
     """Byte by byte, so that its dead letter has the same id each time."""
-    first, second = missed_event(bucket, cause), missed_event(replace(bucket), cause)
+    first, second = missed(bucket, cause), missed(replace(bucket), cause)
 
     assert first.raw == second.raw
     assert letter_id(first, "rejected") == letter_id(second, "rejected")
@@ -372,12 +380,12 @@ def test_the_missed_event_is_the_same_in_every_sweep(bucket: ListedBucket, cause
 def test_each_buckets_missed_event_is_its_own() -> None:
     """Another bucket, one of the same name that was created again, and drift are other events."""
     events = [
-        missed_event(ListedBucket(ARN, START), "created"),
-        missed_event(ListedBucket(ARN, START), "drift"),
-        missed_event(ListedBucket(ARN, START - HOUR), "created"),
-        missed_event(ListedBucket(ARN, None), "created"),
-        missed_event(ListedBucket(arn_of("other"), START), "created"),
-        missed_event(ListedBucket(arn_of(ARN.name, region="us-east-1"), START), "created"),
+        missed(ListedBucket(ARN, START), "created"),
+        missed(ListedBucket(ARN, START), "drift"),
+        missed(ListedBucket(ARN, START - HOUR), "created"),
+        missed(ListedBucket(ARN, None), "created"),
+        missed(ListedBucket(arn_of("other"), START), "created"),
+        missed(ListedBucket(arn_of(ARN.name, region="us-east-1"), START), "created"),
     ]
 
     assert len({letter_id(event, "rejected") for event in events}) == len(events)
@@ -389,11 +397,11 @@ def test_each_buckets_missed_event_is_its_own() -> None:
 def finding(**told: Any) -> Finding:
     known = {
         "kind": "bucket",
-        "region": REGION,
+        "where": HERE,
         "state": "unknown",
         "outcome": "failed",
         "reason": "x",
-        "arn": str(ARN),
+        "arn": ARN,
     }
     return Finding(**(known | told))
 
@@ -417,7 +425,7 @@ def test_a_bucket_is_met_when_its_check_has_ended(found: Finding, is_met: bool) 
 
     memory.keep(found)
 
-    assert memory == Memory(met={(str(ARN), found.created_at)} if is_met else set())
+    assert memory == Memory(met={(ARN, found.created_at)} if is_met else set())
 
 
 # One bucket.
@@ -431,12 +439,11 @@ def test_a_new_bucket_is_encrypted_and_read_back() -> None:
 
     assert found == Finding(
         kind="bucket",
-        region=REGION,
+        where=HERE,
         state="encrypted",
         outcome="encrypted",
         reason="created",
-        arn=str(ARN),
-        bucket=ARN.name,
+        arn=ARN,
         created_at=START - timedelta(seconds=1),
         encryption="AES256",
         time_to_encrypt_ms=1000,
@@ -810,7 +817,7 @@ def test_somebody_may_be_faster(algorithm: str, outcome: str) -> None:
 
     assert told(found) == ("encrypted", outcome, algorithm)
     assert (guard.puts(), found.encryption) == (0, algorithm)
-    assert str(ARN) in {arn for arn, _ in guard.memory.encrypted}
+    assert ARN in {arn for arn, _ in guard.memory.encrypted}
 
 
 @pytest.mark.parametrize("trouble", [refusal(503), refusal(403), Broken(httpx.ReadError)])
@@ -1402,7 +1409,7 @@ def test_a_table_is_told_with_what_its_owner_has_to_do() -> None:
 
     (table,) = [finding for finding in guard.sweep() if finding.kind == "table"]
 
-    assert (table.arn, table.bucket) == (str(ARN), ARN.name)
+    assert (table.arn, table.bucket) == (ARN, ARN.name)
     assert (table.namespace, table.table) == ("sales", "orders")
     assert table.created_at == datetime(2026, 1, 2, 3, 4, 4, tzinfo=timezone.utc)
     assert "recreate it" in (table.detail or "")
@@ -1488,7 +1495,7 @@ def test_tables_that_cannot_be_listed_are_told(
     _, failed = guard.sweep()
 
     assert (failed.kind, failed.namespace, failed.table) == ("table", namespace, None)
-    assert (failed.arn, *told(failed)) == (str(ARN), "unknown", "failed", "not_listed")
+    assert (failed.arn, *told(failed)) == (ARN, "unknown", "failed", "not_listed")
     assert operation in (failed.detail or "")
     assert (f"grant oss:{operation}." in (failed.detail or "")) == (status == 403)
     assert tally([failed]) == {"not_listed": 1}

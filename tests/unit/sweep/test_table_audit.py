@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from encryption_guard.arn import Scope
 from encryption_guard.services.inventory import ListedTable
 from encryption_guard.services.oss_tables import Reading
 from encryption_guard.sweep.findings import (
@@ -18,10 +19,11 @@ from encryption_guard.sweep.findings import (
 from encryption_guard.sweep.table_audit import OpenBucket, judged
 from tests.unit.fakes import ARN, START
 
+HERE = Scope.of(ARN)
 BEFORE = START - timedelta(microseconds=1)
 READINGS = {
-    "AES256": Reading("encrypted", "AES256", is_aes256=True, status=200),
-    "KMS": Reading("encrypted", "KMS", status=200),
+    "AES256": Reading("encrypted", "AES256", known_as="AES256", status=200),
+    "KMS": Reading("encrypted", "KMS", known_as="KMS", status=200),
     "ROT13": Reading("unknown", "ROT13", why="Nobody knows it.", status=200),
     "none": Reading("not_encrypted", status=200),
     "unread": Reading("unknown", why="OSS Tables answered 403.", status=403),
@@ -41,7 +43,8 @@ FAILED = ("unread", "gone")
 def judge(reading: str, created_at: datetime | None, open_until: datetime | None) -> Finding:
     table = ListedTable(ARN, "sales", "orders", created_at)
     times = (OpenTime(None, open_until),) if open_until else ()
-    return judged(table, READINGS[reading], OpenBucket(ARN, times))
+    found = Finding.of(HERE, table, READINGS[reading])
+    return judged(found, READINGS[reading], OpenBucket(ARN, times))
 
 
 def told(finding: Finding) -> tuple[str, str, str]:
@@ -114,6 +117,7 @@ def test_a_table_counts_by_whether_its_bucket_was_open_then(hours: float, was_op
     """Of a bucket whose encryption was taken off, older tables are what they show."""
     table = ListedTable(ARN, "sales", "orders", START + hours * HOUR)
 
-    found = judged(table, READINGS["AES256"], DRIFTED)
+    found = Finding.of(HERE, table, READINGS["AES256"])
+    found = judged(found, READINGS["AES256"], DRIFTED)
 
     assert found.reason == ("made_before" if was_open else "AES256")

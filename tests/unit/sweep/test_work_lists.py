@@ -29,7 +29,12 @@ PATIENCE_SECONDS = 20.0
 
 def finding(name: str) -> Finding:
     return Finding(
-        kind="bucket", region="r", state="unknown", outcome="done", reason="x", bucket=name
+        kind="bucket",
+        where=Scope(None, "r"),
+        state="unknown",
+        outcome="done",
+        reason="x",
+        arn=TableBucketArn("r", "1", name),
     )
 
 

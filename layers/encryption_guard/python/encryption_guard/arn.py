@@ -56,7 +56,7 @@ class Scope(NamedTuple):
 
     @classmethod
     def of(cls, arn: TableBucketArn) -> Scope:
-        """Scope a bucket is."""
+        """Where a bucket is."""
         return cls(arn.account_id, arn.region)
 
 

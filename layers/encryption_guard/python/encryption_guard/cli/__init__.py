@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -26,17 +26,20 @@ from encryption_guard.cli.console import (
 from encryption_guard.cli.dead_letter_rows import answered
 from encryption_guard.cli.dead_letters import dead_letters as dead_letters_group
 from encryption_guard.cli.sweep import sweep as sweep_command
-from encryption_guard.dead_letters import put_into_queue
+from encryption_guard.dead_letters import DeadLetters, put_into_queue
 from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.enforcement import (
     DeadLettered,
     Outcome,
     Processed,
+    process_bucket,
     process_payload,
 )
 from encryption_guard.enforcement.handler import open_command
+from encryption_guard.enforcement.policy import FoundBucket
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
-from encryption_guard.errors import GuardError
+from encryption_guard.errors import GuardError, Unavailable
+from encryption_guard.invocation import Invocation
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import Settings
 from encryption_guard.untrusted import plain_json
@@ -64,11 +67,11 @@ def enforce(event_or_arn: str, account: str | None, output: str) -> None:
     settings. Without GUARD_DEAD_LETTER_QUEUE a dead letter is printed.
     """
     try:
-        payload, account = _payload(event_or_arn, account)
+        event, account = _event(event_or_arn, account)
         settings = Settings.from_environment(overrides={"FC_ACCOUNT_ID": account})
         if not settings.account_id:
             misuse("Whose account is yours? Give it with --account, or set FC_ACCOUNT_ID.")
-        processed, letters = _process(payload, settings)
+        processed, letters = _process(event, settings)
     except GuardError as error:
         misuse(str(error))
     stdout = Stdout()
@@ -86,12 +89,11 @@ def enforce(event_or_arn: str, account: str | None, output: str) -> None:
     sys.exit(FAILED if dead or processed.failures or stdout.is_lost else ALL_WELL)
 
 
-def _payload(event_or_arn: str, account: str | None) -> tuple[bytes, str | None]:
-    """The event to process; an ARN is as good as the event that would have named it."""
+def _event(event_or_arn: str, account: str | None) -> tuple[bytes | TableBucketArn, str | None]:
+    """What to process, and whose account is allowed: an ARN brings its own."""
     if event_or_arn.startswith("acs:"):
         arn = TableBucketArn.parse(event_or_arn)
-        record = {"eventName": "CreateTableBucket", "responseElements": {"arn": str(arn)}}
-        return json.dumps(record).encode(), arn.account_id
+        return arn, arn.account_id
     try:
         with click.open_file(event_or_arn, "rb") as file:
             return file.read(), account
@@ -100,22 +102,40 @@ def _payload(event_or_arn: str, account: str | None) -> tuple[bytes, str | None]
         misuse(f"{place} cannot be read: {error.strerror}.")
 
 
-def _process(payload: bytes, settings: Settings) -> tuple[Processed, list[DeadLetter]]:
+def _process(
+    event: bytes | TableBucketArn, settings: Settings
+) -> tuple[Processed, list[DeadLetter]]:
     letters: list[DeadLetter] = []
+    log = partial(log_outcome, logger=open_logger(sys.stderr))
     with open_command(settings, seconds=LONGEST_RUN_SECONDS) as invocation:
-        processed = process_payload(
-            payload,
-            invocation=invocation,
-            tables=OssTables(invocation),
-            dead_letters=open_dead_letters(
-                partial(put_into_queue, invocation)
-                if settings.dead_letter_queue
-                else letters.append,
-                command="enforce",
-            ),
-            report=partial(log_outcome, logger=open_logger(sys.stderr)),
-        )
+        put = partial(put_into_queue, invocation) if settings.dead_letter_queue else letters.append
+        tables, dead_letters = OssTables(invocation), open_dead_letters(put, command="enforce")
+        if isinstance(event, bytes):
+            processed = process_payload(
+                event, invocation=invocation, tables=tables, dead_letters=dead_letters, report=log
+            )
+        else:
+            processed = _process_bucket(event, invocation, tables, dead_letters, log)
     return processed, letters
+
+
+def _process_bucket(
+    arn: TableBucketArn,
+    invocation: Invocation,
+    tables: OssTables,
+    dead_letters: DeadLetters,
+    log: Callable[[Outcome | Exception], None],
+) -> Processed:
+    found = FoundBucket(arn, "created")
+    try:
+        outcome = process_bucket(
+            found, invocation=invocation, tables=tables, dead_letters=dead_letters
+        )
+    except Unavailable as error:
+        log(error)
+        return Processed((), (error,), is_array=False)
+    log(outcome)
+    return Processed((outcome,), (), is_array=False)
 
 
 def _print(processed: Processed, output: str, stdout: Stdout) -> None:
@@ -126,7 +146,7 @@ def _print(processed: Processed, output: str, stdout: Stdout) -> None:
     headings = ("bucket", "outcome", "reason", "status", "OSS request id")
     rows = [
         (
-            outcome.arn,
+            str(outcome.arn) if outcome.arn else None,
             outcome.outcome,
             _why(outcome),
             answered(outcome),

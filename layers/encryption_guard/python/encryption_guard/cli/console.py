@@ -167,7 +167,7 @@ class Stdout:
             self.text(_table(headings, rows))
 
     def say_if_lost(self, what_is_done: str) -> None:
-        """Scope not everything could be printed, say so, and what was done all the same."""
+        """Where not everything could be printed, say so, and what was done all the same."""
         if self.is_lost:
             say(f"standard output cannot be written ({self._why}): {what_is_done}.")
 

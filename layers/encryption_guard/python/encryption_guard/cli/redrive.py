@@ -100,7 +100,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Scope events go: `named` by the operator, else the function that the letter names.
+    """Where events go: `named` by the operator, else the function that the letter names.
 
     Whoever may write to the queue could name any function there: the operator's rights are lent to
     none outside `region` and `account_id`, the queue's own.

@@ -15,7 +15,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import encryption_guard.cli.sweep_rows as rows
-from encryption_guard.arn import TableBucketArn
 from encryption_guard.enforcement.policy import EXPIRES_SOON
 from encryption_guard.services.oss_tables import State
 from encryption_guard.settings import Exemption, Settings
@@ -44,7 +43,7 @@ class Taken:
     def accounts(self) -> list[str]:
         """Whose buckets these are."""
         arns = {finding.arn for finding in self.findings if finding.arn}
-        return sorted({TableBucketArn.parse(arn).account_id for arn in arns})
+        return sorted({arn.account_id for arn in arns})
 
 
 class Verdict(NamedTuple):
@@ -81,10 +80,11 @@ def _pieces(taken: Taken) -> Iterator[str]:
             troubles[finding.region].append(rows.told(finding))
         if finding.exemption:
             covered[finding.exemption].append(finding)
+    regions = [(where.region, tally) for where, tally in taken.totals.regions.items()]
     stream = _template().stream(
         taken=taken,
         verdict=verdict(taken),
-        regions=sorted(taken.totals.regions.items(), key=lambda pair: (pair[1].is_well, pair[0])),
+        regions=sorted(regions, key=lambda pair: (pair[1].is_well, pair[0])),
         troubles=troubles,
         buckets=buckets,
         exemptions=sorted(taken.settings.exemptions, key=lambda one: one.expires or date.max),

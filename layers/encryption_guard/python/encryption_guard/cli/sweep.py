@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -117,8 +117,9 @@ def sweep(
             misuse("Which region? Give it with --region, --all-regions or GUARD_SWEEP_REGIONS.")
         with open_command(settings, seconds=math.inf) as invocation:
             invocation.read_credentials()  # none are misuse, not the failure of every bucket
-            report = Report(invocation, Totals.of(chosen), output, page, apply)
-            report.of(chosen)
+            places = [Scope(settings.account_id, region) for region in chosen]
+            report = Report(invocation, Totals.of(places), output, page, apply)
+            report.of(places)
     except ConfigurationError as error:
         misuse(str(error))
     sys.exit(ALL_WELL if report.totals.all.is_well and report.is_told else FAILED)
@@ -155,7 +156,7 @@ class Report:
         """Whether all of it could be printed, and written."""
         return not self.stdout.is_lost and not self.page_is_lost
 
-    def of(self, regions: tuple[str, ...]) -> None:
+    def of(self, places: Sequence[Scope]) -> None:
         """Sweep and report; what was found is told even if the sweep itself fails."""
         if self.output == "csv":
             self.stdout.csv_row(CSV_COLUMNS)
@@ -171,7 +172,7 @@ class Report:
                     warn=say,
                     expect=expect,
                     stopping=lambda: stopping() or self.stdout.is_lost,
-                ).buckets_of(Scope(settings.account_id, region) for region in regions)
+                ).buckets_of(places)
             # Whoever asks to stop at the very end gets all of it.
             complete = not self.totals.all.not_reached
         finally:
@@ -188,7 +189,7 @@ class Report:
             self.stdout.csv_row(csv_cells(finding))
         if self.output == "table" or self.page:
             self.kept.append(finding)
-        # Scope somebody looks on, the rows tell it.
+        # Where somebody looks on, the rows tell it.
         if self.applied and not sys.stderr.isatty():
             log_finding(finding, logger=open_logger(sys.stderr))
 
@@ -242,7 +243,7 @@ class Report:
 
 
 def _letters(invocation: Invocation) -> DeadLetters:
-    """Scope letters go; without a queue they are printed."""
+    """Where letters go; without a queue they are printed."""
 
     def show(letter: DeadLetter) -> None:
         log_line(plain_json(letter.model_dump()))

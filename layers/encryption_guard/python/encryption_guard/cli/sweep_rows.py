@@ -178,7 +178,7 @@ def row(finding: Finding) -> tuple[str | None, ...]:
 
 def total_rows(totals: Totals, *, audited: bool) -> list[tuple[str, ...]]:
     """The cells under TOTAL_HEADINGS, and AUDIT_HEADINGS where tables were looked at."""
-    named = [*totals.regions.items()]
+    named = [(where.region, tally) for where, tally in totals.regions.items()]
     if len(named) > 1:
         named.append(("all", totals.all))
     return [(region, *_numbers(tally, audited=audited)) for region, tally in named]

@@ -1,4 +1,4 @@
-"""Scope dead letters go, and what is done when they cannot."""
+"""Where dead letters go, and what is done when they cannot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import DeadEnd, LetterNotWritten
 from encryption_guard.events.envelopes import Delivery
 from encryption_guard.invocation import Invocation
@@ -36,7 +37,7 @@ class DeadLetters(NamedTuple):
         dead_end: DeadEnd,
         *,
         delivery: Delivery,
-        arn: str | None,
+        arn: TableBucketArn | None,
     ) -> DeadLetter:
         """Write one letter.
 
@@ -52,7 +53,7 @@ class DeadLetters(NamedTuple):
             event="",
             event_encoding="utf-8",
             event_id=shortened(delivery.event_id) if delivery.event_id else None,
-            arn=arn,
+            arn=str(arn) if arn else None,
             status=dead_end.status,
             code=dead_end.code,
             message=dead_end.message,

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
-from typing import ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.enforcement.policy import Cause, Deny, Encrypt, Skip, decide
+from encryption_guard.enforcement.policy import (
+    CAUSES,
+    WANTED,
+    Cause,
+    Decision,
+    Deny,
+    Encrypt,
+    FoundBucket,
+    Skip,
+    choice_of,
+    decide,
+)
 from encryption_guard.errors import (
     DeadEnd,
     ForeignAccount,
@@ -19,11 +30,14 @@ from encryption_guard.errors import (
     Unavailable,
 )
 from encryption_guard.events import NamedBucket
-from encryption_guard.events.envelopes import Delivery, open_payload
+from encryption_guard.events.envelopes import Delivery, missed_event, open_payload
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.oss_tables import VISIBILITY_PAUSES, OssTables, Reading
 from encryption_guard.untrusted import shortened
 from encryption_guard.version import __version__
+
+if TYPE_CHECKING:
+    from encryption_guard.dead_letters.document import DeadLetter
 
 # No event is begun with less than this left: a dead letter has to fit in.
 SHORTEST_TURN_SECONDS = 0.5
@@ -35,7 +49,7 @@ class Outcome:
 
     outcome: ClassVar[str]
     reason: str
-    arn: str | None = None
+    arn: TableBucketArn | None = None
     event_id: str | None = None
     time_to_encrypt_ms: int | None = None
     named_by: str | None = None
@@ -51,6 +65,7 @@ class Outcome:
     def as_dict(self) -> dict[str, str | int | None]:
         """The outcome in the form that is logged and returned."""
         told = {name: getattr(self, name) for name in TOLD}
+        told["arn"] = str(self.arn) if self.arn else None
         return {"outcome": self.outcome, **told, "version": __version__}
 
 
@@ -170,11 +185,9 @@ def process_event(
     invocation: Invocation,
     tables: OssTables,
     dead_letters: DeadLetters,
-    kind: str | None = None,
 ) -> Outcome:
     """Decide, act, and keep as a dead letter what no retry can help.
 
-    `kind` is the type of the bucket, where a list has told it.
     Raises Unavailable when the event has to come again.
     """
     bucket: NamedBucket | None = None
@@ -182,33 +195,54 @@ def process_event(
         if isinstance(delivery.event, InvalidEvent):
             raise delivery.event
         today = invocation.clock.now().date()
-        decision = decide(delivery.event, invocation.settings, today=today, kind=kind)
+        decision = decide(delivery.event, invocation.settings, today=today)
         bucket = decision.bucket
         outcome = _act(decision, since=delivery.event.time, invocation=invocation, tables=tables)
     except DeadEnd as dead_end:
-        arn = str(bucket.arn) if bucket else None
-        letter = dead_letters.write(dead_end, delivery=delivery, arn=arn)
-        outcome = DeadLettered(
-            reason=letter.reason,
-            status=letter.status,
-            code=letter.code,
-            oss_request_id=letter.oss_request_id,
-        )
+        arn = bucket.arn if bucket else None
+        outcome = _dead_lettered(dead_letters.write(dead_end, delivery=delivery, arn=arn))
     return replace(
         outcome,
         event_id=shortened(delivery.event_id) if delivery.event_id else None,
-        arn=str(bucket.arn) if bucket else None,
+        arn=bucket.arn if bucket else None,
         named_by=bucket.named_by if bucket else None,
         disagrees=bucket.disagrees if bucket else None,
     )
 
 
-def _act(
-    decision: Encrypt | Skip | Deny,
+def process_bucket(
+    found: FoundBucket,
     *,
-    since: datetime | None,
     invocation: Invocation,
     tables: OssTables,
+    dead_letters: DeadLetters,
+) -> Outcome:
+    """The same for a bucket that no event named: only its dead letter needs one.
+
+    Raises Unavailable when the bucket has to be found again.
+    """
+    try:
+        decision = decide(found, invocation.settings, today=invocation.clock.now().date())
+        outcome = _act(decision, since=found.created_at, invocation=invocation, tables=tables)
+    except DeadEnd as dead_end:
+        name = next(name for name, cause in CAUSES.items() if cause == found.cause)
+        delivery = missed_event(found.arn, name=name, time=found.created_at)
+        letter = dead_letters.write(dead_end, delivery=delivery, arn=found.arn)
+        outcome = _dead_lettered(letter)
+    return replace(outcome, arn=found.arn)
+
+
+def _dead_lettered(letter: DeadLetter) -> Outcome:
+    return DeadLettered(
+        reason=letter.reason,
+        status=letter.status,
+        code=letter.code,
+        oss_request_id=letter.oss_request_id,
+    )
+
+
+def _act(
+    decision: Decision, *, since: datetime | None, invocation: Invocation, tables: OssTables
 ) -> Outcome:
     match decision:
         case Encrypt(bucket, cause):
@@ -250,7 +284,7 @@ def ensure_encrypted(
     try:
         # Only what was just created may not be visible yet.
         pauses = VISIBILITY_PAUSES if cause == "created" else ()
-        found = tables.put_encryption(arn, pauses)
+        found = tables.put_encryption(arn, WANTED, pauses)
     except Refused as refused:
         # Whoever takes a bucket down may take its encryption off first.
         if cause == "drift" and refused.reason == "not_found":
@@ -258,7 +292,7 @@ def ensure_encrypted(
                 reason="gone", status=refused.status, oss_request_id=refused.oss_request_id
             )
         raise
-    if not found.is_aes256:
+    if choice_of(found) != "wanted":
         return _kept(found)
     now = tables.now()
     return Encrypted(
@@ -271,18 +305,22 @@ def ensure_encrypted(
 
 
 def _kept(reading: Reading) -> Outcome:
-    return as_it_is(reading)(
+    return kept(reading)(
         reason=reading.algorithm or "",
         status=reading.status,
         oss_request_id=reading.oss_request_id,
     )
 
 
-def as_it_is(reading: Reading) -> type[Outcome]:
+def kept(reading: Reading) -> type[Outcome]:
     """What it is called when a bucket keeps the encryption that it has."""
-    if reading.is_aes256:
-        return AlreadyEncrypted
-    return KeptStronger if reading.state == "encrypted" else KeptUnknown
+    match choice_of(reading):
+        case "wanted":
+            return AlreadyEncrypted
+        case "stronger":
+            return KeptStronger
+        case _:
+            return KeptUnknown
 
 
 def _milliseconds_between(since: datetime, now: datetime) -> int:

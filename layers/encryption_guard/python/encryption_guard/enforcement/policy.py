@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-from typing import Literal, NamedTuple
+from datetime import date, datetime, timedelta
+from typing import Final, Literal, NamedTuple
 
+from encryption_guard.arn import TableBucketArn
 from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
+from encryption_guard.services.oss_tables import Reading
 from encryption_guard.settings import Exemption, Settings
 
 # OSS creates and keeps this one for itself:
@@ -23,6 +25,31 @@ CAUSES: dict[str, Cause] = {
     "CreateTableBucket": "created",
     "DeleteTableBucketEncryption": "drift",
 }
+
+# Which algorithm a bucket gets, and which ones are stronger.
+WANTED: Final = "AES256"
+STRONGER: Final = frozenset({"KMS", "SM4"})
+
+Choice = Literal["wanted", "stronger", "unknown"]
+
+
+def choice_of(reading: Reading) -> Choice:
+    """How good an encryption is that was found; each of the three is kept as it is."""
+    if reading.known_as == WANTED:
+        return "wanted"
+    return "stronger" if reading.known_as in STRONGER else "unknown"
+
+
+class FoundBucket(NamedTuple):
+    """A bucket that no event named, but a list or an operator.
+
+    `kind` is its type, where a list has told it.
+    """
+
+    arn: TableBucketArn
+    cause: Cause
+    created_at: datetime | None = None
+    kind: str | None = None
 
 
 class Encrypt(NamedTuple):
@@ -47,50 +74,56 @@ class Deny(NamedTuple):
     foreign: Literal["account", "region"]
 
 
-def decide(
-    event: BucketEvent, settings: Settings, *, today: date, kind: str | None = None
-) -> Encrypt | Skip | Deny:
-    """Judge one event; the order of the rows is part of the contract.
+Decision = Encrypt | Skip | Deny
 
-    `kind` is the type of the bucket, where a list has told it.
+
+def decide(found: BucketEvent | FoundBucket, settings: Settings, *, today: date) -> Decision:
+    """Judge one event, or one bucket; the order of the rows is part of the contract.
+
     Raises InvalidEvent where the event would matter, but does not name one bucket.
     """
-    cause = CAUSES.get(event.name)
+    if isinstance(found, FoundBucket):
+        bucket = NamedBucket(found.arn, named_by=None)
+        # A shell may not know its account; a bucket that it lists is its own.
+        if settings.account_id and not _is_allowed(found.arn.account_id, settings):
+            return Deny(bucket, "account")
+        return _unless_exempt(bucket, found.cause, settings, today=today, kind=found.kind)
+    cause = CAUSES.get(found.name)
     if cause is None:
         return Skip("not_relevant")
     # A failed call is recorded like any other, and often names nothing.
-    if event.failed:
+    if found.failed:
         return Skip("call_failed")
-    bucket = find_bucket(event, region=settings.region, account_id=settings.account_id)
-    if _is_foreign_account(bucket.arn.account_id, event, settings):
+    bucket = find_bucket(found, region=settings.region, account_id=settings.account_id)
+    if _is_foreign_account(bucket.arn.account_id, found, settings):
         return Deny(bucket, "account")
     if settings.region and bucket.arn.region not in {settings.region, *settings.sweep_regions}:
         return Deny(bucket, "region")
-    leave = leave_alone(bucket.arn.name, settings, today=today, kind=kind)
-    return leave._replace(bucket=bucket) if leave else Encrypt(bucket, cause)
+    return _unless_exempt(bucket, cause, settings, today=today)
 
 
 def _is_foreign_account(account_id: str, event: BucketEvent, settings: Settings) -> bool:
     # Who may put events on a bus of ours may not speak for another account.
     if event.forwarded_from and event.forwarded_from != account_id:
         return True
-    return account_id not in settings.allowed_accounts | {settings.account_id}
+    return not _is_allowed(account_id, settings)
 
 
-def leave_alone(
-    bucket: str, settings: Settings, *, today: date, kind: str | None = None
-) -> Skip | None:
-    """Why a bucket of this name is none of the guard's business, if it is none.
+def _is_allowed(account_id: str, settings: Settings) -> bool:
+    return account_id in settings.allowed_accounts | {settings.account_id}
 
-    Scope the `kind` that the service tells is one of `KINDS`, it says whose bucket it is, else the
-    name does.
-    """
-    if kind == "oss" or (kind not in KINDS and bucket == MANAGED_BY_OSS):
-        return Skip("managed_by_oss")
+
+def _unless_exempt(
+    bucket: NamedBucket, cause: Cause, settings: Settings, *, today: date, kind: str | None = None
+) -> Encrypt | Skip:
+    # Where the service tells a type that is known, it says whose bucket it is, else the name does.
+    name = bucket.arn.name
+    if kind == "oss" or (kind not in KINDS and name == MANAGED_BY_OSS):
+        return Skip("managed_by_oss", bucket)
     for exemption in settings.exemptions:
-        if exemption.covers(bucket, on=today):
-            return Skip(f"exempt: {exemption.reason}", exemption=exemption)
-    return None
+        if exemption.covers(name, on=today):
+            return Skip(f"exempt: {exemption.reason}", bucket, exemption)
+    return Encrypt(bucket, cause)
 
 
 def expiring(settings: Settings, *, today: date) -> tuple[Exemption, ...]:

@@ -70,10 +70,10 @@ class BucketEvent(NamedTuple):
 
 
 class NamedBucket(NamedTuple):
-    """A bucket, the place that named it first, and the first one that says otherwise."""
+    """A bucket, the place in an event that named it first, and the first that says otherwise."""
 
     arn: TableBucketArn
-    named_by: str
+    named_by: str | None
     disagrees: str | None = None
 
 
@@ -242,7 +242,7 @@ def _complete(
     return TableBucketArn.parse(f"acs:osstables:{region}:{account_id}:bucket/{name}")
 
 
-# Scope the bucket may stand.
+# Where the bucket may stand.
 
 
 def _in_response_elements(event: BucketEvent) -> Iterator[str]:

@@ -14,9 +14,11 @@ import zlib
 from base64 import b64decode
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
+from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import BucketEvent, read_event
 from encryption_guard.untrusted import folded, loads, mapping, quoted, text_of
@@ -98,6 +100,16 @@ def open_payload(event: object, *, decoded: int = LARGEST_EVENT) -> Payload:
         return _open(raw, redrives=0, depth=0, allowance=allowance)
     except _TooManyEvents as error:
         return Payload((error.array,), is_array=True)
+
+
+def missed_event(arn: TableBucketArn, *, name: str, time: datetime | None) -> Delivery:
+    """The event that should have told of a bucket; the same bytes each time."""
+    record = {
+        "eventName": name,
+        "eventTime": time.isoformat() if time else None,
+        "responseElements": {"arn": str(arn)},
+    }
+    return Delivery(json.dumps(record).encode(), 0, None, None, read_event(record, {}))
 
 
 def _as_bytes(event: object) -> bytes:

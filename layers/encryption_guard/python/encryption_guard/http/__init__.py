@@ -63,11 +63,10 @@ def send(
     transport: DeadlineTransport,
     request: httpx.Request,
     *,
-    auth: httpx.Auth,
     until: float,
     longest: int = LONGEST_ANSWER,
 ) -> Answer:
-    """Sign a request, send it once and read its answer, all before the instant `until`.
+    """Send a signed request once and read its answer, all before the instant `until`.
 
     Credentials are taken out of the answer: a service or a proxy that echoes them must not bring
     them into a log or a dead letter.
@@ -76,18 +75,17 @@ def send(
     left = seconds_until(until)
     connect = min(CONNECT_SECONDS, left)
     request.extensions["timeout"] = {"connect": connect, "read": left, "write": left, "pool": left}
-    signed = next(auth.auth_flow(request))
     try:
         with deadline(until):
-            answer = _read(transport.handle_request(signed), longest)
+            answer = _read(transport.handle_request(request), longest)
     except httpx.TransportError as error:
-        said = redact(secrets_of(signed, with_id=True), str(error).encode()).decode()
+        said = redact(secrets_of(request, with_id=True), str(error).encode()).decode()
         if said == str(error):
             raise
         # It quotes what came instead of HTTP, and so do its causes.
         raise type(error)(said) from None
     # What is handed out may be an event about the same key, which has to stay as it is.
-    return _redacted(answer, secrets_of(signed, with_id=answer.status >= 300))
+    return _redacted(answer, secrets_of(request, with_id=answer.status >= 300))
 
 
 def _read(response: httpx.Response, longest: int) -> Answer:

@@ -1,4 +1,4 @@
-"""The one loop that sends a request again: until a deadline, with back-off, clock and credentials.
+"""Sending a request again: until a deadline, with back-off, clock and credentials.
 
 What an answer means is each service's own; here stands what can be done about it.
 """
@@ -8,19 +8,17 @@ from __future__ import annotations
 import math
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import httpx
 
 from encryption_guard.errors import Throttled
-from encryption_guard.http import Answer
-from encryption_guard.invocation import Clock, Invocation
+from encryption_guard.http import LONGEST_ANSWER, Answer, send
+from encryption_guard.invocation import Clock, DeadlineTransport, Invocation
 from encryption_guard.settings import Settings
-
-T = TypeVar("T")
 
 FIRST_PAUSE_SECONDS = 0.2
 # Of a service that is busy; every 5xx is worth a retry too.
@@ -39,6 +37,7 @@ class Reaction(Enum):
     RETRY = "retry, after a back-off"
     WAIT_UNTIL_VISIBLE = "retry, after one of the pauses for what was just created"
     RENEW_CREDENTIALS = "sign again, with new credentials"
+    SIGN_AGAIN = "sign again, with the service's time"
 
 
 # The same request again, which may have been carried out before.
@@ -165,57 +164,107 @@ def tls_error(fault: BaseException | None) -> ssl.SSLError | None:
     return None if isinstance(fault, ssl.SSLEOFError | ssl.SSLZeroReturnError) else fault
 
 
-def send_with_retries(
-    send: Callable[[], Answer],
-    read: Callable[[Answer], T | Reaction],
-    *,
-    limits: Limits,
-    session: Session,
-    clock: Clock,
-    clock_is_wrong: Callable[[Answer], bool] = lambda _: False,
-    throttle: Throttle | None = None,
-    before_repeat: Callable[[], T | None] = lambda: None,
-) -> T | Ended:
-    """Send a request until `read` makes a value of its answer, or nothing helps any more.
+class Attempts:
+    """The tries of one request: one after the other, until nothing helps any more.
 
-    `read` returns what to do about an answer that has no value, and raises Unreadable where it
-    understands nothing. What `clock_is_wrong` says of an answer is believed once: the request is
-    signed again with the service's time; otherwise the answer counts as `read` says. Before the
-    same request is repeated, `before_repeat` may find a value elsewhere; a request that is only
-    signed again is no repeat.
-    """
-    pauses = _Pauses(limits, session, clock)
-    attempts, may_correct_clock = 0, True
-    while True:
-        attempts += 1
-        answer: Answer | None = None
-        fault: httpx.TransportError | Unreadable | None = None
-        found: T | Reaction = Reaction.RETRY
-        try:
-            answer = send()
-            if may_correct_clock and clock_is_wrong(answer):
-                may_correct_clock = False
-                if session.correct_clock(answer) and clock.monotonic() < limits.until:
+    A service sends in each of them, and returns as soon as it has what it wants:
+
+        for attempt in attempts:
+            with attempt:
+                answer = attempt.send(transport, signed_request, until=...)
+                if attempt.corrects_clock(says_wrong=...):
                     continue
-            found = read(answer)
-        except (httpx.TransportError, Unreadable) as error:
-            fault = error
-            # Whoever answers has no other certificate a moment later.
-            if isinstance(tls_error(error), ssl.SSLCertVerificationError):
-                found = Reaction.GIVE_UP
-        if not isinstance(found, Reaction):
-            return found
-        pause = pauses.before_next(found, answer)
-        if throttle and answer and answer.status in THROTTLING:
-            throttle.hold(pause or back_off(answer, repeats=attempts, clock=clock))
-        if pause is None or clock.monotonic() + pause >= limits.until:
-            return Ended(answer, fault, attempts, final=pause is None)
-        clock.sleep(pause)
-        if found in REPEATS:
-            if (value := before_repeat()) is not None:
-                return value
-            if clock.monotonic() >= limits.until:
-                return Ended(answer, fault, attempts, final=False)
+                attempt.reaction = ...
+        return attempts.ended
+
+    What a transport raises, and Unreadable, ends no loop: it is the fault of that attempt, and as
+    good as a RETRY.
+    """
+
+    def __init__(
+        self, limits: Limits, session: Session, clock: Clock, throttle: Throttle | None = None
+    ) -> None:
+        self._limits = limits
+        self._session = session
+        self._clock = clock
+        self._throttle = throttle
+        self._answer: Answer | None = None
+        self._fault: httpx.TransportError | Unreadable | None = None
+        self._sent = 0
+        self._final = False
+        self._may_correct_clock = True
+        self.reaction = Reaction.RETRY
+        # Whether the same request was sent before, and may have been carried out.
+        self.is_repeat = False
+
+    def __iter__(self) -> Iterator[Attempts]:
+        """Wait before each attempt but the first, as long as the last one makes it necessary."""
+        pauses = _Pauses(self._limits, self._session, self._clock)
+        while True:
+            self.reaction = Reaction.RETRY
+            yield self
+            pause = pauses.before_next(self.reaction, self._answer)
+            self._hold_others_back(pause)
+            if pause is None or self._clock.monotonic() + pause >= self._limits.until:
+                self._final = pause is None
+                return
+            self._clock.sleep(pause)
+            self.is_repeat = self.reaction in REPEATS
+
+    def __enter__(self) -> Attempts:
+        self._answer = self._fault = None
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if not isinstance(error, httpx.TransportError | Unreadable):
+            return False
+        self._fault = error
+        # Whoever answers has no other certificate a moment later.
+        if isinstance(tls_error(error), ssl.SSLCertVerificationError):
+            self.reaction = Reaction.GIVE_UP
+        return True
+
+    def send(
+        self,
+        transport: DeadlineTransport,
+        request: httpx.Request,
+        *,
+        until: float,
+        longest: int = LONGEST_ANSWER,
+    ) -> Answer:
+        """Send the request, which is signed already, as `http.send` does."""
+        self._sent += 1
+        self._answer = send(transport, request, until=until, longest=longest)
+        return self._answer
+
+    def corrects_clock(self, *, says_wrong: bool) -> bool:
+        """Take over the service's time, if the answer says that ours is wrong; only once.
+
+        False where it does not, or names no time that can be believed: the answer then counts as it
+        is.
+        """
+        if not says_wrong or not self._may_correct_clock or not self._answer:
+            return False
+        self._may_correct_clock = False
+        if not self._session.correct_clock(self._answer) or self.is_late():
+            return False
+        self.reaction = Reaction.SIGN_AGAIN
+        return True
+
+    def is_late(self) -> bool:
+        """Whether the time for this request is over."""
+        return self._clock.monotonic() >= self._limits.until
+
+    @property
+    def ended(self) -> Ended:
+        """How the last attempt ended that was sent."""
+        return Ended(self._answer, self._fault, self._sent, self._final)
+
+    def _hold_others_back(self, pause: float | None) -> None:
+        answer = self._answer
+        if self._throttle and answer and answer.status in THROTTLING:
+            seconds = pause or back_off(answer, repeats=self._sent, clock=self._clock)
+            self._throttle.hold(seconds)
 
 
 class _Pauses:
@@ -239,6 +288,8 @@ class _Pauses:
                 return back_off(answer, repeats=self._repeats, clock=self._clock)
             case Reaction.WAIT_UNTIL_VISIBLE:
                 return next(self._visibility, None)
+            case Reaction.SIGN_AGAIN:
+                return 0
             case Reaction.RENEW_CREDENTIALS if not self._credentials_renewed:
                 self._credentials_renewed = True
                 return 0 if self._session.renew_credentials() else None

@@ -19,15 +19,15 @@ import httpx
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import GuardError, Unavailable
-from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
+from encryption_guard.http import LONGEST_ANSWER, Answer, new_request
 from encryption_guard.http.retries import (
+    Attempts,
     Ended,
     Limits,
     Reaction,
     Session,
     Unreadable,
     is_retryable,
-    send_with_retries,
 )
 from encryption_guard.invocation import Invocation
 from encryption_guard.untrusted import folded, mapping, quoted, text_of
@@ -92,7 +92,11 @@ class Acs3Auth(httpx.Auth):
         self._nonce = nonce
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add date, nonce, digest, token and signature, and send the request once."""
+        """Sign the request, and send it once."""
+        yield self.sign(request)
+
+    def sign(self, request: httpx.Request) -> httpx.Request:
+        """Add date, nonce, digest, token and signature to the request, which is returned."""
         given, headers = self._credentials, request.headers
         digest = sha256(request.content).hexdigest()
         headers["x-acs-date"] = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -113,7 +117,7 @@ class Acs3Auth(httpx.Auth):
         headers["authorization"] = (
             f"{ALGORITHM} Credential={given.access_key_id},SignedHeaders={names},Signature={signed}"
         )
-        yield request
+        return request
 
 
 def _is_signed(name: str) -> bool:
@@ -153,27 +157,25 @@ def call(
     """
     until = invocation.budget.request_deadline()
     session = Session(invocation)
-
-    def send_once() -> Answer:
-        return send(
-            invocation.transport,
-            _new_request(api, action, query or {}, form or {}),
-            auth=Acs3Auth(session.credentials, now=session.now),
-            until=invocation.attempt_deadline(until),
-            longest=longest,
-        )
-
-    found: dict[str, object] | Ended = send_with_retries(
-        send_once,
-        _read,
-        limits=Limits(until, invocation.settings.max_attempts),
-        session=session,
-        clock=invocation.clock,
-        clock_is_wrong=lambda answer: _Said.by(answer).code.lower() == CLOCK_IS_WRONG,
-    )
-    if isinstance(found, Ended):
-        raise _failure(f"{action} of {urlsplit(api.endpoint).hostname}", found)
-    return found
+    limits = Limits(until, invocation.settings.max_attempts)
+    attempts = Attempts(limits, session, invocation.clock)
+    for attempt in attempts:
+        with attempt:
+            request = _new_request(api, action, query or {}, form or {})
+            answer = attempt.send(
+                invocation.transport,
+                Acs3Auth(session.credentials, now=session.now).sign(request),
+                until=invocation.attempt_deadline(until),
+                longest=longest,
+            )
+            said = _Said.by(answer)
+            if attempt.corrects_clock(says_wrong=said.code.lower() == CLOCK_IS_WRONG):
+                continue
+            found = _read(answer, said)
+            if not isinstance(found, Reaction):
+                return found
+            attempt.reaction = found
+    raise _failure(f"{action} of {urlsplit(api.endpoint).hostname}", attempts.ended)
 
 
 def _new_request(
@@ -208,8 +210,7 @@ class _Said(NamedTuple):
         )
 
 
-def _read(answer: Answer) -> dict[str, object] | Reaction:
-    said = _Said.by(answer)
+def _read(answer: Answer, said: _Said) -> dict[str, object] | Reaction:
     if answer.status < 300 and not said.fields:
         raise Unreadable("no JSON object")
     if said.success:

@@ -18,15 +18,8 @@ import fc2
 import httpx
 
 from encryption_guard.errors import ConfigurationError, GuardError, Unavailable
-from encryption_guard.http import COMMON_HEADERS, Answer, new_request, send
-from encryption_guard.http.retries import (
-    Ended,
-    Limits,
-    Reaction,
-    Session,
-    is_retryable,
-    send_with_retries,
-)
+from encryption_guard.http import COMMON_HEADERS, Answer, new_request
+from encryption_guard.http.retries import Attempts, Limits, Session, is_retryable
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import FunctionArn
 from encryption_guard.untrusted import mapping, quoted, strings
@@ -78,25 +71,25 @@ class FunctionCompute:
         invocation = self._invocation
         session = Session(invocation)
         until = invocation.clock.monotonic() + LONGEST_SECONDS
-        found = send_with_retries(
-            lambda: self._answer(function, payload, session, until),
-            lambda answer: Reaction.RETRY if is_retryable(answer.status) else answer,
-            limits=Limits(until, invocation.settings.max_attempts),
-            session=session,
-            clock=invocation.clock,
-        )
-        if not isinstance(found, Ended):
-            return _request_id(function, found)
-        if not found.answer:
-            why = found.tls_problem() or "check its region and the network"
+        limits = Limits(until, invocation.settings.max_attempts)
+        attempts = Attempts(limits, session, invocation.clock)
+        for attempt in attempts:
+            with attempt:
+                answer = attempt.send(
+                    invocation.transport,
+                    self._signed(function, payload, session),
+                    until=invocation.attempt_deadline(until),
+                )
+                if not is_retryable(answer.status):
+                    return _request_id(function, answer)
+        ended = attempts.ended
+        if not ended.answer:
+            why = ended.tls_problem() or "check its region and the network"
             raise Unreachable(f"Nobody answered for {function}: {why}.")
-        return _request_id(function, found.answer)
+        return _request_id(function, ended.answer)
 
-    def _answer(
-        self, function: FunctionArn, payload: bytes, session: Session, until: float
-    ) -> Answer:
-        invocation, credentials = self._invocation, session.credentials
-        endpoint = invocation.settings.fc_endpoint
+    def _signed(self, function: FunctionArn, payload: bytes, session: Session) -> httpx.Request:
+        credentials, endpoint = session.credentials, self._invocation.settings.fc_endpoint
         client = fc2.Client(
             endpoint=endpoint or f"https://{function.account_id}.{function.region}.fc.aliyuncs.com",
             accessKeyID=credentials.access_key_id,
@@ -107,12 +100,7 @@ class FunctionCompute:
         signed = client._build_common_headers("POST", path, ASYNCHRONOUS)
         headers = {name: value for name, value in signed.items() if name != "content-length"}
         headers["user-agent"] = f"{COMMON_HEADERS['user-agent']} {signed['user-agent']}"
-        return send(
-            invocation.transport,
-            new_request("POST", client.endpoint + path, headers=headers, content=payload),
-            auth=httpx.Auth(),  # it is signed already
-            until=invocation.attempt_deadline(until),
-        )
+        return new_request("POST", client.endpoint + path, headers=headers, content=payload)
 
 
 def _path(function: FunctionArn) -> str:

@@ -29,7 +29,7 @@ from encryption_guard.services.oss_tables import (
 )
 from encryption_guard.untrusted import quoted, read_time
 
-# Scope OSS Tables is offered: https://www.alibabacloud.com/help/en/oss/user-guide/quick-start
+# Where OSS Tables is offered: https://www.alibabacloud.com/help/en/oss/user-guide/quick-start
 REGIONS: Final = (
     "cn-hangzhou",
     "cn-shanghai",
@@ -49,6 +49,10 @@ PAGE_SIZE = 100
 LONGEST_PAGE = 1024 * 1024
 
 
+# Another bucket may get the name of one that was deleted: it is known with its creation.
+BucketIdentity = tuple[TableBucketArn, datetime | None]
+
+
 @dataclass(frozen=True, slots=True)
 class ListedBucket:
     """A table bucket, as a list tells of it."""
@@ -65,6 +69,11 @@ class ListedBucket:
         if arn.region != region:
             raise InvalidEvent(f"It is listed in {region}, but its ARN is {arn}.")
         return cls(arn, read_time(_text(entry, "createdAt")), _text(entry, "type") or None)
+
+    @property
+    def identity(self) -> BucketIdentity:
+        """What tells it from another one."""
+        return self.arn, self.created_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ https://help.aliyun.com/en/oss/developer-reference/gettablebucketencryption
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Callable
@@ -15,11 +16,14 @@ from hashlib import md5
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
+import httpx
+
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import Reason, Refused, Throttled, Unavailable
-from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
+from encryption_guard.http import LONGEST_ANSWER, Answer, new_request
 from encryption_guard.http.retries import (
     RETRYABLE,
+    Attempts,
     Ended,
     Limits,
     Reaction,
@@ -28,7 +32,6 @@ from encryption_guard.http.retries import (
     Unreadable,
     is_retryable,
     says_clock_is_wrong,
-    send_with_retries,
     whose_clock,
 )
 from encryption_guard.invocation import Invocation
@@ -38,18 +41,20 @@ from encryption_guard.untrusted import as_object, folded, loads, quoted
 
 T = TypeVar("T")
 
-# Spaces as the vendor's SDK puts them: the same request down to Content-MD5.
-AES256: Final = b'{"encryptionConfiguration": {"sseAlgorithm": "AES256"}}'
-
-# Words for an encryption, without separators and in lower case. A word that is in neither set is
-# one of tomorrow: its choice is kept, too.
+# Words for an encryption, without separators and in lower case, and the algorithm that each means.
+# A word that is in neither set is one of tomorrow.
 NO_ENCRYPTION: Final = frozenset(
     {
         *("", "none", "null", "nil", "off", "false", "disabled"),
         *("plaintext", "unencrypted", "notencrypted"),
     }
 )
-STRONGER: Final = frozenset({"kms", "ssekms", "osskms", "awskms", "sm4"})
+AES256: Final = "AES256"
+SPELLINGS: Final = {
+    "aes256": AES256,
+    **dict.fromkeys(("kms", "ssekms", "osskms", "awskms"), "KMS"),
+    "sm4": "SM4",
+}
 LONGEST_WORD = 100
 # Without one of them an answer ends where its connection does.
 FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
@@ -186,12 +191,13 @@ State = Literal["encrypted", "not_encrypted", "unknown"]
 class Reading(NamedTuple):
     """What a service says of an encryption; `why` is a sentence where that is nothing.
 
-    `algorithm` is the word as it came, also one that is not known: then the state is unknown.
+    `algorithm` is the word as it came, and `known_as` what it means; of a word that nobody knows
+    that is nothing, and the state is unknown.
     """
 
     state: State
     algorithm: str | None = None
-    is_aes256: bool = False
+    known_as: str | None = None
     why: str | None = None
     gone: bool = False
     status: int | None = None
@@ -211,21 +217,20 @@ def read_encryption(answer: Answer) -> Reading:
     reading = Reading("encrypted", word, status=200, oss_request_id=oss_request_id(answer))
     if any(_is_given(configuration.get(key)) for key in KMS_KEYS):
         # Its owner chose a key, whatever the word.
-        return reading._replace(algorithm=word if plain not in NO_ENCRYPTION else "KMS")
+        algorithm = word if plain not in NO_ENCRYPTION else "KMS"
+        return reading._replace(algorithm=algorithm, known_as="KMS")
     if not isinstance(named, str | None):
         raise Unreadable("not an algorithm")
     if plain in NO_ENCRYPTION:
         return reading._replace(state="not_encrypted", algorithm=None)
-    if plain == "aes256":
-        return reading._replace(algorithm="AES256", is_aes256=True)
-    if plain in STRONGER:
-        return reading
+    if known_as := SPELLINGS.get(plain):
+        return reading._replace(algorithm=AES256 if known_as == AES256 else word, known_as=known_as)
     why = f"This guard does not know its encryption, {quoted(word)}."
     return reading._replace(state="unknown", why=why)
 
 
-def read_put(answer: Answer) -> Reading | None:
-    """What a 2xx says of a PUT of AES256: nothing unless it clearly comes from OSS Tables.
+def read_put(answer: Answer, algorithm: str) -> Reading | None:
+    """What a 2xx says of a PUT of this algorithm: nothing unless it clearly is OSS Tables'.
 
     Raises Unreadable for an error that has the status of a success.
     """
@@ -233,7 +238,7 @@ def read_put(answer: Answer) -> Reading | None:
     if not _is_plain_success(answer.body) or answer.status not in (200, 204) or not request_id:
         return None
     return Reading(
-        "encrypted", "AES256", is_aes256=True, status=answer.status, oss_request_id=request_id
+        "encrypted", algorithm, algorithm, status=answer.status, oss_request_id=request_id
     )
 
 
@@ -278,8 +283,9 @@ def _configuration(answer: Answer) -> dict[str, Any]:
         found = {} if held is None else as_object(held)
     else:
         # Nobody documents this form: a stronger choice in it is kept, and nothing else is believed.
-        is_stronger = _plain(str(parsed.get("ssealgorithm"))) in STRONGER
-        found = parsed if is_stronger or any(parsed.get(key) for key in KMS_KEYS) else None
+        known_as = SPELLINGS.get(_plain(str(parsed.get("ssealgorithm"))))
+        is_other = known_as not in (None, AES256)
+        found = parsed if is_other or any(parsed.get(key) for key in KMS_KEYS) else None
     if found is None:
         raise Unreadable("not an encryption")
     return folded(found)
@@ -330,15 +336,17 @@ def bucket_call(
 
 
 def put_encryption(
-    arn: TableBucketArn, visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES
+    arn: TableBucketArn, algorithm: str, visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES
 ) -> Call:
-    """PutTableBucketEncryption with AES256."""
+    """PutTableBucketEncryption with an algorithm that needs no key."""
+    # Spaces as the vendor's SDK puts them: the same request down to Content-MD5.
+    body = json.dumps({"encryptionConfiguration": {"sseAlgorithm": algorithm}})
     return bucket_call(
         "PutTableBucketEncryption",
         "PUT",
         arn,
         below="/encryption",
-        content=AES256,
+        content=body.encode(),
         visibility_pauses=visibility_pauses,
     )
 
@@ -374,9 +382,12 @@ class OssTables:
         return self._choice(arn, until, self._invocation.settings.max_attempts)
 
     def put_encryption(
-        self, arn: TableBucketArn, visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES
+        self,
+        arn: TableBucketArn,
+        algorithm: str,
+        visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES,
     ) -> Reading:
-        """PutTableBucketEncryption with AES256, and what shows that it was done.
+        """PutTableBucketEncryption, and what shows that it was done.
 
         Before each repeat the encryption is read: an owner may have made a stronger choice since,
         which is then what is returned, and the answer to a PUT may be lost after it was done.
@@ -392,12 +403,12 @@ class OssTables:
                 return None
 
         def confirmed(answer: Answer) -> Reading:
-            reading = read_put(answer) or look()
+            reading = read_put(answer, algorithm) or look()
             if reading is None:
                 raise Unreadable("nothing that confirms it")
             return reading
 
-        call = put_encryption(arn, visibility_pauses)
+        call = put_encryption(arn, algorithm, visibility_pauses)
         return self._concluded(call, self._ask(call, confirmed, until, before_repeat=look))
 
     def _choice(self, arn: TableBucketArn, until: float, max_attempts: int) -> Reading | None:
@@ -432,32 +443,34 @@ class OssTables:
         max_attempts: int | None = None,
         before_repeat: Callable[[], T | None] = lambda: None,
     ) -> T | Ended:
-        def decide(answer: Answer) -> T | Reaction:
-            said = meaning(answer)
-            if said is Meaning.DONE:
-                if "x-oss-error-type" in answer.headers:
-                    raise Unreadable("an error with the status of a success")
-                return read(answer)
-            # Only what changes something can be in conflict for a moment.
-            if said is Meaning.CONFLICT and call.method != "GET":
-                return Reaction.RETRY
-            return REACTIONS.get(said, Reaction.GIVE_UP)
+        """What `read` makes of the first 2xx, or `before_repeat` finds meanwhile."""
+        invocation = self._invocation
+        most = max_attempts or invocation.settings.max_attempts
+        limits = Limits(until, most, call.visibility_pauses)
+        attempts = Attempts(limits, self._session, self._clock, self._throttle)
+        for attempt in attempts:
+            if attempt.is_repeat:
+                if (found := before_repeat()) is not None:
+                    return found
+                if attempt.is_late():
+                    break
+            with attempt:
+                if self._throttle:
+                    self._throttle.wait(until)
+                answer = attempt.send(
+                    invocation.transport,
+                    self._signed(call),
+                    until=invocation.attempt_deadline(until),
+                    longest=call.longest,
+                )
+                if attempt.corrects_clock(says_wrong=clock_is_wrong(answer)):
+                    continue
+                if meaning(answer) is Meaning.DONE:
+                    return _read_success(answer, read)
+                attempt.reaction = _reaction(answer, call)
+        return attempts.ended
 
-        settings = self._invocation.settings
-        return send_with_retries(
-            lambda: self._send(call, until=until),
-            decide,
-            limits=Limits(until, max_attempts or settings.max_attempts, call.visibility_pauses),
-            session=self._session,
-            clock=self._clock,
-            clock_is_wrong=clock_is_wrong,
-            throttle=self._throttle,
-            before_repeat=before_repeat,
-        )
-
-    def _send(self, call: Call, *, until: float) -> Answer:
-        if self._throttle:
-            self._throttle.wait(until)
+    def _signed(self, call: Call) -> httpx.Request:
         query = f"?{call.query}" if call.query else ""
         request = new_request(
             call.method,
@@ -480,13 +493,21 @@ class OssTables:
             resource=str(call.bucket) if call.bucket else None,
             now=self._session.now,
         )
-        return send(
-            self._invocation.transport,
-            request,
-            auth=auth,
-            until=self._invocation.attempt_deadline(until),
-            longest=call.longest,
-        )
+        return auth.sign(request)
+
+
+def _read_success(answer: Answer, read: Callable[[Answer], T]) -> T:
+    if "x-oss-error-type" in answer.headers:
+        raise Unreadable("an error with the status of a success")
+    return read(answer)
+
+
+def _reaction(answer: Answer, call: Call) -> Reaction:
+    said = meaning(answer)
+    # Only what changes something can be in conflict for a moment.
+    if said is Meaning.CONFLICT and call.method != "GET":
+        return Reaction.RETRY
+    return REACTIONS.get(said, Reaction.GIVE_UP)
 
 
 def _base_url(call: Call, settings: Settings) -> str:

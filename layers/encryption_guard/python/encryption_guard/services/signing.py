@@ -66,7 +66,7 @@ def canonical_request(
 
 
 def scope(*, timestamp: str, region: str) -> str:
-    """Scope and when the signature counts: `yyyymmdd/region/osstables/aliyun_v4_request`."""
+    """Where and when the signature counts: `yyyymmdd/region/osstables/aliyun_v4_request`."""
     return f"{timestamp[:8]}/{region}/{PRODUCT}/aliyun_v4_request"
 
 
@@ -109,7 +109,11 @@ class Oss4Auth(httpx.Auth):
         self._now = now
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the date, the token and the signature, and send the request once."""
+        """Sign the request, and send it once."""
+        yield self.sign(request)
+
+    def sign(self, request: httpx.Request) -> httpx.Request:
+        """Add the date, the token and the signature to the request, which is returned."""
         now = self._now()
         timestamp = now.strftime("%Y%m%dT%H%M%SZ")
         request.headers["x-oss-date"] = timestamp
@@ -118,7 +122,7 @@ class Oss4Auth(httpx.Auth):
         if self._security_token:
             request.headers["x-oss-security-token"] = self._security_token
         request.headers["authorization"] = self._authorization(request, timestamp)
-        yield request
+        return request
 
     def _authorization(self, request: httpx.Request, timestamp: str) -> str:
         path, _, query = request.url.raw_path.decode("ascii").partition("?")

@@ -20,15 +20,15 @@ import httpx
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import Unavailable
-from encryption_guard.http import LONGEST_ANSWER, Answer, new_request, send
+from encryption_guard.http import LONGEST_ANSWER, Answer, new_request
 from encryption_guard.http.retries import (
+    Attempts,
     Ended,
     Limits,
     Reaction,
     Session,
     is_retryable,
     says_clock_is_wrong,
-    send_with_retries,
     whose_clock,
 )
 from encryption_guard.invocation import Invocation
@@ -70,7 +70,11 @@ class SmqAuth(httpx.Auth):
         self._now = now
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the date, the token (which is not signed) and the signature."""
+        """Sign the request, and send it once."""
+        yield self.sign(request)
+
+    def sign(self, request: httpx.Request) -> httpx.Request:
+        """Add the date, the token (which is not signed) and the signature; returns the request."""
         request.headers["date"] = self._now().strftime("%a, %d %b %Y %H:%M:%S GMT")
         request.headers["x-mns-version"] = API_VERSION
         to_sign = string_to_sign(
@@ -84,7 +88,7 @@ class SmqAuth(httpx.Auth):
         request.headers["authorization"] = f"MNS {self._credentials.access_key_id}:{signed}"
         if self._credentials.security_token:
             request.headers["security-token"] = self._credentials.security_token
-        yield request
+        return request
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,39 +193,42 @@ class SmqQueue:
         self, method: str, query: str, *, content: bytes = b"", longest: int = LONGEST_ANSWER
     ) -> Answer:
         """One request, repeated while that may help; Unavailable when nobody ever answered."""
-        invocation = self._invocation
-        until = invocation.budget.request_deadline()
-        session = Session(invocation)
-
-        def send_once() -> Answer:
-            return send(
-                invocation.transport,
-                new_request(method, self._url + query, content=content, headers=_headers(content)),
-                auth=SmqAuth(session.credentials, now=session.now),
-                until=invocation.attempt_deadline(until),
-                longest=longest,
-            )
-
-        found = send_with_retries(
-            send_once,
-            _react,
-            limits=Limits(until, invocation.settings.max_attempts),
-            session=session,
-            clock=invocation.clock,
-            clock_is_wrong=_clock_is_wrong,
-        )
-        if not isinstance(found, Ended):
-            return found
-        if found.answer:
-            return found.answer
-        tls_problem = found.tls_problem()
+        ended = self._attempt(method, query, content, longest)
+        if isinstance(ended, Answer):
+            return ended
+        if ended.answer:
+            return ended.answer
+        tls_problem = ended.tls_problem()
         why = (
             f": {tls_problem}"
             if tls_problem
-            else f" in {found.attempts} tries ({type(found.fault).__name__}): check the region"
+            else f" in {ended.attempts} tries ({type(ended.fault).__name__}): check the region"
             f" {self._queue.region} and the network"
         )
-        raise Unavailable(f"The queue {self._queue.name} gave no answer{why}.") from found.fault
+        raise Unavailable(f"The queue {self._queue.name} gave no answer{why}.") from ended.fault
+
+    def _attempt(self, method: str, query: str, content: bytes, longest: int) -> Answer | Ended:
+        invocation, url = self._invocation, self._url + query
+        until = invocation.budget.request_deadline()
+        session = Session(invocation)
+        limits = Limits(until, invocation.settings.max_attempts)
+        attempts = Attempts(limits, session, invocation.clock)
+        for attempt in attempts:
+            with attempt:
+                request = new_request(method, url, content=content, headers=_headers(content))
+                answer = attempt.send(
+                    invocation.transport,
+                    SmqAuth(session.credentials, now=session.now).sign(request),
+                    until=invocation.attempt_deadline(until),
+                    longest=longest,
+                )
+                if attempt.corrects_clock(says_wrong=_clock_is_wrong(answer)):
+                    continue
+                reaction = _react(answer)
+                if not reaction:
+                    return answer
+                attempt.reaction = reaction
+        return attempts.ended
 
     def _refusal(self, answer: Answer) -> Unavailable:
         code = _code(answer) or ""
@@ -262,13 +269,14 @@ def _clock_is_wrong(answer: Answer) -> bool:
     return 400 <= answer.status < 500 and in_time
 
 
-def _react(answer: Answer) -> Answer | Reaction:
+def _react(answer: Answer) -> Reaction | None:
+    """What to do about an answer that may be another one later."""
     if is_retryable(answer.status):
         return Reaction.RETRY
     said = f"{_code(answer)} {_message_of(answer)}".lower()
     if answer.status == 401 or (answer.status == 403 and "token" in said and "expired" in said):
         return Reaction.RENEW_CREDENTIALS
-    return answer
+    return None
 
 
 def _code(answer: Answer) -> str | None:

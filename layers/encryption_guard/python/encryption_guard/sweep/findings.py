@@ -8,10 +8,17 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from encryption_guard.arn import TableBucketArn
-from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome, Skipped, as_it_is
+from encryption_guard.arn import Scope, TableBucketArn
+from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome, Skipped, kept
 from encryption_guard.errors import Refused, Unavailable
-from encryption_guard.services.inventory import GONE, REGIONS, ListedBucket, ListedTable, sentence
+from encryption_guard.services.inventory import (
+    GONE,
+    REGIONS,
+    BucketIdentity,
+    ListedBucket,
+    ListedTable,
+    sentence,
+)
 from encryption_guard.services.oss_tables import Reading, State
 from encryption_guard.settings import Exemption
 from encryption_guard.version import __version__
@@ -53,13 +60,12 @@ class Finding:
     """
 
     kind: Kind
-    region: str
+    where: Scope
     state: State
     outcome: str
     reason: str
     detail: str | None = None
-    arn: str | None = None
-    bucket: str | None = None
+    arn: TableBucketArn | None = None
     namespace: str | None = None
     table: str | None = None
     created_at: datetime | None = None
@@ -72,34 +78,33 @@ class Finding:
 
     @classmethod
     def of_list(
-        cls, region: str, bucket: TableBucketArn | None = None, namespace: str | None = None
+        cls, where: Scope, bucket: TableBucketArn | None = None, namespace: str | None = None
     ) -> Finding:
         """A list of buckets, namespaces or tables that was not read."""
         return cls(
             kind="table" if bucket else "region",
-            region=region,
+            where=where,
             state="unknown",
             outcome=FAILED,
             reason="not_listed",
-            arn=str(bucket) if bucket else None,
-            bucket=bucket.name if bucket else None,
+            arn=bucket,
             namespace=namespace,
         )
 
     @classmethod
-    def of(cls, listed: ListedBucket | ListedTable, reading: Reading = NOT_READ) -> Finding:
+    def of(
+        cls, where: Scope, listed: ListedBucket | ListedTable, reading: Reading = NOT_READ
+    ) -> Finding:
         """A bucket or a table as it was read; failed, until something else is known."""
         table = listed if isinstance(listed, ListedTable) else None
-        arn = listed.bucket if isinstance(listed, ListedTable) else listed.arn
         return cls(
             kind="table" if table else "bucket",
-            region=arn.region,
+            where=where,
             state=reading.state,
             outcome=FAILED,
             reason="gone" if reading.gone else "unread",
             detail=reading.why,
-            arn=str(arn),
-            bucket=arn.name,
+            arn=listed.bucket if isinstance(listed, ListedTable) else listed.arn,
             namespace=table.namespace if table else None,
             table=table.name if table else None,
             created_at=listed.created_at,
@@ -109,9 +114,19 @@ class Finding:
             oss_request_id=reading.oss_request_id,
         )
 
+    @property
+    def region(self) -> str:
+        """The region in which it is."""
+        return self.where.region
+
+    @property
+    def bucket(self) -> str | None:
+        """The bucket's name."""
+        return self.arn.name if self.arn else None
+
     def kept(self, reading: Reading) -> Finding:
         """The encryption that was read stays as it is."""
-        return replace(self, outcome=as_it_is(reading).outcome, reason=reading.algorithm or "")
+        return replace(self, outcome=kept(reading).outcome, reason=reading.algorithm or "")
 
     def not_listed(self, error: Refused | Unavailable, operation: str) -> Finding:
         """A list that failed, and why."""
@@ -178,10 +193,25 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        told = asdict(self)
-        told["created_at"] = self.created_at.isoformat() if self.created_at else None
-        told["exemption"] = self.exemption.as_dict() if self.exemption else None
-        return told
+        return {
+            "kind": self.kind,
+            "region": self.region,
+            "state": self.state,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "detail": self.detail,
+            "arn": str(self.arn) if self.arn else None,
+            "bucket": self.bucket,
+            "namespace": self.namespace,
+            "table": self.table,
+            "created_at": self.created_at.isoformat() if self.created_at else None,
+            "encryption": self.encryption,
+            "exemption": self.exemption.as_dict() if self.exemption else None,
+            "time_to_encrypt_ms": self.time_to_encrypt_ms,
+            "status": self.status,
+            "code": self.code,
+            "oss_request_id": self.oss_request_id,
+        }
 
 
 def _why_dead(outcome: DeadLettered) -> str:
@@ -253,13 +283,13 @@ class Tally:
 class Totals:
     """The tally of each region, those without buckets included, and of all together."""
 
-    regions: dict[str, Tally] = field(default_factory=dict)
+    regions: dict[Scope, Tally] = field(default_factory=dict)
     all: Tally = field(default_factory=Tally)
 
     @classmethod
-    def of(cls, regions: Iterable[str]) -> Totals:
+    def of(cls, places: Iterable[Scope]) -> Totals:
         """Nothing counted yet."""
-        return cls({region: Tally() for region in regions})
+        return cls({where: Tally() for where in places})
 
     def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
         """How it stands, with the exemptions that end soon, for JSON."""
@@ -267,18 +297,14 @@ class Totals:
             "version": __version__,
             "is_well": self.all.is_well,
             "totals": self.all.as_dict(),
-            "regions": {region: tally.as_dict() for region, tally in self.regions.items()},
+            "regions": {where.region: tally.as_dict() for where, tally in self.regions.items()},
             "warnings": [exemption.warning for exemption in ending],
         }
 
     def count(self, finding: Finding) -> None:
         """Add one finding to its region and to all."""
-        self.regions.setdefault(finding.region, Tally()).count(finding)
+        self.regions.setdefault(finding.where, Tally()).count(finding)
         self.all.count(finding)
-
-
-# A bucket, and when it was created.
-Seen = tuple[str, datetime | None]
 
 
 class OpenTime(NamedTuple):
@@ -301,17 +327,17 @@ class Memory:
     """
 
     # Those that were seen encrypted, and when that was last.
-    encrypted: dict[Seen, datetime] = field(default_factory=dict)
+    encrypted: dict[BucketIdentity, datetime] = field(default_factory=dict)
     # Those whose check ended since the last full sweep, and when that began.
-    met: set[Seen] = field(default_factory=set)
+    met: set[BucketIdentity] = field(default_factory=set)
     swept_at: float = -math.inf
     # When buckets are known to have been open.
-    open: dict[Seen, tuple[OpenTime, ...]] = field(default_factory=dict)
+    open: dict[BucketIdentity, tuple[OpenTime, ...]] = field(default_factory=dict)
     has_warned: bool = False
     # Which letters were written, and when.
     letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
 
-    def note_open(self, seen: Seen, until: datetime) -> None:
+    def note_open(self, seen: BucketIdentity, until: datetime) -> None:
         """Take note that a bucket was open until then: since it was last seen encrypted."""
         since, times = self.encrypted.get(seen), self.open.get(seen, ())
         # Still open, if nobody has seen it encrypted since.

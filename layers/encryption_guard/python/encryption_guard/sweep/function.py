@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from encryption_guard.arn import Scope, TableBucketArn
+from encryption_guard.arn import Scope
 from encryption_guard.dead_letters.duplicates import skip_duplicates
 from encryption_guard.enforcement import Encrypted, Outcome
 from encryption_guard.enforcement.handler import open_dead_letters
@@ -16,7 +16,7 @@ from encryption_guard.enforcement.policy import expiring
 from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.events import BucketEvent
 from encryption_guard.events.envelopes import open_payload
-from encryption_guard.invocation import Invocation, TimeBudget
+from encryption_guard.invocation import Invocation
 from encryption_guard.settings import Exemption
 from encryption_guard.sweep import Sweep
 from encryption_guard.sweep.findings import (
@@ -91,19 +91,20 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     invocation.read_credentials()  # none are one failure, not that of every bucket
     settings = invocation.settings
     regions = settings.sweep_regions or (context.region,)
+    places = [Scope(settings.account_id, region) for region in regions]
     memory = _memory()
     since = invocation.clock.monotonic() - memory.swept_at
     is_full = since + JITTER_SECONDS >= settings.sweep_every
     if is_full:
         memory.met.clear()
         memory.swept_at = invocation.clock.monotonic()
-    diary = Diary(Totals.of(regions), memory)
+    diary = Diary(Totals.of(places), memory)
     ending = expiring(settings, today=invocation.clock.now().date())
     letters = open_dead_letters(invocation, context)
     put = skip_duplicates(letters.put, invocation, written=memory.letters)
     try:
         Sweep(
-            invocation=_within(invocation),
+            invocation=invocation.within(SHARE_OF_THE_TIME * invocation.budget.remaining()),
             dead_letters=letters._replace(put=put),
             apply=True,
             audit=settings.audit_tables,
@@ -111,7 +112,7 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
             memory=memory,
             but_for=frozenset(memory.met),
             warn=lambda sentence: open_logger().warning("unknown type", detail=sentence),
-        ).buckets_of(Scope(settings.account_id, region) for region in regions)
+        ).buckets_of(places)
     finally:
         told = {"full": is_full, **diary.as_dict(ending)}
         level = "info" if diary.totals.all.is_well and not (ending and is_full) else "warning"
@@ -124,13 +125,13 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
 def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: Any) -> None:
     """Look at the tables of each bucket that was encrypted only when it could have had some."""
     late = [
-        OpenBucket(TableBucketArn.parse(outcome.arn), (_open_time(outcome, outcome.open_until),))
+        OpenBucket(outcome.arn, (_open_time(outcome, outcome.open_until),))
         for outcome in outcomes
         if isinstance(outcome, Encrypted) and outcome.arn and outcome.open_until
         if _is_late(outcome)
     ]
     Sweep(
-        invocation=_within(invocation),
+        invocation=invocation.within(SHARE_OF_THE_TIME * invocation.budget.remaining()),
         dead_letters=open_dead_letters(invocation, context),
         apply=False,
         audit=True,
@@ -147,9 +148,3 @@ def _open_time(outcome: Outcome, until: datetime) -> OpenTime:
 
 def _is_late(outcome: Outcome) -> bool:
     return outcome.time_to_encrypt_ms is None or outcome.time_to_encrypt_ms > FIRST_MOMENT_MS
-
-
-def _within(invocation: Invocation) -> Invocation:
-    clock = invocation.clock
-    end = clock.monotonic() + SHARE_OF_THE_TIME * invocation.budget.remaining()
-    return invocation._replace(budget=TimeBudget(end, clock))

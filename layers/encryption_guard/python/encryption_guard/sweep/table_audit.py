@@ -44,21 +44,16 @@ class OpenBucket(NamedTuple):
         """Whether it is known to have been open then."""
         return any(time.holds(at) for time in self.times)
 
-    @property
-    def region(self) -> str:
-        """Scope it is."""
-        return self.arn.region
-
 
 def audit(where: Scope, bucket: OpenBucket) -> Step:
     """Look at all tables of a bucket, namespace by namespace."""
-    about = Finding.of_list(where.region, bucket.arn)
+    about = Finding.of_list(where, bucket.arn)
     return read_list(where, namespace_list(bucket.arn), about, partial(_namespace, where, bucket))
 
 
 def _namespace(where: Scope, bucket: OpenBucket, entry: object) -> Step:
     namespace = read_namespace(entry)
-    about = Finding.of_list(where.region, bucket.arn, namespace)
+    about = Finding.of_list(where, bucket.arn, namespace)
     follow = partial(_table, where, bucket, namespace)
     return read_list(where, table_list(bucket.arn, namespace), about, follow)
 
@@ -66,23 +61,25 @@ def _namespace(where: Scope, bucket: OpenBucket, entry: object) -> Step:
 def _table(where: Scope, bucket: OpenBucket, namespace: str, entry: object) -> Step:
     table = ListedTable.read(entry, bucket=bucket.arn, namespace=namespace)
     name = f"{bucket.arn}/{namespace}/{table.name}"
-    run = partial(_look_at, table, bucket)
-    return Step(where, Finding.of(table), run, name)
+    run = partial(_look_at, where, table, bucket)
+    return Step(where, Finding.of(where, table), run, name)
 
 
-def _look_at(table: ListedTable, bucket: OpenBucket, session: Session) -> Iterator[Finding]:
-    yield judged(table, read_table(session.tables, table), bucket)
+def _look_at(
+    where: Scope, table: ListedTable, bucket: OpenBucket, session: Session
+) -> Iterator[Finding]:
+    reading = read_table(session.tables, table)
+    yield judged(Finding.of(where, table, reading), reading, bucket)
 
 
-def judged(table: ListedTable, reading: Reading, bucket: OpenBucket) -> Finding:
+def judged(found: Finding, reading: Reading, bucket: OpenBucket) -> Finding:
     """What is found of a table that shows this, in this bucket.
 
     Of a table that is not encrypted only its owner can make another.
     """
-    found = Finding.of(table, reading)
     if reading.state == "unknown" and not reading.algorithm:
         return found
-    if table.created_at and bucket.was_open(table.created_at):
+    if found.created_at and bucket.was_open(found.created_at):
         state: State = "not_encrypted" if reading.state == "not_encrypted" else "unknown"
         return replace(
             found, state=state, outcome=UNPROTECTED, reason="made_before", detail=MADE_BEFORE
@@ -90,6 +87,6 @@ def judged(table: ListedTable, reading: Reading, bucket: OpenBucket) -> Finding:
     if reading.state == "not_encrypted":
         why, what_to_do = "created_unencrypted", WHAT_ITS_OWNER_HAS_TO_DO
         return replace(found, outcome=UNPROTECTED, reason=why, detail=what_to_do)
-    if bucket.times and not table.created_at:
+    if bucket.times and not found.created_at:
         return replace(found, state="unknown", reason="unread", detail=NO_TIME_OF_CREATION)
     return found.kept(reading)
