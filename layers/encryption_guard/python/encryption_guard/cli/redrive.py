@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -207,8 +208,7 @@ def carry_out(
 ) -> None:
     """Act on every letter that the command `covers`, several at a time; report each at once.
 
-    Without `apply` the plan alone is reported. `stopping` is asked before each letter: what is
-    under way then comes to its end, and nothing else is begun.
+    Without `apply` the plan alone is reported. Once it is `stopping`, nothing else is begun.
     """
     under_way: set[Future[None]] = set()
     reporting = Lock()
@@ -222,23 +222,32 @@ def carry_out(
         if not stopping():
             tell(waiting, *_acted(queue, waiting.key, act))
 
-    with leased(queue) as letters, ThreadPoolExecutor(workers) as pool:
+    with leased(queue) as letters, _pool(workers) as pool:
+        for waiting in letters:
+            if stopping():
+                break
+            if not covers(waiting):
+                continue
+            step = plan(waiting)
+            if not apply or isinstance(step, Leave):
+                tell(waiting, *_planned(step))
+                continue
+            under_way.add(pool.submit(run, waiting, step))
+            if len(under_way) >= 2 * workers:
+                under_way = _unfinished(under_way, until=FIRST_COMPLETED)
+        _unfinished(under_way, until=FIRST_EXCEPTION)
+
+
+def _planned(step: Act | Leave) -> tuple[State, str]:
+    return (step.state if isinstance(step, Leave) else "planned"), step.told
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads; what they have not begun when something is raised, they do not begin."""
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            for waiting in letters:
-                if stopping():
-                    break
-                if not covers(waiting):
-                    continue
-                step = plan(waiting)
-                if isinstance(step, Leave):
-                    tell(waiting, step.state, step.told)
-                elif not apply:
-                    tell(waiting, "planned", step.told)
-                else:
-                    under_way.add(pool.submit(run, waiting, step))
-                    if len(under_way) >= 2 * workers:
-                        under_way = _unfinished(under_way, until=FIRST_COMPLETED)
-            _unfinished(under_way, until=FIRST_EXCEPTION)
+            yield pool
         finally:
             pool.shutdown(cancel_futures=True)
 

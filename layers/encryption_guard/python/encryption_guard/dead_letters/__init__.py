@@ -43,6 +43,20 @@ class DeadLetters(NamedTuple):
 
         Raises LetterNotWritten when nobody confirmed it; the whole letter is then in the log.
         """
+        letter = self._new(dead_end, delivery, arn)
+        if delivery.raw and not letter.event:
+            self._log_in_chunks(letter, delivery.raw)
+        try:
+            self.put(letter)
+        # Whatever kept the letter from being written, it has to be in the log.
+        except Exception as error:
+            self.log_error("dead letter not written", dead_letter=letter.model_dump())
+            raise LetterNotWritten(
+                f"The dead letter {letter.id} was not written: {error}"
+            ) from error
+        return letter
+
+    def _new(self, dead_end: DeadEnd, delivery: Delivery, arn: TableBucketArn | None) -> DeadLetter:
         # With all of pydantic, which only a failure needs.
         from encryption_guard.dead_letters.document import DeadLetter, fit, letter_id
 
@@ -65,18 +79,7 @@ class DeadLetters(NamedTuple):
             redrives=delivery.redrives,
             at=self.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
-        letter = fit(empty, delivery.raw)
-        if delivery.raw and not letter.event:
-            self._log_in_chunks(letter, delivery.raw)
-        try:
-            self.put(letter)
-        # Whatever kept the letter from being written, it has to be in the log.
-        except Exception as error:
-            self.log_error("dead letter not written", dead_letter=letter.model_dump())
-            raise LetterNotWritten(
-                f"The dead letter {letter.id} was not written: {error}"
-            ) from error
-        return letter
+        return fit(empty, delivery.raw)
 
     def _log_in_chunks(self, letter: DeadLetter, raw: bytes) -> None:
         parts = -(-len(raw) // LOG_CHUNK)

@@ -93,11 +93,7 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     regions = settings.sweep_regions or (context.region,)
     places = [Scope(settings.account_id, region) for region in regions]
     memory = _memory()
-    since = invocation.clock.monotonic() - memory.swept_at
-    is_full = since + JITTER_SECONDS >= settings.sweep_every
-    if is_full:
-        memory.met.clear()
-        memory.swept_at = invocation.clock.monotonic()
+    is_full = _begins_full(memory, invocation)
     diary = Diary(Totals.of(places), memory)
     ending = expiring(settings, today=invocation.clock.now().date())
     letters = open_dead_letters(invocation, context)
@@ -115,11 +111,25 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
         ).buckets_of(places)
     finally:
         told = {"full": is_full, **diary.as_dict(ending)}
-        level = "info" if diary.totals.all.is_well and not (ending and is_full) else "warning"
-        brief = {name: told[name] for name in ("full", "is_well", "totals", "warnings")}
-        what = "sweep finished" if is_full else "watch finished"
-        getattr(open_logger(), level)(what, extra=brief)
+        _log_end(told, is_quiet=diary.totals.all.is_well and not (ending and is_full))
     return told
+
+
+def _begins_full(memory: Memory, invocation: Invocation) -> bool:
+    """Whether this call reads all buckets; then nothing counts as met any more."""
+    now = invocation.clock.monotonic()
+    is_full = now - memory.swept_at + JITTER_SECONDS >= invocation.settings.sweep_every
+    if is_full:
+        memory.met.clear()
+        memory.swept_at = now
+    return is_full
+
+
+def _log_end(told: dict[str, Any], *, is_quiet: bool) -> None:
+    brief = {name: told[name] for name in ("full", "is_well", "totals", "warnings")}
+    what = "sweep finished" if told["full"] else "watch finished"
+    log = open_logger().info if is_quiet else open_logger().warning
+    log(what, extra=brief)
 
 
 def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: Any) -> None:
