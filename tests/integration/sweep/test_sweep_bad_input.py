@@ -193,7 +193,7 @@ class Service:
             if found.state == "unknown":
                 assert found.detail, found
             assert found.detail is None or "None" not in found.detail
-        counted = Counter(found.arn for found in swept.findings if found.kind == "bucket")
+        counted = Counter(str(found.arn) for found in swept.findings if found.kind == "bucket")
         assert {arn: times for arn, times in counted.items() if times > 1} == {}
         assert_sums(swept)
 

@@ -12,7 +12,6 @@ queue, to be acted on again: every act here may be repeated.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -39,10 +38,6 @@ State = Literal["planned", "done", "done_not_removed", "failed", "left", "return
 LARGEST_ASYNCHRONOUS_EVENT = 128 * 1024
 # The CloudEvents extension in which a redrive counts itself.
 COUNT = "guardredrives"
-# Only ever found at the very end of an object, where `counted` puts it. A quote behind `{` or `,`
-# opens a text: it cannot be one that stands within, or ends, another.
-_COUNT = re.compile(rb'([{,])\s*"guardredrives"\s*:\s*[0-9]+\s*\}\s*\Z')
-
 # As many as the table of letters shows.
 SHORTEST_PREFIX = 8
 
@@ -290,11 +285,25 @@ def counted(event: bytes, redrives: int) -> bytes | None:
         return None
     if not isinstance(parsed, dict) or any(key.lower() == COUNT != key for key in parsed):
         return None
-    found = _COUNT.search(event)
-    whole = event[: found.start()] + found[1].strip(b",") if found else event.strip()[:-1]
-    whole = whole.strip()
-    comma = b"" if whole == b"{" else b","
-    return whole + comma + b'"guardredrives":%d}' % redrives
+    members = _without_count(event.strip()[:-1]).rstrip()
+    comma = b"" if members == b"{" else b","
+    return members + comma + b'"guardredrives":%d}' % redrives
+
+
+def _without_count(members: bytes) -> bytes:
+    """An object up to its closing brace, without the count that an earlier redrive put last."""
+    before, name, value = members.rpartition(f'"{COUNT}"'.encode())
+    try:
+        # Alone it is an object only if it is the last member: within another one braces are left.
+        last = json.loads(b"{" + name + value + b"}")
+    except ValueError:
+        return members
+    before = before.rstrip()
+    # Behind anything else the quote ends a text, or stands in one.
+    is_alone = before.endswith((b"{", b",")) and last.keys() == {COUNT}
+    if is_alone and type(last[COUNT]) is int:
+        return before.removesuffix(b",")
+    return members
 
 
 def fingerprint(delivery: Delivery) -> str:

@@ -208,7 +208,8 @@ class Attempts:
             if pause is None or self._clock.monotonic() + pause >= self._limits.until:
                 self._final = pause is None
                 return
-            self._clock.sleep(pause)
+            if pause:
+                self._clock.sleep(pause)
             self.is_repeat = self.reaction in REPEATS
 
     def __enter__(self) -> Attempts:

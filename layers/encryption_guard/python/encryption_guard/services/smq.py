@@ -10,7 +10,7 @@ import hmac
 import re
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import md5
@@ -62,16 +62,12 @@ def signature(*, access_key_secret: str, string_to_sign: str) -> str:
     return b64encode(digest).decode()
 
 
-class SmqAuth(httpx.Auth):
+class SmqAuth:
     """Signs one request to SMQ; set every other header before it."""
 
     def __init__(self, credentials: Credentials, *, now: Callable[[], datetime]) -> None:
         self._credentials = credentials
         self._now = now
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Sign the request, and send it once."""
-        yield self.sign(request)
 
     def sign(self, request: httpx.Request) -> httpx.Request:
         """Add the date, the token (which is not signed) and the signature; returns the request."""
