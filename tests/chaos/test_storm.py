@@ -74,8 +74,8 @@ BROKEN: dict[str, tuple[str, str, str, str, Kind]] = {
     ),
     "a letter holds something else": (
         "dead_letters/__init__.py",
-        "letter = fit(empty, delivery.raw)",
-        'letter = fit(empty, delivery.raw + b" ")',
+        "return fit(empty, delivery.raw)",
+        'return fit(empty, delivery.raw + b" ")',
         "OSS: refused",
         "altered",
     ),

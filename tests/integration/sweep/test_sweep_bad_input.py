@@ -1206,6 +1206,25 @@ PLANS = st.builds(
 )
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_with_a_wrong_clock_no_table_of_an_open_bucket_is_called_encrypted(
+    service: Service, hours: int
+) -> None:
+    """The service tells its time in whole seconds, and tables are made within one."""
+    wrong = timedelta(hours=hours)
+    service.clock = Clock(now=lambda: datetime.now(timezone.utc) + wrong)
+    for number in range(5):
+        arn = service.tables.plant(f"bucket-{number}")
+        service.tables.plant_table(arn, "sales", "orders")
+
+    swept = service.sweep(audit=True)
+
+    tables = [found for found in swept.findings if found.kind == "table"]
+    assert [(table.outcome, table.reason) for table in tables] == [
+        ("unprotected", "made_before")
+    ] * 5
+
+
 # The fixtures are the same for every example: a certificate that is trusted.
 @settings(
     max_examples=60,

@@ -392,14 +392,19 @@ def test_a_bucket_that_no_event_named_may_be_exempt(name: str, reason: str) -> N
 
 
 @pytest.mark.parametrize("cause", ["created", "drift"])
-def test_a_bucket_that_no_event_named_may_be_in_any_region(cause: Cause) -> None:
-    """Whoever found it looks after that region; an exemption may have ended."""
+@pytest.mark.parametrize(("swept", "is_denied"), [("us-east-1", False), ("", True)])
+def test_a_bucket_that_no_event_named_is_in_a_region_of_the_guards(
+    cause: Cause, swept: str, is_denied: bool
+) -> None:
+    """As that of an event has to be; an exemption may have ended."""
     settings = exempting({"bucket": "analytics", "reason": "over", "expires": "2026-11-21"})
+    settings = settings._replace(sweep_regions=tuple(filter(None, [swept])))
     arn = TableBucketArn.parse(arn_of("analytics"))._replace(region="us-east-1")
 
     decision = decide(FoundBucket(arn, cause), settings, today=TODAY)
 
-    assert decision == Encrypt(NamedBucket(arn, None), cause)
+    bucket = NamedBucket(arn, None)
+    assert decision == (Deny(bucket, "region") if is_denied else Encrypt(bucket, cause))
 
 
 @pytest.mark.parametrize(

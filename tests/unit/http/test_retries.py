@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import httpx
 import pytest
@@ -402,3 +402,13 @@ def test_a_request_that_is_only_signed_again_is_no_repeat() -> None:
 def test_the_words_for_a_wrong_clock(code: str | None, message: str | None, wrong: bool) -> None:
     """Of OSS, of its signature version 4, and of SMQ."""
     assert says_clock_is_wrong(code, message) == wrong
+
+
+def test_a_corrected_time_may_be_early_by_what_was_cut_off() -> None:
+    """A service tells its time in whole seconds: until it does, now is the latest it can be."""
+    session = Session(invocation_of(FakeOssTables()))
+    before = session.latest() - session.now()
+
+    assert session.correct_clock(of(403, date="Fri, 02 Jan 2026 04:04:05 GMT"))
+
+    assert (before, session.latest() - session.now()) == (timedelta(), timedelta(seconds=1))

@@ -30,7 +30,13 @@ from encryption_guard.services.inventory import ListedBucket
 from encryption_guard.services.oss_tables import OssTables, Reading
 from encryption_guard.sweep import STEP_SECONDS, Sweep
 from encryption_guard.sweep.checks import cause_of, plan
-from encryption_guard.sweep.findings import SINCE_WHEN_IS_NOT_KNOWN, Finding, Memory, Totals
+from encryption_guard.sweep.findings import (
+    SINCE_WHEN_IS_NOT_KNOWN,
+    Finding,
+    Memory,
+    OpenTime,
+    Totals,
+)
 from encryption_guard.sweep.table_audit import OpenBucket
 from tests.unit.fakes import (
     ACCOUNT,
@@ -426,6 +432,16 @@ def test_a_bucket_is_met_when_its_check_has_ended(found: Finding, is_met: bool) 
     memory.keep(found)
 
     assert memory == Memory(met={(ARN, found.created_at)} if is_met else set())
+
+
+def test_the_time_in_which_a_bucket_was_open_never_gets_shorter() -> None:
+    """A clock that is corrected between two looks may say that the second one was the earlier."""
+    memory, seen = Memory(), (ARN, START)
+
+    memory.note_open(seen, START + HOUR)
+    memory.note_open(seen, START - HOUR)
+
+    assert memory.open == {seen: (OpenTime(None, START + HOUR),)}
 
 
 # One bucket.

@@ -298,7 +298,7 @@ def ensure_encrypted(
     return Encrypted(
         reason=cause,
         time_to_encrypt_ms=_milliseconds_between(since, now) if since else None,
-        open_until=now,
+        open_until=tables.latest(),
         status=found.status,
         oss_request_id=found.oss_request_id,
     )

@@ -85,9 +85,8 @@ def decide(found: BucketEvent | FoundBucket, settings: Settings, *, today: date)
     if isinstance(found, FoundBucket):
         bucket = NamedBucket(found.arn, named_by=None)
         # A shell may not know its account; a bucket that it lists is its own.
-        if settings.account_id and not _is_allowed(found.arn.account_id, settings):
-            return Deny(bucket, "account")
-        return _unless_exempt(bucket, found.cause, settings, today=today, kind=found.kind)
+        is_foreign = bool(settings.account_id) and not _is_allowed(found.arn.account_id, settings)
+        return _in_scope(bucket, found.cause, settings, is_foreign, today, found.kind)
     cause = CAUSES.get(found.name)
     if cause is None:
         return Skip("not_relevant")
@@ -95,11 +94,8 @@ def decide(found: BucketEvent | FoundBucket, settings: Settings, *, today: date)
     if found.failed:
         return Skip("call_failed")
     bucket = find_bucket(found, region=settings.region, account_id=settings.account_id)
-    if _is_foreign_account(bucket.arn.account_id, found, settings):
-        return Deny(bucket, "account")
-    if settings.region and bucket.arn.region not in {settings.region, *settings.sweep_regions}:
-        return Deny(bucket, "region")
-    return _unless_exempt(bucket, cause, settings, today=today)
+    is_foreign = _is_foreign_account(bucket.arn.account_id, found, settings)
+    return _in_scope(bucket, cause, settings, is_foreign, today)
 
 
 def _is_foreign_account(account_id: str, event: BucketEvent, settings: Settings) -> bool:
@@ -113,9 +109,18 @@ def _is_allowed(account_id: str, settings: Settings) -> bool:
     return account_id in settings.allowed_accounts | {settings.account_id}
 
 
-def _unless_exempt(
-    bucket: NamedBucket, cause: Cause, settings: Settings, *, today: date, kind: str | None = None
-) -> Encrypt | Skip:
+def _in_scope(
+    bucket: NamedBucket,
+    cause: Cause,
+    settings: Settings,
+    is_foreign: bool,
+    today: date,
+    kind: str | None = None,
+) -> Decision:
+    if is_foreign:
+        return Deny(bucket, "account")
+    if settings.region and bucket.arn.region not in {settings.region, *settings.sweep_regions}:
+        return Deny(bucket, "region")
     # Where the service tells a type that is known, it says whose bucket it is, else the name does.
     name = bucket.arn.name
     if kind == "oss" or (kind not in KINDS and name == MANAGED_BY_OSS):

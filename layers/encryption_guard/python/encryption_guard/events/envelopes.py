@@ -58,29 +58,31 @@ class Payload(NamedTuple):
     is_array: bool
 
 
-class _TooManyEvents(Exception):
-    """The payload holds more events than are allowed; `array`, the outermost, is what is kept."""
+class _Wrapped(NamedTuple):
+    """What has yet to be opened: an event, or what wraps one or several."""
 
-    def __init__(self, array: Delivery) -> None:
-        super().__init__()
-        self.array = array
+    raw: bytes
+    redrives: int = 0
+    depth: int = 0
 
 
-class _Allowance:
-    """What else a payload may hold: events, and bytes that were compressed or in base64.
+class _Array(NamedTuple):
+    """The items of an array, and the array itself."""
 
-    `array` is the outermost, once there is one.
-    """
+    whole: Delivery
+    items: tuple[_Wrapped, ...]
 
-    def __init__(self, events: int, decoded: int) -> None:
-        self.events = events
-        self.decoded = decoded
-        self.array: Delivery | None = None
+
+class _Decoding:
+    """How many more bytes of a payload may be compressed or in base64."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
 
     def take(self, decoded: int) -> None:
         """Raise InvalidEvent unless the payload may hold so many bytes more."""
-        self.decoded -= decoded
-        if self.decoded < 0:
+        self.left -= decoded
+        if self.left < 0:
             raise InvalidEvent(
                 "The event cannot be decoded: more bytes than a payload may hold, with what was"
                 " decoded before it."
@@ -94,12 +96,27 @@ def open_payload(event: object, *, decoded: int = LARGEST_EVENT) -> Payload:
     that says why. What was compressed or in base64 may become so many bytes in all as `decoded`
     says.
     """
-    raw = _as_bytes(event)
-    allowance = _Allowance(max(MOST_EVENTS, len(raw) // SMALLEST_EVENT), decoded)
-    try:
-        return _open(raw, redrives=0, depth=0, allowance=allowance)
-    except _TooManyEvents as error:
-        return Payload((error.array,), is_array=True)
+    raw, decoding = _as_bytes(event), _Decoding(decoded)
+    most = max(MOST_EVENTS, len(raw) // SMALLEST_EVENT)
+    # The next one is the last of these.
+    waiting = [_Wrapped(raw)]
+    deliveries: list[Delivery] = []
+    outermost: Delivery | None = None
+    while waiting:
+        room = most - len(deliveries) - len(waiting) + 1
+        match _open(waiting.pop(), decoding, most_items=room):
+            case _Array(whole, items):
+                outermost = outermost or whole
+                if len(items) > room:
+                    return Payload((outermost,), is_array=True)
+                waiting.extend(reversed(items))
+                if not items:
+                    deliveries.append(whole)
+            case Delivery() as delivery:
+                deliveries.append(delivery)
+            case inner:
+                waiting.append(inner)
+    return Payload(tuple(deliveries), is_array=outermost is not None)
 
 
 def missed_event(arn: TableBucketArn, *, name: str, time: datetime | None) -> Delivery:
@@ -123,31 +140,38 @@ def _as_bytes(event: object) -> bytes:
         return f"What was handed in is not JSON: {error}.".encode()
 
 
-def _open(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Payload:
+def _open(
+    wrapped: _Wrapped, decoding: _Decoding, *, most_items: int
+) -> _Wrapped | _Array | Delivery:
+    """Take one wrapping off; what has none, or cannot be opened, is an event.
+
+    Of an array not more items are read than one too many.
+    """
+    raw, redrives, depth = wrapped
     envelope: dict[str, object] = {}
     try:
         if depth > DEEPEST_WRAPPING:
             raise InvalidEvent(f"The event is wrapped more than {DEEPEST_WRAPPING} times.")
-        raw = _json_in(raw, allowance) or raw
+        raw = _json_in(raw, decoding) or raw
         if raw.lstrip(SPACE)[:1] == b"[":
-            return _open_array(raw, redrives=redrives, depth=depth, allowance=allowance)
+            return _open_array(raw, redrives, depth, most_items)
         document = _document(raw)
         if isinstance(document, dict):
             envelope = folded(document)
             redrives = max(redrives, *_redrives(envelope))
-            inner = _wrapped(envelope, raw, allowance)
+            inner = _wrapped(envelope, raw, decoding)
         else:
-            inner = _json_in(document.encode(), allowance)
+            inner = _json_in(document.encode(), decoding)
         if inner is not None:
-            return _open(inner, redrives=redrives, depth=depth + 1, allowance=allowance)
-        event: BucketEvent | InvalidEvent = _read(document, envelope, allowance)
+            return _Wrapped(inner, redrives, depth + 1)
+        event: BucketEvent | InvalidEvent = _read(document, envelope, decoding)
     except InvalidEvent as error:
         # As a value it must not keep alive what it was raised from, of which there may be much.
         event = InvalidEvent(str(error))
-    return Payload((_deliver(raw, redrives, envelope, event),), is_array=False)
+    return _deliver(raw, redrives, envelope, event)
 
 
-def _json_in(raw: bytes, allowance: _Allowance) -> bytes | None:
+def _json_in(raw: bytes, decoding: _Decoding) -> bytes | None:
     """What may be JSON: the bytes themselves, or what they are in base64, at most twice."""
     for _ in range(MOST_ENCODINGS):
         if (found := _json_at(raw)) is not None:
@@ -155,7 +179,7 @@ def _json_in(raw: bytes, allowance: _Allowance) -> bytes | None:
         decoded = from_base64(raw.strip().removeprefix(BOM_UTF8))
         if not decoded:
             return None
-        allowance.take(len(decoded))
+        decoding.take(len(decoded))
         raw = decoded
     return _json_at(raw)
 
@@ -181,7 +205,7 @@ def _redrives(envelope: Mapping[str, object]) -> tuple[int, int]:
     return _count(envelope.get("guardredrives")), _count(letters)
 
 
-def _wrapped(envelope: Mapping[str, object], raw: bytes, allowance: _Allowance) -> bytes | None:
+def _wrapped(envelope: Mapping[str, object], raw: bytes, decoding: _Decoding) -> bytes | None:
     """What an object wraps: a text's bytes, or the exact piece of the object; None for an event."""
     # What FC sends to a destination: https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
     if (requested := envelope.get("requestpayload")) is not None:
@@ -191,7 +215,7 @@ def _wrapped(envelope: Mapping[str, object], raw: bytes, allowance: _Allowance) 
             raise InvalidEvent("The destination record's requestPayload holds no event.")
         return requested.encode()
     if envelope.get("event") is not None and envelope.get("event_encoding") is not None:
-        return _lettered(envelope, allowance)
+        return _lettered(envelope, decoding)
     if envelope.get("data") is not None or "eventname" in envelope:
         return None
     # A row of the log service has an `event`; what ActionTrail answers to LookupEvents, `Events`.
@@ -199,7 +223,7 @@ def _wrapped(envelope: Mapping[str, object], raw: bytes, allowance: _Allowance) 
         held = envelope.get(key)
         if isinstance(held, dict | list):
             return _piece(raw, key)
-        if isinstance(held, str) and (inner := _json_in(held.encode(), allowance)):
+        if isinstance(held, str) and (inner := _json_in(held.encode(), decoding)):
             return inner
     return None
 
@@ -208,7 +232,7 @@ def _piece(raw: bytes, key: str) -> bytes:
     return folded(dict(_slices(raw.decode())))[key].encode()
 
 
-def _read(document: object, envelope: Mapping[str, object], allowance: _Allowance) -> BucketEvent:
+def _read(document: object, envelope: Mapping[str, object], decoding: _Decoding) -> BucketEvent:
     """Read a CloudEvent (https://alibabacloud.com/help/en/doc-detail/181428.html) or a record."""
     if not isinstance(document, dict):
         raise InvalidEvent("The event is not a JSON object.")
@@ -218,7 +242,7 @@ def _read(document: object, envelope: Mapping[str, object], allowance: _Allowanc
     if data is None:
         return read_event(document, {})
     return read_event(
-        _json_in(data.encode(), allowance) if isinstance(data, str) else data, envelope
+        _json_in(data.encode(), decoding) if isinstance(data, str) else data, envelope
     )
 
 
@@ -232,26 +256,20 @@ def _document(raw: bytes) -> dict[str, object] | str:
     return document
 
 
-def _open_array(raw: bytes, *, redrives: int, depth: int, allowance: _Allowance) -> Payload:
+def _open_array(raw: bytes, redrives: int, depth: int, most_items: int) -> _Array:
     try:
-        items = [piece for _, piece in islice(_slices(raw.decode()), allowance.events + 1)]
+        items = [piece for _, piece in islice(_slices(raw.decode()), most_items + 1)]
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"The event is not a JSON array: {error}.") from None
-    if not items:
-        event = InvalidEvent("The event is an empty array.")
-        return Payload((_deliver(raw, redrives, {}, event),), is_array=True)
-    too_many = InvalidEvent(
+    why = (
         f"The array holds more than {MOST_EVENTS} events, and they are smaller than any real one."
+        if items
+        else "The event is an empty array."
     )
-    allowance.array = allowance.array or _deliver(raw, redrives, {}, too_many)
-    allowance.events -= len(items) - 1  # they take the place of the array
-    if allowance.events < 1:
-        raise _TooManyEvents(allowance.array)
-    opened = (
-        _open(item.encode(), redrives=redrives, depth=depth + 1, allowance=allowance)
-        for item in items
+    return _Array(
+        _deliver(raw, redrives, {}, InvalidEvent(why)),
+        tuple(_Wrapped(item.encode(), redrives, depth + 1) for item in items),
     )
-    return Payload(tuple(d for payload in opened for d in payload.deliveries), is_array=True)
 
 
 def _slices(text: str) -> Iterator[tuple[str, str]]:
@@ -292,7 +310,7 @@ def _count(redrives: object) -> int:
     return max(redrives, 0)
 
 
-def _lettered(letter: Mapping[str, object], allowance: _Allowance) -> bytes:
+def _lettered(letter: Mapping[str, object], decoding: _Decoding) -> bytes:
     version, event, encoding = (letter.get(key) for key in ("version", "event", "event_encoding"))
     if version is True or version != 1:
         raise InvalidEvent(
@@ -311,22 +329,22 @@ def _lettered(letter: Mapping[str, object], allowance: _Allowance) -> bytes:
     if packed is None:
         raise InvalidEvent("The dead letter's event cannot be decoded: it is not in base64.")
     if encoding == "base64":
-        allowance.take(len(packed))
+        decoding.take(len(packed))
         return packed
     try:
-        return _unpack(packed, allowance)
+        return _unpack(packed, decoding)
     except (ValueError, zlib.error) as error:
         raise InvalidEvent(f"The dead letter's event cannot be decoded: {error}.") from None
 
 
-def _unpack(packed: bytes, allowance: _Allowance) -> bytes:
+def _unpack(packed: bytes, decoding: _Decoding) -> bytes:
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
     event = bytearray()
     while packed and not unpacker.eof:
         # Paid in advance: nobody tells how much of a damaged piece was unpacked.
-        allowance.decoded -= PIECE
+        decoding.left -= PIECE
         piece = unpacker.decompress(packed, PIECE)
-        allowance.take(len(piece) - PIECE)
+        decoding.take(len(piece) - PIECE)
         event += piece
         packed = unpacker.unconsumed_tail
     if not unpacker.eof:

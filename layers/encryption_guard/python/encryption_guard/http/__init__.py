@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import NamedTuple, cast
 
 import httpcore
@@ -153,45 +154,55 @@ def open_transport(
         network_backend=DeadlineBackend(),
         proxy=proxy,
     )
-    return DeadlineTransport(_PoolTransport(pool))
+    return DeadlineTransport(_PoolTransport(pool, connections))
 
 
 class _PoolTransport(httpx.BaseTransport):
     """httpx's requests and answers on httpcore's pool.
 
-    Nothing follows a redirect, asks a proxy of the environment or keeps a cookie.
+    Nothing follows a redirect, asks a proxy of the environment or keeps a cookie. No more requests
+    are in the pool than it has connections: one that waits there may have it close a connection
+    that another thread has just begun to use.
     """
 
-    def __init__(self, pool: httpcore.ConnectionPool) -> None:
+    def __init__(self, pool: httpcore.ConnectionPool, connections: int) -> None:
         self._pool = pool
+        self._free = BoundedSemaphore(connections)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request, and read the head of its answer."""
-        url = request.url
+        if not self._free.acquire(timeout=request.extensions["timeout"]["pool"]):
+            raise httpx.PoolTimeout("every connection is in use")
         try:
-            answer = self._pool.handle_request(
-                httpcore.Request(
-                    request.method,
-                    httpcore.URL(
-                        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                    ),
-                    headers=request.headers.raw,
-                    content=request.content,
-                    extensions=request.extensions,
-                )
-            )
-        except tuple(ERRORS) as error:
-            raise ERRORS[type(error)](str(error)) from error
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+            answer = self._pool.handle_request(_of_httpcore(request))
+        except BaseException as error:
+            self._free.release()
+            if type(error) in ERRORS:
+                raise ERRORS[type(error)](str(error)) from error
+            raise
+        body = _Body(answer, self._free.release)
+        return httpx.Response(answer.status, headers=answer.headers, stream=body)
 
     def close(self) -> None:
         """Close every connection."""
         self._pool.close()
 
 
+def _of_httpcore(request: httpx.Request) -> httpcore.Request:
+    url = request.url
+    return httpcore.Request(
+        request.method,
+        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+        headers=request.headers.raw,
+        content=request.content,
+        extensions=request.extensions,
+    )
+
+
 class _Body(httpx.SyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
+    def __init__(self, answer: httpcore.Response, release: Callable[[], None]) -> None:
         self._answer = answer
+        self._release = release
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -200,9 +211,14 @@ class _Body(httpx.SyncByteStream):
             raise ERRORS[type(error)](str(error)) from error
 
     def close(self) -> None:
+        stream = self._answer.extensions["network_stream"]
         if bytes_behind(self._answer):
-            self._answer.extensions["network_stream"].close()
-        self._answer.close()
+            stream.close()
+        stream.end_use()
+        try:
+            self._answer.close()
+        finally:
+            self._release()
 
 
 def bytes_behind(answer: httpcore.Response) -> bytes:

@@ -90,6 +90,7 @@ class DeadlineStream(httpcore.NetworkStream):
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
+        self._in_use = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """As httpcore's own."""
@@ -97,6 +98,7 @@ class DeadlineStream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """As httpcore's own, whose time-out starts again with each piece that a socket takes."""
+        self._in_use = True
         for start in range(0, len(buffer), PIECE):
             self._stream.write(buffer[start : start + PIECE], _seconds_left(timeout))
 
@@ -114,6 +116,16 @@ class DeadlineStream(httpcore.NetworkStream):
         """As httpcore's own."""
         self._stream.close()
 
+    def end_use(self) -> None:
+        """The answer to what was written has been read: the next request may be anybody's."""
+        self._in_use = False
+
     def get_extra_info(self, info: str) -> Any:
-        """As httpcore's own: it asks for `ssl_object` and `is_readable`."""
+        """As httpcore's own: it asks for `ssl_object` and `is_readable`.
+
+        A pool closes an idle connection that is readable. Another thread may have begun to use it
+        since the pool found it idle: what can be read is that thread's answer then.
+        """
+        if info == "is_readable" and self._in_use:
+            return False
         return self._stream.get_extra_info(info)

@@ -27,6 +27,8 @@ RETRYABLE = frozenset({408, 425, 429})
 THROTTLING = frozenset({429, 503})
 # A service whose clock differs by more is not believed.
 LARGEST_CORRECTION = timedelta(days=366)
+# A service tells its own time in whole seconds: RFC 9110, 5.6.7.
+TOLD_PRECISION = timedelta(seconds=1)
 _SERVER_TIME = re.compile(rb'ServerTime(?:\b[^<>"]*>|"\s*:\s*")\s*([^<"]{1,40})', re.IGNORECASE)
 
 
@@ -71,18 +73,23 @@ class Session:
     def __init__(self, invocation: Invocation) -> None:
         self._invocation = invocation
         self._offset = timedelta()
+        self._imprecision = timedelta()
         self.credentials = invocation.read_credentials()
 
     def now(self) -> datetime:
         """The time, corrected by what the service said of its own."""
         return self._invocation.clock.now() + self._offset
 
+    def latest(self) -> datetime:
+        """The latest that it can be: a time that was corrected may be early by what was cut off."""
+        return self.now() + self._imprecision
+
     def correct_clock(self, answer: Answer) -> bool:
         """Take over the service's time; False where it names none that can be believed."""
         for theirs in server_times(answer):
             offset = theirs - self._invocation.clock.now()
             if abs(offset) <= LARGEST_CORRECTION:
-                self._offset = offset
+                self._offset, self._imprecision = offset, TOLD_PRECISION
                 return True
         return False
 

@@ -372,6 +372,10 @@ class OssTables:
         """The time, by the service's clock where that is known to differ from ours."""
         return self._session.now()
 
+    def latest(self) -> datetime:
+        """The latest that it can be by the service's clock: not before `now`."""
+        return self._session.latest()
+
     def current_encryption(self, arn: TableBucketArn) -> Reading | None:
         """GetTableBucketEncryption, as advice: None for every answer that shows no choice.
 

@@ -128,7 +128,10 @@ class Sweep:
         return self._throttles.setdefault(where, Throttle(self.invocation.clock))
 
     def _session(self, where: Scope) -> Session:
-        invocation, throttle = self.invocation.within(STEP_SECONDS), self._throttle(where)
+        # What somebody has swept is not another deployment's.
+        settings = self.invocation.settings._replace(sweep_regions=(where.region,))
+        invocation = self.invocation.within(STEP_SECONDS)._replace(settings=settings)
+        throttle = self._throttle(where)
         return Session(invocation, OssTables(invocation, throttle), throttle)
 
     # The steps.

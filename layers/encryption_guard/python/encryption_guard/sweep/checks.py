@@ -61,7 +61,7 @@ class Checks:
         reading = read_bucket(session.tables, bucket.arn)
         now, settings = session.tables.now(), session.invocation.settings
         if reading.state == "not_encrypted":
-            self.memory.note_open(bucket.identity, now)
+            self.memory.note_open(bucket.identity, session.tables.latest())
         seen_encrypted = bucket.identity in self.memory.encrypted
         cause = cause_of(bucket, now=now, seen_encrypted=seen_encrypted)
         to_judge = FoundBucket(bucket.arn, cause, bucket.created_at, bucket.kind)
@@ -83,19 +83,19 @@ class Checks:
 
         Returns until when the bucket is known to have been open, too.
         """
-        now = session.tables.now
+        latest = session.tables.latest
         try:
             outcome = self._process(to_judge, session)
         except LetterNotWritten as error:
-            return found.unfinished(error), now()
+            return found.unfinished(error), latest()
         except Unavailable as error:
             # The answer to a PUT may be lost after it was done.
-            open_until, reading = now(), _read_back(bucket, session)
+            open_until, reading = latest(), _read_back(bucket, session)
             found = Finding.of(found.where, bucket, reading)
             found = found.kept(reading) if reading.algorithm else found.unfinished(error)
             return found, open_until
         # Where somebody else was faster, nobody knows by how much.
-        open_until, found = outcome.open_until or now(), found.concluded(outcome)
+        open_until, found = outcome.open_until or latest(), found.concluded(outcome)
         if isinstance(outcome, Encrypted):
             found = found.read_back(_read_back(bucket, session))
         return found, open_until

@@ -342,6 +342,8 @@ class Memory:
         since, times = self.encrypted.get(seen), self.open.get(seen, ())
         # Still open, if nobody has seen it encrypted since.
         if times and (since is None or since < times[-1].until):
+            # A clock that is corrected meanwhile must not make it shorter.
+            until = max(until, times[-1].until)
             since, times = times[-1].since, times[:-1]
         self.open[seen] = (*times, OpenTime(since, until))
 
