@@ -17,7 +17,7 @@ from pathlib import Path
 
 from layers.encryption_guard.tools.authorities import by_subject
 from layers.encryption_guard.tools.build import ARCHIVE, REPOSITORY, build, install
-from layers.encryption_guard.tools.bytecode import Interpreter, compiled, interpreter
+from layers.encryption_guard.tools.bytecode import Interpreter, compile_layer_code, interpreter
 
 RUNTIMES = ("python3.12", "python3.10")
 SDK = (
@@ -99,7 +99,7 @@ def prepare(folder: Path) -> Artefacts:
     _copy_programs(folder / "programs" / "python" / "tests" / "benchmarks")
     # The layer is as it was built, bytecode included.
     for name in ("sdk", "programs"):
-        compiled(folder / name, runtime)
+        compile_layer_code(folder / name, runtime)
     for name in ("opt", "sdk", "programs"):
         _close(folder / name)
     return Artefacts(runtime, python, (folder / "built" / ARCHIVE).stat().st_size, folder)

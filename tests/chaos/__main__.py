@@ -26,7 +26,7 @@ from tests.chaos.plan import TROUBLES, Plan, plan
 from tests.chaos.storm import History, raise_storm
 
 ALL = "all at once"
-MOST_SHOWN = 20
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def main() -> int:
     Console(width=None if sys.stdout.isatty() else 200).print(table(rows), faults(injected))
     if chosen.json:
         write(chosen.json, rows, injected)
-    for name, violation in violations[:MOST_SHOWN]:
+    for name, violation in violations[:MAX_LISTED]:
         console.print(told(violation, again(violation, name, seed, chosen)), soft_wrap=True)
     return 1 if violations else 0
 

@@ -16,7 +16,7 @@ from types import TracebackType
 
 from tests.emulators.function_instance import Function, Instance, InstanceDiedError, Message
 
-LARGEST_ASYNCHRONOUS_EVENT = 128 * 1024
+MAX_ASYNC_EVENT_BYTES = 128 * 1024
 UNHANDLED = "UnhandledInvocationError"
 TIMED_OUT = "FunctionTimedOut"
 
@@ -124,7 +124,7 @@ class FunctionCompute:
 
     def deliver(self, event: bytes) -> list[Invocation]:
         """An asynchronous invocation: every try. What failed to the end goes to `on_failure`."""
-        if len(event) > LARGEST_ASYNCHRONOUS_EVENT:
+        if len(event) > MAX_ASYNC_EVENT_BYTES:
             raise ValueError(f"413: {len(event)} bytes, an asynchronous event may have 128 KB")
         request_id = str(uuid.uuid4())
         tries = [self._try(event, request_id)]

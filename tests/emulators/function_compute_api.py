@@ -21,7 +21,7 @@ from fc2.auth import Auth
 from tests.emulators.access_keys import AccessKey, Rights
 from tests.emulators.emulated_service import Call, Clock, EmulatedService, RefusedError, utc_now
 from tests.emulators.faults import Faults, Refuse
-from tests.emulators.function_compute import LARGEST_ASYNCHRONOUS_EVENT, Invocation
+from tests.emulators.function_compute import MAX_ASYNC_EVENT_BYTES, Invocation
 from tests.emulators.server import Authority
 from tests.emulators.wire import LOOPBACK_HOSTS, Answer, Request
 
@@ -331,6 +331,6 @@ def _check_event(request: Request) -> None:
     if request.headers.get("x-fc-invocation-type") != "Async":
         message = "the emulator takes asynchronous invocations only"
         raise refuse(400, "InvalidArgument", message)
-    if len(request.body) > LARGEST_ASYNCHRONOUS_EVENT:
-        message = f"payload size exceeds maximum allowed size ({LARGEST_ASYNCHRONOUS_EVENT} bytes)"
+    if len(request.body) > MAX_ASYNC_EVENT_BYTES:
+        message = f"payload size exceeds maximum allowed size ({MAX_ASYNC_EVENT_BYTES} bytes)"
         raise refuse(400, "EntityTooLarge", message)

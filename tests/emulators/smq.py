@@ -21,7 +21,7 @@ from tests.emulators.smq_documents import (
     received,
     sent,
 )
-from tests.emulators.smq_state import DEFAULT_PRIORITY, QueuedMessage, Queues, no_message, refuse
+from tests.emulators.smq_state import DEFAULT_PRIORITY, Queues, StoredMessage, no_message, refuse
 from tests.emulators.wire import LOOPBACK_HOSTS, Answer, Request
 
 LARGEST_BODY = 64 * 1024
@@ -98,7 +98,7 @@ class Smq(EmulatedService):
         """The bodies as they were sent: in base64 if the sender made it so."""
         return [message.body for message in self.messages(queue)]
 
-    def messages(self, queue: str) -> list[QueuedMessage]:
+    def messages(self, queue: str) -> list[StoredMessage]:
         """All messages, hidden ones too, in the order they came."""
         return self._queues.messages(queue)
 

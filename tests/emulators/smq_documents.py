@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from xml.etree import ElementTree
 
-from tests.emulators.smq_state import QueuedMessage, refuse
+from tests.emulators.smq_state import StoredMessage, refuse
 from tests.emulators.wire import Answer
 
 NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
@@ -39,11 +39,11 @@ def answer_list(status: int, name: str, item: str, items: Iterable[Fields]) -> A
     return _answer(status, root)
 
 
-def sent(message: QueuedMessage) -> Fields:
+def sent(message: StoredMessage) -> Fields:
     return {"MessageId": message.id, "MessageBodyMD5": message.body_md5}
 
 
-def peeked(message: QueuedMessage) -> Fields:
+def peeked(message: StoredMessage) -> Fields:
     first = message.first_dequeued_at
     return {
         **sent(message),
@@ -55,11 +55,11 @@ def peeked(message: QueuedMessage) -> Fields:
     }
 
 
-def received(message: QueuedMessage) -> Fields:
+def received(message: StoredMessage) -> Fields:
     return {**peeked(message), **hidden(message)}
 
 
-def hidden(message: QueuedMessage) -> Fields:
+def hidden(message: StoredMessage) -> Fields:
     return {
         "ReceiptHandle": message.receipt_handle or "",
         "NextVisibleTime": milliseconds(message.visible_at),

@@ -16,7 +16,7 @@ DEFAULT_PRIORITY = 8
 
 
 @dataclass(frozen=True)
-class QueuedMessage:
+class StoredMessage:
     """A message on a node. `body` is as it was sent: SMQ knows nothing of base64."""
 
     id: str
@@ -38,7 +38,7 @@ class QueuedMessage:
 class _Queue:
     """`handles` are all that were ever given out, `sent` and `asked` the turns of the nodes."""
 
-    messages: dict[str, QueuedMessage] = field(default_factory=dict)
+    messages: dict[str, StoredMessage] = field(default_factory=dict)
     handles: set[str] = field(default_factory=set)
     sent: int = 0
     asked: int = 0
@@ -77,32 +77,32 @@ class Queues:
             self._closed = True
             self._changed.notify_all()
 
-    def messages(self, queue: str) -> list[QueuedMessage]:
+    def messages(self, queue: str) -> list[StoredMessage]:
         """All messages, hidden ones too, in the order they came."""
         with self._changed:
             return list(self._queue(queue).messages.values())
 
     def send(
         self, queue: str, body: str, *, delay_seconds: int = 0, priority: int = DEFAULT_PRIORITY
-    ) -> QueuedMessage:
+    ) -> StoredMessage:
         now = self._clock()
         visible_at = now + timedelta(seconds=delay_seconds)
         with self._changed:
             kept = self._queue(queue)
             node = kept.sent % self._nodes
-            message = QueuedMessage(uuid.uuid4().hex.upper(), node, body, priority, now, visible_at)
+            message = StoredMessage(uuid.uuid4().hex.upper(), node, body, priority, now, visible_at)
             kept.messages[message.id] = message
             kept.sent += 1
             self._changed.notify_all()
         return message
 
-    def peek(self, queue: str, count: int) -> list[QueuedMessage]:
+    def peek(self, queue: str, count: int) -> list[StoredMessage]:
         with self._changed:
             return self._served(self._queue(queue))[:count]
 
     def receive(
         self, queue: str, count: int, *, wait_seconds: float, hidden_seconds: float
-    ) -> list[QueuedMessage]:
+    ) -> list[StoredMessage]:
         """Take messages out of sight; waits until there is at least one."""
         deadline = time.monotonic() + wait_seconds
         with self._changed:
@@ -115,7 +115,7 @@ class Queues:
                 self._changed.wait(min(left, 0.05))
             return [self._hide(kept, each, hidden_seconds) for each in found[:count]]
 
-    def hide(self, queue: str, receipt_handle: str, hidden_seconds: float) -> QueuedMessage:
+    def hide(self, queue: str, receipt_handle: str, hidden_seconds: float) -> StoredMessage:
         with self._changed:
             kept = self._queue(queue)
             message = self._held(kept, receipt_handle)
@@ -135,7 +135,7 @@ class Queues:
                 404, "QueueNotExist", "The queue name you provided is not exist."
             ) from None
 
-    def _served(self, queue: _Queue) -> list[QueuedMessage]:
+    def _served(self, queue: _Queue) -> list[StoredMessage]:
         """What is in sight on the one node that answers, the most urgent first."""
         now = self._clock()
         visible = [each for each in queue.messages.values() if each.visible_at <= now]
@@ -146,7 +146,7 @@ class Queues:
         on_it = [each for each in visible if each.node == node]
         return sorted(on_it, key=lambda each: each.priority)
 
-    def _hide(self, queue: _Queue, message: QueuedMessage, seconds: float) -> QueuedMessage:
+    def _hide(self, queue: _Queue, message: StoredMessage, seconds: float) -> StoredMessage:
         now = self._clock()
         handle = _new_handle()
         hidden = replace(
@@ -160,7 +160,7 @@ class Queues:
         queue.handles.add(handle)
         return hidden
 
-    def _held(self, queue: _Queue, receipt_handle: str) -> QueuedMessage:
+    def _held(self, queue: _Queue, receipt_handle: str) -> StoredMessage:
         """The message of a handle: only the latest one, only while the message is hidden."""
         now = self._clock()
         for message in queue.messages.values():

@@ -40,7 +40,7 @@ MOST_MEGABYTES = 20.0
 # What comes between in one measurement does not in all.
 BEST_OF = 3
 NOT_INSTALLED = 3
-MOST_SHOWN = 20
+MAX_LISTED = 20
 # Large ones are slow; the search makes its own where they lead to something new.
 LARGEST_SEED = 4 * 1024
 
@@ -143,7 +143,7 @@ def _table(search: Search, corpus: Path) -> dict[str, object]:
         "most memory of one input": f"{search.most_mb:.1f} MB",
         **{f"  {kind}": number for kind, number in search.outcomes.most_common()},
         "violations": len(search.violations),
-        **{f"  {file}": why for file, why in list(search.violations.items())[:MOST_SHOWN]},
+        **{f"  {file}": why for file, why in list(search.violations.items())[:MAX_LISTED]},
     }
 
 

@@ -8,7 +8,7 @@ import random
 from base64 import b64encode
 from typing import Final
 
-from encryption_guard.events.envelopes import LARGEST_EVENT
+from encryption_guard.events.envelopes import MAX_DECODED_BYTES
 from tests.fuzz.door import ACCOUNT, REGION
 
 # What an asynchronous invocation takes.
@@ -161,8 +161,8 @@ def _damaged(event: bytes) -> bytes:
 
 def _letters() -> dict[str, bytes]:
     bomb = letter(b" " * 4 * 1024 * 1024)
-    most = letter(b" " * LARGEST_EVENT)
-    junk = letter(_objects(LARGEST_EVENT)["data of []"])
+    most = letter(b" " * MAX_DECODED_BYTES)
+    junk = letter(_objects(MAX_DECODED_BYTES)["data of []"])
     return {
         "gzip bomb": bomb,
         "gzip of the most that is unpacked": most,
@@ -170,13 +170,13 @@ def _letters() -> dict[str, bytes]:
         "array of gzip bombs": filled(bomb),
         "array of the most that is unpacked": filled(most),
         "array of gzips of junk": filled(junk),
-        "gzip of an array of gzip bombs": letter(filled(bomb, size=LARGEST_EVENT)),
-        "gzip of an array of letters": letter(filled(letter(b"{}"), size=LARGEST_EVENT)),
+        "gzip of an array of gzip bombs": letter(filled(bomb, size=MAX_DECODED_BYTES)),
+        "gzip of an array of letters": letter(filled(letter(b"{}"), size=MAX_DECODED_BYTES)),
         "gzip of an array of broken gzips": letter(
-            filled(_broken(), size=LARGEST_EVENT)[: 1000 * (len(_broken()) + 1)] + b"]"
+            filled(_broken(), size=MAX_DECODED_BYTES)[: 1000 * (len(_broken()) + 1)] + b"]"
         ),
         "array of broken gzips": filled(_broken()),
-        "array of damaged gzip bombs": filled(_damaged(b" " * LARGEST_EVENT)),
+        "array of damaged gzip bombs": filled(_damaged(b" " * MAX_DECODED_BYTES)),
         "as many events as are opened": filled(b"{}", size=3001),
         "gzip of gzips of gzips": letter(filled(letter(filled(most)))),
         "letters in letters in letters": filled(letter(letter(letter(b"{}")))),
@@ -191,7 +191,7 @@ def _letters() -> dict[str, bytes]:
 def worst_cases() -> dict[str, bytes]:
     """Each by what it tries; none is larger than an asynchronous event may be."""
     plain = _arrays(LARGEST) | _objects(LARGEST) | _texts(LARGEST)
-    larger = _arrays(LARGEST_EVENT) | _objects(LARGEST_EVENT) | _texts(LARGEST_EVENT)
+    larger = _arrays(MAX_DECODED_BYTES) | _objects(MAX_DECODED_BYTES) | _texts(MAX_DECODED_BYTES)
     unpacked = {f"gzip: {name}": letter(event) for name, event in larger.items()}
     cases = plain | unpacked | _letters()
     return {name: event for name, event in cases.items() if len(event) <= LARGEST}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encryption_guard.services.smq import Message
+from encryption_guard.services.smq import SmqMessage
 from layers.encryption_guard.tools.serverless_devs import redacted, remedy, tail
 
 # Neither source nor type: how those are spelled is what is to be learnt.
@@ -29,7 +29,7 @@ REMOVALS = 3
 PAUSE_BETWEEN_REMOVALS = 20.0
 SERVERLESS_DEVS = (str(Path("node_modules", ".bin", "s")),)
 
-Listen = Callable[[], list[Message]]
+Listen = Callable[[], list[SmqMessage]]
 # Raises Deaf if there is nothing to listen to.
 Begin = Callable[[], Listen]
 Capture = Callable[[], AbstractContextManager[Begin]]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from encryption_guard.untrusted import mapping
+from encryption_guard.untrusted import object_or_empty
 from layers.encryption_guard.tools.deploy import HARMLESS_EVENT
 from tests.live.expected import Expected, Function
 from tests.live.function_api import FunctionApi
@@ -54,7 +54,7 @@ def anything_there(seen: Deployment) -> bool:
 
 def trigger_config(told: Told) -> Mapping[str, Any]:
     """Of a trigger: a JSON text on the wire."""
-    return mapping(told.fields.get("triggerConfig"))
+    return object_or_empty(told.fields.get("triggerConfig"))
 
 
 def _role(told: Told, function: Function) -> Check:
@@ -74,8 +74,8 @@ def _loads(told: Told, function: Function) -> Check:
 
 
 def _on_failure(told: Told, function: Function) -> Check:
-    destinations = mapping(told.fields.get("destinationConfig"))
-    destination = mapping(destinations.get("onFailure")).get("destination", "")
+    destinations = object_or_empty(told.fields.get("destinationConfig"))
+    destination = object_or_empty(destinations.get("onFailure")).get("destination", "")
     return Check(
         f"{function.name} sends what failed to the dead-letter queue",
         told.said.done and destination == function.on_failure,
@@ -93,7 +93,7 @@ def _enabled(told: Told, function: Function) -> Check:
 
 
 def _pattern(told: Told, function: Function) -> Check:
-    same = mapping(trigger_config(told).get("eventRuleFilterPattern")) == function.pattern
+    same = object_or_empty(trigger_config(told).get("eventRuleFilterPattern")) == function.pattern
     seen = "the template's" if same else "another one"
     return Check(
         f"the trigger {function.trigger} has the pattern of the template",

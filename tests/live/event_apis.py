@@ -17,7 +17,7 @@ from typing import Any
 from encryption_guard.errors import Unavailable
 from encryption_guard.invocation import Clock, Invocation
 from encryption_guard.services.acs3 import Api, ApiRefused, call
-from encryption_guard.untrusted import mapping, text_of
+from encryption_guard.untrusted import object_or_empty, text_of
 from tests.live.observations import Source, Trace, Traced
 
 ENDPOINT = "https://{service}.{region}.aliyuncs.com"
@@ -62,7 +62,9 @@ class EventApis:
         for _ in range(MOST_PAGES):
             self.clock.sleep(SECONDS_BETWEEN_LOOKUPS)
             answer = self._asked("actiontrail", "LookupEvents", query=query)
-            records += [record for each in _list(answer, "Events") if (record := mapping(each))]
+            records += [
+                record for each in _list(answer, "Events") if (record := object_or_empty(each))
+            ]
             token = text_of(answer.get("NextToken"))
             if not token:
                 break
@@ -72,14 +74,14 @@ class EventApis:
     def sources(self) -> tuple[Source, ...]:
         """Every service that EventBridge says it has events of, with their types."""
         answer = self._asked("eventbridge", "ListAliyunOfficialEventSources")
-        listed = _list(mapping(answer.get("Data")), "EventSourceList")
-        return tuple(_source(mapping(each)) for each in listed)
+        listed = _list(object_or_empty(answer.get("Data")), "EventSourceList")
+        return tuple(_source(object_or_empty(each)) for each in listed)
 
     def takes(self, event: Mapping[str, Any], pattern: Mapping[str, Any]) -> bool:
         """Whether a rule with this pattern takes the event, by EventBridge's own judgement."""
         form = {"Event": json.dumps(event), "EventPattern": json.dumps(pattern)}
         answer = self._asked("eventbridge", "TestEventPattern", form=form)
-        result = mapping(answer.get("Data")).get("Result")
+        result = object_or_empty(answer.get("Data")).get("Result")
         if not isinstance(result, bool):
             raise _without("TestEventPattern", "Result")
         return result
@@ -97,18 +99,18 @@ class EventApis:
         answer = self._asked("eventbridge", "QueryTracedEvents", query=query)
         return tuple(
             Traced(
-                text_of(mapping(each).get("EventId")) or "",
-                text_of(mapping(each).get("EventSource")) or "",
-                text_of(mapping(each).get("EventType")) or "",
+                text_of(object_or_empty(each).get("EventId")) or "",
+                text_of(object_or_empty(each).get("EventSource")) or "",
+                text_of(object_or_empty(each).get("EventType")) or "",
             )
-            for each in _list(mapping(answer.get("Data")), "Events")
+            for each in _list(object_or_empty(answer.get("Data")), "Events")
         )
 
     def traces(self, event_id: str) -> tuple[Trace, ...]:
         """The steps of one event on the bus."""
         query = {"EventBusName": BUS, "EventId": event_id}
         answer = self._asked("eventbridge", "QueryEventTraces", query=query)
-        return tuple(_trace(mapping(each)) for each in _list(answer, "Data"))
+        return tuple(_trace(object_or_empty(each)) for each in _list(answer, "Data"))
 
     def _asked(self, service: str, action: str, **rest: Any) -> dict[str, object]:
         # EventBridge's API for management has a host of its own.
@@ -141,7 +143,7 @@ def _source(fields: Mapping[str, object]) -> Source:
     return Source(
         text_of(fields.get("FullName")) or text_of(fields.get("Name")) or "",
         tuple(
-            text_of(mapping(each).get("Name")) or ""
+            text_of(object_or_empty(each).get("Name")) or ""
             for each in (types if isinstance(types, list) else [])
         ),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import PLACES, BucketEvent, find_bucket
 from encryption_guard.events.envelopes import open_payload
-from encryption_guard.untrusted import loads, mapping
+from encryption_guard.untrusted import loads, object_or_empty
 from tests.emulators.action_trail import KINDS
 from tests.emulators.event_bridge import Pattern, matches
 from tests.live.observations import Heard, Reading
@@ -33,7 +33,7 @@ def decoded(body: str) -> tuple[bytes, str]:
 
 def event_name(event: bytes) -> str:
     """The eventName, in whatever casing its key is; empty where there is none."""
-    read = open_payload(event).deliveries[0].event
+    read = open_payload(event).events[0].parsed
     return read.name if isinstance(read, BucketEvent) else ""
 
 
@@ -56,9 +56,9 @@ def heard(messages: Sequence[Heard], name: str, marks: Sequence[str]) -> Heard |
 
 def read(event: bytes, pattern: Pattern) -> Reading:
     """Everything that an event settles."""
-    envelope = mapping(event.decode("utf-8", "replace"))
-    record = mapping(envelope.get("data"))
-    parsed = open_payload(event).deliveries[0].event
+    envelope = object_or_empty(event.decode("utf-8", "replace"))
+    record = object_or_empty(envelope.get("data"))
+    parsed = open_payload(event).events[0].parsed
     named_by, bucket = _named(parsed)
     return Reading(
         named_by=named_by,
@@ -144,7 +144,7 @@ def _shapes(envelope: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str,
 def _shape(value: object) -> str:
     if value is None:
         return "absent"
-    if isinstance(value, str) and mapping(value):
+    if isinstance(value, str) and object_or_empty(value):
         return "a JSON text"
     return {"dict": "an object", "str": "a text", "list": "a list"}.get(
         type(value).__name__, type(value).__name__

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from encryption_guard.errors import GuardError
 from encryption_guard.invocation import Clock
-from encryption_guard.services.smq import Message
+from encryption_guard.services.smq import SmqMessage
 from tests.emulators.event_bridge import Pattern
 from tests.live.capture import Capture, Deaf, LeftOver, Listen
 from tests.live.event_reading import CREATE, DELETE, decoded, heard, read
@@ -54,7 +54,7 @@ class Doors:
     capture: Capture
     host: Callable[[Literal["path", "virtual"], str], Said]
     one_host: str
-    peek: Callable[[], Sequence[Message]]
+    peek: Callable[[], Sequence[SmqMessage]]
     clock: Clock
     tell: Callable[[str], None]
 

@@ -15,7 +15,7 @@ from fc2.auth import Auth
 
 from encryption_guard.http import Answer, new_request, send
 from encryption_guard.invocation import Invocation
-from encryption_guard.untrusted import mapping, strings
+from encryption_guard.untrusted import object_or_empty, strings
 from tests.live.observations import Said, Told
 
 # A cold start is within it.
@@ -85,7 +85,7 @@ class FunctionApi:
 
 
 def _told(answer: Answer) -> Told:
-    fields = mapping(answer.body.decode("utf-8", "replace"))
+    fields = object_or_empty(answer.body.decode("utf-8", "replace"))
     if failed := answer.headers.get("x-fc-error-type"):
         return Told(Said(answer.status, failed))
     code = next(strings(fields, "code", "errorcode"), "") if answer.status >= 400 else ""

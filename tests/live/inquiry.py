@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from encryption_guard.invocation import Clock
-from encryption_guard.untrusted import mapping, read_time, text_of
+from encryption_guard.untrusted import object_or_empty, read_time, text_of
 from tests.live.event_apis import NotAnswered, Record
 from tests.live.event_reading import CREATE, DELETE, as_cloud_event, read
 from tests.live.experiment import Plan
@@ -147,8 +147,8 @@ class Inquiry:
             )
 
     def _read_record(self, seen: Observed) -> None:
-        event = mapping((seen.event or b"").decode("utf-8", "replace"))
-        self._note_call(event.get("id"), mapping(event.get("data")))
+        event = object_or_empty((seen.event or b"").decode("utf-8", "replace"))
+        self._note_call(event.get("id"), object_or_empty(event.get("data")))
         if found := self.learnt.records.get(CREATE):
             self._note_call(found.record.get("eventId"), found.record)
             wrapped = self._wrapped(found.record, SERVICES[0])
@@ -175,7 +175,7 @@ class Inquiry:
     def _events(self, seen: Observed) -> dict[str, Mapping[str, Any]]:
         """The event as it was delivered, else the record in each envelope that it may get."""
         if seen.event:
-            return {AS_DELIVERED: mapping(seen.event.decode("utf-8", "replace"))}
+            return {AS_DELIVERED: object_or_empty(seen.event.decode("utf-8", "replace"))}
         found = self.learnt.records.get(CREATE)
         if found is None:
             self.learnt.why_not[PATTERN] = "there is neither an event nor a record to ask about"
@@ -195,7 +195,7 @@ class Inquiry:
 
     def _traced(self, seen: Observed) -> Sequence[Traced]:
         """The event that was delivered, else those that the rule matched since the creation."""
-        event = mapping((seen.event or b"").decode("utf-8", "replace"))
+        event = object_or_empty((seen.event or b"").decode("utf-8", "replace"))
         if event_id := text_of(event.get("id")):
             source, kind = (text_of(event.get(name)) or "" for name in ("source", "type"))
             return [Traced(event_id, source, kind)]

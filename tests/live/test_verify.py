@@ -17,7 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from encryption_guard.invocation import Clock
-from encryption_guard.services.smq import Message
+from encryption_guard.services.smq import SmqMessage
 from layers.encryption_guard.tools.preflight import ALIAS
 from tests.emulators.cloud import filter_pattern
 from tests.live import facts
@@ -57,7 +57,7 @@ BUCKET = "guard-verify-1badcafe"
 ARN = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/{BUCKET}"
 SCRUBBED_ARN = f"acs:osstables:{REGION}:{MADE_UP_ACCOUNT}:bucket/guard-verify-a0000001"
 WANTED = expected(region=REGION, account=ACCOUNT)
-MESSAGE = Message("1", "body", 0, 0, None)
+MESSAGE = SmqMessage("1", "body", 0, 0, None)
 
 
 def scrub(event: dict[str, Any]) -> Scrubbed:

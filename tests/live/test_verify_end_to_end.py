@@ -22,7 +22,7 @@ from rich.console import Console
 from encryption_guard.credentials import Credentials
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, Invocation, TimeBudget
-from encryption_guard.services.smq import Message
+from encryption_guard.services.smq import SmqMessage
 from encryption_guard.settings import Settings
 from tests.emulators import function_compute
 from tests.emulators.access_keys import AccessKey
@@ -509,7 +509,7 @@ def test_an_interruption_does_not_reach_the_cleaning_up_after_a_crash(start: Sta
     def make(_plan: Plan, _peek: Peek) -> Capture:
         @contextmanager
         def capture() -> Iterator[Begin]:
-            def listen() -> list[Message]:
+            def listen() -> list[SmqMessage]:
                 raise RuntimeError("crashed")
 
             yield lambda: listen

@@ -21,13 +21,13 @@ from rich.table import Table
 from rich.text import Text
 
 from encryption_guard.arn import ACCOUNT_ID, TableBucketArn, is_region
-from encryption_guard.cli.console import ALL_WELL, FAILED, MISUSE
+from encryption_guard.cli.console import FAILED, MISUSE, OK
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError, GuardError, Refused
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.services.oss_tables import OssTables, get_encryption
-from encryption_guard.services.smq import Message, SmqQueue
+from encryption_guard.services.smq import SmqMessage, SmqQueue
 from encryption_guard.settings import QueueArn, Settings
 from encryption_guard.untrusted import plain
 from layers.encryption_guard.tools import preflight
@@ -78,7 +78,7 @@ class Owner:
     credentials: Credentials
 
 
-Peek = Callable[[str], Sequence[Message]]
+Peek = Callable[[str], Sequence[SmqMessage]]
 # Of the plan, and of what looks into a queue: what captures events.
 MakeCapture = Callable[[Plan, Peek], Capture]
 
@@ -210,7 +210,7 @@ class _Run:
         if interrupted:
             self.tell("It was interrupted: what was not reached is not settled.")
         well = all(check.well for check in checks) and not left and not interrupted
-        return ALL_WELL if well else FAILED
+        return OK if well else FAILED
 
     def tell(self, sentence: str) -> None:
         _say(self.console, sentence)
@@ -285,7 +285,7 @@ class _Run:
     def _functions(self) -> FunctionApi:
         return FunctionApi(self._invocation(), region=self.plan.region, account=self.plan.account)
 
-    def _peek(self, queue: str) -> Sequence[Message]:
+    def _peek(self, queue: str) -> Sequence[SmqMessage]:
         named = QueueArn(self.plan.region, self.plan.account, queue)
         return SmqQueue(named, self._invocation()).peek()
 

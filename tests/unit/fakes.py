@@ -25,9 +25,9 @@ from mns.mns_client import MNSClient
 
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.credentials import Credentials
-from encryption_guard.dead_letters.destinations import Peek, Waiting
-from encryption_guard.dead_letters.document import DeadLetter, letter_id
-from encryption_guard.dead_letters.messages import open_letter
+from encryption_guard.dead_letters.destinations import Peek, QueuedMessage
+from encryption_guard.dead_letters.document import DeadLetter, dead_letter_id
+from encryption_guard.dead_letters.messages import open_message
 from encryption_guard.enforcement.telemetry import SERVICE, open_logger
 from encryption_guard.errors import Unavailable
 from encryption_guard.events.envelopes import open_payload
@@ -407,7 +407,7 @@ def _vendors_authorization(request: httpx.Request, key: Credentials, at: datetim
 
 
 @dataclass
-class QueuedMessage:
+class StoredMessage:
     """A message in a FakeSmq; a receipt handle hides it from the next receiver."""
 
     body: str
@@ -429,7 +429,7 @@ class FakeSmq(FakeService):
         troubles: Troubles | None = None,
     ) -> None:
         super().__init__(time=time, troubles=troubles)
-        self.messages: list[QueuedMessage] = []
+        self.messages: list[StoredMessage] = []
         self._key = key
         self._path = f"/queues/{name}/messages"
         for body in bodies:
@@ -464,8 +464,8 @@ class FakeSmq(FakeService):
         )
         return expected
 
-    def _keep(self, body: str) -> QueuedMessage:
-        message = QueuedMessage(body, f"ID-{len(self.messages) + 1}")
+    def _keep(self, body: str) -> StoredMessage:
+        message = StoredMessage(body, f"ID-{len(self.messages) + 1}")
         self.messages.append(message)
         return message
 
@@ -489,7 +489,7 @@ class FakeSmq(FakeService):
         return _smq_xml(200, "".join(texts), "Messages")
 
 
-def _message_parts(message: QueuedMessage) -> str:
+def _message_parts(message: StoredMessage) -> str:
     parts = {
         "MessageId": message.message_id,
         "MessageBody": message.body,
@@ -549,7 +549,7 @@ class FakeLetterQueue:
     is what happened, in order; `most_leased` says how far it was read ahead of being removed.
     """
 
-    letters: Iterable[Waiting]
+    letters: Iterable[QueuedMessage]
     taken: frozenset[str] = frozenset()
     late: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
@@ -561,12 +561,12 @@ class FakeLetterQueue:
 
     def put(self, letter: DeadLetter) -> None:
         body = letter.body()
-        self.letters = [*self.letters, Waiting(letter.id, body, open_letter(body), None)]
+        self.letters = [*self.letters, QueuedMessage(letter.id, body, open_message(body), None)]
 
     def peek(self) -> Peek:
         return Peek(tuple(self.letters), is_all=True)
 
-    def read(self) -> Iterator[Waiting]:
+    def read(self) -> Iterator[QueuedMessage]:
         for letter in self.letters:
             with self._lock:
                 self.leased.add(letter.key)
@@ -605,10 +605,10 @@ class FakeLetterQueue:
 
 def dead_letter_of(event: object, /, **told: object) -> bytes:
     """A letter of ours about an event that was refused for want of a right, or as `told` says."""
-    (first, *_) = open_payload(event).deliveries
+    (first, *_) = open_payload(event).events
     letter = {
         "version": 1,
-        "id": letter_id(first, "rejected"),
+        "id": dead_letter_id(first, "rejected"),
         "reason": "rejected",
         "detail": "OSS Tables answered 403.",
         "event": json.dumps(event),
@@ -647,9 +647,11 @@ def destination_record_of(event: object, **context: object) -> bytes:
     return json.dumps(record).encode()
 
 
-def waiting_of(body: bytes, *, key: str = "message-1") -> Waiting:
+def waiting_of(body: bytes, *, key: str = "message-1") -> QueuedMessage:
     """A message that was put into a queue at START."""
-    return Waiting(key, body, open_letter(body, region=REGION, account_id=ACCOUNT), since=START)
+    return QueuedMessage(
+        key, body, open_message(body, region=REGION, account_id=ACCOUNT), since=START
+    )
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
-from encryption_guard.events.envelopes import Delivery, open_payload
+from encryption_guard.events.envelopes import Event, open_payload
 
 Json = dict[str, Any]
 
@@ -24,17 +24,17 @@ def to_bytes(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-def only(payload: object) -> Delivery:
+def only(payload: object) -> Event:
     """The one event of a payload."""
-    (delivery,) = open_payload(payload).deliveries
-    return delivery
+    (event,) = open_payload(payload).events
+    return event
 
 
 def event_of(payload: object) -> BucketEvent:
     """The one event of a payload, which has to be readable."""
-    event = only(payload).event
-    assert isinstance(event, BucketEvent)
-    return event
+    parsed = only(payload).parsed
+    assert isinstance(parsed, BucketEvent)
+    return parsed
 
 
 def bucket_of(record: Json, **envelope: Any) -> NamedBucket:

@@ -9,7 +9,7 @@ from typing import get_args
 from click.testing import CliRunner
 
 from encryption_guard.cli import main
-from encryption_guard.cli.remedies import CAUSES
+from encryption_guard.cli.remedies import REMEDIES
 from encryption_guard.enforcement import Outcome
 from encryption_guard.errors import Reason
 from encryption_guard.settings import VARIABLES
@@ -85,7 +85,7 @@ def test_every_cause_has_its_row() -> None:
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
 
     said = [
-        [f"`{a.reason}`" if a.reason else "any", a.cause, a.meaning, a.what_to_do] for a in CAUSES
+        [f"`{a.reason}`" if a.reason else "any", a.cause, a.meaning, a.what_to_do] for a in REMEDIES
     ]
 
     assert rows == said
@@ -93,7 +93,7 @@ def test_every_cause_has_its_row() -> None:
 
 def test_every_reason_of_a_letter_has_a_cause() -> None:
     """Whatever reason the guard gives, the table has it."""
-    assert set(get_args(Reason)) <= {advice.reason for advice in CAUSES}
+    assert set(get_args(Reason)) <= {remedy.reason for remedy in REMEDIES}
 
 
 def test_the_outcomes_are_those_there_are() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.settings import VARIABLES, Settings
-from encryption_guard.sweep.checks import EVENT_LASTS
+from encryption_guard.sweep.checks import MAX_EVENT_AGE
 from encryption_guard.sweep.function import is_event
 from tests.emulators.cloud import (
     ACCOUNT,
@@ -309,7 +309,7 @@ def test_what_is_old_to_a_sweep_is_old_to_the_platform() -> None:
     """As long as an event may still be on its way, its bucket is new and has not drifted."""
     longest = FUNCTION["asyncInvokeConfig"]["maxAsyncEventAgeInSeconds"]
 
-    assert EVENT_LASTS.total_seconds() == longest
+    assert MAX_EVENT_AGE.total_seconds() == longest
 
 
 @pytest.mark.parametrize("spelling", ["acs.oss", "acs:oss", "acs.osstables", "acs:oss-tables"])

@@ -16,7 +16,7 @@ BLOCK = re.compile(
 )
 
 
-class Unreadable(Exception):
+class UnreadableAnswer(Exception):
     """A bundle holds what is no certificate; the message is for a person."""
 
 
@@ -24,7 +24,7 @@ def by_subject(bundle: str) -> dict[str, str]:
     """The files of such a folder by their names: each certificate of the bundle once."""
     blocks = BLOCK.findall(bundle)
     if not blocks or bundle.count("-----BEGIN") != len(blocks):
-        raise Unreadable("it holds none, or something besides certificates")
+        raise UnreadableAnswer("it holds none, or something besides certificates")
     seen: Counter[str] = Counter()
     files = {}
     # A dictionary, because it keeps the order: the same bundle makes the same names.
@@ -32,7 +32,7 @@ def by_subject(bundle: str) -> dict[str, str]:
         try:
             certificate = crypto.load_certificate(crypto.FILETYPE_PEM, block.encode())
         except crypto.Error as error:
-            raise Unreadable(f"certificate {number}: {error}") from None
+            raise UnreadableAnswer(f"certificate {number}: {error}") from None
         name = f"{certificate.subject_name_hash():08x}"
         files[f"{name}.{seen[name]}"] = f"{block}\n"
         seen[name] += 1

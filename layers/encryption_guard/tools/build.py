@@ -28,16 +28,16 @@ from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement
 
 from encryption_guard.cli.console import Stdout
-from layers.encryption_guard.tools.authorities import Unreadable, by_subject
-from layers.encryption_guard.tools.bytecode import Interpreter, compiled
-from layers.encryption_guard.tools.sbom import Product, Shipped, Untold, document
+from layers.encryption_guard.tools.authorities import UnreadableAnswer, by_subject
+from layers.encryption_guard.tools.bytecode import Interpreter, compile_layer_code
+from layers.encryption_guard.tools.sbom import MissingMetadata, Product, Shipped, document
 
 LAYER = Path(__file__).parents[1]
 REPOSITORY = LAYER.parents[1]
 FUNCTIONS = REPOSITORY / "functions"
 PACKAGE = LAYER / "python" / "encryption_guard"
 ARCHIVE = "encryption_guard-layer.zip"
-MATERIALS = "encryption_guard-layer.cdx.json"
+SBOM_FILE = "encryption_guard-layer.cdx.json"
 ISOLATED_PIP = "layers.encryption_guard.tools.isolated_pip"
 
 # What Function Compute's runtimes can load (Debian 10 and 11).
@@ -54,7 +54,7 @@ BUNDLE = Path("python", "certifi", "cacert.pem")
 # The earliest date a zip can hold: contents alone decide about its bytes.
 NO_DATE = (1980, 1, 1, 0, 0, 0)
 # 8 MiB. Every cold start fetches the layer: what makes it this large has to be meant.
-LARGEST_ZIP = 8 * 1024 * 1024
+MAX_ZIP_BYTES = 8 * 1024 * 1024
 
 
 class Failed(Exception):
@@ -70,8 +70,8 @@ def main() -> None:
     stdout = Stdout()
     try:
         compiler = build(chosen.runtime, chosen.output)
-    except (Failed, Untold, InvalidRequirement, OSError) as error:
-        for name in (ARCHIVE, MATERIALS):
+    except (Failed, MissingMetadata, InvalidRequirement, OSError) as error:
+        for name in (ARCHIVE, SBOM_FILE):
             with suppress(OSError):
                 (chosen.output / name).unlink()
         reason = f"{chosen.output} cannot be built into ({error}); name another with --output."
@@ -165,7 +165,7 @@ def write_authorities(layer: Path) -> None:
     """Put each certificate of the layer's certifi where OpenSSL finds it without reading all."""
     try:
         files = by_subject((layer / BUNDLE).read_text("utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, Unreadable) as error:
+    except (FileNotFoundError, UnicodeDecodeError, UnreadableAnswer) as error:
         raise Failed(
             f"the layer's {BUNDLE} is not read as certificates ({error}); lock another certifi "
             "(`make lock`), or extend tools/authorities.py."
@@ -177,7 +177,7 @@ def write_authorities(layer: Path) -> None:
 
 def compile_layer(layer: Path, runtime: str) -> Interpreter | None:
     """Compile what is in the layer; what others wrote for another Python may stay as it is."""
-    compiler, ours = compiled(layer, runtime), layer / "python" / PACKAGE.name
+    compiler, ours = compile_layer_code(layer, runtime), layer / "python" / PACKAGE.name
     if compiler and len([*ours.rglob("*.pyc")]) < len([*ours.rglob("*.py")]):
         who = compiler.executable
         raise Failed(f"{who} cannot compile all of {PACKAGE.name}: fix what it says above.")
@@ -194,20 +194,20 @@ def finish(
 ) -> None:
     """Zip the layer's folder, and move all results to where they belong, all or nothing."""
     write_zip(scratch / ARCHIVE, layer)
-    if (size := (scratch / ARCHIVE).stat().st_size) > LARGEST_ZIP:
+    if (size := (scratch / ARCHIVE).stat().st_size) > MAX_ZIP_BYTES:
         raise Failed(
-            f"the layer has {size:,} bytes as a zip, {LARGEST_ZIP:,} (8 MiB) are allowed; take out "
-            "what need not ship (a dependency from pyproject.toml, then `make lock`), or raise "
-            "LARGEST_ZIP in tools/build.py if it is worth it."
+            f"the layer has {size:,} bytes as a zip, {MAX_ZIP_BYTES:,} (8 MiB) are allowed; take "
+            "out what need not ship (a dependency from pyproject.toml, then `make lock`), or raise "
+            "MAX_ZIP_BYTES in tools/build.py if it is worth it."
         )
     materials = document(product, shipped, archive=checksum(scratch / ARCHIVE))
-    (scratch / MATERIALS).write_text(materials, "utf-8")
+    (scratch / SBOM_FILE).write_text(materials, "utf-8")
     shutil.copytree(FUNCTIONS, scratch / "functions", ignore=NO_SOURCES)
     # One build at a time moves its results, lest those of two be mixed.
     with Path(__file__).open() as alone:
         fcntl.flock(alone, fcntl.LOCK_EX)
         shutil.rmtree(output / "functions", ignore_errors=True)
-        for name in ("functions", ARCHIVE, MATERIALS):
+        for name in ("functions", ARCHIVE, SBOM_FILE):
             (scratch / name).replace(output / name)
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Where Function Compute unpacks a layer; from elsewhere an import has to correct it in every code.
-PLACE = "/opt"
+INSTALL_PATH = "/opt"
 # What an interpreter says of itself. pyenv's shims have its name, and may start another or none;
 # some distributions' smallest Pythons lack modules.
-WHO = """
+PROBE_CODE = """
 import compileall, json, sys
 print(json.dumps([sys.implementation.name, "python%d.%d" % sys.version_info[:2],
     sys.version_info.releaselevel, sys.executable, "%d.%d.%d" % sys.version_info[:3]]))
@@ -37,7 +37,7 @@ class Interpreter:
 
 def interpreter(runtime: str) -> Interpreter | None:
     """One of the runtime's version (such as "python3.12"), or None where there is none."""
-    return next(filter(None, (asked(one, runtime) for one in candidates(runtime))), None)
+    return next(filter(None, (probe(one, runtime) for one in candidates(runtime))), None)
 
 
 def candidates(runtime: str) -> Iterator[str]:
@@ -53,10 +53,10 @@ def candidates(runtime: str) -> Iterator[str]:
         yield found
 
 
-def asked(candidate: str, runtime: str) -> Interpreter | None:
+def probe(candidate: str, runtime: str) -> Interpreter | None:
     """The interpreter that really runs there, if it is a final release of the runtime's version."""
     try:
-        answer = json.loads(output_of([candidate, "-S", "-c", WHO], environment()) or "[]")
+        answer = json.loads(output_of([candidate, "-S", "-c", PROBE_CODE], environment()) or "[]")
     except ValueError:
         return None
     return Interpreter(*answer[3:]) if answer[:3] == ["cpython", runtime, "final"] else None
@@ -82,7 +82,7 @@ def environment() -> dict[str, str]:
     return {"PYTHONHASHSEED": "0", **{name: given[name] for name in passed if name in given}}
 
 
-def compiled(layer: Path, runtime: str) -> Interpreter | None:
+def compile_layer_code(layer: Path, runtime: str) -> Interpreter | None:
     """Compile what is under `python/` of the layer's folder, if there is such a Python."""
     # What a wheel brings of its own is whoever's: here everything is compiled, or nothing.
     for foreign in list(layer.rglob("__pycache__")):
@@ -99,7 +99,7 @@ def compile_all(layer: Path, compiler: Interpreter) -> None:
     subprocess.run(  # noqa: S603  an interpreter that has answered
         [
             *(compiler.executable, "-S", "-B", "-W", "ignore", "-m", "compileall", "-q", "-f"),
-            *("-j", "1", "-p", PLACE, "--invalidation-mode", "checked-hash", "python"),
+            *("-j", "1", "-p", INSTALL_PATH, "--invalidation-mode", "checked-hash", "python"),
         ],
         check=False,
         cwd=layer,

@@ -54,9 +54,9 @@ HARMLESS_EVENT = json.dumps(
         "data": {"eventName": "EncryptionGuardDeployed", "eventId": "encryption-guard-deployed"},
     }
 )
-SIGNS = {"fine": "[green]✓[/]", "mind": "[yellow]![/]", "wrong": "[red]✗[/]"}
+SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
 SERVERLESS_DEVS = (str(Path("node_modules", ".bin", "s")),)
-ALL_WELL, FAILED, NOT_BEGUN = 0, 1, 2
+OK, FAILED, NOT_BEGUN = 0, 1, 2
 
 
 class Terminal(Console):
@@ -88,19 +88,19 @@ class Report:
     @contextmanager
     def step(self, title: str) -> Iterator[Callable[[str], None]]:
         """One step; what the function that it gives is told stands behind the title."""
-        begun = time.monotonic()
+        started = time.monotonic()
         results: list[str] = []
         with self.terminal.status(escape(title)) as status:
             self._under_way = (status, title)
             try:
                 yield results.append
             except Failed:
-                self.finding(Finding("wrong", title))
+                self.finding(Finding("error", title))
                 raise
             finally:
                 self._under_way = None
-        took = f"[dim]({time.monotonic() - begun:.0f} s)[/]"
-        self.terminal.print(f"  {SIGNS['fine']} {escape(' '.join([title, *results]))} {took}")
+        took = f"[dim]({time.monotonic() - started:.0f} s)[/]"
+        self.terminal.print(f"  {SIGNS['ok']} {escape(' '.join([title, *results]))} {took}")
 
     def line(self, text: str) -> None:
         """What the step that is under way has just printed, as a sign of life."""
@@ -118,10 +118,10 @@ class Report:
         """What went wrong, the end of what was printed, and what to do."""
         for line in error.printed.splitlines():
             self.terminal.print(f"    [dim]{escape(line)}[/]")
-        self.finding(Finding("wrong", str(error), error.todo))
+        self.finding(Finding("error", str(error), error.todo))
 
 
-Act = Callable[[ServerlessDevs, Region, Report], None]
+Task = Callable[[ServerlessDevs, Region, Report], None]
 
 
 def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
@@ -140,18 +140,18 @@ def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
         todo = (
             "Serverless Devs did not fail for it: see what it is about; `make verify-live` helps."
         )
-        report.finding(Finding("mind", line, todo))
+        report.finding(Finding("warning", line, todo))
     for function in FUNCTIONS:
         with report.step(f"Try {function}:") as tell:
-            tell(tried(s, function))
-    report.terminal.print(what_next(region, previewed(s)), highlight=False)
+            tell(invoke_harmless(s, function))
+    report.terminal.print(next_steps(region, preview(s)), highlight=False)
 
 
 def plan(s: ServerlessDevs, region: Region, report: Report) -> None:
     """Show what a deployment would change, and change nothing."""
     with report.step("Check the template"):
         s.run("verify")
-    stack = previewed(s)["infra"]
+    stack = preview(s)["infra"]
     report.terminal.print(
         f"\n  The stack {stack['name']} in {region.name}, made or brought up to date:"
     )
@@ -179,7 +179,7 @@ def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
     for title, command in commands:
         try:
             with report.step(title):
-                gone(s, *command)
+                remove_verified(s, *command)
         except Failed as error:
             report.failed(error)
             left.append(title.removeprefix("Remove "))
@@ -189,7 +189,7 @@ def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
         )
 
 
-def gone(s: ServerlessDevs, *command: str) -> None:
+def remove_verified(s: ServerlessDevs, *command: str) -> None:
     """Remove something; raises Failed if it is said, or seen, to be there still."""
     printed = s.run(*command)
     if errors := errors_in(printed):
@@ -210,7 +210,7 @@ def build(runtime: str, report: Report) -> None:
         tell(f"{LAYER_ZIP.stat().st_size / 2**20:.1f} MiB")
     if done.stderr:
         what, _, todo = done.stderr.strip().removeprefix("build: ").partition("\n")
-        report.finding(Finding("mind", what, todo))
+        report.finding(Finding("warning", what, todo))
 
 
 def publish(s: ServerlessDevs, runtime: str) -> str:
@@ -248,7 +248,7 @@ def published(s: ServerlessDevs) -> list[int]:
         return []
 
 
-def tried(s: ServerlessDevs, function: str) -> str:
+def invoke_harmless(s: ServerlessDevs, function: str) -> str:
     """What the deployed function makes of a harmless event; raises Failed for any other answer."""
     printed = s.run(function, "invoke", "-e", HARMLESS_EVENT)
     try:
@@ -265,7 +265,7 @@ def tried(s: ServerlessDevs, function: str) -> str:
     return answer
 
 
-def previewed(s: ServerlessDevs) -> dict[str, Any]:
+def preview(s: ServerlessDevs) -> dict[str, Any]:
     """The properties of each resource as the template resolves."""
     printed = s.run("preview", "-o", "json", "--silent")
     try:
@@ -275,7 +275,7 @@ def previewed(s: ServerlessDevs) -> dict[str, Any]:
     return {name: resource["props"] for name, resource in resources.items()}
 
 
-def what_next(region: Region, resources: Mapping[str, Any]) -> str:
+def next_steps(region: Region, resources: Mapping[str, Any]) -> str:
     """What a person should look at, now that it is deployed."""
     function = resources["encrypt_on_create"]
     variables = function["environmentVariables"]
@@ -293,8 +293,8 @@ def what_next(region: Region, resources: Mapping[str, Any]) -> str:
 """
 
 
-def begun(
-    act: Act,
+def check_first(
+    task: Task,
     regions: Sequence[str],
     environment: Mapping[str, str],
     report: Report,
@@ -305,16 +305,16 @@ def begun(
     access = preflight.access(environment, aliases(environment))
     chosen = [preflight.region(name, any_region=any_region) for name in regions]
     findings = preflight.tools(version("node"), version(*SERVERLESS_DEVS))
-    findings.append(access if isinstance(access, Finding) else Finding("fine", access.whose))
+    findings.append(access if isinstance(access, Finding) else Finding("ok", access.whose))
     findings += [region for region in chosen if isinstance(region, Finding)]
     known = [region for region in chosen if isinstance(region, Region)]
-    if act is not remove:
+    if task is not remove:
         findings += preflight.settings(environment)
         for region in known:
             findings += preflight.region_findings(region, environment)
     for finding in findings:
         report.finding(finding)
-    if isinstance(access, Finding) or any(finding.level == "wrong" for finding in findings):
+    if isinstance(access, Finding) or any(finding.level == "error" for finding in findings):
         report.terminal.print("  Nothing was begun.")
         sys.exit(NOT_BEGUN)
     return access, known
@@ -336,37 +336,39 @@ def aliases(environment: Mapping[str, str]) -> set[str]:
     return set(re.findall(r"^([^\s:#]+):", configured, re.MULTILINE))
 
 
-def in_each_region(act: Act, regions: Sequence[str], *, any_region: bool) -> None:
+def run_in_regions(task: Task, regions: Sequence[str], *, any_region: bool) -> None:
     """Do it in one region after the other; one that fails does not keep the next from it."""
     environment = dict(os.environ)  # noqa: TID251  Serverless Devs reads the same
     report = Report(Terminal(highlight=False, emoji=False, soft_wrap=True))
     names = regions or [environment.get("ALIBABA_CLOUD_REGION") or "cn-hangzhou"]
-    access, chosen = begun(act, names, environment, report, any_region=any_region)
+    access, chosen = check_first(task, names, environment, report, any_region=any_region)
     failed = [
-        region.name for region in chosen if not done_in(region, act, access, environment, report)
+        region.name
+        for region in chosen
+        if not run_in_region(region, task, access, environment, report)
     ]
     if len(chosen) > 1:
         succeeded = [region.name for region in chosen if region.name not in failed]
         report.terminal.print(f"\n  Done in: {', '.join(succeeded) or 'none'}")
     if failed:
         report.terminal.print(f"  Failed in: {', '.join(failed)}")
-    sys.exit(FAILED if failed or report.terminal.is_lost else ALL_WELL)
+    sys.exit(FAILED if failed or report.terminal.is_lost else OK)
 
 
-def done_in(
-    region: Region, act: Act, access: Access, environment: Mapping[str, str], report: Report
+def run_in_region(
+    region: Region, task: Task, access: Access, environment: Mapping[str, str], report: Report
 ) -> bool:
     """Whether it succeeded in this region; all that was printed is in a file of its own."""
-    log = BUILD / f"{act.__name__}-{region.name}.log"
+    log = BUILD / f"{task.__name__}-{region.name}.log"
     # Half a key of Serverless Devs' own, or an empty one, would count before any other.
     shell = {name: value for name, value in environment.items() if name not in KEY_PAIR}
-    told = {**shell, **preflight.variables(region, environment), **access.variables}
+    variables_of_s = {**shell, **preflight.variables(region, environment), **access.variables}
     report.terminal.print(f"\n[bold]{region.name}[/]")
     try:
         BUILD.mkdir(exist_ok=True)
         with log.open("w", encoding="utf-8") as file:
-            act(
-                ServerlessDevs(SERVERLESS_DEVS, access.options, told, file, report.line),
+            task(
+                ServerlessDevs(SERVERLESS_DEVS, access.options, variables_of_s, file, report.line),
                 region,
                 report,
             )
@@ -377,7 +379,7 @@ def done_in(
     except OSError as error:
         # Most likely of the log: a disk that is full stops it wherever it is.
         what = f"It stopped where it was: {error.filename or log}: {error.strerror or error}"
-        report.finding(Finding("wrong", what, "Mend that, then the same command goes on."))
+        report.finding(Finding("error", what, "Mend that, then the same command goes on."))
         return False
     return True
 
@@ -400,7 +402,7 @@ def main() -> None:
 @any_region
 def deploy_command(regions: Sequence[str], any_region: bool) -> None:
     """Build, publish, deploy, and try the functions."""
-    in_each_region(deploy, regions, any_region=any_region)
+    run_in_regions(deploy, regions, any_region=any_region)
 
 
 @main.command("plan")
@@ -408,7 +410,7 @@ def deploy_command(regions: Sequence[str], any_region: bool) -> None:
 @any_region
 def plan_command(regions: Sequence[str], any_region: bool) -> None:
     """Show what a deployment would change."""
-    in_each_region(plan, regions, any_region=any_region)
+    run_in_regions(plan, regions, any_region=any_region)
 
 
 @main.command("remove")
@@ -419,7 +421,7 @@ def remove_command(regions: Sequence[str], any_region: bool, yes: bool) -> None:
     """Remove all that a deployment made."""
     if not yes:
         click.confirm("Remove the guard, with its dead letters and its logs?", abort=True)
-    in_each_region(remove, regions, any_region=any_region)
+    run_in_regions(remove, regions, any_region=any_region)
 
 
 if __name__ == "__main__":

@@ -30,12 +30,12 @@ class Region:
 # https://www.alibabacloud.com/help/en/oss/user-guide/quick-start (OSS Tables, a preview)
 # https://www.alibabacloud.com/help/en/eventbridge/user-guide/oss-events
 # https://www.alibabacloud.com/help/en/functioncompute/fc/python/
-SILENT = {"cn-wulanchabu", "eu-central-1", "us-east-1"}
+WITHOUT_EVENTS = {"cn-wulanchabu", "eu-central-1", "us-east-1"}
 WITHOUT_NEWEST_PYTHON = {"cn-wulanchabu", "ap-southeast-1"}
 REGIONS = {
     name: Region(
         name,
-        publishes_events=name not in SILENT,
+        publishes_events=name not in WITHOUT_EVENTS,
         runtime="python3.10" if name in WITHOUT_NEWEST_PYTHON else "python3.12",
     )
     for name in SWEPT
@@ -43,19 +43,19 @@ REGIONS = {
 # What is shipped, and will be where the functions run.
 CODE = ("functions/encrypt_on_create", "functions/sweep")
 RUNTIMES = ("python3.10", "python3.12")
-OLDEST_NODE = (14, 14)
+MIN_NODE_VERSION = (14, 14)
 # What `-a` calls a key of the environment: Serverless Devs knows such names by their ending.
 ALIAS = "encryption_guard_serverless_devs_key"
 KEY_PAIR = ("AccountID", "AccessKeyID", "AccessKeySecret")
 
 # Variables that only the template reads: their form, and that form in words.
-FORMS = {
+FORMATS = {
     "GUARD_SLOW_AFTER_MS": (r"[1-9][0-9]*", "a number of milliseconds"),
     "GUARD_WEBHOOK": (r"https?://\S+", "the URL of a web hook"),
     "GUARD_AUDIT_TABLES": (r"true|false", "true or false"),
 }
 
-Level = Literal["fine", "mind", "wrong"]
+Level = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ def tools(node: str | None, serverless_devs: str | None) -> list[Finding]:
     """Whether Node.js and Serverless Devs are there; each is given as it tells its version."""
     todo = "Install Node.js 14.14 or newer, with npm."
     if node is None:
-        return [Finding("wrong", "Node.js is not installed", todo)]
+        return [Finding("error", "Node.js is not installed", todo)]
     version = tuple(int(number) for number in re.findall(r"\d+", node)[:2])
-    if version < OLDEST_NODE:
-        return [Finding("wrong", f"Node.js {node} is too old", todo)]
+    if version < MIN_NODE_VERSION:
+        return [Finding("error", f"Node.js {node} is too old", todo)]
     if serverless_devs is None:
         todo = "Run `make serverless-devs`, which installs it into node_modules/."
-        return [Finding("wrong", "Serverless Devs does not run", todo)]
-    return [Finding("fine", f"Node.js {node}, Serverless Devs {serverless_devs}")]
+        return [Finding("error", "Serverless Devs does not run", todo)]
+    return [Finding("ok", f"Node.js {node}, Serverless Devs {serverless_devs}")]
 
 
 def access(environment: Mapping[str, str], aliases: Collection[str]) -> Access | Finding:
@@ -106,7 +106,7 @@ def access(environment: Mapping[str, str], aliases: Collection[str]) -> Access |
     if "default" in aliases:
         return Access("the alias `default` of Serverless Devs")
     return Finding(
-        "wrong",
+        "error",
         "There are no credentials",
         "Set ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and "
         "ALIBABA_CLOUD_ACCOUNT_ID (of a temporary key ALIBABA_CLOUD_SECURITY_TOKEN too), "
@@ -118,7 +118,7 @@ def _of_the_shell(key_id: str, secret: str, environment: Mapping[str, str]) -> A
     account = environment.get("ALIBABA_CLOUD_ACCOUNT_ID", "")
     if not re.fullmatch(r"[0-9]{5,20}", account, re.ASCII):
         todo = "Set ALIBABA_CLOUD_ACCOUNT_ID to the number of the account that owns the key."
-        return Finding("wrong", f"The access key {key_id[:4]}… comes without its account", todo)
+        return Finding("error", f"The access key {key_id[:4]}… comes without its account", todo)
     key = {"AccountID": account, "AccessKeyID": key_id, "AccessKeySecret": secret}
     if token := environment.get("ALIBABA_CLOUD_SECURITY_TOKEN"):
         key["SecurityToken"] = token
@@ -143,18 +143,18 @@ def region_findings(region: Region, environment: Mapping[str, str]) -> list[Find
 def _runtime(region: Region, runtime: str) -> Finding:
     if runtime not in RUNTIMES:
         todo = f"Unset GUARD_RUNTIME, or set it to {' or '.join(RUNTIMES)}."
-        return Finding("wrong", f"No layer can be built for {runtime}", todo)
+        return Finding("error", f"No layer can be built for {runtime}", todo)
     if RUNTIMES.index(runtime) > RUNTIMES.index(region.runtime):
         todo = f"Unset GUARD_RUNTIME: {region.runtime} is taken there."
-        return Finding("wrong", f"{region.name} is not known to have {runtime}", todo)
-    return Finding("fine", f"{runtime} in {region.name}")
+        return Finding("error", f"{region.name} is not known to have {runtime}", todo)
+    return Finding("ok", f"{runtime} in {region.name}")
 
 
 def _events(region: Region) -> Finding:
     if region.publishes_events:
-        return Finding("fine", f"OSS publishes its events in {region.name}; a sweep every minute")
+        return Finding("ok", f"OSS publishes its events in {region.name}; a sweep every minute")
     return Finding(
-        "mind",
+        "warning",
         f"OSS publishes no events in {region.name}: the sweep alone protects it, every minute",
         "A new bucket can be open that long; create it with its encryption where you can.",
     )
@@ -167,7 +167,7 @@ def region(name: str, *, any_region: bool) -> Region | Finding:
     if any_region and is_region(name):
         return Region(name, publishes_events=False, runtime=RUNTIMES[0])
     return Finding(
-        "wrong",
+        "error",
         f"OSS Tables is not known to be offered in {name!r}",
         f"Choose one of {', '.join(REGIONS)}; if it is offered there by now, say ANY_REGION=1.",
     )
@@ -182,18 +182,18 @@ def settings(environment: Mapping[str, str]) -> list[Finding]:
     try:
         read = Settings.from_environment(given)
     except ConfigurationError as error:
-        return [Finding("wrong", str(error), "Correct it in your shell, or unset it.")]
+        return [Finding("error", str(error), "Correct it in your shell, or unset it.")]
     findings = [
-        Finding("wrong", sentence, "Correct GUARD_EXEMPTIONS, or the file that it names.")
+        Finding("error", sentence, "Correct GUARD_EXEMPTIONS, or the file that it names.")
         for sentence in _dropped(given)
     ]
     findings += [
-        Finding("wrong", f"{_shown(name, given)} is not {allowed}", "Correct it, or unset it.")
-        for name, (form, allowed) in FORMS.items()
+        Finding("error", f"{_shown(name, given)} is not {allowed}", "Correct it, or unset it.")
+        for name, (form, allowed) in FORMATS.items()
         if given.get(name) and not re.fullmatch(form, given[name], re.ASCII)
     ]
     if read.mode == "detect":
-        findings.append(Finding("mind", "GUARD_MODE=detect: nothing will be encrypted"))
+        findings.append(Finding("warning", "GUARD_MODE=detect: nothing will be encrypted"))
     return [*findings, *_notifications(given)]
 
 
@@ -205,21 +205,21 @@ def _shown(name: str, given: Mapping[str, str]) -> str:
 def _dropped(given: Mapping[str, str]) -> list[str]:
     """What either function would say of its exemptions; a file of them lies in its own folder."""
     places = [{**given, "FC_FUNC_CODE_PATH": folder} for folder in CODE]
-    told = [
+    variables_of_s = [
         error for place in places for error in Settings.from_environment(place).exemption_errors
     ]
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(variables_of_s))
 
 
 def _notifications(given: Mapping[str, str]) -> list[Finding]:
     findings = []
     if given.get("GUARD_WEBHOOK") and not given.get("GUARD_CONTACT_GROUP"):
         todo = "Set GUARD_CONTACT_GROUP too: CloudMonitor calls a web hook only beside a group."
-        findings.append(Finding("wrong", "GUARD_WEBHOOK is set without a contact group", todo))
+        findings.append(Finding("error", "GUARD_WEBHOOK is set without a contact group", todo))
     elif not given.get("GUARD_CONTACT_GROUP"):
         todo = "Set GUARD_CONTACT_GROUP to a contact group of CloudMonitor."
-        findings.append(Finding("mind", "Nobody will be told of dead letters", todo))
+        findings.append(Finding("warning", "Nobody will be told of dead letters", todo))
     if not given.get("GUARD_ACTION_POLICY"):
         todo = "Set GUARD_ACTION_POLICY to an action policy of the log service."
-        findings.append(Finding("mind", "Nobody will be told of errors in the log", todo))
+        findings.append(Finding("warning", "Nobody will be told of errors in the log", todo))
     return findings

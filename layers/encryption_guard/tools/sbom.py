@@ -39,7 +39,7 @@ PLATFORM |= {"platform_python_implementation": "CPython"}
 DATE = datetime(1980, 1, 1, tzinfo=timezone.utc)
 
 
-class Untold(Exception):
+class MissingMetadata(Exception):
     """The packages do not say enough about themselves; the message is for a person."""
 
 
@@ -69,14 +69,16 @@ def document(product: Product, shipped: Iterable[Shipped], *, archive: str) -> s
     parts = list(shipped)
     ours, libraries = application(product, archive), [library(part) for part in parts]
     locked = {canonicalize_name(one.name): one for one in libraries}
-    asked = [product.requires, *(part.fields.get("requires_dist", []) for part in parts)]
+    probe = [product.requires, *(part.fields.get("requires_dist", []) for part in parts)]
     graph = [
         Dependency(one.bom_ref, required(lines, locked, product.runtime))
-        for one, lines in zip([ours, *libraries], asked, strict=True)
+        for one, lines in zip([ours, *libraries], probe, strict=True)
     ]
     reached = {needed.ref for one in graph for needed in one.dependencies}
     if needless := sorted(name for name, one in locked.items() if one.bom_ref not in reached):
-        raise Untold(f"nothing in the layer requires {', '.join(needless)}; run `make lock`.")
+        raise MissingMetadata(
+            f"nothing in the layer requires {', '.join(needless)}; run `make lock`."
+        )
     phases = [PredefinedLifecycle(LifecyclePhase.BUILD)]
     about = BomMetaData(component=ours, lifecycles=phases, timestamp=DATE)
     bom = Bom(components=libraries, dependencies=graph, metadata=about, serial_number=UUID(int=0))
@@ -140,8 +142,8 @@ def required(
         if one.marker and not one.marker.evaluate(environment):
             continue
         if one.extras:
-            raise Untold(f"the requirement {one} asks for extras; extend required().")
+            raise MissingMetadata(f"the requirement {one} asks for extras; extend required().")
         name = canonicalize_name(one.name)
         if name not in locked:
-            raise Untold(f"{name} is required, but not in the layer; run `make lock`.")
+            raise MissingMetadata(f"{name} is required, but not in the layer; run `make lock`.")
         yield Dependency(locked[name].bom_ref)

@@ -21,7 +21,7 @@ LAST_LINES = 25
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SECRET = re.compile("secret|token|webhook", re.IGNORECASE)
 # A shorter value is a switch, and would be struck out of words that have nothing to hide.
-SHORTEST_SECRET = 12
+MIN_SECRET_LENGTH = 12
 
 # What the platform or the network says, and what to do about it; the first that is found counts.
 REMEDIES = (
@@ -104,7 +104,7 @@ def secrets(environment: Mapping[str, str]) -> set[str]:
     for name, value in environment.items():
         if name.endswith(ALIAS_ENDING):
             found |= {part for key, part in json.loads(value).items() if _SECRET.search(key)}
-    return {value for value in found if len(value) >= SHORTEST_SECRET}
+    return {value for value in found if len(value) >= MIN_SECRET_LENGTH}
 
 
 def remedy(printed: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from encryption_guard.enforcement.policy import CAUSES
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.http.retries import FIRST_PAUSE_SECONDS
-from encryption_guard.invocation import SHARE_OF_THE_REST
+from encryption_guard.http.retries import FIRST_BACKOFF_SECONDS
+from encryption_guard.invocation import REQUEST_SHARE
 from encryption_guard.services.oss_tables import ADVICE_SECONDS
 from encryption_guard.settings import VARIABLES, Settings
 from tests.emulators.cloud import REPOSITORY
@@ -149,9 +149,9 @@ def times(resources: Resources) -> Complaints:
     complaints = []
     for name, props in functions(resources).items():
         settings = _settings_for_requests(props["environmentVariables"])
-        pauses = sum(FIRST_PAUSE_SECONDS * 2.0**n for n in range(settings.max_attempts - 1))
+        pauses = sum(FIRST_BACKOFF_SECONDS * 2.0**n for n in range(settings.max_attempts - 1))
         request = settings.max_attempts * settings.http_timeout_seconds + pauses
-        needed = ADVICE_SECONDS + request / SHARE_OF_THE_REST
+        needed = ADVICE_SECONDS + request / REQUEST_SHARE
         if props["timeout"] <= needed:
             complaints.append(f"{name}: {props['timeout']} s, but one bucket may take {needed:.0f}")
     return complaints

@@ -14,8 +14,8 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from encryption_guard.cli.report import Taken, write_page
-from tests.unit.sweep.sweeps import bucket, everything, exemption, realistic, table, taken, without
+from encryption_guard.cli.report import ReportData, write_page
+from tests.unit.sweep.sweeps import bucket, data, everything, exemption, realistic, table, without
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -76,7 +76,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 def show(
-    browser: Chrome, folder: Path, sweep: Taken, *, width: int = 1280, dark: bool = False
+    browser: Chrome, folder: Path, sweep: ReportData, *, width: int = 1280, dark: bool = False
 ) -> str:
     """Write the page, open it at this width, and return what a reader sees."""
     page = folder / "report.html"
@@ -139,7 +139,7 @@ def test_it_fits_on_a_phone(browser: Chrome, tmp_path: Path, width: int) -> None
 
 def test_a_long_name_is_broken_on_a_phone(browser: Chrome, tmp_path: Path) -> None:
     """The longest name that there may be does not widen the page."""
-    sweep = taken([without("n" * 63), bucket("a-" * 31 + "b")])
+    sweep = data([without("n" * 63), bucket("a-" * 31 + "b")])
 
     show(browser, tmp_path, sweep, width=320)
 
@@ -186,7 +186,7 @@ def test_foreign_words_are_words(browser: Chrome, tmp_path: Path) -> None:
     excuse = exemption("scratch-*", HOSTILE, "2027-01-31")
     findings = [without("orders", detail=HOSTILE), table(HOSTILE, HOSTILE, bucket())]
 
-    seen = show(browser, tmp_path, taken(findings, audited=True, exemptions=[excuse]))
+    seen = show(browser, tmp_path, data(findings, audited=True, exemptions=[excuse]))
 
     assert seen.count(HOSTILE) == 4
     assert browser.title.startswith("Encryption of OSS table buckets")

@@ -204,7 +204,7 @@ def test_json_is_one_object_a_line(cloud: EmulatedCloud) -> None:
     }
     assert {one["kind"] for one in found} == {"bucket"}
     assert (last["kind"], last["complete"], last["applied"]) == ("totals", True, False)
-    assert last["is_well"] is False
+    assert last["ok"] is False
     assert last["totals"]["buckets"] == 5
     assert {region: told["buckets"] for region, told in last["regions"].items()} == {
         REGION: 4,
@@ -513,7 +513,7 @@ def test_ctrl_c_tells_what_was_found_so_far(cloud: EmulatedCloud, output: str) -
     assert 17 <= len(asked) < 40
     if output == "json":
         *found, last = objects(result.stdout)
-        assert (last["kind"], last["complete"], last["is_well"]) == ("totals", False, False)
+        assert (last["kind"], last["complete"], last["ok"]) == ("totals", False, False)
         encrypted = {one["bucket"] for one in found if one["state"] == "encrypted"}
         assert encrypted == asked
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.credentials import Credentials
-from encryption_guard.dead_letters.destinations import SmqDestination, Waiting, leased
+from encryption_guard.dead_letters.destinations import QueuedMessage, SmqDestination, leased
 from encryption_guard.errors import Unavailable
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import DeadlineTransport, Invocation, TimeBudget
@@ -26,7 +26,7 @@ from tests.emulators.emulated_service import utc_now
 from tests.emulators.faults import Effect, Fault, Refuse, Reset
 from tests.emulators.server import Authority
 from tests.emulators.smq import Smq
-from tests.emulators.smq_state import QueuedMessage
+from tests.emulators.smq_state import StoredMessage
 from tests.integration.conftest import SkippingClock
 
 VISIBILITY_SECONDS = 30
@@ -109,11 +109,11 @@ def desk(open_desk: OpenDesk) -> Desk:
     return open_desk()
 
 
-def keys(letters: list[Waiting]) -> list[str]:
+def keys(letters: list[QueuedMessage]) -> list[str]:
     return [letter.key for letter in letters]
 
 
-def take(letters: Iterator[Waiting], number: int) -> list[Waiting]:
+def take(letters: Iterator[QueuedMessage], number: int) -> list[QueuedMessage]:
     return [next(letters) for _ in range(number)]
 
 
@@ -252,7 +252,7 @@ EVENT = {
 )
 @pytest.mark.parametrize("put", [str, b64encode], ids=["raw", "base64"])
 def test_a_body_may_be_base64_or_not(
-    desk: Desk, look: Callable[[SmqDestination], Iterable[Waiting]], put: Callable[[Any], Any]
+    desk: Desk, look: Callable[[SmqDestination], Iterable[QueuedMessage]], put: Callable[[Any], Any]
 ) -> None:
     """Our own letters are base64, those of the platform may not be: both are opened."""
     text = json.dumps(EVENT)
@@ -261,8 +261,11 @@ def test_a_body_may_be_base64_or_not(
     (letter,) = look(desk.operator())
 
     assert letter.body == text.encode()
-    assert (letter.opened.letter.kind, letter.opened.letter.event_id) == ("cloud_event", "event-1")
-    assert [delivery.raw for delivery in letter.opened.deliveries] == [text.encode()]
+    assert (letter.message.summary.kind, letter.message.summary.event_id) == (
+        "cloud_event",
+        "event-1",
+    )
+    assert [delivery.raw for delivery in letter.message.events] == [text.encode()]
 
 
 def test_the_queue_completes_a_bare_name(desk: Desk) -> None:
@@ -271,7 +274,7 @@ def test_the_queue_completes_a_bare_name(desk: Desk) -> None:
 
     (letter,) = desk.operator().read()
 
-    assert letter.opened.letter.arn == f"acs:osstables:{REGION}:{ACCOUNT}:bucket/orders"
+    assert letter.message.summary.arn == f"acs:osstables:{REGION}:{ACCOUNT}:bucket/orders"
 
 
 def test_a_letter_waits_since_it_was_put_there(desk: Desk) -> None:
@@ -286,14 +289,14 @@ def test_a_letter_waits_since_it_was_put_there(desk: Desk) -> None:
     assert first.since == second.since == in_milliseconds(message)
 
 
-def in_milliseconds(message: QueuedMessage) -> Any:
+def in_milliseconds(message: StoredMessage) -> Any:
     at = message.enqueued_at
     return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 # Releasing.
 
-Letters = Iterator[Waiting]
+Letters = Iterator[QueuedMessage]
 
 
 def look_at_all(_queue: SmqDestination, letters: Letters) -> None:
@@ -463,7 +466,7 @@ def test_a_queue_that_fails_in_the_middle_gives_back_what_it_gave(
 ) -> None:
     """The failure is told, and what was received before it is in sight again."""
     sent = desk.put(40)
-    found: list[Waiting] = []
+    found: list[QueuedMessage] = []
 
     def walk(letters: Letters) -> None:
         found.extend(take(letters, received))

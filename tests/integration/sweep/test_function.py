@@ -160,9 +160,9 @@ def test_every_kind_of_bucket_ends_as_promised() -> None:
         "odd": ("kept_stronger", "ROT13"),
     }
     assert logged["sandbox-1"]["exemption"] == exempt[0]
-    assert [finding["bucket"] for finding in result["amiss"]] == ["odd"]
-    assert "ROT13" in result["amiss"][0]["detail"]
-    assert result["is_well"] is False
+    assert [finding["bucket"] for finding in result["problems"]] == ["odd"]
+    assert "ROT13" in result["problems"][0]["detail"]
+    assert result["ok"] is False
 
 
 def test_a_finding_has_the_fields_of_an_outcome() -> None:
@@ -179,7 +179,7 @@ def test_a_finding_has_the_fields_of_an_outcome() -> None:
     assert (line["status"], line["state"], line["encryption"]) == (200, "encrypted", "AES256")
     assert line["oss_request_id"] in requests
     assert 100_000 <= line["time_to_encrypt_ms"] < 130_000
-    assert result["is_well"] is True
+    assert result["ok"] is True
     assert [finding["arn"] for finding in result["encrypted"]] == [arn]
 
 
@@ -200,7 +200,7 @@ def test_an_empty_region_is_well() -> None:
     with emulated_cloud() as cloud:
         result, _ = sweep(cloud)
 
-    assert (result["is_well"], list(result["regions"])) == (True, [REGION])
+    assert (result["ok"], list(result["regions"])) == (True, [REGION])
     assert result["totals"]["buckets"] == 0
 
 
@@ -219,7 +219,7 @@ def test_an_exemption_that_ends_soon_is_a_warning() -> None:
     (warning,) = result["warnings"]
     assert "bucket-0" in warning
     assert exempt[0]["expires"] in warning
-    assert result["is_well"] is True
+    assert result["ok"] is True
     assert lines(invocation)[-1]["level"] == "WARNING"
 
 
@@ -244,7 +244,7 @@ def test_detect_mode_changes_nothing() -> None:
         assert PUT not in operations(cloud)
     line = findings(invocation)["orders"]
     assert (line["outcome"], line["reason"]) == ("detected", "would_encrypt")
-    assert (result["is_well"], result["totals"]["not_encrypted"]) == (False, 1)
+    assert (result["ok"], result["totals"]["not_encrypted"]) == (False, 1)
 
 
 # Drift, and what a warm instance remembers.
@@ -299,7 +299,7 @@ def test_a_refused_bucket_is_one_letter_until_it_is_mended(
         assert (letter["reason"], letter["status"], letter["arn"]) == ("rejected", 403, arn)
         assert letter["function"] == "oss-tables-encryption-sweep"
         for told in (result, again):
-            (finding,) = told["amiss"]
+            (finding,) = told["problems"]
             assert (finding["outcome"], finding["reason"]) == ("dead_lettered", "rejected")
             assert finding["state"] == "not_encrypted"
             assert "403" in finding["detail"]
@@ -372,7 +372,7 @@ def test_without_the_queue_a_letter_is_in_the_log() -> None:
         result, invocation = sweep(cloud)
 
         assert letters(cloud) == []
-    (finding,) = result["amiss"]
+    (finding,) = result["problems"]
     assert (finding["bucket"], finding["outcome"]) == ("orders", "failed")
     assert finding["state"] == "not_encrypted"
     assert "dead letter" in finding["detail"]
@@ -392,9 +392,9 @@ def test_a_queue_that_hangs_does_not_hold_up_the_answer() -> None:
         result, invocation = sweep(cloud)
 
     assert invocation.seconds < 8
-    told = [*result["amiss"], *result["not_reached"]]
+    told = [*result["problems"], *result["not_reached"]]
     assert len({finding["bucket"] for finding in told if finding["kind"] == "bucket"}) == 12
-    failed = [finding for finding in result["amiss"] if finding["kind"] == "bucket"]
+    failed = [finding for finding in result["problems"] if finding["kind"] == "bucket"]
     errors = [line for line in lines(invocation) if line["level"] == "ERROR"]
     assert {line["dead_letter"]["arn"] for line in errors} == {f["arn"] for f in failed}
 
@@ -406,7 +406,7 @@ def test_only_a_last_word_becomes_a_letter() -> None:
         cloud.tables.faults.add(Fault(Refuse(500), operation=PUT))
         result, _ = sweep(cloud)
 
-        (finding,) = result["amiss"]
+        (finding,) = result["problems"]
         assert (finding["outcome"], finding["reason"]) == ("failed", "unavailable")
         assert finding["detail"]
         assert letters(cloud) == []
@@ -414,7 +414,7 @@ def test_only_a_last_word_becomes_a_letter() -> None:
         cloud.tables.faults.clear()
         well, _ = sweep(cloud)
 
-        assert well["is_well"] is True
+        assert well["ok"] is True
         assert cloud.tables.encryption(arn) == "AES256"
 
 
@@ -427,11 +427,11 @@ def test_a_list_that_is_refused_is_told_with_the_missing_right() -> None:
         cloud.tables.plant("orders", encryption="AES256")
         result, invocation = sweep(cloud)
 
-    (finding,) = result["amiss"]
+    (finding,) = result["problems"]
     assert (finding["kind"], finding["region"], finding["state"]) == ("region", REGION, "unknown")
     assert (finding["reason"], finding["status"]) == ("not_listed", 403)
     assert "oss:ListTableBuckets" in finding["detail"]
-    assert (result["is_well"], result["totals"]["not_listed"]) == (False, 1)
+    assert (result["ok"], result["totals"]["not_listed"]) == (False, 1)
     assert findings(invocation)[None]["level"] == "WARNING"
 
 
@@ -442,7 +442,7 @@ def test_a_right_that_is_missing_to_read_is_told() -> None:
         result, _ = sweep(cloud)
 
         assert cloud.tables.encryption(arn) is None
-    (finding,) = result["amiss"]
+    (finding,) = result["problems"]
     assert (finding["state"], finding["status"]) == ("unknown", 403)
     assert "oss:GetTableBucketEncryption" in finding["detail"]
 
@@ -472,7 +472,7 @@ def test_one_region_never_costs_the_others() -> None:
         cloud.tables.faults.add(Fault(Refuse(403), operation=LIST, times=1))
         result, _ = sweep(cloud)
 
-        (failed,) = [finding["region"] for finding in result["amiss"]]
+        (failed,) = [finding["region"] for finding in result["problems"]]
         for region, arn in arns.items():
             expected = None if region == failed else "AES256"
             assert cloud.tables.encryption(arn) == expected
@@ -537,7 +537,7 @@ def test_what_time_did_not_allow_is_counted_and_left_to_the_next_sweep() -> None
         assert left
         assert set(left) < set(names)
         assert result["totals"]["not_reached"] == len(left)
-        assert result["is_well"] is False
+        assert result["ok"] is False
         for finding in result["not_reached"]:
             assert (finding["state"], finding["outcome"]) == ("unknown", "not_reached")
             assert finding["detail"]
@@ -545,11 +545,11 @@ def test_what_time_did_not_allow_is_counted_and_left_to_the_next_sweep() -> None
         for _ in range(8):
             again, warm = sweep(cloud)
             assert warm.seconds < seconds
-            if again["is_well"]:
+            if again["ok"]:
                 break
 
         assert {cloud.tables.encryption(arn) for arn in arns.values()} == {"AES256"}
-        assert again["is_well"] is True
+        assert again["ok"] is True
 
 
 def test_a_region_that_hangs_is_given_up_in_time() -> None:
@@ -560,7 +560,7 @@ def test_a_region_that_hangs_is_given_up_in_time() -> None:
         result, invocation = sweep(cloud)
 
     assert invocation.seconds < 5
-    (finding,) = result["amiss"]
+    (finding,) = result["problems"]
     assert (finding["kind"], finding["state"]) == ("region", "unknown")
     assert finding["detail"]
 
@@ -575,7 +575,7 @@ def test_a_put_that_hangs_costs_the_others_nothing() -> None:
         assert invocation.seconds < 6
         truth = {name: cloud.tables.encryption(arn) for name, arn in arns.items()}
     assert (truth["orders"], truth["parts"]) == ("AES256", "AES256")
-    assert [finding["bucket"] for finding in result["amiss"]] == ["hanging"]
+    assert [finding["bucket"] for finding in result["problems"]] == ["hanging"]
 
 
 def test_waiting_to_see_an_encryption_does_not_outlast_the_function() -> None:
@@ -588,7 +588,7 @@ def test_waiting_to_see_an_encryption_does_not_outlast_the_function() -> None:
         result, invocation = sweep(cloud)
 
     assert invocation.seconds < 5
-    assert [finding["reason"] for finding in result["amiss"]] == ["not_confirmed"]
+    assert [finding["reason"] for finding in result["problems"]] == ["not_confirmed"]
 
 
 def test_throttling_is_waited_for() -> None:
@@ -600,7 +600,7 @@ def test_throttling_is_waited_for() -> None:
         result, _ = sweep(cloud)
 
         assert {cloud.tables.encryption(arn) for arn in arns} == {"AES256"}
-    assert result["is_well"] is True
+    assert result["ok"] is True
 
 
 # Events.
@@ -673,14 +673,14 @@ def test_an_audit_names_unprotected_tables() -> None:
         ]
     assert files == [None, "AES256"]
     expected = EARLY | {("parts", "stock", "older", "created_unencrypted")}
-    assert unprotected(result["amiss"]) == expected
+    assert unprotected(result["problems"]) == expected
     assert unprotected(table_findings(invocation)) == expected
-    shown = {each["bucket"]: each["encryption"] for each in result["amiss"]}
+    shown = {each["bucket"]: each["encryption"] for each in result["problems"]}
     assert shown == {"orders": "AES256", "parts": None}
-    assert all("recreate it" in each["detail"].lower() for each in result["amiss"])
+    assert all("recreate it" in each["detail"].lower() for each in result["problems"])
     counted = ("tables", "unprotected_tables", "unknown_tables", "encrypted")
     assert [result["totals"][name] for name in counted] == [5, 3, 0, 2]
-    assert result["is_well"] is False
+    assert result["ok"] is False
 
 
 def test_without_an_audit_no_table_is_looked_at() -> None:
@@ -690,7 +690,7 @@ def test_without_an_audit_no_table_is_looked_at() -> None:
         result, _ = sweep(cloud)
 
         assert set(operations(cloud)) == {LIST, GET, PUT}
-    assert (result["is_well"], result["totals"]["tables"]) == (True, 0)
+    assert (result["ok"], result["totals"]["tables"]) == (True, 0)
 
 
 @pytest.mark.parametrize("right", ["ListNamespaces", "ListTables", "GetTableEncryption"])
@@ -702,12 +702,12 @@ def test_an_audit_without_a_right_says_which(right: str) -> None:
         result, _ = sweep(cloud)
 
         assert cloud.tables.encryption(arn) == "AES256"
-    assert result["amiss"]
-    for finding in result["amiss"]:
+    assert result["problems"]
+    for finding in result["problems"]:
         assert (finding["kind"], finding["state"]) == ("table", "unknown")
         assert f"oss:{right}" in finding["detail"]
         assert finding["bucket"] == "orders"
-    assert (result["is_well"], result["totals"]["encrypted"]) == (False, 1)
+    assert (result["ok"], result["totals"]["encrypted"]) == (False, 1)
 
 
 def test_an_exempt_bucket_is_not_audited() -> None:
@@ -718,7 +718,7 @@ def test_an_exempt_bucket_is_not_audited() -> None:
         result, _ = sweep(cloud)
 
         assert "ListNamespaces" not in operations(cloud)
-    assert result["is_well"] is True
+    assert result["ok"] is True
 
 
 def test_tables_that_time_did_not_allow_are_counted() -> None:

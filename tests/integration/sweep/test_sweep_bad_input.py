@@ -227,7 +227,7 @@ def assert_sums(swept: Swept) -> None:
     assert total.buckets == len([each for each in swept.findings if each.kind == "bucket"])
     states = total.encrypted + total.not_encrypted + total.unknown + total.exempt
     assert total.buckets == states
-    assert total.is_well == all(found.is_well for found in swept.findings)
+    assert total.ok == all(found.ok for found in swept.findings)
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ def test_a_region_out_of_reach_is_unknown(by_name: Service, region: str) -> None
     assert (found.region, found.state, found.reason) == (region, "unknown", "not_listed")
     documented = region == "us-east-1"
     assert ("is the region right?" in (found.detail or "")) is not documented
-    assert not swept.totals.all.is_well
+    assert not swept.totals.all.ok
 
 
 def test_a_refused_region_costs_the_others_nothing(service: Service) -> None:
@@ -339,7 +339,7 @@ def test_300_buckets_come_in_pages(service: Service) -> None:
 
     assert {service.tables.encryption(arn) for arn in arns} == {"AES256"}
     assert {str(found.arn) for found in swept.findings} == arns
-    assert (swept.totals.all.newly_encrypted, swept.totals.all.is_well) == (300, True)
+    assert (swept.totals.all.newly_encrypted, swept.totals.all.ok) == (300, True)
     pages = [each for each in service.tables.requests if each.operation == LIST]
     assert len(pages) == 3
 
@@ -355,7 +355,7 @@ def test_a_token_that_leads_back_is_noticed(service: Service, number: int) -> No
     (found,) = swept.regions
     assert "twice" in (found.detail or "")
     assert [str(each.arn) for each in swept.findings if each.kind == "bucket"] == arns
-    assert not swept.totals.all.is_well
+    assert not swept.totals.all.ok
 
 
 def test_a_bucket_that_is_listed_twice_is_one_bucket(service: Service) -> None:
@@ -403,7 +403,7 @@ def test_what_is_no_list_is_no_empty_region(service: Service, body: bytes) -> No
 
     (found,) = swept.findings
     assert (found.kind, found.state) == ("region", "unknown")
-    assert not swept.totals.all.is_well
+    assert not swept.totals.all.ok
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ def test_an_entry_that_is_no_bucket_of_the_region_is_told(service: Service, entr
     assert (found.detail or "").isprintable()
     assert service.tables.encryption(arn) == "AES256"
     assert {each.resource for each in service.tables.requests} == {None, "orders"}
-    assert not swept.totals.all.is_well
+    assert not swept.totals.all.ok
 
 
 def test_a_bucket_of_another_account_is_left_alone(service: Service) -> None:
@@ -930,7 +930,7 @@ def test_a_skewed_clock_is_corrected(service: Service, seconds: float, error_typ
     swept = service.sweep()
 
     assert {service.tables.encryption(arn) for arn in arns} == {"AES256"}
-    assert swept.totals.all.is_well
+    assert swept.totals.all.ok
 
 
 # Throttling.
@@ -953,7 +953,7 @@ def test_one_throttled_request_stops_all_threads(service: Service, status: Any) 
     begin, end = throttled.answered_at + 0.2, throttled.answered_at + 1.95
     assert [each for each in service.transport.seen if begin < each.sent_at < end] == []
     assert any(each.sent_at > end for each in service.transport.seen)
-    assert (swept.totals.all.encrypted, swept.totals.all.is_well) == (40, True)
+    assert (swept.totals.all.encrypted, swept.totals.all.ok) == (40, True)
 
 
 def test_a_throttled_region_waits_by_itself(service: Service) -> None:
@@ -977,7 +977,7 @@ def test_a_throttled_region_waits_by_itself(service: Service) -> None:
     elsewhere = [each.answered_at for each in service.transport.seen if each.region == ELSEWHERE]
     assert len(elsewhere) == 31
     assert max(elsewhere) < end
-    assert swept.totals.all.is_well
+    assert swept.totals.all.ok
 
 
 @pytest.mark.parametrize("operation", [GET, PUT])
@@ -991,7 +991,7 @@ def test_a_pause_leaves_no_bucket_behind(service: Service, operation: str) -> No
 
     swept = service.sweep()
 
-    assert [found.detail for found in swept.findings if not found.is_well] == []
+    assert [found.detail for found in swept.findings if not found.ok] == []
     assert {service.tables.encryption(arn) for arn in arns} == {"AES256"}
 
 
@@ -1003,7 +1003,7 @@ def test_a_long_pause_is_waited_for_if_there_is_time(service: Service) -> None:
 
     swept = service.sweep(seconds=10_000, workers=1)
 
-    assert [found.detail for found in swept.findings if not found.is_well] == []
+    assert [found.detail for found in swept.findings if not found.ok] == []
     assert {service.tables.encryption(arn) for arn in arns} == {"AES256"}
 
 
@@ -1078,7 +1078,7 @@ def test_a_name_that_leads_elsewhere_is_told(service: Service, name: str) -> Non
 
     told = {found.table: (found.state, found.reason) for found in swept.tables.values()}
     assert told == {None: ("unknown", "unreadable"), "fine": ("encrypted", "AES256")}
-    assert not swept.totals.all.is_well
+    assert not swept.totals.all.ok
 
 
 def test_a_table_that_is_dropped_meanwhile_is_unknown(service: Service) -> None:
@@ -1099,7 +1099,7 @@ def test_a_table_that_is_dropped_meanwhile_is_unknown(service: Service) -> None:
 
     assert swept.tables["kept"].state == "encrypted"
     assert (swept.tables["dropped"].state, swept.tables["dropped"].reason) == ("unknown", "gone")
-    assert not swept.totals.all.is_well
+    assert not swept.totals.all.ok
 
 
 @pytest.mark.parametrize("effect", READ_FAULTS.values(), ids=READ_FAULTS)
@@ -1134,8 +1134,8 @@ def test_tables_that_cannot_be_listed_are_told(service: Service, operation: str)
 
     swept = service.sweep(audit=True)
 
-    (amiss,) = [found for found in swept.findings if not found.is_well]
-    assert (amiss.kind, amiss.bucket, amiss.state) == ("table", "odd", "unknown")
+    (problems,) = [found for found in swept.findings if not found.ok]
+    assert (problems.kind, problems.bucket, problems.state) == ("table", "odd", "unknown")
     assert swept.tables["of-orders"].state == "encrypted"
 
 

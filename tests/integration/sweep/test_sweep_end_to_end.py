@@ -64,7 +64,7 @@ def sweep_until_all_is_known(cloud: EmulatedCloud) -> dict[str, Any]:
         totals = result["totals"]
         if not (totals["unknown"] or totals["unknown_tables"] or totals["not_listed"]):
             return result
-    raise AssertionError(f"still unknown after six sweeps: {result['amiss'][:3]}")
+    raise AssertionError(f"still unknown after six sweeps: {result['problems'][:3]}")
 
 
 def test_every_bucket_ends_as_it_should_and_is_counted_right() -> None:

@@ -16,7 +16,7 @@ from encryption_guard.arn import Scope
 from encryption_guard.enforcement.handler import read_settings, shared_transport
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding, Memory, Totals
-from encryption_guard.sweep.function import MOST_SHOWN, Diary, _memory
+from encryption_guard.sweep.function import MAX_LISTED, SweepReport, _memory
 from encryption_guard.sweep.function import sweep as one_call
 from functions.encrypt_on_create import index as creation
 from functions.sweep import index
@@ -75,7 +75,7 @@ def test_a_timer_sweeps(deployed: Guard, capsys: pytest.CaptureFixture[str]) -> 
     result = sweep()
 
     assert deployed.tables.encryption(arn) == "AES256"
-    assert (result["is_well"], result["totals"]["newly_encrypted"]) == (True, 1)
+    assert (result["ok"], result["totals"]["newly_encrypted"]) == (True, 1)
     assert [found["bucket"] for found in result["encrypted"]] == ["orders"]
     assert [line["message"] for line in log_lines(capsys)] == ["sweep finding", "sweep finished"]
 
@@ -93,7 +93,7 @@ def test_what_time_did_not_allow_is_told(deployed: Guard) -> None:
 
     left = {found["bucket"] for found in first["not_reached"]}
     assert 0 < len(left) == first["totals"]["not_reached"] < 40
-    assert (second["totals"]["encrypted"], second["is_well"]) == (first["totals"]["unknown"], True)
+    assert (second["totals"]["encrypted"], second["ok"]) == (first["totals"]["unknown"], True)
     assert (first["full"], second["full"]) == (True, False)
 
 
@@ -149,21 +149,21 @@ def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
 
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Writing all of it might outlast the function: the totals have the number."""
-    diary = Diary(Totals.of([Scope(ACCOUNT, REGION)]), Memory())
+    diary = SweepReport(Totals.of([Scope(ACCOUNT, REGION)]), Memory())
     late = Finding(
         kind="bucket",
-        where=Scope(ACCOUNT, REGION),
+        scope=Scope(ACCOUNT, REGION),
         state="unknown",
         outcome="not_reached",
         reason="time_over",
     )
 
-    for _ in range(MOST_SHOWN + 50):
+    for _ in range(MAX_LISTED + 50):
         diary.note(late)
 
     result = diary.as_dict([])
-    assert result["totals"]["not_reached"] == MOST_SHOWN + 50
-    assert len(result["not_reached"]) == len(log_lines(capsys)) == MOST_SHOWN
+    assert result["totals"]["not_reached"] == MAX_LISTED + 50
+    assert len(result["not_reached"]) == len(log_lines(capsys)) == MAX_LISTED
 
 
 # Between two full sweeps.

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encryption_guard.cli.console import (
-    LONGEST_RUN_SECONDS,
+    MAX_RUN_SECONDS,
     MISUSE,
     Commands,
     NotLogged,
@@ -516,7 +516,7 @@ def test_a_command_asks_with_the_credentials_of_the_shell(monkeypatch: pytest.Mo
     """They are read for each request, so that renewed ones count."""
     settings = Settings.from_environment({"FC_ACCOUNT_ID": ACCOUNT})
 
-    with open_command(settings, seconds=LONGEST_RUN_SECONDS) as invocation:
+    with open_command(settings, seconds=MAX_RUN_SECONDS) as invocation:
         monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI-renewed")
         monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret")
 
@@ -529,7 +529,7 @@ def test_a_dropped_exemption_is_told_once(capsys: pytest.CaptureFixture[str]) ->
     """Each bad entry is an error line on standard error."""
     settings = Settings.from_environment({"GUARD_EXEMPTIONS": '[{"bucket": "*"}, 5]'})
 
-    with open_command(settings, seconds=LONGEST_RUN_SECONDS):
+    with open_command(settings, seconds=MAX_RUN_SECONDS):
         pass
 
     out, err = capsys.readouterr()
@@ -544,7 +544,7 @@ def test_a_letter_of_a_command_says_which() -> None:
     box = LetterBox()
 
     written: Callable[..., object] = open_dead_letters(box.put, command="enforce").write
-    written(InvalidEvent("no bucket"), delivery=only(creation_of(ARN)), arn=None)
+    written(InvalidEvent("no bucket"), event=only(creation_of(ARN)), arn=None)
 
     (letter,) = box.read()
     assert letter["function"] == "encryption-guard enforce"

@@ -18,24 +18,24 @@ from encryption_guard.cli.dead_letter_rows import (
     STATES,
     Listed,
     age,
-    answered,
     contents,
+    details,
     grouped,
     readable,
     result_as_dict,
     result_line,
-    story,
+    status_and_code,
 )
 from encryption_guard.cli.redrive import Result, State
-from encryption_guard.cli.remedies import advise
-from encryption_guard.dead_letters.destinations import Waiting
+from encryption_guard.cli.remedies import remedy_for
+from encryption_guard.dead_letters.destinations import QueuedMessage
 from encryption_guard.dead_letters.messages import (
     FUNCTION_FAILED,
     NOT_DELIVERED,
     UNKNOWN,
     Kind,
-    Letter,
-    Opened,
+    Message,
+    MessageSummary,
 )
 from encryption_guard.errors import Reason
 from encryption_guard.events.envelopes import open_payload
@@ -59,15 +59,15 @@ NO_LETTER = waiting_of(b"\x1b[31mhello", key="message-4")
 KNOWN = {"dead_letter": REJECTED, "record": RECORD, "rule": RULE, "unknown": NO_LETTER}
 
 
-def about(**told: Any) -> Letter:
+def about(**told: Any) -> MessageSummary:
     """A letter with what is told of it, and as little besides as there can be."""
     known: dict[str, Any] = {
-        "id": REJECTED.opened.letter.id,
+        "id": REJECTED.message.summary.id,
         "kind": "dead_letter",
         "reason": "rejected",
         "detail": "OSS Tables answered 403.",
     }
-    return Letter(**known | told)
+    return MessageSummary(**known | told)
 
 
 def listed(key: str = "message-1", *, since: datetime | None = START, **told: Any) -> Listed:
@@ -113,7 +113,7 @@ def test_no_time_has_no_age() -> None:
 )
 def test_an_answer_is_status_and_code(told: dict[str, Any], expected: str) -> None:
     """What is not known is left out."""
-    assert answered(about(**told)) == expected
+    assert status_and_code(about(**told)) == expected
 
 
 # A list.
@@ -126,7 +126,7 @@ def test_a_row_has_a_cell_for_each_heading() -> None:
     assert len(row) == len(HEADINGS)
     assert row == (
         "3 h",
-        REJECTED.opened.letter.id[:8],
+        REJECTED.message.summary.id[:8],
         "rejected",
         "my-table-bucket",
         "403 ForbiddenException",
@@ -145,14 +145,14 @@ def test_a_row_leaves_out_what_is_not_known() -> None:
 
 
 @pytest.mark.parametrize("waiting", KNOWN.values(), ids=KNOWN)
-def test_a_letter_as_json_has_all_that_is_known(waiting: Waiting) -> None:
+def test_a_letter_as_json_has_all_that_is_known(waiting: QueuedMessage) -> None:
     """Every field of the letter, where it is, since when, what it means and what to do."""
-    letter = waiting.opened.letter
-    advice = advise(letter)
+    letter = waiting.message.summary
+    advice = remedy_for(letter)
 
     told = json.loads(plain_json(Listed.of(waiting).as_dict()))
 
-    assert {field.name for field in fields(Letter)} <= set(told)
+    assert {field.name for field in fields(MessageSummary)} <= set(told)
     assert told["id"] == letter.id
     assert told["bucket"] == letter.bucket
     assert told["message_id"] == waiting.key
@@ -224,11 +224,11 @@ def test_a_group_tells_its_number_its_age_and_what_to_do() -> None:
 @pytest.mark.parametrize("state", get_args(State))
 def test_a_result_is_one_line(state: State) -> None:
     """ID, state and bucket in columns, then what there is to say."""
-    result = Result(REJECTED.opened.letter, "message-1", state, "accepted, request 1-2")
+    result = Result(REJECTED.message.summary, "message-1", state, "accepted, request 1-2")
 
     line = result_line(result)
 
-    id_8 = REJECTED.opened.letter.id[:8]
+    id_8 = REJECTED.message.summary.id[:8]
     told = f"{STATES[state]:17}"
     assert line == f"{id_8}  {told}  my-table-bucket           accepted, request 1-2"
 
@@ -242,16 +242,23 @@ def test_a_result_without_a_bucket_is_about_its_event(told: dict[str, Any], expe
     """Where no bucket is known the event's id takes its place."""
     line = result_line(Result(about(**told), "message-1", "left", "not now"))
 
-    assert line.split() == [REJECTED.opened.letter.id[:8], "left", "alone", expected, "not", "now"]
+    assert line.split() == [
+        REJECTED.message.summary.id[:8],
+        "left",
+        "alone",
+        expected,
+        "not",
+        "now",
+    ]
 
 
 def test_a_result_as_json_has_the_letter_and_its_end() -> None:
     """What became of it stands beside all fields of the letter."""
-    result = Result(REJECTED.opened.letter, "message-1", "done_not_removed", "accepted, but")
+    result = Result(REJECTED.message.summary, "message-1", "done_not_removed", "accepted, but")
 
     told = json.loads(plain_json(result_as_dict(result)))
 
-    assert {field.name for field in fields(Letter)} <= set(told)
+    assert {field.name for field in fields(MessageSummary)} <= set(told)
     assert told["bucket"] == "my-table-bucket"
     assert (told["message_id"], told["state"]) == ("message-1", "done_not_removed")
     assert told["result"] == "accepted, but"
@@ -387,31 +394,31 @@ Message:
     [(REJECTED, REJECTED_STORY), (RECORD, RECORD_STORY), (NO_LETTER, UNKNOWN_STORY)],
     ids=["rejected", "destination record", "unknown"],
 )
-def test_a_story_tells_everything(waiting: Waiting, expected: str) -> None:
+def test_a_story_tells_everything(waiting: QueuedMessage, expected: str) -> None:
     """What happened, what it means and what to do; the commands; the event, or else the message."""
-    assert story(waiting, NOW) == expected
+    assert details(waiting, NOW) == expected
 
 
 @pytest.mark.parametrize("waiting", KNOWN.values(), ids=KNOWN)
-def test_a_story_names_the_kind(waiting: Waiting) -> None:
+def test_a_story_names_the_kind(waiting: QueuedMessage) -> None:
     """Each of the kinds that share the queue is told as what it is."""
-    first, *_ = story(waiting, NOW).splitlines()
+    first, *_ = details(waiting, NOW).splitlines()
 
-    assert first.endswith(KINDS[waiting.opened.letter.kind])
+    assert first.endswith(KINDS[waiting.message.summary.kind])
 
 
 def test_a_story_tells_every_event() -> None:
     """A letter of several events shows them all."""
     events = [creation_of(ARN, event_id=f"event-{n}") for n in range(3)]
 
-    told = story(waiting_of(destination_record_of(events)), NOW)
+    told = details(waiting_of(destination_record_of(events)), NOW)
 
     assert [told.count(json.dumps(event, indent=2)) for event in events] == [1, 1, 1]
 
 
 def test_a_story_without_a_time_leaves_it_out() -> None:
     """Where nobody wrote down when the letter came, the line is missing."""
-    told = story(replace(REJECTED, since=None), NOW)
+    told = details(replace(REJECTED, since=None), NOW)
 
     assert "waiting since" not in told
 
@@ -420,7 +427,7 @@ def test_a_letter_whose_event_is_lost_cannot_be_redriven() -> None:
     """The message is shown instead of the event, and no command that could not work."""
     waiting = waiting_of(dead_letter_of(creation_of(ARN), event=""))
 
-    told = story(waiting, NOW)
+    told = details(waiting, NOW)
 
     assert "redrive 61f6da2f" not in told
     assert f"encryption-guard enforce {ARN}\n" in told
@@ -433,7 +440,7 @@ ANY_CHARACTER = st.characters() | st.sampled_from("\x1b\x07\x9b\x7f\r\n\t\0\u202
 ANY_TEXT = st.text(ANY_CHARACTER, max_size=40)
 ANY_TIME = st.datetimes(timezones=st.just(timezone.utc))
 ANY_LETTER = st.builds(
-    Letter,
+    MessageSummary,
     id=st.uuids().map(str),
     kind=st.sampled_from(get_args(Kind)),
     reason=st.sampled_from([*get_args(Reason), FUNCTION_FAILED, NOT_DELIVERED, UNKNOWN]),
@@ -453,14 +460,16 @@ ANY_LETTER = st.builds(
 ANY_BODY = st.binary(max_size=60) | ANY_TEXT.map(lambda text: text.encode("utf-8", "surrogatepass"))
 
 
-def in_a_queue(letter: Letter, body: bytes) -> Waiting:
+def in_a_queue(letter: MessageSummary, body: bytes) -> QueuedMessage:
     """A message that says what it likes."""
-    deliveries = open_payload(body).deliveries if letter.events else ()
-    return Waiting("message-1", body, Opened(letter, deliveries), letter.at)
+    deliveries = open_payload(body).events if letter.events else ()
+    return QueuedMessage("message-1", body, Message(letter, deliveries), letter.at)
 
 
 @given(letter=ANY_LETTER, state=st.sampled_from(get_args(State)), detail=ANY_TEXT)
-def test_a_result_does_not_steer_the_terminal(letter: Letter, state: State, detail: str) -> None:
+def test_a_result_does_not_steer_the_terminal(
+    letter: MessageSummary, state: State, detail: str
+) -> None:
     """Whatever it holds, a result is one line of printable ASCII."""
     line = result_line(Result(letter, "message-1", state, detail))
 
@@ -468,15 +477,15 @@ def test_a_result_does_not_steer_the_terminal(letter: Letter, state: State, deta
 
 
 @given(letter=ANY_LETTER, body=ANY_BODY)
-def test_a_story_does_not_steer_the_terminal(letter: Letter, body: bytes) -> None:
+def test_a_story_does_not_steer_the_terminal(letter: MessageSummary, body: bytes) -> None:
     """Whatever a message holds, its story is lines of printable ASCII."""
-    told = story(in_a_queue(letter, body), NOW)
+    told = details(in_a_queue(letter, body), NOW)
 
     assert set(told) <= PRINTABLE | {"\n"}
 
 
 @given(letter=ANY_LETTER, body=ANY_BODY)
-def test_everything_can_be_told_as_json(letter: Letter, body: bytes) -> None:
+def test_everything_can_be_told_as_json(letter: MessageSummary, body: bytes) -> None:
     """Whatever a message holds, each form of it is one line of printable ASCII that reads back."""
     waiting = in_a_queue(letter, body)
     one = Listed.of(waiting)
@@ -495,7 +504,7 @@ def test_any_message_has_a_story(body: bytes) -> None:
     """Whatever lies in the queue can be listed and shown."""
     waiting = waiting_of(body)
 
-    assert set(story(waiting, NOW)) <= PRINTABLE | {"\n"}
+    assert set(details(waiting, NOW)) <= PRINTABLE | {"\n"}
     assert len(Listed.of(waiting).row(NOW)) == len(HEADINGS)
 
 
@@ -503,7 +512,7 @@ def test_any_message_has_a_story(body: bytes) -> None:
 def test_a_command_can_be_pasted_into_a_shell(arn: str) -> None:
     """Whatever a letter calls its bucket is one word of the command, and nothing else."""
     letter = about(arn=arn, events=1)
-    told = story(in_a_queue(letter, b"{}"), NOW)
+    told = details(in_a_queue(letter, b"{}"), NOW)
 
     commands = [line for line in told.splitlines() if line.startswith("encryption-guard ")]
 
@@ -522,7 +531,7 @@ def test_a_command_can_be_pasted_into_a_shell(arn: str) -> None:
 )
 def test_a_hostile_name_is_quoted(arn: str) -> None:
     """A shell would read it as the one word that it is."""
-    told = story(in_a_queue(about(arn=arn), b"{}"), NOW)
+    told = details(in_a_queue(about(arn=arn), b"{}"), NOW)
 
     (command,) = (line for line in told.splitlines() if line.startswith("encryption-guard enf"))
 

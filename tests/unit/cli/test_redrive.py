@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 
 from encryption_guard.cli.redrive import (
-    Act,
-    Leave,
+    Action,
     NotDone,
     Result,
     Selection,
     Sender,
+    Skip,
     Target,
-    carry_out,
+    execute,
     names,
     process_here,
     why_not,
 )
-from encryption_guard.dead_letters.destinations import WORKERS, Waiting
-from encryption_guard.dead_letters.messages import Letter
+from encryption_guard.dead_letters.destinations import WORKERS, QueuedMessage
+from encryption_guard.dead_letters.messages import MessageSummary
 from encryption_guard.enforcement import (
     AlreadyEncrypted,
     DeadLettered,
@@ -35,7 +35,7 @@ from encryption_guard.enforcement import (
     Skipped,
 )
 from encryption_guard.errors import ConfigurationError, Unavailable
-from encryption_guard.events.envelopes import Delivery
+from encryption_guard.events.envelopes import Event
 from encryption_guard.settings import FunctionArn
 from tests.unit.fakes import (
     ACCOUNT,
@@ -48,27 +48,27 @@ from tests.unit.fakes import (
     waiting_of,
 )
 
-ALL = Selection().covers
+ALL = Selection().matches
 PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
 TARGET = Target(None, REGION, ACCOUNT)
 # Only a test that fails waits as long.
 FOREVER = 20.0
 
 
-def letter(number: int = 1, *, redrives: int = 0, key: str | None = None) -> Waiting:
+def letter(number: int = 1, *, redrives: int = 0, key: str | None = None) -> QueuedMessage:
     """The letter of an event that is another one for each number."""
     body = dead_letter_of(creation_of(ARN, event_id=f"event-{number}"), redrives=redrives)
     return waiting_of(body, key=key or f"message-{number}")
 
 
-def letters(number: int) -> list[Waiting]:
+def letters(number: int) -> list[QueuedMessage]:
     return [letter(n) for n in range(1, number + 1)]
 
 
 # Which letters are meant.
 
 ONE = letter()
-ID = ONE.opened.letter.id
+ID = ONE.message.summary.id
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_word_names_a_letter(word: str, meant: bool) -> None:
 )
 def test_a_selection_covers_what_meets_every_condition(selection: Selection, covered: bool) -> None:
     """No condition is met by every letter; of several, all have to be met."""
-    assert selection.covers(ONE) is covered
+    assert selection.matches(ONE) is covered
 
 
 @pytest.mark.parametrize(
@@ -143,15 +143,15 @@ def test_a_selection_covers_what_meets_every_condition(selection: Selection, cov
 )
 def test_a_letter_without_a_bucket_can_be_selected(selection: Selection, covered: bool) -> None:
     """A letter about no bucket is about none whose name begins with anything."""
-    assert selection.covers(waiting_of(b"hello")) is covered
+    assert selection.matches(waiting_of(b"hello")) is covered
 
 
 # Where its events go.
 
 
-def about(function: str | None) -> Letter:
+def about(function: str | None) -> MessageSummary:
     """A letter that tells this function."""
-    return Letter(
+    return MessageSummary(
         id=ID, kind="dead_letter", reason="rejected", detail="", events=1, function=function
     )
 
@@ -191,7 +191,7 @@ def test_a_letter_cannot_lead_out_of_its_account_and_region(told: str) -> None:
     """Whoever may write to the queue does not choose where the operator's rights are used."""
     step = TARGET.of(about(told))
 
-    assert step == Leave(
+    assert step == Skip(
         f'it names "{told}", which is not in {REGION} of {ACCOUNT}: if it is right, name it with'
         " --function"
     )
@@ -206,7 +206,7 @@ def test_a_letter_that_tells_no_function_is_left(told: str | None) -> None:
     """What an operator's own command or anybody else wrote does not say where to send it."""
     step = TARGET.of(about(told))
 
-    assert step == Leave("it does not tell its function: name it with --function")
+    assert step == Skip("it does not tell its function: name it with --function")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_name_alone_does_not_tell_where(
     """Without a queue in the cloud nobody knows the region or the account of a name."""
     step = Target(named, *known).of(about("encrypt-on-create"))
 
-    assert isinstance(step, Leave)
+    assert isinstance(step, Skip)
     assert step.told.endswith("has no region or account: give --function as an ARN")
 
 
@@ -262,7 +262,7 @@ def sent(body: bytes) -> Any:
     """What the function that a letter names gets of it."""
     functions = Functions()
     act = functions.sender().plan(waiting_of(body))
-    assert isinstance(act, Act)
+    assert isinstance(act, Action)
     assert functions.invoked == []
     assert act.told == f"would be sent to {PLACE}functions/encrypt-on-create"
     assert act.run() == "accepted by encrypt-on-create, request FC-1"
@@ -282,7 +282,7 @@ def test_a_letter_without_an_event_is_left_with_the_reason() -> None:
 
     step = why_not(waiting, max_redrives=3)
 
-    assert step == Leave(f"there is no event in it: {waiting.opened.letter.detail}")
+    assert step == Skip(f"there is no event in it: {waiting.message.summary.detail}")
     assert 'version "2"' in step.told
 
 
@@ -293,8 +293,8 @@ def test_the_letter_of_a_sweep_is_left() -> None:
 
     step = why_not(waiting, max_redrives=3)
 
-    assert waiting.opened.letter.is_sweep
-    assert step == Leave("it is a sweep's, and the next sweep does its work again: discard it")
+    assert waiting.message.summary.is_sweep
+    assert step == Skip("it is a sweep's, and the next sweep does its work again: discard it")
 
 
 @pytest.mark.parametrize("redrives", [3, 4])
@@ -302,7 +302,7 @@ def test_what_was_redriven_often_enough_is_left(redrives: int) -> None:
     """A loop ends at the limit."""
     step = why_not(letter(redrives=redrives), max_redrives=3)
 
-    assert step == Leave(
+    assert step == Skip(
         f"it was redriven {redrives} times already: mend the cause, then raise --max-redrives"
     )
 
@@ -335,7 +335,7 @@ def test_what_has_no_function_is_not_sent() -> None:
 
     step = Functions().sender().plan(waiting)
 
-    assert step == Leave("it does not tell its function: name it with --function")
+    assert step == Skip("it does not tell its function: name it with --function")
 
 
 def test_what_is_too_large_to_be_sent_is_left() -> None:
@@ -345,7 +345,7 @@ def test_what_is_too_large_to_be_sent_is_left() -> None:
 
     step = Functions().sender().plan(waiting)
 
-    assert step == Leave("its event is larger than an asynchronous invocation may be: use --local")
+    assert step == Skip("its event is larger than an asynchronous invocation may be: use --local")
 
 
 # Processing on the spot.
@@ -359,13 +359,13 @@ OUTCOMES: dict[str, Outcome] = {
 }
 
 
-def two_events() -> Waiting:
+def two_events() -> QueuedMessage:
     return waiting_of(
         destination_record_of([creation_of(ARN, event_id=f"event-{n}") for n in range(2)])
     )
 
 
-def one_after_the_other(outcomes: Iterable[Outcome]) -> Callable[[Delivery], Outcome]:
+def one_after_the_other(outcomes: Iterable[Outcome]) -> Callable[[Event], Outcome]:
     left = iter(outcomes)
     return lambda _: next(left)
 
@@ -408,7 +408,7 @@ def test_one_event_that_is_not_done_keeps_the_letter(outcomes: tuple[str, ...], 
 def test_an_unavailable_service_keeps_the_letter() -> None:
     """What processing raises comes out."""
 
-    def process(_: Delivery) -> Outcome:
+    def process(_: Event) -> Outcome:
         raise Unavailable("OSS Tables gave no answer.")
 
     with pytest.raises(Unavailable):
@@ -418,21 +418,21 @@ def test_an_unavailable_service_keeps_the_letter() -> None:
 # Acting on letters.
 
 
-Plan = Callable[[Waiting], Act | Leave]
+Plan = Callable[[QueuedMessage], Action | Skip]
 
 
-def accepted(_: Waiting) -> str:
+def accepted(_: QueuedMessage) -> str:
     return "accepted"
 
 
-def doing(act: Callable[[Waiting], str]) -> Plan:
+def doing(act: Callable[[QueuedMessage], str]) -> Plan:
     """The plan to do this with every letter."""
-    return lambda waiting: Act("would be done", partial(act, waiting))
+    return lambda waiting: Action("would be done", partial(act, waiting))
 
 
 def run(
     queue: FakeLetterQueue,
-    act: Callable[[Waiting], str] = accepted,
+    act: Callable[[QueuedMessage], str] = accepted,
     *,
     plan: Plan | None = None,
     selection: Selection | None = None,
@@ -441,8 +441,8 @@ def run(
 ) -> list[Result]:
     """What is reported of a run that comes to its end."""
     results: list[Result] = []
-    covers = (selection or Selection()).covers
-    carry_out(queue, covers, plan or doing(act), apply=apply, report=results.append, **options)
+    covers = (selection or Selection()).matches
+    execute(queue, covers, plan or doing(act), apply=apply, report=results.append, **options)
     return results
 
 
@@ -483,7 +483,7 @@ def test_a_letter_is_removed_only_after_its_act() -> None:
     """First it is made sure of, then acted on, and removed when that is done."""
     queue = FakeLetterQueue(letters(1))
 
-    def act(waiting: Waiting) -> str:
+    def act(waiting: QueuedMessage) -> str:
         queue.note("acted on", waiting.key)
         return "accepted"
 
@@ -505,7 +505,7 @@ def test_what_fails_stays(error: Exception) -> None:
     """A letter whose act raises a fault is released, and the others are acted on."""
     queue = FakeLetterQueue(letters(3))
 
-    def act(waiting: Waiting) -> str:
+    def act(waiting: QueuedMessage) -> str:
         if waiting.key == "message-2":
             raise error
         return "accepted"
@@ -522,7 +522,7 @@ def test_what_is_left_is_told_and_stays() -> None:
     queue = FakeLetterQueue(letters(2))
 
     results = run(
-        queue, plan=lambda w: Leave("not now") if w.key == "message-1" else doing(accepted)(w)
+        queue, plan=lambda w: Skip("not now") if w.key == "message-1" else doing(accepted)(w)
     )
 
     assert states(results) == {"message-1": "left", "message-2": "done"}
@@ -535,7 +535,7 @@ def test_what_is_not_selected_is_not_told() -> None:
     queue = FakeLetterQueue(letters(3))
     planned: list[str] = []
 
-    def plan(waiting: Waiting) -> Act | Leave:
+    def plan(waiting: QueuedMessage) -> Action | Skip:
         planned.append(waiting.key)
         return doing(accepted)(waiting)
 
@@ -551,7 +551,7 @@ def test_a_letter_of_somebody_else_is_not_acted_on() -> None:
     queue = FakeLetterQueue(letters(2), taken=frozenset({"message-1"}))
     acted: list[str] = []
 
-    def act(waiting: Waiting) -> str:
+    def act(waiting: QueuedMessage) -> str:
         acted.append(waiting.key)
         return "accepted"
 
@@ -601,7 +601,7 @@ def test_a_letter_that_comes_back_is_not_sent_again() -> None:
     """What fails at once is in the queue again before the run is over; once is enough."""
     sent = threading.Event()
 
-    def with_the_one_that_returns() -> Iterator[Waiting]:
+    def with_the_one_that_returns() -> Iterator[QueuedMessage]:
         yield letter()
         assert sent.wait(FOREVER)
         yield letter(redrives=1, key="returned")
@@ -671,7 +671,7 @@ def test_several_are_acted_on_at_a_time() -> None:
     together = threading.Barrier(WORKERS)
     threads: set[int] = set()
 
-    def act(_: Waiting) -> str:
+    def act(_: QueuedMessage) -> str:
         together.wait(FOREVER)
         threads.add(threading.get_ident())
         return "accepted"
@@ -698,14 +698,14 @@ def test_a_plan_holds_no_more_than_one_letter() -> None:
     """What is only planned is told at once, before the next letter is read."""
     told: list[str] = []
 
-    def in_turn() -> Iterator[Waiting]:
+    def in_turn() -> Iterator[QueuedMessage]:
         for number in range(1, 4):
             assert len(told) == number - 1
             yield letter(number)
 
-    carry_out(
+    execute(
         FakeLetterQueue(in_turn()),
-        Selection().covers,
+        Selection().matches,
         doing(accepted),
         apply=False,
         report=lambda result: told.append(result.key),
@@ -718,7 +718,7 @@ def test_results_are_told_while_others_are_under_way() -> None:
     """An operator sees what is done before all is done."""
     told = threading.Event()
 
-    def act(waiting: Waiting) -> str:
+    def act(waiting: QueuedMessage) -> str:
         if waiting.key == "message-2":
             assert told.wait(FOREVER)
         return "accepted"
@@ -730,7 +730,7 @@ def test_results_are_told_while_others_are_under_way() -> None:
         results.append(result)
         told.set()
 
-    carry_out(queue, ALL, doing(act), apply=True, report=report, workers=1)
+    execute(queue, ALL, doing(act), apply=True, report=report, workers=1)
 
     assert set(states(results).values()) == {"done"}
 
@@ -756,7 +756,7 @@ def test_what_is_under_way_comes_to_its_end() -> None:
     together = threading.Barrier(workers, asked.set)
     begun: list[str] = []
 
-    def act(waiting: Waiting) -> str:
+    def act(waiting: QueuedMessage) -> str:
         begun.append(waiting.key)
         together.wait(FOREVER)
         return "accepted"
@@ -783,7 +783,7 @@ def test_nothing_is_begun_after_the_request_to_stop(number: int) -> None:
             looked.release()
         return asked.is_set()
 
-    def act(waiting: Waiting) -> str:
+    def act(waiting: QueuedMessage) -> str:
         begun.append(waiting.key)
         if not asked.is_set():
             # Before each of the three letters.
@@ -805,7 +805,7 @@ def test_nothing_is_begun_after_the_request_to_stop(number: int) -> None:
 def test_a_queue_that_fails_while_it_is_read_ends_the_run() -> None:
     """What was begun before is finished and reported; the fault comes out."""
 
-    def until_it_fails() -> Iterator[Waiting]:
+    def until_it_fails() -> Iterator[QueuedMessage]:
         yield from letters(3)
         raise Unavailable("The queue gave no answer.")
 
@@ -813,7 +813,7 @@ def test_a_queue_that_fails_while_it_is_read_ends_the_run() -> None:
     results: list[Result] = []
 
     with pytest.raises(Unavailable):
-        carry_out(queue, ALL, doing(accepted), apply=True, report=results.append)
+        execute(queue, ALL, doing(accepted), apply=True, report=results.append)
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert queue.leased == set()
@@ -824,7 +824,7 @@ def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
     """Each letter that was acted on is reported once, whatever became of the others."""
     together = threading.Barrier(8)
 
-    def act(waiting: Waiting) -> str:
+    def act(waiting: QueuedMessage) -> str:
         together.wait(FOREVER)
         if waiting.key == f"message-{seed + 1}":
             raise ValueError("a bug")
@@ -834,8 +834,8 @@ def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
     results: list[Result] = []
 
     with pytest.raises(ValueError, match="a bug"):
-        carry_out(
-            queue, Selection().covers, doing(act), apply=True, report=results.append, workers=8
+        execute(
+            queue, Selection().matches, doing(act), apply=True, report=results.append, workers=8
         )
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
@@ -845,7 +845,7 @@ def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
 def test_a_bug_in_one_act_ends_the_run() -> None:
     """Nothing further is begun, what was begun is reported, and the rest is released."""
 
-    def act(waiting: Waiting) -> str:
+    def act(waiting: QueuedMessage) -> str:
         if waiting.key == "message-3":
             raise ValueError("a bug")
         return "accepted"
@@ -854,8 +854,8 @@ def test_a_bug_in_one_act_ends_the_run() -> None:
     results: list[Result] = []
 
     with pytest.raises(ValueError, match="a bug"):
-        carry_out(
-            queue, Selection().covers, doing(act), apply=True, report=results.append, workers=2
+        execute(
+            queue, Selection().matches, doing(act), apply=True, report=results.append, workers=2
         )
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
@@ -866,7 +866,7 @@ def test_a_bug_in_one_act_ends_the_run() -> None:
 def test_a_bug_in_the_plan_comes_out() -> None:
     """What was begun before is reported, and everything else is released."""
 
-    def plan(waiting: Waiting) -> Act | Leave:
+    def plan(waiting: QueuedMessage) -> Action | Skip:
         if waiting.key == "message-3":
             raise ValueError("a bug")
         return doing(accepted)(waiting)
@@ -875,7 +875,7 @@ def test_a_bug_in_the_plan_comes_out() -> None:
     results: list[Result] = []
 
     with pytest.raises(ValueError, match="a bug"):
-        carry_out(queue, ALL, plan, apply=True, report=results.append)
+        execute(queue, ALL, plan, apply=True, report=results.append)
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert queue.leased == set()
@@ -892,7 +892,7 @@ def test_nobody_to_report_to_ends_the_run() -> None:
     queue = FakeLetterQueue(letter(n) for n in range(1, 501))
 
     with pytest.raises(BrokenPipeError):
-        carry_out(queue, ALL, doing(accepted), apply=True, report=report, workers=2)
+        execute(queue, ALL, doing(accepted), apply=True, report=report, workers=2)
 
     assert len(told) == len(set(told))
     assert len(queue.told("removed")) < 500

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encryption_guard.cli.remedies import CAUSES, Advice, advise, missing_right
-from encryption_guard.dead_letters.messages import Letter, open_letter
+from encryption_guard.cli.remedies import REMEDIES, Remedy, missing_right, remedy_for
+from encryption_guard.dead_letters.messages import MessageSummary, open_message
 from encryption_guard.errors import Reason
 from tests.unit.opened import ARN, CREATION, to_bytes
 
 REASONS = [*get_args(Reason), "function_failed", "not_delivered", "unknown"]
 
 
-def letter_of(reason: str = "rejected", **fields: Any) -> Letter:
+def letter_of(reason: str = "rejected", **fields: Any) -> MessageSummary:
     """A letter about one event, of which this is known."""
     known: dict[str, Any] = {
         "id": "0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11",
@@ -27,15 +27,15 @@ def letter_of(reason: str = "rejected", **fields: Any) -> Letter:
         "arn": ARN,
         "events": 1,
     }
-    return Letter(reason=reason, **(known | fields))
+    return MessageSummary(reason=reason, **(known | fields))
 
 
-def refused(status: int, code: str | None = None, message: str | None = None) -> Letter:
+def refused(status: int, code: str | None = None, message: str | None = None) -> MessageSummary:
     """A letter about a request that OSS Tables has refused."""
     return letter_of(status=status, code=code, message=message)
 
 
-def failed(code: str | None, message: str | None = None) -> Letter:
+def failed(code: str | None, message: str | None = None) -> MessageSummary:
     """A record of a function that failed at every try."""
     return letter_of("function_failed", kind="destination_record", code=code, message=message)
 
@@ -137,7 +137,7 @@ CASES = {
 }
 
 
-def told(letter: Letter) -> str:
+def told(letter: MessageSummary) -> str:
     """What a case is called by."""
     parts = (letter.reason, letter.status, letter.code, letter.message)
     return " ".join(str(part) for part in parts if part)
@@ -151,25 +151,25 @@ def told(letter: Letter) -> str:
         for letter in letters
     ],
 )
-def test_a_letter_has_its_cause(cause: str, letter: Letter) -> None:
+def test_a_letter_has_its_cause(cause: str, letter: MessageSummary) -> None:
     """What is known of a letter decides what to do about it."""
-    advice = advise(letter)
+    remedy = remedy_for(letter)
 
-    assert advice.cause == cause
+    assert remedy.cause == cause
 
 
 def test_every_cause_has_its_cases() -> None:
     """No row stands behind others that take all its letters."""
-    assert set(CASES) == {advice.cause for advice in CAUSES}
+    assert set(CASES) == {remedy.cause for remedy in REMEDIES}
 
 
-@pytest.mark.parametrize("advice", CAUSES, ids=lambda advice: advice.cause)
-def test_a_cause_says_what_it_means_and_what_to_do(advice: Advice) -> None:
+@pytest.mark.parametrize("remedy", REMEDIES, ids=lambda remedy: remedy.cause)
+def test_a_cause_says_what_it_means_and_what_to_do(remedy: Remedy) -> None:
     """Each in sentences, and none means the same as another."""
-    meanings = [other.meaning for other in CAUSES]
+    meanings = [other.meaning for other in REMEDIES]
 
-    assert (advice.meaning[-1], advice.what_to_do[-1]) == (".", ".")
-    assert meanings.count(advice.meaning) == 1
+    assert (remedy.meaning[-1], remedy.what_to_do[-1]) == (".", ".")
+    assert meanings.count(remedy.meaning) == 1
 
 
 # The order of the rows.
@@ -206,9 +206,9 @@ def test_a_cause_says_what_it_means_and_what_to_do(advice: Advice) -> None:
         pytest.param(failed("SignatureDoesNotMatch"), "function crashed", id="a function's words"),
     ],
 )
-def test_the_first_cause_that_fits_counts(letter: Letter, cause: str) -> None:
+def test_the_first_cause_that_fits_counts(letter: MessageSummary, cause: str) -> None:
     """The rows stand in the order in which they are to be looked at."""
-    assert advise(letter).cause == cause
+    assert remedy_for(letter).cause == cause
 
 
 # Whatever a letter says.
@@ -216,7 +216,7 @@ def test_the_first_cause_that_fits_counts(letter: Letter, cause: str) -> None:
 
 @given(
     st.builds(
-        Letter,
+        MessageSummary,
         id=st.just("0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11"),
         kind=st.sampled_from(["dead_letter", "destination_record", "cloud_event", "unknown"]),
         reason=st.sampled_from(REASONS),
@@ -232,12 +232,12 @@ def test_the_first_cause_that_fits_counts(letter: Letter, cause: str) -> None:
         | st.sampled_from([letter.message for letters in CASES.values() for letter in letters]),
     )
 )
-def test_every_letter_has_an_advice(letter: Letter) -> None:
+def test_every_letter_has_an_advice(letter: MessageSummary) -> None:
     """No reason, status, code or message leaves an operator alone."""
-    advice = advise(letter)
+    remedy = remedy_for(letter)
 
-    assert advice in CAUSES
-    assert (missing_right(letter) is None) == (advice.cause != "no permission" or letter.arn != ARN)
+    assert remedy in REMEDIES
+    assert (missing_right(letter) is None) == (remedy.cause != "no permission" or letter.arn != ARN)
 
 
 def fc_record(**fields: Any) -> bytes:
@@ -309,16 +309,16 @@ def dead_letter(**fields: Any) -> bytes:
 )
 def test_a_message_has_its_cause(body: bytes, cause: str) -> None:
     """From the bytes in the queue to what they mean."""
-    letter = open_letter(body).letter
+    letter = open_message(body).summary
 
-    assert advise(letter).cause == cause
+    assert remedy_for(letter).cause == cause
 
 
 # The missing right.
 
 
 @pytest.mark.parametrize("letter", CASES["no permission"], ids=told)
-def test_the_missing_right_is_a_statement_of_a_ram_policy(letter: Letter) -> None:
+def test_the_missing_right_is_a_statement_of_a_ram_policy(letter: MessageSummary) -> None:
     """It allows both requests on this one bucket, and nothing else."""
     assert missing_right(letter) == {
         "Effect": "Allow",
@@ -336,7 +336,7 @@ def test_the_missing_right_is_a_statement_of_a_ram_policy(letter: Letter) -> Non
         if cause != "no permission"
     ],
 )
-def test_no_right_helps_against_other_causes(letter: Letter) -> None:
+def test_no_right_helps_against_other_causes(letter: MessageSummary) -> None:
     """Where a permission is not what is missing, none is suggested."""
     assert missing_right(letter) is None
 

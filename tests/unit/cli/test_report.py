@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from encryption_guard.arn import Scope, TableBucketArn
-from encryption_guard.cli.report import Taken, verdict, write_page
+from encryption_guard.cli.report import ReportData, summarize, write_page
 from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Totals
 from tests.unit.sweep.sweeps import (
     LAB,
     PARTNER,
     REFUSED_REGION,
     bucket,
+    data,
     everything,
     exempt,
     exemption,
     realistic,
     table,
-    taken,
     without,
 )
 
@@ -55,7 +55,7 @@ class Reader(HTMLParser):
             self.texts.append(data)
 
 
-def read(path: Path, sweep: Taken) -> tuple[str, Reader]:
+def read(path: Path, sweep: ReportData) -> tuple[str, Reader]:
     """What a reader may read of the page of this sweep, in one piece."""
     page = path / "report.html"
     write_page(page, sweep)
@@ -72,54 +72,54 @@ def read(path: Path, sweep: Taken) -> tuple[str, Reader]:
 @pytest.mark.parametrize(
     ("sweep", "state", "sentence"),
     [
-        (taken(), "encrypted", "There are no table buckets in the regions that were swept."),
-        (taken([bucket()]), "encrypted", "Every table bucket is encrypted (1)."),
+        (data(), "encrypted", "There are no table buckets in the regions that were swept."),
+        (data([bucket()]), "encrypted", "Every table bucket is encrypted (1)."),
         (
-            taken([bucket(), exempt("a", HANGZHOU, LAB)]),
+            data([bucket(), exempt("a", HANGZHOU, LAB)]),
             "encrypted",
             "Every table bucket that is not exempt is encrypted (1).",
         ),
-        (taken([exempt("a", HANGZHOU, LAB)]), "encrypted", "Every table bucket is exempt (1)."),
-        (taken([without()]), "not_encrypted", "1 table bucket is not encrypted."),
+        (data([exempt("a", HANGZHOU, LAB)]), "encrypted", "Every table bucket is exempt (1)."),
+        (data([without()]), "not_encrypted", "1 table bucket is not encrypted."),
         (
-            taken([without(), without("b"), UNKNOWN]),
+            data([without(), without("b"), UNKNOWN]),
             "not_encrypted",
             "2 table buckets are not encrypted and 1 is unknown.",
         ),
-        (taken([UNKNOWN]), "unknown", "1 table bucket is unknown."),
+        (data([UNKNOWN]), "unknown", "1 table bucket is unknown."),
         (
-            taken([bucket(), table("t", "n", bucket())]),
+            data([bucket(), table("t", "n", bucket())]),
             "not_encrypted",
             "1 table is not encrypted.",
         ),
         (
-            taken([bucket(), REFUSED_REGION]),
+            data([bucket(), REFUSED_REGION]),
             "unknown",
             "1 list could not be read, so there may be more.",
         ),
         (
-            taken([bucket()], complete=False),
+            data([bucket()], complete=False),
             "unknown",
             "This sweep is incomplete: it ended before it had looked at everything.",
         ),
         (
-            taken([without()], complete=False),
+            data([without()], complete=False),
             "not_encrypted",
             "This sweep is incomplete: it ended before it had looked at everything; 1 table bucket"
             " is not encrypted.",
         ),
     ],
 )
-def test_the_verdict_is_one_sentence(sweep: Taken, state: str, sentence: str) -> None:
+def test_the_verdict_is_one_sentence(sweep: ReportData, state: str, sentence: str) -> None:
     """An all-clear only where everything was looked at, and nothing is open or unknown."""
-    judged = verdict(sweep)
+    judged = summarize(sweep)
 
     assert (judged.state, judged.sentence) == (state, sentence)
 
 
 def test_the_page_begins_with_its_verdict(tmp_path: Path) -> None:
     """And with when it was taken."""
-    text, _ = read(tmp_path, taken([without()]))
+    text, _ = read(tmp_path, data([without()]))
 
     assert text.index("2026-11-22 22:32 UTC") < text.index("1 table bucket is not encrypted.")
     assert text.index("1 table bucket is not encrypted.") < text.index("Regions")
@@ -144,13 +144,13 @@ def test_an_exemption_tells_what_it_covers_and_when_it_ends(tmp_path: Path) -> N
     over = exemption("old-*", "long gone", "2020-01-31")
     today = exemption("now-*", "until tonight", "2026-11-22")
     covered = exempt("lab-1", HANGZHOU, LAB)
-    sweep = taken([covered], exemptions=(PARTNER, LAB, today, over))
+    sweep = data([covered], exemptions=(PARTNER, LAB, today, over))
 
     text, _ = read(tmp_path, sweep)
 
     chapter = text[text.index("Covers in this sweep") :]
-    places = [chapter.index(word) for word in ("old-*", "now-*", "lab-*", "partner-exchange")]
-    assert places == sorted(places)
+    scopes = [chapter.index(word) for word in ("old-*", "now-*", "lab-*", "partner-exchange")]
+    assert scopes == sorted(scopes)
     for words in ("over: it no longer counts", "ends today", "ends in 10 days", "never", "lab-1"):
         assert words in chapter
     assert chapter.count("no bucket") == 3
@@ -160,7 +160,7 @@ def test_one_day_is_one_day(tmp_path: Path) -> None:
     """Numbers and their words agree."""
     tomorrow = exemption("a-*", "b", "2026-11-23")
 
-    text, _ = read(tmp_path, taken(exemptions=(tomorrow,)))
+    text, _ = read(tmp_path, data(exemptions=(tomorrow,)))
 
     assert "ends in 1 day" in text
     assert "1 days" not in text
@@ -179,7 +179,7 @@ def test_one_day_is_one_day(tmp_path: Path) -> None:
 )
 def test_it_says_how_it_was_taken(tmp_path: Path, told: dict[str, Any], expected: str) -> None:
     """Whether anything was changed, whether tables were looked at, and whether that is all."""
-    text, _ = read(tmp_path, taken([bucket()], **told))
+    text, _ = read(tmp_path, data([bucket()], **told))
 
     assert expected in text
 
@@ -188,7 +188,7 @@ def test_encrypted_tables_are_counted(tmp_path: Path) -> None:
     """They have no row, and the page says that there are some."""
     of = bucket()
     well = table("t", "n", of, state="encrypted", outcome="already_encrypted", detail=None)
-    sweep = taken([of, well], audited=True)
+    sweep = data([of, well], audited=True)
 
     text, _ = read(tmp_path, sweep)
 
@@ -197,7 +197,7 @@ def test_encrypted_tables_are_counted(tmp_path: Path) -> None:
 
 def test_a_sweep_that_found_nothing_has_a_page(tmp_path: Path) -> None:
     """No bucket is something to show, too."""
-    text, _ = read(tmp_path, taken())
+    text, _ = read(tmp_path, data())
 
     assert "No table bucket was found." in text
     assert "0 table buckets in 8 regions" in text
@@ -207,7 +207,7 @@ def test_it_tells_whose_buckets_these_are(tmp_path: Path) -> None:
     """Each account once."""
     other = replace(bucket("parts"), arn=TableBucketArn.parse(ELSEWHERE))
 
-    text, _ = read(tmp_path, taken([bucket(), other, bucket("bills")]))
+    text, _ = read(tmp_path, data([bucket(), other, bucket("bills")]))
 
     assert "Accounts 1234567890123456, 9999999999999999" in text
 
@@ -244,7 +244,7 @@ def test_foreign_words_are_shown_as_they_are(tmp_path: Path, words: str, shown: 
     excuse = exemption("scratch-*", words.replace("\ud800", "x"))
     findings = [without("orders", detail=words), table(words, words, bucket())]
 
-    text, reader = read(tmp_path, taken(findings, audited=True, exemptions=(excuse,)))
+    text, reader = read(tmp_path, data(findings, audited=True, exemptions=(excuse,)))
 
     assert text.count(shown) >= 3
     assert not {"script", "b onclick"} & set(reader.tags)
@@ -254,7 +254,7 @@ def test_a_page_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """Whoever cannot write it leaves the one before, and nothing half done."""
     page = tmp_path / "report.html"
     page.write_text("before")
-    broken = replace(taken([bucket()]), findings=[replace(bucket(), outcome="never heard of")])
+    broken = replace(data([bucket()]), findings=[replace(bucket(), outcome="never heard of")])
 
     with pytest.raises(KeyError):
         write_page(page, broken)
@@ -265,8 +265,8 @@ def test_a_page_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 def test_ten_thousand_buckets_take_little_memory(tmp_path: Path) -> None:
     """The page is written as it is made: it is never in memory as a whole."""
-    sweep = taken(bucket(f"bucket-{number}") for number in range(10_000))
-    write_page(tmp_path / "warm.html", taken())
+    sweep = data(bucket(f"bucket-{number}") for number in range(10_000))
+    write_page(tmp_path / "warm.html", data())
     tracemalloc.start()
     try:
         write_page(tmp_path / "report.html", sweep)
@@ -283,7 +283,7 @@ def test_what_was_not_reached_is_on_the_page(tmp_path: Path) -> None:
     """A region of which only a part was listed is marked."""
     late = replace(REFUSED_REGION, outcome=NOT_REACHED, detail="The sweep was over.")
 
-    text, _ = read(tmp_path, taken([bucket(region="us-east-1"), late], complete=False))
+    text, _ = read(tmp_path, data([bucket(region="us-east-1"), late], complete=False))
 
     assert "1 or more" in text
     assert "not reached" in text
@@ -296,21 +296,21 @@ def test_totals_may_know_more_than_the_rows(tmp_path: Path) -> None:
     for finding in (of, table("t", "n", of, state="encrypted", outcome="already_encrypted")):
         totals.count(finding)
 
-    text, _ = read(tmp_path, replace(taken([of], audited=True), totals=totals))
+    text, _ = read(tmp_path, replace(data([of], audited=True), totals=totals))
 
     assert "Looked at: 1 table." in text
 
 
 def test_nothing_is_counted_where_nothing_could_be_listed(tmp_path: Path) -> None:
     """No zero that would read as an all-clear stands beside a region that refused."""
-    text, _ = read(tmp_path, taken([REFUSED_REGION], regions=["us-east-1"], audited=True))
+    text, _ = read(tmp_path, data([REFUSED_REGION], regions=["us-east-1"], audited=True))
 
     assert "grant oss:ListTableBuckets. not known All regions not known Buckets" in text
 
 
 def test_an_incomplete_sweep_has_no_final_sum(tmp_path: Path) -> None:
     """What was found until then is the least that there is."""
-    text, _ = read(tmp_path, taken([bucket()], complete=False))
+    text, _ = read(tmp_path, data([bucket()], complete=False))
 
     assert "1 table bucket or more in 8 regions; not complete" in text
     assert "All regions 1 or more" in text

@@ -107,7 +107,7 @@ def test_json_is_an_object_a_line_and_the_totals_last() -> None:
         "orders": "encrypted",
         "parts": "not_encrypted",
     }
-    assert (last["kind"], last["is_well"], last["complete"]) == ("totals", False, True)
+    assert (last["kind"], last["ok"], last["complete"]) == ("totals", False, True)
     assert last["totals"]["buckets"] == 2
 
 

@@ -24,8 +24,8 @@ from encryption_guard.cli.sweep_rows import (
 )
 from encryption_guard.settings import Exemption
 from encryption_guard.sweep.findings import (
+    ENCRYPTED_SINCE_UNKNOWN,
     FAILED,
-    SINCE_WHEN_IS_NOT_KNOWN,
     UNPROTECTED,
     Finding,
     Totals,
@@ -42,7 +42,7 @@ def arn_of(name: str) -> TableBucketArn:
 
 BUCKET = Finding(
     kind="bucket",
-    where=HERE,
+    scope=HERE,
     state="encrypted",
     outcome="already_encrypted",
     reason="AES256",
@@ -67,7 +67,7 @@ LOST = replace(
 )
 REGION = Finding(
     kind="region",
-    where=Scope(None, "cn-nowhere"),
+    scope=Scope(None, "cn-nowhere"),
     state="unknown",
     outcome=FAILED,
     reason="not_listed",
@@ -121,18 +121,18 @@ def test_the_encryption_is_one_of_three_states(finding: Finding, shown: str) -> 
 
 def test_a_note_stands_with_what_was_done() -> None:
     """Since when a bucket is encrypted is not known where its tables were looked at."""
-    cells = row(replace(BUCKET, detail=SINCE_WHEN_IS_NOT_KNOWN))
+    cells = row(replace(BUCKET, detail=ENCRYPTED_SINCE_UNKNOWN))
 
     assert cells[4] == "nothing to do; since when it is encrypted is not known"
 
 
 def test_a_region_that_failed_has_a_row_without_a_bucket() -> None:
     """Its sentence stands where else stands what was done."""
-    region, bucket, created, _, done = row(REGION)
+    region, bucket, created, _, action = row(REGION)
 
     assert (region, bucket, created) == ("cn-nowhere", None, None)
-    assert done is not None
-    assert done.endswith("No answer.")
+    assert action is not None
+    assert action.endswith("No answer.")
 
 
 def test_a_table_has_its_row() -> None:
@@ -228,7 +228,7 @@ def test_the_totals_are_told_in_json() -> None:
     told = counted(*ALL).as_dict([SAMPLES])
 
     assert json.loads(json.dumps(told)) == told
-    assert (told["is_well"], told["version"]) == (False, __version__)
+    assert (told["ok"], told["version"]) == (False, __version__)
     assert told["totals"]["buckets"] == 4
     assert set(told["regions"]) == {"cn-hangzhou", "cn-nowhere"}
     assert told["warnings"] == [SAMPLES.warning]
@@ -269,7 +269,7 @@ NEW = replace(BUCKET, outcome="encrypted", reason="created")
             " unprotected, 0 unknown.",
         ),
     ],
-    ids=["nothing", "applied", "amiss", "audited"],
+    ids=["nothing", "applied", "problems", "audited"],
 )
 def test_a_sentence_says_how_it_went(
     findings: list[Finding], applied: bool, audited: bool, expected: str

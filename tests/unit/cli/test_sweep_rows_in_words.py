@@ -6,7 +6,14 @@ from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
-from encryption_guard.cli.sweep_rows import day, done, minute, not_well_first, seconds, told
+from encryption_guard.cli.sweep_rows import (
+    action,
+    day,
+    description,
+    minute,
+    problems_first,
+    seconds,
+)
 from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Finding
 from tests.unit.sweep.sweeps import LAB, OLD, PARTNER, bucket, everything, exempt, table, without
 
@@ -40,21 +47,21 @@ WORDS: list[tuple[Finding, str]] = [
 @pytest.mark.parametrize(("finding", "words"), WORDS, ids=[words for _, words in WORDS])
 def test_every_outcome_has_its_words(finding: Finding, words: str) -> None:
     """What was done or would be, so that nobody has to know the names in the log."""
-    assert done(finding) == words
+    assert action(finding) == words
 
 
 def test_every_outcome_that_there_is_has_words() -> None:
     """Nothing that a sweep may find is without them."""
-    assert all(done(finding) for finding in everything())
+    assert all(action(finding) for finding in everything())
 
 
 def test_a_failure_says_why_on_its_line() -> None:
     """Where something failed the sentence follows; where nothing did there is none."""
     failed = without(outcome=FAILED, reason="unread", detail="No answer.")
 
-    assert told(failed) == "could not be read: No answer."
-    assert told(without(outcome=FAILED, reason="unread")) == "could not be read"
-    assert told(bucket(detail="Not of interest.")) == "nothing to do"
+    assert description(failed) == "could not be read: No answer."
+    assert description(without(outcome=FAILED, reason="unread")) == "could not be read"
+    assert description(bucket(detail="Not of interest.")) == "nothing to do"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,7 @@ def test_what_is_not_well_comes_first() -> None:
     unknown = without("b", state="unknown", outcome=FAILED, reason="unread")
     left = exempt("a", HANGZHOU, OLD)
 
-    ordered = sorted([bucket("c"), left, unknown, bucket("a"), without("z")], key=not_well_first)
+    ordered = sorted([bucket("c"), left, unknown, bucket("a"), without("z")], key=problems_first)
 
     assert ordered == [without("z"), unknown, left, bucket("a"), bucket("c")]
 
@@ -106,6 +113,6 @@ def test_tables_are_in_order_of_their_names() -> None:
     of = bucket()
     found = [table("a", "b", of), table("b", "a", of), table(None, None, of)]
 
-    names = [(one.namespace, one.table) for one in sorted(found, key=not_well_first)]
+    names = [(one.namespace, one.table) for one in sorted(found, key=problems_first)]
 
     assert names == [(None, None), ("a", "b"), ("b", "a")]

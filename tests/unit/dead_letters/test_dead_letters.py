@@ -24,14 +24,14 @@ from encryption_guard.dead_letters.destinations import append_line, open_destina
 from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.errors import (
     ConfigurationError,
-    DeadEnd,
+    DeadLetterNotWritten,
     ForeignAccount,
     InvalidEvent,
-    LetterNotWritten,
+    PermanentError,
     Refused,
     Unavailable,
 )
-from encryption_guard.events.envelopes import Delivery, open_payload
+from encryption_guard.events.envelopes import Event, open_payload
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -62,10 +62,10 @@ REJECTED = Refused(
 NOISE = random.Random(1).randbytes(200_000)
 
 
-def delivery_of(raw: bytes, **rest: Any) -> Delivery:
+def delivery_of(raw: bytes, **rest: Any) -> Event:
     """An event that cannot be read: only its bytes matter here."""
     known: dict[str, Any] = {"redrives": 0, "source": None, "event_id": None}
-    return Delivery(raw=raw, event=InvalidEvent("No."), **(known | rest))
+    return Event(raw=raw, parsed=InvalidEvent("No."), **(known | rest))
 
 
 def post_of(box: LetterBox, log: LogLines | None = None) -> DeadLetters:
@@ -79,11 +79,11 @@ def post_of(box: LetterBox, log: LogLines | None = None) -> DeadLetters:
 
 
 def letter_about(
-    raw: bytes, *, dead_end: DeadEnd = REJECTED, log: LogLines | None = None, **rest: Any
+    raw: bytes, *, dead_end: PermanentError = REJECTED, log: LogLines | None = None, **rest: Any
 ) -> dict[str, Any]:
     """The letter that is written for an event, as it can be read."""
     box = LetterBox()
-    post_of(box, log).write(dead_end, delivery=delivery_of(raw, **rest), arn=ARN)
+    post_of(box, log).write(dead_end, event=delivery_of(raw, **rest), arn=ARN)
     (letter,) = box.read()
     return letter
 
@@ -123,7 +123,7 @@ def test_what_is_not_known_is_null() -> None:
     """Without a request no answer is told, and no try is counted; no key is left out."""
     box = LetterBox()
 
-    post_of(box).write(InvalidEvent("No."), delivery=delivery_of(b"x"), arn=None)
+    post_of(box).write(InvalidEvent("No."), event=delivery_of(b"x"), arn=None)
 
     (letter,) = box.read()
     nulls = {"event_id", "arn", "status", "code", "message", "ec", "oss_request_id"}
@@ -141,7 +141,7 @@ def test_what_is_not_known_is_null() -> None:
     ],
     ids=["invalid", "foreign", "refused"],
 )
-def test_the_reason_is_that_of_the_dead_end(dead_end: DeadEnd, reason: str) -> None:
+def test_the_reason_is_that_of_the_dead_end(dead_end: PermanentError, reason: str) -> None:
     """Each dead end brings its own reason."""
     assert letter_about(b"x", dead_end=dead_end)["reason"] == reason
 
@@ -151,7 +151,7 @@ def test_time_has_milliseconds() -> None:
     box = LetterBox()
     post = DeadLetters(box.put, LogLines().error, "f", "r", now=FakeTime(passed=0.0456).now)
 
-    letter = post.write(REJECTED, delivery=delivery_of(b"x"), arn=None)
+    letter = post.write(REJECTED, event=delivery_of(b"x"), arn=None)
 
     assert letter.at == "2026-01-02T03:04:05.045Z"
 
@@ -262,7 +262,7 @@ def test_a_letter_fits_into_a_message(raw: bytes) -> None:
     """No letter is larger than 47 KB in bytes, which base64 makes less than SMQ's 64 KB."""
     box = LetterBox()
 
-    post_of(box).write(REJECTED, delivery=delivery_of(raw), arn=ARN)
+    post_of(box).write(REJECTED, event=delivery_of(raw), arn=ARN)
 
     assert len(box.letters[0]) <= LARGEST
 
@@ -296,9 +296,9 @@ def test_an_event_that_fits_is_not_logged() -> None:
 def reopened(raw: bytes) -> list[tuple[bytes, int]]:
     """What is found in the letters of the events in a payload, once these are sent again."""
     box = LetterBox()
-    for delivery in open_payload(raw).deliveries:
-        post_of(box).write(REJECTED, delivery=delivery, arn=None)
-    opened = [open_payload(letter).deliveries for letter in box.letters]
+    for delivery in open_payload(raw).events:
+        post_of(box).write(REJECTED, event=delivery, arn=None)
+    opened = [open_payload(letter).events for letter in box.letters]
     assert all(len(deliveries) == 1 for deliveries in opened)
     return [(deliveries[0].raw, deliveries[0].redrives) for deliveries in opened]
 
@@ -316,7 +316,7 @@ def reopened(raw: bytes) -> list[tuple[bytes, int]]:
 @example(b"null")
 def test_a_letter_can_be_sent_again(raw: bytes) -> None:
     """Whatever came, opening its letter brings the very bytes that were to be kept."""
-    innermost = [(delivery.raw, 0) for delivery in open_payload(raw).deliveries]
+    innermost = [(delivery.raw, 0) for delivery in open_payload(raw).events]
 
     assert reopened(raw) == innermost
 
@@ -324,7 +324,7 @@ def test_a_letter_can_be_sent_again(raw: bytes) -> None:
 def test_a_letter_without_an_event_is_kept_whole() -> None:
     """What an invocation without a payload left holds nothing to send again, and is not lost."""
     box = LetterBox()
-    post_of(box).write(REJECTED, delivery=delivery_of(b""), arn=None)
+    post_of(box).write(REJECTED, event=delivery_of(b""), arn=None)
 
     assert reopened(box.letters[0]) == [(box.letters[0], 0)]
 
@@ -332,7 +332,7 @@ def test_a_letter_without_an_event_is_kept_whole() -> None:
 def test_redrives_are_carried_on() -> None:
     """The letter of a letter keeps the innermost event and how often it was sent again."""
     box = LetterBox()
-    post_of(box).write(REJECTED, delivery=delivery_of(b'{"a": 1}', redrives=3), arn=None)
+    post_of(box).write(REJECTED, event=delivery_of(b'{"a": 1}', redrives=3), arn=None)
 
     assert reopened(box.letters[0]) == [(b'{"a": 1}', 3)]
 
@@ -373,7 +373,7 @@ def test_letters_go_into_a_file_line_by_line(tmp_path: Path) -> None:
     post = put_into(file)
 
     for raw in (b"one\ntwo", "\u2028 \u0085".encode(), b"\xff"):
-        post.write(REJECTED, delivery=delivery_of(raw), arn=None)
+        post.write(REJECTED, event=delivery_of(raw), arn=None)
 
     content = file.read_bytes()
     assert content.endswith(b"\n")
@@ -435,23 +435,23 @@ def test_a_letter_that_nobody_takes_is_logged_whole() -> None:
     """The log then holds the letter as it would have been written, and the event comes again."""
     log, kept = LogLines(), LetterBox()
     delivery = delivery_of(b'{"a": 1}', source="acs.oss", event_id="event-1")
-    post_of(kept).write(REJECTED, delivery=delivery, arn=ARN)
+    post_of(kept).write(REJECTED, event=delivery, arn=ARN)
 
-    with pytest.raises(LetterNotWritten, match="full"):
-        post_of(LetterBox(room=0), log).write(REJECTED, delivery=delivery, arn=ARN)
+    with pytest.raises(DeadLetterNotWritten, match="full"):
+        post_of(LetterBox(room=0), log).write(REJECTED, event=delivery, arn=ARN)
 
     (line,) = log.lines
     assert [line["dead_letter"]] == kept.read()
-    assert issubclass(LetterNotWritten, Unavailable)
+    assert issubclass(DeadLetterNotWritten, Unavailable)
 
 
 def test_a_missing_folder_takes_no_letters(tmp_path: Path) -> None:
     """A file that cannot be written is a destination that failed."""
     log = LogLines()
 
-    with pytest.raises(LetterNotWritten):
+    with pytest.raises(DeadLetterNotWritten):
         put_into(tmp_path / "nowhere" / "letters.jsonl", log).write(
-            REJECTED, delivery=delivery_of(b"event"), arn=None
+            REJECTED, event=delivery_of(b"event"), arn=None
         )
 
     assert log.lines[0]["dead_letter"]["event"] == "event"
@@ -461,8 +461,10 @@ def test_a_full_disk_takes_no_letters() -> None:
     """The whole letter is in the log, and the sentence says what may be in the file."""
     log = LogLines()
 
-    with pytest.raises(LetterNotWritten, match=r"No space left.*; a part of it may be in the file"):
-        put_into(Path("/dev/full"), log).write(REJECTED, delivery=delivery_of(b"event"), arn=None)
+    with pytest.raises(
+        DeadLetterNotWritten, match=r"No space left.*; a part of it may be in the file"
+    ):
+        put_into(Path("/dev/full"), log).write(REJECTED, event=delivery_of(b"event"), arn=None)
 
     assert log.lines[0]["dead_letter"]["event"] == "event"
 
@@ -475,8 +477,8 @@ def test_a_queue_that_refuses_takes_no_letters() -> None:
     invocation = invocation_of(service, environment={"GUARD_DEAD_LETTER_QUEUE": queue})
     post = DeadLetters(partial(put_into_queue, invocation), log.error, "f", "r", now=lambda: START)
 
-    with pytest.raises(LetterNotWritten, match="AccessDenied"):
-        post.write(REJECTED, delivery=delivery_of(b"event"), arn=None)
+    with pytest.raises(DeadLetterNotWritten, match="AccessDenied"):
+        post.write(REJECTED, event=delivery_of(b"event"), arn=None)
 
     assert log.lines[0]["dead_letter"]["event"] == "event"
     assert service.time.slept == []
@@ -501,7 +503,7 @@ def test_a_letter_that_cannot_even_be_posted_is_logged_whole(queue: str) -> None
     )
     post = DeadLetters(partial(put_into_queue, invocation), log.error, "f", "r", now=lambda: START)
 
-    with pytest.raises((ConfigurationError, LetterNotWritten)):
-        post.write(REJECTED, delivery=delivery_of(b"event"), arn=None)
+    with pytest.raises((ConfigurationError, DeadLetterNotWritten)):
+        post.write(REJECTED, event=delivery_of(b"event"), arn=None)
 
     assert [line["dead_letter"]["event"] for line in log.lines] == ["event"]

@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.dead_letters.destinations import FileDestination, Waiting, append_line, leased
-from encryption_guard.dead_letters.messages import open_letter
+from encryption_guard.dead_letters.destinations import (
+    FileDestination,
+    QueuedMessage,
+    append_line,
+    leased,
+)
+from encryption_guard.dead_letters.messages import open_message
 from encryption_guard.errors import ConfigurationError
 
 
@@ -93,10 +98,10 @@ def test_a_letter_of_the_file_is_opened(path: Path) -> None:
     """It tells what it holds, and waits since it was written."""
     first, _, third = FileDestination(path).read()
 
-    assert first.opened == open_letter(ONE)
-    assert [delivery.event_id for delivery in first.opened.deliveries] == ["event-1"]
-    assert third.opened.letter.arn is not None
-    assert third.opened.letter.arn.endswith("bucket/bucket-3")
+    assert first.message == open_message(ONE)
+    assert [delivery.event_id for delivery in first.message.events] == ["event-1"]
+    assert third.message.summary.arn is not None
+    assert third.message.summary.arn.endswith("bucket/bucket-3")
     assert first.since == datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
@@ -107,7 +112,7 @@ def test_a_letter_of_windows_is_opened(tmp_path: Path) -> None:
 
     (waiting,) = FileDestination(path).read()
 
-    assert waiting.opened.letter == open_letter(ONE).letter
+    assert waiting.message.summary == open_message(ONE).summary
 
 
 def test_a_line_that_is_no_letter_is_shown_as_such(tmp_path: Path) -> None:
@@ -119,7 +124,7 @@ def test_a_line_that_is_no_letter_is_shown_as_such(tmp_path: Path) -> None:
     (waiting,) = letters.read()
     removed = letters.remove(waiting.key)
 
-    assert (waiting.opened.letter.kind, waiting.since, removed) == ("unknown", None, True)
+    assert (waiting.message.summary.kind, waiting.since, removed) == ("unknown", None, True)
     assert path.read_bytes() == b" " * 50
 
 
@@ -376,7 +381,7 @@ def test_keeping_and_releasing_change_nothing(path: Path) -> None:
     letters = FileDestination(path)
     kept: list[Any] = []
 
-    def work(found: list[Waiting]) -> None:
+    def work(found: list[QueuedMessage]) -> None:
         kept.extend(letters.keep(waiting.key) for waiting in found)
         raise ZeroDivisionError
 

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from encryption_guard.cli import main
-from encryption_guard.cli.dead_letter_rows import HEADINGS, Listed, contents, grouped, story
-from encryption_guard.cli.redrive import Act, Leave, Sender, Target, why_not
-from encryption_guard.dead_letters.destinations import FileDestination, Waiting
-from encryption_guard.dead_letters.messages import decoded, open_letter
-from encryption_guard.events.envelopes import LARGEST_EVENT, MOST_EVENTS
+from encryption_guard.cli.dead_letter_rows import HEADINGS, Listed, contents, details, grouped
+from encryption_guard.cli.redrive import Action, Sender, Skip, Target, why_not
+from encryption_guard.dead_letters.destinations import FileDestination, QueuedMessage
+from encryption_guard.dead_letters.messages import decoded, open_message
+from encryption_guard.events.envelopes import MAX_DECODED_BYTES, MAX_EVENTS
 from encryption_guard.untrusted import instant, plain, plain_json
 from tests.fuzz.hostile import filled, letter, record, worst_cases
 from tests.unit.fakes import (
@@ -71,9 +71,9 @@ def assert_plain(text: str) -> None:
     assert set(text) <= PRINTABLE | {"\n"}
 
 
-def waiting_of(body: bytes, **known: str) -> Waiting:
+def waiting_of(body: bytes, **known: str) -> QueuedMessage:
     """A message as a queue hands it out."""
-    return Waiting("\x1bkey", body, open_letter(body, **known), since=START)
+    return QueuedMessage("\x1bkey", body, open_message(body, **known), since=START)
 
 
 @st.composite
@@ -119,7 +119,7 @@ def test_nothing_that_is_shown_steers_the_terminal(body: bytes) -> None:
     waiting = waiting_of(body, region=REGION, account_id=ACCOUNT)
     listed = Listed.of(waiting)
 
-    assert_plain(story(waiting, START, queue="file:\x1b"))
+    assert_plain(details(waiting, START, queue="file:\x1b"))
     for told in (
         listed.as_dict(),
         contents(waiting),
@@ -139,7 +139,7 @@ def test_no_message_breaks_the_plan_of_a_redrive(body: bytes) -> None:
     sender = Sender(Target(None, REGION, ACCOUNT), invoke=lambda *_: "FC-1")
     plan = why_not(waiting, max_redrives=3) or sender.plan(waiting)
 
-    assert isinstance(plan, (Act, Leave))
+    assert isinstance(plan, (Action, Skip))
 
 
 @given(value=st.text() | st.integers() | st.sampled_from([10**400, "0001-01-01T00:00+23:59"]))
@@ -238,16 +238,16 @@ def test_the_worst_messages_are_read_within_bounds(body: bytes) -> None:
     """A message of 64 KB holds no more events, and unpacks no further, than a payload may."""
     waiting = waiting_of(body)
 
-    assert len(waiting.opened.deliveries) <= MOST_EVENTS
-    assert sum(len(delivery.raw) for delivery in waiting.opened.deliveries) <= (
-        LARGEST_EVENT + len(body)
+    assert len(waiting.message.events) <= MAX_EVENTS
+    assert sum(len(delivery.raw) for delivery in waiting.message.events) <= (
+        MAX_DECODED_BYTES + len(body)
     )
 
 
 @given(body=st.text(st.characters(codec=None, categories=None)) | st.binary().map(bytes.hex))
 def test_no_body_of_a_message_raises(body: str) -> None:
     """Base64, halves of it, or anything else: it is some letter, and it can be shown."""
-    assert_plain(story(waiting_of(decoded(body)), START))
+    assert_plain(details(waiting_of(decoded(body)), START))
 
 
 def test_letters_of_a_file_with_strange_line_ends_are_read(file: Path) -> None:

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from encryption_guard.cli.redrive import counted, fingerprint, redriven
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.dead_letters.document import LARGEST_PACKED, DeadLetter
-from encryption_guard.dead_letters.messages import Letter, Opened, decoded, open_letter
+from encryption_guard.dead_letters.document import MAX_COMPRESSED_EVENT_BYTES, DeadLetter
+from encryption_guard.dead_letters.messages import Message, MessageSummary, decoded, open_message
 from encryption_guard.errors import InvalidEvent, Refused
-from encryption_guard.events.envelopes import LARGEST_EVENT, Delivery, open_payload
+from encryption_guard.events.envelopes import MAX_DECODED_BYTES, Event, open_payload
 from encryption_guard.untrusted import instant
 from tests.unit.fakes import (
     ACCOUNT,
@@ -38,7 +38,7 @@ from tests.unit.opened import CREATION, Json, only, to_bytes
 
 # 128 KB, as the platform counts them.
 LARGEST_PAYLOAD = 131_072
-LONGEST_TEXT = 1000
+MAX_TEXT_LENGTH = 1000
 
 FUNCTION = f"acs:fc:{REGION}:{ACCOUNT}:functions/encrypt-on-create"
 EVENT = to_bytes(creation_of(ARN))
@@ -46,7 +46,7 @@ EVENT = to_bytes(creation_of(ARN))
 QUOTES = json.dumps(creation_of(ARN, note=[""] * 10_000), separators=(",", ":")).encode()
 LARGE = to_bytes(creation_of(ARN, note="x" * 60_000))
 NOISE = random.Random(1).randbytes(LARGEST_PAYLOAD)
-BOMB = b64encode(gzip.compress(b" " * (LARGEST_PACKED + 1))).decode()
+BOMB = b64encode(gzip.compress(b" " * (MAX_COMPRESSED_EVENT_BYTES + 1))).decode()
 
 
 def own_letter(raw: bytes = EVENT, *, redrives: int = 0) -> bytes:
@@ -69,8 +69,8 @@ def own_letter(raw: bytes = EVENT, *, redrives: int = 0) -> bytes:
         function_request_id="request-1",
         now=FakeTime().now,
     )
-    delivery = Delivery(raw, redrives, "acs.oss", "event-1", InvalidEvent("No."))
-    letters.write(refused, delivery=delivery, arn=ARN)
+    delivery = Event(raw, redrives, "acs.oss", "event-1", InvalidEvent("No."))
+    letters.write(refused, event=delivery, arn=ARN)
     (letter,) = box.letters
     return letter
 
@@ -104,24 +104,24 @@ def without(body: bytes, key: str) -> bytes:
     return to_bytes({name: value for name, value in json.loads(body).items() if name != key})
 
 
-def letter_of(body: bytes) -> Letter:
-    return open_letter(body).letter
+def letter_of(body: bytes) -> MessageSummary:
+    return open_message(body).summary
 
 
-def events_in(opened: Opened) -> list[tuple[bytes, int]]:
-    return [(delivery.raw, delivery.redrives) for delivery in opened.deliveries]
+def events_in(opened: Message) -> list[tuple[bytes, int]]:
+    return [(delivery.raw, delivery.redrives) for delivery in opened.events]
 
 
-def delivery_of(raw: bytes, *, redrives: int = 0) -> Delivery:
+def delivery_of(raw: bytes, *, redrives: int = 0) -> Event:
     """An event of which only the bytes matter."""
-    return Delivery(raw, redrives, None, None, InvalidEvent("No."))
+    return Event(raw, redrives, None, None, InvalidEvent("No."))
 
 
-def assert_bounded(letter: Letter) -> None:
+def assert_bounded(letter: MessageSummary) -> None:
     """Two texts may be long sentences, all others are at most 200 characters of escaped ASCII."""
     texts = {key: value for key, value in asdict(letter).items() if isinstance(value, str)}
     sentences = [texts.pop("detail"), texts.pop("function", "")]
-    assert all(len(sentence) <= LONGEST_TEXT for sentence in sentences)
+    assert all(len(sentence) <= MAX_TEXT_LENGTH for sentence in sentences)
     assert all(len(json.dumps(text)) <= 202 for text in texts.values())
 
 
@@ -172,9 +172,9 @@ def test_what_is_no_base64_stays_as_it_is(body: str) -> None:
 @example("A===")
 def test_no_body_raises(body: str) -> None:
     """Halves of characters and of base64 are bytes all the same, and bytes can be opened."""
-    opened = open_letter(decoded(body))
+    opened = open_message(decoded(body))
 
-    assert_bounded(opened.letter)
+    assert_bounded(opened.summary)
 
 
 # A dead letter of ours.
@@ -192,10 +192,10 @@ def test_a_dead_letter_tells_all_that_is_in_it(raw: bytes, encoding: str) -> Non
     """Every field is carried, and the event comes out byte for byte, however it is encoded."""
     body = own_letter(raw, redrives=2)
 
-    opened = open_letter(body)
+    opened = open_message(body)
 
     assert json.loads(body)["event_encoding"] == encoding
-    assert opened.letter == Letter(
+    assert opened.summary == MessageSummary(
         id=str(uuid5(NAMESPACE_URL, "acs.oss/event-1/rejected")),
         kind="dead_letter",
         reason="rejected",
@@ -214,8 +214,8 @@ def test_a_dead_letter_tells_all_that_is_in_it(raw: bytes, encoding: str) -> Non
         redrives=2,
         at=START,
     )
-    assert opened.letter.bucket == "my-table-bucket"
-    assert opened.deliveries == (only(raw)._replace(redrives=2),)
+    assert opened.summary.bucket == "my-table-bucket"
+    assert opened.events == (only(raw)._replace(redrives=2),)
 
 
 def test_what_a_dead_letter_does_not_know_is_none() -> None:
@@ -233,17 +233,17 @@ def test_what_a_dead_letter_does_not_know_is_none() -> None:
 @pytest.mark.parametrize("raw", [b"\xff\xfe\x00", b"\x00", b"17", b"{", b"\xed\xa0\x80"], ids=ascii)
 def test_a_dead_letters_event_need_not_be_one(raw: bytes) -> None:
     """Whatever could not be read is there to be sent again."""
-    opened = open_letter(own_letter(raw))
+    opened = open_message(own_letter(raw))
 
-    assert (opened.letter.kind, opened.letter.events) == ("dead_letter", 1)
+    assert (opened.summary.kind, opened.summary.events) == ("dead_letter", 1)
     assert events_in(opened) == [(raw, 0)]
 
 
 def test_an_array_in_a_dead_letter_is_several_events() -> None:
     """Each event of an array counts."""
-    opened = open_letter(own_with(event=f"[{EVENT.decode()}, {{}}]", redrives=3))
+    opened = open_message(own_with(event=f"[{EVENT.decode()}, {{}}]", redrives=3))
 
-    assert opened.letter.events == 2
+    assert opened.summary.events == 2
     assert events_in(opened) == [(EVENT, 3), (b"{}", 3)]
 
 
@@ -262,10 +262,10 @@ def test_an_array_in_a_dead_letter_is_several_events() -> None:
 )
 def test_a_dead_letter_may_hold_nothing_to_send(fields: Json) -> None:
     """It still tells what happened, and there is no event that could be sent again."""
-    opened = open_letter(own_with(**fields))
+    opened = open_message(own_with(**fields))
 
-    assert (opened.letter.kind, opened.letter.status) == ("dead_letter", 403)
-    assert (opened.letter.events, opened.deliveries) == (0, ())
+    assert (opened.summary.kind, opened.summary.status) == ("dead_letter", 403)
+    assert (opened.summary.events, opened.events) == (0, ())
 
 
 @pytest.mark.parametrize(
@@ -310,9 +310,9 @@ def test_an_instant_is_a_text_or_milliseconds(value: object, told: str | None) -
 
 def test_a_destination_record_tells_why_the_function_failed() -> None:
     """Type and message of the error, the function, its tries, and what the event names."""
-    opened = open_letter(fc_record())
+    opened = open_message(fc_record())
 
-    assert opened.letter == Letter(
+    assert opened.summary == MessageSummary(
         id=str(uuid5(NAMESPACE_URL, "acs.oss/event-1/not_delivered")),
         kind="destination_record",
         reason="function_failed",
@@ -327,7 +327,7 @@ def test_a_destination_record_tells_why_the_function_failed() -> None:
         attempts=4,
         at=datetime(2022, 8, 10, 8, 31, 16, 975000, tzinfo=timezone.utc),
     )
-    assert opened.deliveries == (only(EVENT),)
+    assert opened.events == (only(EVENT),)
 
 
 @pytest.mark.parametrize(
@@ -392,9 +392,9 @@ def test_a_destination_record_tells_why_the_function_failed() -> None:
 )
 def test_a_destination_record_may_lack_or_garble_anything(fields: Json, told: Json) -> None:
     """What is not there, or of another type, is not known; the event and the rest still are."""
-    opened = open_letter(fc_record(**fields))
+    opened = open_message(fc_record(**fields))
 
-    letter = asdict(opened.letter)
+    letter = asdict(opened.summary)
     assert {key: letter[key] for key in told} == told
     assert (letter["kind"], letter["reason"]) == ("destination_record", "function_failed")
     assert (letter["arn"], events_in(opened)) == (str(ARN), [(EVENT, 0)])
@@ -403,9 +403,9 @@ def test_a_destination_record_may_lack_or_garble_anything(fields: Json, told: Js
 @pytest.mark.parametrize("key", ["timestamp", "responseContext", "responsePayload"])
 def test_a_destination_record_is_known_without(key: str) -> None:
     """What is not needed to know the record for one may be absent."""
-    opened = open_letter(without(fc_record(), key))
+    opened = open_message(without(fc_record(), key))
 
-    assert opened.letter.kind == "destination_record"
+    assert opened.summary.kind == "destination_record"
     assert events_in(opened) == [(EVENT, 0)]
 
 
@@ -413,9 +413,9 @@ def test_a_destination_records_keys_count_in_any_casing() -> None:
     """Casing is the platform's business."""
     record = {key.upper(): value for key, value in json.loads(fc_record()).items()}
 
-    opened = open_letter(to_bytes(record))
+    opened = open_message(to_bytes(record))
 
-    assert opened == open_letter(fc_record())
+    assert opened == open_message(fc_record())
 
 
 @pytest.mark.parametrize(
@@ -445,11 +445,11 @@ def test_a_destination_record_holds_what_the_function_was_given(
     payload: object, events: list[tuple[bytes, int]], redrives: int
 ) -> None:
     """Wrappings come off with their count; what holds no event has nothing to send again."""
-    opened = open_letter(fc_record(payload))
+    opened = open_message(fc_record(payload))
 
-    assert opened.letter.kind == "destination_record"
+    assert opened.summary.kind == "destination_record"
     assert events_in(opened) == events
-    assert (opened.letter.events, opened.letter.redrives) == (len(events), redrives)
+    assert (opened.summary.events, opened.summary.redrives) == (len(events), redrives)
 
 
 # A CloudEvent that was not delivered.
@@ -457,9 +457,9 @@ def test_a_destination_record_holds_what_the_function_was_given(
 
 def test_a_cloud_event_tells_what_it_is_about() -> None:
     """Nobody has failed yet: the event names its bucket, and that is all there is to know."""
-    opened = open_letter(EVENT)
+    opened = open_message(EVENT)
 
-    assert opened.letter == Letter(
+    assert opened.summary == MessageSummary(
         id=str(uuid5(NAMESPACE_URL, "acs.oss/event-1/not_delivered")),
         kind="cloud_event",
         reason="not_delivered",
@@ -468,7 +468,7 @@ def test_a_cloud_event_tells_what_it_is_about() -> None:
         event_id="event-1",
         events=1,
     )
-    assert opened.deliveries == (only(EVENT),)
+    assert opened.events == (only(EVENT),)
 
 
 BARE = {"id": "event-1", "source": "acs.oss", "data": CREATION | {"resourceName": ARN.name}}
@@ -487,14 +487,14 @@ BARE = {"id": "event-1", "source": "acs.oss", "data": CREATION | {"resourceName"
 )
 def test_a_bare_name_is_completed(body: bytes, home: dict[str, str], arn: str | None) -> None:
     """Where the event does not tell region and account, the queue's own do."""
-    letter = open_letter(body, **home).letter
+    letter = open_message(body, **home).summary
 
     assert letter.arn == arn
 
 
 def test_an_event_knows_better_than_the_queue() -> None:
     """What the event itself tells of region and account is not overruled."""
-    letter = open_letter(EVENT, region="cn-beijing", account_id="6543210987654321").letter
+    letter = open_message(EVENT, region="cn-beijing", account_id="6543210987654321").summary
 
     assert letter.arn == str(ARN)
 
@@ -503,18 +503,18 @@ def test_a_bare_record_is_an_event() -> None:
     """A record of the audit trail needs no CloudEvent around it."""
     record = {**CREATION, "eventId": "event-1", "responseElements": {"arn": str(ARN)}}
 
-    opened = open_letter(to_bytes(record))
+    opened = open_message(to_bytes(record))
 
-    assert (opened.letter.kind, opened.letter.arn) == ("cloud_event", str(ARN))
-    assert (opened.letter.event_id, opened.letter.events) == ("event-1", 1)
+    assert (opened.summary.kind, opened.summary.arn) == ("cloud_event", str(ARN))
+    assert (opened.summary.event_id, opened.summary.events) == ("event-1", 1)
 
 
 def test_a_cloud_event_need_not_be_readable() -> None:
     """Source and id make a CloudEvent, whatever its data are."""
-    opened = open_letter(to_bytes({"id": "event-1", "source": "acs.oss", "data": 17}))
+    opened = open_message(to_bytes({"id": "event-1", "source": "acs.oss", "data": 17}))
 
-    assert (opened.letter.kind, opened.letter.arn) == ("cloud_event", None)
-    assert opened.letter.events == 1
+    assert (opened.summary.kind, opened.summary.arn) == ("cloud_event", None)
+    assert opened.summary.events == 1
 
 
 @pytest.mark.parametrize("missing", ["id", "source"])
@@ -532,11 +532,11 @@ def test_an_array_of_cloud_events_is_one_letter() -> None:
     nameless = to_bytes({"id": "event-0", "source": "acs.oss", "data": CREATION})
     again = counted(EVENT, 3) or b""
 
-    opened = open_letter(b"[" + nameless + b", " + again + b"]")
+    opened = open_message(b"[" + nameless + b", " + again + b"]")
 
-    assert (opened.letter.kind, opened.letter.events) == ("cloud_event", 2)
-    assert (opened.letter.arn, opened.letter.event_id) == (str(ARN), "event-0")
-    assert opened.letter.redrives == 3
+    assert (opened.summary.kind, opened.summary.events) == ("cloud_event", 2)
+    assert (opened.summary.arn, opened.summary.event_id) == (str(ARN), "event-0")
+    assert opened.summary.redrives == 3
     assert events_in(opened) == [(nameless, 0), (again, 3)]
 
 
@@ -579,11 +579,11 @@ UNKNOWN = {
 @pytest.mark.parametrize("body", UNKNOWN.values(), ids=UNKNOWN)
 def test_what_is_not_known_is_left_alone(body: bytes) -> None:
     """It has an id to be named by and a sentence that says why, and nothing of it is sent."""
-    opened = open_letter(body)
+    opened = open_message(body)
 
-    letter = opened.letter
+    letter = opened.summary
     assert (letter.kind, letter.reason, letter.events) == ("unknown", "unknown", 0)
-    assert opened.deliveries == ()
+    assert opened.events == ()
     assert letter.detail.endswith(".")
     assert letter.detail.isprintable()
     assert len(letter.detail) <= 400
@@ -593,9 +593,9 @@ def test_what_is_not_known_is_left_alone(body: bytes) -> None:
 @pytest.mark.parametrize("key", sorted(json.loads(own_letter()).keys() - {"event_encoding"}))
 def test_a_letter_that_lacks_a_field_is_not_quite_one(key: str) -> None:
     """Our own documents have every key, whether there is something to tell or not."""
-    opened = open_letter(without(own_letter(), key))
+    opened = open_message(without(own_letter(), key))
 
-    assert (opened.letter.kind, opened.deliveries) == ("unknown", ())
+    assert (opened.summary.kind, opened.events) == ("unknown", ())
 
 
 def test_a_missing_field_is_named() -> None:
@@ -707,10 +707,10 @@ def test_nothing_that_is_made_to_break_does(body: bytes) -> None:
 @given(st.binary())
 def test_no_bytes_raise(body: bytes) -> None:
     """Any bytes are some letter."""
-    opened = open_letter(body)
+    opened = open_message(body)
 
-    assert opened.letter.events == len(opened.deliveries)
-    assert_bounded(opened.letter)
+    assert opened.summary.events == len(opened.events)
+    assert_bounded(opened.summary)
 
 
 REAL = [
@@ -760,10 +760,10 @@ def mutated(draw: st.DrawFn) -> bytes:
 @given(mutated())
 def test_no_forged_letter_raises(body: bytes) -> None:
     """However a real message was changed, it is some letter, and its texts are bounded."""
-    opened = open_letter(body, region=REGION, account_id=ACCOUNT)
+    opened = open_message(body, region=REGION, account_id=ACCOUNT)
 
-    assert opened.letter.events == len(opened.deliveries)
-    assert_bounded(opened.letter)
+    assert opened.summary.events == len(opened.events)
+    assert_bounded(opened.summary)
 
 
 # What a letter is named by.
@@ -1047,7 +1047,7 @@ def arrives(events: list[bytes], redrives: int) -> list[tuple[object, int]]:
     payload = sent(events, redrives)
     assert payload is not None
     assert len(payload) <= LARGEST_PAYLOAD
-    return [(meaning(d.raw), d.redrives) for d in open_payload(payload).deliveries]
+    return [(meaning(d.raw), d.redrives) for d in open_payload(payload).events]
 
 
 @given(st.lists(uncounted, min_size=1, max_size=4), counts)
@@ -1117,11 +1117,11 @@ def test_a_wrapping_that_cannot_be_opened_arrives_with_its_count(
     event: bytes, wrapped: Any
 ) -> None:
     """If it is sent at all, its count is read: it must not go round for ever."""
-    deliveries = open_letter(wrapped(event)).deliveries
+    deliveries = open_message(wrapped(event)).events
 
     payload = redriven(deliveries, 2) if deliveries else None
 
-    opened = open_payload(payload).deliveries if payload else ()
+    opened = open_payload(payload).events if payload else ()
     assert [delivery.redrives for delivery in opened] == [2] * len(deliveries)
 
 
@@ -1147,11 +1147,11 @@ def test_a_count_in_another_casing_does_not_hide_ours() -> None:
 )
 def test_a_letters_events_arrive_with_their_count(body: bytes) -> None:
     """From the queue to the function: nothing is lost on the way."""
-    deliveries = open_letter(body).deliveries
+    deliveries = open_message(body).events
 
     payload = redriven(deliveries, 2)
 
-    again = open_payload(payload).deliveries
+    again = open_payload(payload).events
     assert [(meaning(d.raw), d.redrives) for d in again] == [
         (meaning(d.raw), 2) for d in deliveries
     ]
@@ -1235,17 +1235,19 @@ def test_what_cannot_be_compressed_into_128_kb_is_not_sent() -> None:
 
 def test_an_operator_may_read_what_the_function_would_not_open() -> None:
     """A letter may keep up to 4 MB, compressed; whoever looks at it has the memory for it."""
-    event = b'{"eventName":"%s"}' % (b"x" * 2 * LARGEST_EVENT)
+    event = b'{"eventName":"%s"}' % (b"x" * 2 * MAX_DECODED_BYTES)
     packed = b64encode(gzip.compress(event)).decode()
 
-    opened = open_letter(own_with(event=packed, event_encoding="gzip+base64"))
+    opened = open_message(own_with(event=packed, event_encoding="gzip+base64"))
 
-    assert [delivery.raw for delivery in opened.deliveries] == [event]
+    assert [delivery.raw for delivery in opened.events] == [event]
 
 
 def test_what_could_not_be_opened_is_not_sent() -> None:
     """An event beyond 256 KB compresses well, and the function would not unpack it."""
-    events = [b'{"a":"%s"}' % (b"x" * (size - 8)) for size in (LARGEST_EVENT, LARGEST_EVENT + 1)]
+    events = [
+        b'{"a":"%s"}' % (b"x" * (size - 8)) for size in (MAX_DECODED_BYTES, MAX_DECODED_BYTES + 1)
+    ]
 
     payloads = [sent([event]) for event in events]
 

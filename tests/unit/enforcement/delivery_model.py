@@ -173,7 +173,7 @@ SETTINGS = Settings.from_environment(
 def run(answers: tuple[Answer, ...], process: Process) -> Asked | Ended:
     """The real guard with these answers: what it asks next, or how it ends."""
     script = Script(answers)
-    (delivery,) = open_payload(EVENT).deliveries
+    (delivery,) = open_payload(EVENT).events
     try:
         return script.end(process(delivery, **_world_of(script)))
     except Asked as asked:

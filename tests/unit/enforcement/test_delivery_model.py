@@ -16,8 +16,8 @@ from encryption_guard.enforcement import (
     Skipped,
     process_event,
 )
-from encryption_guard.errors import LetterNotWritten, Unavailable
-from encryption_guard.events.envelopes import Delivery
+from encryption_guard.errors import DeadLetterNotWritten, Unavailable
+from encryption_guard.events.envelopes import Event
 from tests.unit.enforcement.delivery_model import (
     LOST,
     RARE,
@@ -78,7 +78,7 @@ def takes_every_bucket_for_encrypted(*_event: Any, **_world: Any) -> Outcome:
 def says_dead_lettered_of_a_letter_that_was_refused(*event: Any, **world: Any) -> Outcome:
     try:
         return process_event(*event, **world)
-    except LetterNotWritten:
+    except DeadLetterNotWritten:
         return DeadLettered(reason="rejected")
 
 
@@ -96,7 +96,7 @@ def logs_only_the_id_of_a_letter(*event: Any, dead_letters: DeadLetters, **world
 
 
 def names_a_letter_after_its_try(
-    delivery: Delivery, *, dead_letters: DeadLetters, **world: Any
+    delivery: Event, *, dead_letters: DeadLetters, **world: Any
 ) -> Outcome:
     renamed = delivery._replace(event_id=dead_letters.function_request_id)
     return process_event(renamed, dead_letters=dead_letters, **world)

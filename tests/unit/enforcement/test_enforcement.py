@@ -23,7 +23,7 @@ from encryption_guard.enforcement import (
     process_event,
     process_payload,
 )
-from encryption_guard.errors import LetterNotWritten, Unavailable
+from encryption_guard.errors import DeadLetterNotWritten, Unavailable
 from encryption_guard.events.envelopes import open_payload
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.version import __version__
@@ -641,7 +641,7 @@ def test_a_letter_that_is_not_written_is_a_failure() -> None:
 
     assert [outcome.outcome for outcome in processed.outcomes] == ["encrypted"]
     assert guard.log.lines[0]["dead_letter"]["event"] == json.dumps(creation_of(FOREIGN))
-    with pytest.raises(LetterNotWritten):
+    with pytest.raises(DeadLetterNotWritten):
         processed.raise_failures()
 
 
@@ -688,7 +688,7 @@ def test_one_event_can_be_processed_by_itself() -> None:
     guard = Guard(FakeOssTables(troubles={"PUT": repeat(Reply(500))}))
     invocation = invocation_of(guard.service)
     tables = OssTables(invocation)
-    deliveries = open_payload([creation_of(FOREIGN), creation_of(ARN)]).deliveries
+    deliveries = open_payload([creation_of(FOREIGN), creation_of(ARN)]).events
 
     outcome = process_event(
         deliveries[0], invocation=invocation, tables=tables, dead_letters=guard.post()

@@ -34,7 +34,7 @@ from encryption_guard.cli.redrive import fingerprint, redriven
 from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.dead_letters.document import DeadLetter
-from encryption_guard.dead_letters.messages import open_letter
+from encryption_guard.dead_letters.messages import open_message
 from encryption_guard.enforcement import Outcome, Processed, process_payload
 from encryption_guard.errors import Unavailable
 from encryption_guard.events.envelopes import open_payload
@@ -208,8 +208,8 @@ class Storm(RuleBasedStateMachine):
     @rule()
     def redrive(self) -> None:
         for message in list(self.cloud.queue):
-            opened = open_letter(message)
-            payload = redriven(opened.deliveries, opened.letter.redrives + 1)
+            opened = open_message(message)
+            payload = redriven(opened.events, opened.summary.redrives + 1)
             assert payload
             # Once the platform has accepted the event, it is the platform's to keep.
             self.cloud.queue.remove(message)
@@ -304,7 +304,7 @@ class Storm(RuleBasedStateMachine):
 
 @functools.cache
 def _events_in(message: bytes) -> frozenset[str]:
-    return frozenset(map(fingerprint, open_payload(message).deliveries))
+    return frozenset(map(fingerprint, open_payload(message).events))
 
 
 def _kind(arn: str) -> str:
@@ -345,7 +345,7 @@ def raises_nothing(payload: bytes, **world: Any) -> Processed:
 
 
 def forgets_the_rest_of_an_array(payload: bytes, **world: Any) -> Processed:
-    first = open_payload(payload).deliveries[0]
+    first = open_payload(payload).events[0]
     return process_payload(first.raw, **world)
 
 

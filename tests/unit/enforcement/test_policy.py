@@ -70,10 +70,10 @@ def record(name: str = "analytics", account_id: str = OWN, **fields: Any) -> dic
 
 def decided(data: object, settings: Settings, *, today: date = TODAY) -> Encrypt | Skip | Deny:
     """What is decided about the CloudEvent of a record; raises what makes it invalid."""
-    (delivery,) = open_payload(json.dumps({"id": "1", "data": data}).encode()).deliveries
-    if isinstance(delivery.event, InvalidEvent):
-        raise delivery.event
-    return decide(delivery.event, settings, today=today)
+    (delivery,) = open_payload(json.dumps({"id": "1", "data": data}).encode()).events
+    if isinstance(delivery.parsed, InvalidEvent):
+        raise delivery.parsed
+    return decide(delivery.parsed, settings, today=today)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,10 @@ def test_a_failed_call_is_skipped(event_name: str) -> None:
 def test_an_event_of_another_kind_is_not_relevant() -> None:
     """It needs no eventName where its type says that it is not the audit trail's."""
     event = {"id": "1", "type": "cms:Alert:Fired", "data": {"alertName": "cpu"}}
-    (delivery,) = open_payload(json.dumps(event).encode()).deliveries
-    assert not isinstance(delivery.event, InvalidEvent)
+    (delivery,) = open_payload(json.dumps(event).encode()).events
+    assert not isinstance(delivery.parsed, InvalidEvent)
 
-    assert decide(delivery.event, settings_with(), today=TODAY) == Skip("not_relevant")
+    assert decide(delivery.parsed, settings_with(), today=TODAY) == Skip("not_relevant")
 
 
 def test_relevance_comes_before_failure() -> None:
@@ -204,10 +204,10 @@ def test_an_account_forwards_events_of_its_own_buckets_only(
 ) -> None:
     """Who may put events on a bus of ours may not speak for another account."""
     event = {"id": "1", "aliyunoriginalaccountid": sender, "data": record(account_id=owner)}
-    (delivery,) = open_payload(json.dumps(event).encode()).deliveries
-    assert not isinstance(delivery.event, InvalidEvent)
+    (delivery,) = open_payload(json.dumps(event).encode()).events
+    assert not isinstance(delivery.parsed, InvalidEvent)
 
-    decision = decide(delivery.event, settings_with(GUARD_ALLOWED_ACCOUNTS=OTHER), today=TODAY)
+    decision = decide(delivery.parsed, settings_with(GUARD_ALLOWED_ACCOUNTS=OTHER), today=TODAY)
 
     bucket = bucket_of("analytics", owner)
     assert decision == (Deny(bucket, "account") if is_denied else Encrypt(bucket, "created"))
@@ -499,7 +499,7 @@ def test_what_ends_soon_is_in_order_and_counts_today(ends: list[int | None]) -> 
     assert [exemption.expires for exemption in told] == sorted(
         TODAY + timedelta(days=days) for days in ends if days is not None and 0 <= days <= 14
     )
-    assert all(exemption.covers("legacy", on=TODAY) for exemption in told)
+    assert all(exemption.matches("legacy", on=TODAY) for exemption in told)
 
 
 # Whatever stands in the places.
@@ -558,12 +558,12 @@ def test_whatever_stands_in_the_places_is_decided_or_invalid(
 ) -> None:
     """No content of any place raises anything but InvalidEvent."""
     event = {**envelope, "data": {"eventName": "CreateTableBucket", **data}}
-    (delivery,) = open_payload(json.dumps(event).encode()).deliveries
+    (delivery,) = open_payload(json.dumps(event).encode()).events
 
-    result: object = delivery.event
-    if not isinstance(delivery.event, InvalidEvent):
+    result: object = delivery.parsed
+    if not isinstance(delivery.parsed, InvalidEvent):
         try:
-            result = decide(delivery.event, settings_with(), today=TODAY)
+            result = decide(delivery.parsed, settings_with(), today=TODAY)
         except InvalidEvent as error:
             result = error
 

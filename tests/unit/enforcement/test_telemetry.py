@@ -30,7 +30,7 @@ from encryption_guard.enforcement import (
     Skipped,
 )
 from encryption_guard.enforcement.telemetry import SERVICE, log_outcome, open_logger
-from encryption_guard.errors import LetterNotWritten, Unavailable
+from encryption_guard.errors import DeadLetterNotWritten, Unavailable
 from encryption_guard.sweep.findings import Finding, log_finding
 from tests.emulators.cloud import deployment
 from tests.emulators.function_instance import LAYER
@@ -126,7 +126,7 @@ def test_the_line_of_a_bucket_that_is_exempt_for_good_tells_no_day(
 def finding(outcome: str, **told: Any) -> Finding:
     return Finding(
         kind="bucket",
-        where=Scope(None, REGION),
+        scope=Scope(None, REGION),
         state="unknown",
         outcome=outcome,
         reason="told",
@@ -183,7 +183,7 @@ def test_a_kept_encryption_that_nobody_knows_is_a_line(logger: Logger, stream: i
         *[(outcome, "INFO") for name, outcome in OUTCOMES.items() if name != "dead_lettered"],
         (OUTCOMES["dead_lettered"], "WARNING"),
         (Unavailable("No answer."), "WARNING"),
-        (LetterNotWritten("No letter."), "WARNING"),
+        (DeadLetterNotWritten("No letter."), "WARNING"),
         (ZeroDivisionError("a bug"), "ERROR"),
     ],
     ids=[

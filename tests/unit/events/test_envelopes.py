@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
-from encryption_guard.events.envelopes import DEEPEST_WRAPPING, LARGEST_EVENT, open_payload
+from encryption_guard.events.envelopes import MAX_DECODED_BYTES, MAX_NESTING, open_payload
 from tests.unit.opened import (
     ARN,
     BUCKET,
@@ -37,8 +37,8 @@ def test_bytes_are_kept_as_they_came(kind: Callable[[bytes], object]) -> None:
 
     delivery = only(kind(raw))
 
-    assert isinstance(delivery.event, BucketEvent)
-    assert (delivery.raw, delivery.event.name) == (raw, "CreateTableBucket")
+    assert isinstance(delivery.parsed, BucketEvent)
+    assert (delivery.raw, delivery.parsed.name) == (raw, "CreateTableBucket")
 
 
 def test_text_is_taken_for_its_bytes() -> None:
@@ -57,7 +57,7 @@ def test_a_parsed_object_is_taken_for_its_json() -> None:
     delivery = only(event)
 
     assert json.loads(delivery.raw) == event
-    assert delivery.event == event_of(to_bytes(event))
+    assert delivery.parsed == event_of(to_bytes(event))
     assert (delivery.source, delivery.event_id) == ("acs.oss", "ü")
 
 
@@ -66,7 +66,7 @@ def test_a_parsed_array_is_taken_for_its_json() -> None:
     opened = open_payload([{"data": CREATION}, {"data": {"eventName": "PutBucket"}}])
 
     assert opened.is_array
-    assert [d.event.name for d in opened.deliveries if isinstance(d.event, BucketEvent)] == [
+    assert [d.parsed.name for d in opened.events if isinstance(d.parsed, BucketEvent)] == [
         "CreateTableBucket",
         "PutBucket",
     ]
@@ -90,8 +90,8 @@ def test_no_bytes_raise(raw: bytes) -> None:
     """Whatever comes in is a payload, and what cannot be read is an InvalidEvent in it."""
     opened = open_payload(raw)
 
-    assert opened.deliveries
-    assert all(isinstance(d.event, (BucketEvent, InvalidEvent)) for d in opened.deliveries)
+    assert opened.events
+    assert all(isinstance(d.parsed, (BucketEvent, InvalidEvent)) for d in opened.events)
 
 
 @settings(deadline=None)
@@ -101,7 +101,7 @@ def test_no_text_raises(text: str) -> None:
     """Text with halves of characters, which has no UTF-8, is no exception."""
     opened = open_payload(text)
 
-    assert opened.deliveries
+    assert opened.events
 
 
 json_values = st.recursive(
@@ -134,8 +134,8 @@ def test_no_wrapping_raises(value: object) -> None:
     """No JSON, however it is wrapped, is more than an InvalidEvent."""
     opened = open_payload(to_bytes(value))
 
-    assert all(isinstance(d.event, (BucketEvent, InvalidEvent)) for d in opened.deliveries)
-    assert all(delivery.redrives >= 0 for delivery in opened.deliveries)
+    assert all(isinstance(d.parsed, (BucketEvent, InvalidEvent)) for d in opened.events)
+    assert all(delivery.redrives >= 0 for delivery in opened.events)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_what_holds_no_event_is_invalid_and_kept(raw: bytes) -> None:
     """Not JSON, no record or no eventName: an invalid event, kept as it came."""
     opened = open_payload(raw)
 
-    (delivery,) = opened.deliveries
-    assert isinstance(delivery.event, InvalidEvent)
-    assert delivery.event.reason == "invalid_event"
+    (delivery,) = opened.events
+    assert isinstance(delivery.parsed, InvalidEvent)
+    assert delivery.parsed.reason == "invalid_event"
     assert (delivery.raw, delivery.redrives, opened.is_array) == (raw, 0, False)
 
 
@@ -179,8 +179,8 @@ def test_a_bare_record_is_an_event() -> None:
 
     delivery = only(raw)
 
-    assert isinstance(delivery.event, BucketEvent)
-    assert find_bucket(delivery.event) == NamedBucket(BUCKET, "responseElements")
+    assert isinstance(delivery.parsed, BucketEvent)
+    assert find_bucket(delivery.parsed) == NamedBucket(BUCKET, "responseElements")
     assert (delivery.raw, delivery.event_id, delivery.source) == (raw, "E7", None)
 
 
@@ -249,7 +249,7 @@ def test_an_arrays_items_are_kept_byte_for_byte() -> None:
     opened = open_payload(raw)
 
     assert opened.is_array
-    assert [delivery.raw for delivery in opened.deliveries] == items
+    assert [delivery.raw for delivery in opened.events] == items
 
 
 space = st.text(" \t\r\n", max_size=3).map(str.encode)
@@ -277,7 +277,7 @@ def test_any_arrays_items_are_kept_byte_for_byte(
 
     opened = open_payload(raw)
 
-    assert [delivery.raw for delivery in opened.deliveries] == [item for _, item, _ in parts]
+    assert [delivery.raw for delivery in opened.events] == [item for _, item, _ in parts]
 
 
 def test_each_item_is_an_event_of_its_own() -> None:
@@ -286,7 +286,7 @@ def test_each_item_is_an_event_of_its_own() -> None:
 
     opened = open_payload(raw)
 
-    found = [(d.raw, d.event_id, type(d.event)) for d in opened.deliveries]
+    found = [(d.raw, d.event_id, type(d.parsed)) for d in opened.events]
     first, last = (to_bytes({"id": number, "data": CREATION}) for number in "12")
     assert found == [
         (first, "1", BucketEvent),
@@ -300,7 +300,7 @@ def test_an_array_of_one_is_an_array() -> None:
     """The form of the answer follows the form of the input."""
     opened = open_payload(to_bytes([{"data": CREATION}]))
 
-    assert (opened.is_array, len(opened.deliveries)) == (True, 1)
+    assert (opened.is_array, len(opened.events)) == (True, 1)
 
 
 @pytest.mark.parametrize("raw", [b"[]", b" [ \n] "])
@@ -308,8 +308,8 @@ def test_an_empty_array_is_an_invalid_event(raw: bytes) -> None:
     """Nothing is not silence: an empty array is one invalid event."""
     opened = open_payload(raw)
 
-    (delivery,) = opened.deliveries
-    assert isinstance(delivery.event, InvalidEvent)
+    (delivery,) = opened.events
+    assert isinstance(delivery.parsed, InvalidEvent)
     assert (delivery.raw, opened.is_array) == (raw, True)
 
 
@@ -334,7 +334,7 @@ def test_a_broken_array_is_one_invalid_event(raw: bytes) -> None:
     """What is not a JSON array as a whole is kept as a whole."""
     delivery = only(raw)
 
-    assert isinstance(delivery.event, InvalidEvent)
+    assert isinstance(delivery.parsed, InvalidEvent)
     assert delivery.raw == raw
 
 
@@ -412,7 +412,7 @@ def test_the_innermost_event_is_kept(payload: bytes, redrives: int) -> None:
     """Wrappings come off; the event is what it was byte for byte, and its redrives are known."""
     delivery = only(payload)
 
-    assert isinstance(delivery.event, BucketEvent)
+    assert isinstance(delivery.parsed, BucketEvent)
     assert (delivery.raw, delivery.redrives, delivery.event_id) == (EVENT, redrives, "7")
 
 
@@ -423,7 +423,7 @@ def test_a_letters_bytes_need_not_be_text(encoding: str) -> None:
 
     delivery = only(dead_letter(raw, encoding, redrives=1))
 
-    assert isinstance(delivery.event, InvalidEvent)
+    assert isinstance(delivery.parsed, InvalidEvent)
     assert (delivery.raw, delivery.redrives) == (raw, 1)
 
 
@@ -441,7 +441,7 @@ def test_arrays_of_wrappings_are_flattened() -> None:
     opened = open_payload(raw)
 
     assert opened.is_array
-    assert [(d.raw, d.redrives) for d in opened.deliveries] == [
+    assert [(d.raw, d.redrives) for d in opened.events] == [
         (first, 0),
         (second, 2),
         (third, 2),
@@ -456,7 +456,7 @@ def test_an_innermost_array_makes_an_array(wrap: Callable[[bytes], bytes]) -> No
     """A wrapped array is answered like an array."""
     opened = open_payload(wrap(b"[" + EVENT + b"]"))
 
-    assert (opened.is_array, [d.raw for d in opened.deliveries]) == (True, [EVENT])
+    assert (opened.is_array, [d.raw for d in opened.events]) == (True, [EVENT])
 
 
 @pytest.mark.parametrize("redrives", [None, "2", -3, 1.5, [], True, False], ids=repr)
@@ -498,14 +498,14 @@ def test_the_count_of_a_redriven_event_is_read(payload: object, redrives: int) -
     """Wherever `guardredrives` stands in an event; a wrapping's own count does not lower it."""
     opened = open_payload(payload)
 
-    assert {delivery.redrives for delivery in opened.deliveries} == {redrives}
+    assert {delivery.redrives for delivery in opened.events} == {redrives}
 
 
 def test_each_event_of_an_array_has_its_own_count() -> None:
     """What is counted is the event, not the array."""
     opened = open_payload(f"[{COUNTED}, {EVENT.decode()}]")
 
-    assert [delivery.redrives for delivery in opened.deliveries] == [3, 0]
+    assert [delivery.redrives for delivery in opened.events] == [3, 0]
 
 
 @pytest.mark.parametrize("count", ["null", '"2"', "-3", "1.5", "3.0", "[]", "{}", "true", "false"])
@@ -513,7 +513,7 @@ def test_an_event_that_does_not_count_its_redrives_has_none(count: str) -> None:
     """A count that is none is taken for 0, and the event is read all the same."""
     delivery = only(f'{{"data": {{"eventName": "CreateTableBucket"}}, "guardredrives": {count}}}')
 
-    assert isinstance(delivery.event, BucketEvent)
+    assert isinstance(delivery.parsed, BucketEvent)
     assert delivery.redrives == 0
     assert type(delivery.redrives) is int
 
@@ -522,7 +522,7 @@ def test_a_count_may_be_huge() -> None:
     """Whoever forges the count only makes sure that nobody sends the event again."""
     delivery = only({"data": CREATION, "guardredrives": 10**400})
 
-    assert isinstance(delivery.event, BucketEvent)
+    assert isinstance(delivery.parsed, BucketEvent)
     assert delivery.redrives == 10**400
 
 
@@ -532,7 +532,7 @@ def test_a_count_that_python_does_not_read_is_no_json() -> None:
 
     delivery = only(raw)
 
-    assert isinstance(delivery.event, InvalidEvent)
+    assert isinstance(delivery.parsed, InvalidEvent)
     assert (delivery.raw, delivery.redrives) == (raw, 0)
 
 
@@ -549,7 +549,7 @@ def test_the_count_of_a_wrapping_that_cannot_be_opened_is_read(wrapping: bytes) 
     """It is the event then, and must not be sent again without end."""
     delivery = only(wrapping[:-1] + b',"guardredrives":3}')
 
-    assert isinstance(delivery.event, InvalidEvent)
+    assert isinstance(delivery.parsed, InvalidEvent)
     assert delivery.redrives == 3
 
 
@@ -598,8 +598,8 @@ def test_what_others_wrap_an_event_in_comes_off(payload: bytes) -> None:
     """The event in it is kept byte for byte, and answered as one."""
     opened = open_payload(payload)
 
-    (delivery,) = opened.deliveries
-    assert isinstance(delivery.event, BucketEvent)
+    (delivery,) = opened.events
+    assert isinstance(delivery.parsed, BucketEvent)
     assert (delivery.raw.strip(), delivery.event_id, opened.is_array) == (EVENT, "7", False)
 
 
@@ -621,7 +621,7 @@ def test_what_others_list_is_an_array(payload: bytes) -> None:
     opened = open_payload(payload)
 
     assert opened.is_array
-    assert [delivery.raw for delivery in opened.deliveries] == [EVENT, EVENT]
+    assert [delivery.raw for delivery in opened.events] == [EVENT, EVENT]
 
 
 @pytest.mark.parametrize(
@@ -641,8 +641,12 @@ def test_a_record_may_be_in_base64(data: Json) -> None:
 
     delivery = only(raw)
 
-    assert isinstance(delivery.event, BucketEvent)
-    assert (delivery.event.name, delivery.raw, delivery.event_id) == ("CreateTableBucket", raw, "E")
+    assert isinstance(delivery.parsed, BucketEvent)
+    assert (delivery.parsed.name, delivery.raw, delivery.event_id) == (
+        "CreateTableBucket",
+        raw,
+        "E",
+    )
 
 
 @pytest.mark.parametrize(
@@ -663,7 +667,7 @@ def test_what_is_no_wrapping_is_invalid_and_kept(payload: bytes, kept: bytes) ->
     """Nothing is lost of what cannot be opened."""
     delivery = only(payload)
 
-    assert isinstance(delivery.event, InvalidEvent)
+    assert isinstance(delivery.parsed, InvalidEvent)
     assert delivery.raw == kept
 
 
@@ -689,14 +693,14 @@ def test_a_record_is_no_wrapping() -> None:
 )
 def test_all_decoded_bytes_count_against_one_bound(wrap: Callable[[bytes], object]) -> None:
     """Whoever packs one thing into many wrappings gets no more memory for it."""
-    large = to_bytes(CREATION) + b" " * (LARGEST_EVENT // 4)
+    large = to_bytes(CREATION) + b" " * (MAX_DECODED_BYTES // 4)
 
     opened = open_payload([wrap(large) for _ in range(9)])
 
-    readable = [isinstance(delivery.event, BucketEvent) for delivery in opened.deliveries]
+    readable = [isinstance(delivery.parsed, BucketEvent) for delivery in opened.events]
     assert readable[0]
     assert readable.count(True) <= 3
-    assert "more bytes than a payload may hold" in str(opened.deliveries[-1].event)
+    assert "more bytes than a payload may hold" in str(opened.events[-1].parsed)
 
 
 # Events of another kind.
@@ -739,10 +743,10 @@ def test_an_event_of_another_service_is_of_no_bucket(data: object) -> None:
 )
 def test_what_should_have_a_record_is_invalid_without_one(event: Json) -> None:
     """In doubt somebody has to look at it."""
-    assert isinstance(only(event).event, InvalidEvent)
+    assert isinstance(only(event).parsed, InvalidEvent)
 
 
-BOMB = b64encode(gzip.compress(b" " * (LARGEST_EVENT + 1))).decode()
+BOMB = b64encode(gzip.compress(b" " * (MAX_DECODED_BYTES + 1))).decode()
 
 
 @pytest.mark.parametrize(
@@ -779,7 +783,7 @@ def test_a_wrapping_that_cannot_be_opened_is_kept(wrapped: bytes) -> None:
     """What holds no readable event is an invalid event itself, and nothing of it is lost."""
     delivery = only(wrapped)
 
-    assert isinstance(delivery.event, InvalidEvent)
+    assert isinstance(delivery.parsed, InvalidEvent)
     assert delivery.raw == wrapped
 
 
@@ -793,26 +797,26 @@ def wrapped_times(times: int) -> bytes:
 
 def test_as_deep_as_allowed_is_opened() -> None:
     """The limit itself still counts."""
-    delivery = only(wrapped_times(DEEPEST_WRAPPING))
+    delivery = only(wrapped_times(MAX_NESTING))
 
-    assert isinstance(delivery.event, BucketEvent)
+    assert isinstance(delivery.parsed, BucketEvent)
     assert delivery.raw == EVENT
 
 
 @pytest.mark.parametrize("times", [1, 20])
 def test_deeper_than_allowed_is_invalid(times: int) -> None:
     """Whoever wraps without end gets an invalid event, not a loop; what is left is kept."""
-    delivery = only(wrapped_times(DEEPEST_WRAPPING + times))
+    delivery = only(wrapped_times(MAX_NESTING + times))
 
-    assert isinstance(delivery.event, InvalidEvent)
+    assert isinstance(delivery.parsed, InvalidEvent)
     assert delivery.raw == wrapped_times(times - 1)
 
 
 def test_arrays_in_arrays_are_wrappings_too() -> None:
     """Nested arrays are flattened as far as wrappings go, and invalid beyond."""
-    shallow, deep = (b"[" * n + EVENT + b"]" * n for n in (2, DEEPEST_WRAPPING + 1))
+    shallow, deep = (b"[" * n + EVENT + b"]" * n for n in (2, MAX_NESTING + 1))
 
     opened = [only(shallow), only(deep)]
 
-    assert [type(delivery.event) for delivery in opened] == [BucketEvent, InvalidEvent]
+    assert [type(delivery.parsed) for delivery in opened] == [BucketEvent, InvalidEvent]
     assert [delivery.raw for delivery in opened] == [EVENT, EVENT]

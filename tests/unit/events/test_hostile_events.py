@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 
 from encryption_guard.dead_letters import LOG_CHUNK
 from encryption_guard.errors import InvalidEvent
-from encryption_guard.events import LONGEST_URL, BucketEvent, find_bucket
+from encryption_guard.events import MAX_URL_LENGTH, BucketEvent, find_bucket
 from encryption_guard.events.envelopes import (
-    LARGEST_EVENT,
-    MOST_EVENTS,
-    PIECE,
-    SMALLEST_EVENT,
+    CHUNK_BYTES,
+    MAX_DECODED_BYTES,
+    MAX_EVENTS,
+    MIN_EVENT_BYTES,
     open_payload,
 )
-from encryption_guard.untrusted import LONGEST_QUOTE, shortened
+from encryption_guard.untrusted import MAX_QUOTE_LENGTH, shortened
 from tests.fuzz.door import ACCOUNT, REGION, Door, is_allowed, opened
 from tests.fuzz.hostile import LARGEST, creation, filled, letter, record, worst_cases
 from tests.unit.opened import only
@@ -64,11 +64,11 @@ def test_the_worst_events_cost_little(one_door: Door, event: bytes) -> None:
     visit, peak = one_door.traced(event)
 
     assert visit.wrong == []
-    assert 1 <= len(visit.outcomes) <= MOST_EVENTS
+    assert 1 <= len(visit.outcomes) <= MAX_EVENTS
     assert len(visit.letters) <= len(visit.outcomes)
     # A GET and a PUT, or a letter; each is seen by its address and by its Host header.
     assert len(visit.hosts) <= 2 * 2 * len(visit.outcomes)
-    assert visit.log_lines <= len(visit.outcomes) + LARGEST_EVENT // LOG_CHUNK + 1
+    assert visit.log_lines <= len(visit.outcomes) + MAX_DECODED_BYTES // LOG_CHUNK + 1
     assert peak < MOST_MEGABYTES
 
 
@@ -217,31 +217,31 @@ def test_the_judge_of_hosts_knows_them(host: str, allowed: bool) -> None:
 
 def test_as_many_events_as_allowed_are_opened() -> None:
     """The limit itself still counts."""
-    opened = open_payload(b"[" + b",".join([creation()] * MOST_EVENTS) + b"]")
+    opened = open_payload(b"[" + b",".join([creation()] * MAX_EVENTS) + b"]")
 
-    assert len(opened.deliveries) == MOST_EVENTS
-    assert all(isinstance(delivery.event, BucketEvent) for delivery in opened.deliveries)
+    assert len(opened.events) == MAX_EVENTS
+    assert all(isinstance(delivery.parsed, BucketEvent) for delivery in opened.events)
 
 
 def test_a_large_payload_of_real_events_is_opened_whole() -> None:
     """A synchronous invocation may bring thousands; it is nothings that are bounded."""
-    real = creation() + b" " * SMALLEST_EVENT
+    real = creation() + b" " * MIN_EVENT_BYTES
 
-    opened = open_payload(b"[" + b",".join([real] * 3 * MOST_EVENTS) + b"]")
+    opened = open_payload(b"[" + b",".join([real] * 3 * MAX_EVENTS) + b"]")
 
-    assert len(opened.deliveries) == 3 * MOST_EVENTS
+    assert len(opened.events) == 3 * MAX_EVENTS
 
 
 def too_many() -> bytes:
     """An array of one event too many."""
-    return b"[" + b",".join([b"{}"] * (MOST_EVENTS + 1)) + b"]"
+    return b"[" + b",".join([b"{}"] * (MAX_EVENTS + 1)) + b"]"
 
 
 def _array(*items: bytes) -> bytes:
     return b"[" + b", ".join(items) + b"]"
 
 
-HALF = b"[" + b",".join([b"{}"] * (MOST_EVENTS // 2)) + b"]"
+HALF = b"[" + b",".join([b"{}"] * (MAX_EVENTS // 2)) + b"]"
 
 
 @pytest.mark.parametrize(
@@ -259,9 +259,9 @@ def test_too_many_events_are_one_invalid_event(array: bytes) -> None:
     """An array of nothings is one dead letter, which keeps all of it, and not one for each."""
     opened = open_payload(array)
 
-    (delivery,) = opened.deliveries
-    assert isinstance(delivery.event, InvalidEvent)
-    assert str(delivery.event).startswith(f"The array holds more than {MOST_EVENTS} events, and")
+    (delivery,) = opened.events
+    assert isinstance(delivery.parsed, InvalidEvent)
+    assert str(delivery.parsed).startswith(f"The array holds more than {MAX_EVENTS} events, and")
     assert (delivery.raw, opened.is_array) == (array, True)
 
 
@@ -280,7 +280,7 @@ def test_too_many_events_keep_their_redrives() -> None:
 def test_as_much_as_allowed_is_unpacked() -> None:
     """The limit itself still counts."""
     event = creation()
-    raw = event + b" " * (LARGEST_EVENT - len(event))
+    raw = event + b" " * (MAX_DECODED_BYTES - len(event))
 
     assert only(letter(raw)).raw == raw
 
@@ -288,15 +288,15 @@ def test_as_much_as_allowed_is_unpacked() -> None:
 def test_letters_share_what_may_be_unpacked() -> None:
     """Of the letters in one payload those that are too much together stay letters."""
     event = creation()
-    half = event + b" " * (LARGEST_EVENT // 2 - len(event))
-    bomb = letter(b" " * 20 * LARGEST_EVENT)
+    half = event + b" " * (MAX_DECODED_BYTES // 2 - len(event))
+    bomb = letter(b" " * 20 * MAX_DECODED_BYTES)
 
     opened = open_payload(_array(letter(half), letter(half), letter(event), bomb, event))
 
-    assert [delivery.raw for delivery in opened.deliveries] == [
+    assert [delivery.raw for delivery in opened.events] == [
         *(half, half, letter(event), bomb, event)
     ]
-    assert [type(delivery.event) for delivery in opened.deliveries] == [
+    assert [type(delivery.parsed) for delivery in opened.events] == [
         *(BucketEvent, BucketEvent, InvalidEvent, InvalidEvent, BucketEvent)
     ]
 
@@ -310,31 +310,31 @@ def _damaged(letter: bytes) -> bytes:
 def test_what_a_damaged_letter_unpacked_counts_too() -> None:
     """A checksum is at the end: whoever damages it must not have everything else for nothing."""
     event = creation()
-    most = _damaged(letter(event + b" " * (LARGEST_EVENT - len(event))))
+    most = _damaged(letter(event + b" " * (MAX_DECODED_BYTES - len(event))))
 
     opened = open_payload(_array(most, letter(event)))
 
-    assert [delivery.raw for delivery in opened.deliveries] == [most, letter(event)]
-    assert "incorrect data check" in str(opened.deliveries[0].event)
-    assert "more bytes than a payload may hold" in str(opened.deliveries[1].event)
+    assert [delivery.raw for delivery in opened.events] == [most, letter(event)]
+    assert "incorrect data check" in str(opened.events[0].parsed)
+    assert "more bytes than a payload may hold" in str(opened.events[1].parsed)
 
 
 def test_a_damaged_letter_costs_no_other_its_turn() -> None:
     """A small one leaves nearly all of what may be unpacked to the others."""
     event = creation()
-    rest = event + b" " * (LARGEST_EVENT - 2 * PIECE - len(event))
+    rest = event + b" " * (MAX_DECODED_BYTES - 2 * CHUNK_BYTES - len(event))
 
     opened = open_payload(_array(_damaged(letter(event)), letter(rest)))
 
-    assert [delivery.raw for delivery in opened.deliveries] == [_damaged(letter(event)), rest]
+    assert [delivery.raw for delivery in opened.events] == [_damaged(letter(event)), rest]
 
 
 def test_an_invalid_event_keeps_nothing_else_alive() -> None:
     """Hundreds of them must not hold hundreds of frames, with all that was unpacked there."""
     delivery = only(letter(b"{}")[:-20] + b'", "event_encoding": "gzip+base64"}')
 
-    assert isinstance(delivery.event, InvalidEvent)
-    assert (delivery.event.__traceback__, delivery.event.__context__) == (None, None)
+    assert isinstance(delivery.parsed, InvalidEvent)
+    assert (delivery.parsed.__traceback__, delivery.parsed.__context__) == (None, None)
 
 
 # What is handed in parsed.
@@ -378,14 +378,14 @@ def test_a_parsed_value_nested_without_end_is_invalid(one_door: Door) -> None:
 
 @pytest.mark.parametrize(
     ("length", "named_by"),
-    [(LONGEST_URL, "requestParameters"), (LONGEST_URL + 1, "subject")],
+    [(MAX_URL_LENGTH, "requestParameters"), (MAX_URL_LENGTH + 1, "subject")],
 )
 def test_a_url_that_no_server_takes_names_nothing(length: int, named_by: str) -> None:
     """The longest that one takes does."""
     url = f"/buckets/acs:osstables:{REGION}:{ACCOUNT}:bucket/abc?"
     event = json.loads(creation(requestParameters={"url": url.ljust(length, "x")}))
 
-    read = only(event | {"subject": f"acs:oss:{REGION}:{ACCOUNT}:abc"}).event
+    read = only(event | {"subject": f"acs:oss:{REGION}:{ACCOUNT}:abc"}).parsed
 
     assert isinstance(read, BucketEvent)
     assert find_bucket(read).named_by == named_by
@@ -403,11 +403,11 @@ def test_a_foreign_text_is_cut_as_late_as_may_be(text: str) -> None:
     """As it is where it fits; else the longest beginning that fits, and three dots."""
     cut = shortened(text)
 
-    assert len(json.dumps(cut)) <= LONGEST_QUOTE
+    assert len(json.dumps(cut)) <= MAX_QUOTE_LENGTH
     if cut != text:
-        assert len(json.dumps(text)) > LONGEST_QUOTE
+        assert len(json.dumps(text)) > MAX_QUOTE_LENGTH
         assert text.startswith(cut[:-3])
-        assert len(json.dumps(text[: len(cut) - 2] + "...")) > LONGEST_QUOTE
+        assert len(json.dumps(text[: len(cut) - 2] + "...")) > MAX_QUOTE_LENGTH
 
 
 def test_the_worst_events_are_what_they_say() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from encryption_guard.enforcement.policy import Deny, Encrypt, Skip, decide
 from encryption_guard.errors import InvalidEvent
-from encryption_guard.events.envelopes import Delivery, open_payload
+from encryption_guard.events.envelopes import Event, open_payload
 from encryption_guard.settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[3] / "events"
@@ -78,12 +78,12 @@ each_json_file = pytest.mark.parametrize(
 )
 
 
-def judged(delivery: Delivery) -> Expected:
+def judged(delivery: Event) -> Expected:
     """What is decided about an event, in the words of the README; requests all succeed there."""
     try:
-        if isinstance(delivery.event, InvalidEvent):
-            raise delivery.event
-        decision = decide(delivery.event, SETTINGS, today=date(2026, 11, 22))
+        if isinstance(delivery.parsed, InvalidEvent):
+            raise delivery.parsed
+        decision = decide(delivery.parsed, SETTINGS, today=date(2026, 11, 22))
     except InvalidEvent as error:
         return Expected(f"dead_lettered: {error.reason}", None)
     match decision:
@@ -100,7 +100,7 @@ def test_a_sample_ends_as_the_readme_says(sample: Sample) -> None:
     """Each event in the file is decided as its row says, in the order of the row."""
     opened = open_payload((FOLDER / sample.file).read_bytes())
 
-    ends = tuple(judged(delivery) for delivery in opened.deliveries)
+    ends = tuple(judged(delivery) for delivery in opened.events)
 
     assert ends == sample.ends
 

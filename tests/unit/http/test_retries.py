@@ -15,12 +15,12 @@ from encryption_guard.errors import Throttled
 from encryption_guard.http import Answer, new_request
 from encryption_guard.http.retries import (
     Attempts,
-    Ended,
+    FailedRequest,
     Limits,
     Reaction,
     Session,
     Throttle,
-    back_off,
+    backoff,
     http_date,
     says_clock_is_wrong,
 )
@@ -37,7 +37,7 @@ def answer(**headers: str) -> Answer:
 @given(chance=st.floats(0, 1, exclude_max=True), repeats=st.integers(1, 20))
 def test_the_back_off_has_full_jitter_and_doubles(chance: float, repeats: int) -> None:
     """A pause is anything between nothing and 0.2 s, 0.4 s, 0.8 s and so on."""
-    pause = back_off(None, repeats=repeats, clock=FakeTime(chance=chance).as_clock())
+    pause = backoff(None, repeats=repeats, clock=FakeTime(chance=chance).as_clock())
 
     assert pause == pytest.approx(chance * 0.2 * 2 ** (repeats - 1))
 
@@ -67,7 +67,7 @@ def test_the_back_off_has_full_jitter_and_doubles(chance: float, repeats: int) -
 )
 def test_the_service_may_name_the_pause(retry_after: str, seconds: float) -> None:
     """Retry-After counts, in seconds or as a date, and is never negative."""
-    pause = back_off(answer(retry_after=retry_after), repeats=1, clock=FakeTime().as_clock())
+    pause = backoff(answer(retry_after=retry_after), repeats=1, clock=FakeTime().as_clock())
 
     assert pause == seconds
 
@@ -91,7 +91,7 @@ def test_an_unreadable_retry_after_counts_for_nothing(text: str) -> None:
     """What is neither seconds nor a date leaves the back-off as it is."""
     named = Answer(503, httpx.Headers([(b"retry-after", text.encode())]), b"")
 
-    pause = back_off(named, repeats=2, clock=FakeTime(chance=0.5).as_clock())
+    pause = backoff(named, repeats=2, clock=FakeTime(chance=0.5).as_clock())
 
     assert pause == pytest.approx(0.2)
 
@@ -112,7 +112,7 @@ def test_an_rpc_api_may_name_the_pause_in_milliseconds(milliseconds: str, second
     """A positive x-acs-retry-after counts before Retry-After; anything else counts for nothing."""
     named = answer(x_acs_retry_after=milliseconds, retry_after="7")
 
-    assert back_off(named, repeats=1, clock=FakeTime().as_clock()) == seconds
+    assert backoff(named, repeats=1, clock=FakeTime().as_clock()) == seconds
 
 
 @pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
@@ -200,7 +200,7 @@ class Script:
             self.time.sleep(self.look_takes)
         return self.found
 
-    def run(self, *, seconds: float = 60, attempts: int = 4) -> int | Ended:
+    def run(self, *, seconds: float = 60, attempts: int = 4) -> int | FailedRequest:
         clock = self.time.as_clock()
         invocation = invocation_of(FakeOssTables(time=self.time), read_credentials=self.ring.read)
         session = Session(invocation)
@@ -229,7 +229,7 @@ class Script:
                 if reaction is None:
                     return answer.status
                 attempt.reaction = reaction
-        return tries.ended
+        return tries.failure
 
 
 def of(status: int, body: bytes = b"", **headers: str) -> Answer:
@@ -256,7 +256,7 @@ def test_the_attempts_are_bounded() -> None:
     """The last answer is what a service makes its error of."""
     script = Script([of(503)] * 9, {503: Reaction.RETRY})
 
-    assert script.run(attempts=3) == Ended(of(503), None, 3, final=True)
+    assert script.run(attempts=3) == FailedRequest(of(503), None, 3, final=True)
 
 
 def test_a_pause_beyond_the_deadline_ends_it() -> None:
@@ -265,7 +265,7 @@ def test_a_pause_beyond_the_deadline_ends_it() -> None:
 
     ended = script.run(seconds=10)
 
-    assert ended == Ended(of(503, retry_after="30"), None, 1, final=False)
+    assert ended == FailedRequest(of(503, retry_after="30"), None, 1, final=False)
     assert script.time.slept == []
 
 
@@ -273,7 +273,7 @@ def test_what_was_just_created_has_pauses_of_its_own() -> None:
     """They are not counted as attempts."""
     script = Script([of(404)] * 3, {404: Reaction.WAIT_UNTIL_VISIBLE})
 
-    assert script.run(attempts=1) == Ended(of(404), None, 3, final=True)
+    assert script.run(attempts=1) == FailedRequest(of(404), None, 3, final=True)
     assert script.time.slept == [0.5, 1.0]
 
 
@@ -281,13 +281,15 @@ def test_nothing_is_sent_when_the_look_before_it_took_the_time() -> None:
     """It could be carried out, and nobody would hear of it."""
     script = Script([of(503), of(200)], {503: Reaction.RETRY}, look_takes=60)
 
-    assert script.run() == Ended(of(503), None, 1, final=False)
+    assert script.run() == FailedRequest(of(503), None, 1, final=False)
     assert len(script.sent_at) == 1
 
 
 def test_no_repeat_helps_where_a_service_says_so() -> None:
     """It is asked once."""
-    assert Script([of(400)], {400: Reaction.GIVE_UP}).run() == Ended(of(400), None, 1, final=True)
+    assert Script([of(400)], {400: Reaction.GIVE_UP}).run() == FailedRequest(
+        of(400), None, 1, final=True
+    )
 
 
 STATED = {
@@ -336,7 +338,7 @@ def test_a_time_that_nobody_believes_corrects_nothing(refusal: Answer) -> None:
     """Then the answer counts as what its status says."""
     script = Script([refusal], {403: Reaction.GIVE_UP}, skewed=True)
 
-    assert script.run() == Ended(refusal, None, 1, final=True)
+    assert script.run() == FailedRequest(refusal, None, 1, final=True)
 
 
 def test_a_clock_that_is_still_wrong_is_not_corrected_again() -> None:
@@ -345,7 +347,7 @@ def test_a_clock_that_is_still_wrong_is_not_corrected_again() -> None:
 
     ended = Script([refusal] * 3, {403: Reaction.GIVE_UP}, skewed=True).run()
 
-    assert ended == Ended(refusal, None, 2, final=True)
+    assert ended == FailedRequest(refusal, None, 2, final=True)
 
 
 def test_after_its_correction_an_answer_counts_as_its_status_says() -> None:
@@ -370,7 +372,7 @@ def test_the_same_credentials_are_not_tried_again() -> None:
     """They would be refused again."""
     ended = Script([of(401)], {401: Reaction.RENEW_CREDENTIALS}).run()
 
-    assert ended == Ended(of(401), None, 1, final=True)
+    assert ended == FailedRequest(of(401), None, 1, final=True)
 
 
 def test_before_a_repeat_the_value_may_be_found_elsewhere() -> None:

@@ -552,7 +552,7 @@ def test_a_glob_covers_the_whole_name(glob: str, bucket: str, covered: bool) -> 
     """The glob is held against the whole name, in its casing."""
     exemption = Exemption(bucket=glob, reason="whatever")
 
-    assert exemption.covers(bucket, on=date(2026, 11, 22)) == covered
+    assert exemption.matches(bucket, on=date(2026, 11, 22)) == covered
 
 
 @pytest.mark.parametrize(
@@ -566,7 +566,7 @@ def test_a_glob_covers_the_whole_name(glob: str, bucket: str, covered: bool) -> 
 )
 def test_an_exemption_counts_through_its_last_day(day: date, covered: bool) -> None:
     """The day it expires still counts."""
-    assert EXEMPT_LEGACY.covers("legacy", on=day) == covered
+    assert EXEMPT_LEGACY.matches("legacy", on=day) == covered
 
 
 def test_an_exemption_warns_before_it_ends() -> None:

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
-from encryption_guard.untrusted import folded, loads, mapping, strings, text_of
+from encryption_guard.untrusted import loads, lowercase_keys, object_or_empty, strings, text_of
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
@@ -93,12 +93,12 @@ def test_what_cannot_be_read_is_a_value_error(raw: bytes) -> None:
 )
 def test_an_object_may_be_its_text(value: object, expected: dict[str, object]) -> None:
     """An object, or the JSON text of one; anything else is an empty one."""
-    assert mapping(value) == expected
+    assert object_or_empty(value) == expected
 
 
 def test_keys_count_in_any_casing() -> None:
     """Of a key in two casings the first one counts."""
-    assert folded({"eventName": 1, "EVENTNAME": 2, "id": 3}) == {"eventname": 1, "id": 3}
+    assert lowercase_keys({"eventName": 1, "EVENTNAME": 2, "id": 3}) == {"eventname": 1, "id": 3}
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ from encryption_guard.arn import TableBucketArn
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import Refused, Throttled, Unavailable
 from encryption_guard.http import Answer
-from encryption_guard.http.retries import Throttle, Unreadable
+from encryption_guard.http.retries import Throttle, UnreadableAnswer
 from encryption_guard.services.oss_tables import (
-    Call,
+    Operation,
     OssTables,
     Reading,
-    bucket_call,
+    bucket_operation,
     read_encryption,
 )
 from tests.unit.fakes import (
@@ -591,7 +591,7 @@ def test_an_empty_answer_that_is_whole_shows_no_encryption(
 
 def test_an_empty_answer_that_may_be_cut_short_shows_nothing() -> None:
     """What ends with its connection may have been a stronger choice."""
-    with pytest.raises(Unreadable, match="cut short"):
+    with pytest.raises(UnreadableAnswer, match="cut short"):
         read_encryption(Answer(200, httpx.Headers(), b""))
 
 
@@ -1063,19 +1063,19 @@ def test_a_refused_key_is_rejected_at_once() -> None:
 
 # Any other call.
 
-EXISTS = bucket_call("GetTableBucket", "GET", ARN)
-LIST = Call(operation="ListTableBuckets", method="GET", path="buckets", region=REGION)
+EXISTS = bucket_operation("GetTableBucket", "GET", ARN)
+LIST = Operation(operation="ListTableBuckets", method="GET", path="buckets", region=REGION)
 
 
 def body_of(answer: Answer) -> bytes:
     """The body, which has to hold something."""
     if not answer.body:
-        raise Unreadable("nothing")
+        raise UnreadableAnswer("nothing")
     return answer.body
 
 
 def perform(
-    service: FakeOssTables, call: Call, *, throttle: Throttle | None = None, **rest: Any
+    service: FakeOssTables, call: Operation, *, throttle: Throttle | None = None, **rest: Any
 ) -> bytes | Refused | Unavailable:
     """How a call ends."""
     try:
@@ -1110,7 +1110,7 @@ CALL_ROWS = {
 
 @pytest.mark.parametrize("call", [EXISTS, LIST], ids=["a bucket's", "a region's"])
 @pytest.mark.parametrize("row", CALL_ROWS.values(), ids=CALL_ROWS)
-def test_any_call_is_repeated_as_far_as_that_can_help(row: Row, call: Call) -> None:
+def test_any_call_is_repeated_as_far_as_that_can_help(row: Row, call: Operation) -> None:
     """As for a PUT, but that a 404 is final and that a 2xx has to be readable."""
     service = FakeOssTables(troubles={"GET": row.answers})
 
@@ -1125,7 +1125,7 @@ def test_any_call_is_repeated_as_far_as_that_can_help(row: Row, call: Call) -> N
 def test_a_call_may_wait_for_a_bucket_to_become_visible() -> None:
     """As often and as long as the call says."""
     service = FakeOssTables(troubles={"GET": [refusal(404)] * 2})
-    call = bucket_call("GetTableBucket", "GET", ARN, visibility_pauses=(0.3, 0.6))
+    call = bucket_operation("GetTableBucket", "GET", ARN, visibility_pauses=(0.3, 0.6))
 
     result = perform(service, call)
 
@@ -1134,7 +1134,7 @@ def test_a_call_may_wait_for_a_bucket_to_become_visible() -> None:
 
 
 @pytest.mark.parametrize("call", [EXISTS, LIST], ids=["a bucket's", "a region's"])
-def test_what_cannot_be_read_is_told_as_that(call: Call) -> None:
+def test_what_cannot_be_read_is_told_as_that(call: Operation) -> None:
     """The sentence names the status, the operation, what it is about, and why it is no answer."""
     service = FakeOssTables(troubles={"GET": repeat(Reply(200))})
 
@@ -1176,7 +1176,7 @@ def test_who_reads_may_fail_in_its_own_way() -> None:
 def test_a_call_says_how_much_of_its_answer_is_read(longest: int, read: bytes) -> None:
     """Lists are longer than other answers."""
     service = FakeOssTables(troubles={"GET": [Reply(200, b"x" * 10)]})
-    call = bucket_call("GetTableBucket", "GET", ARN, longest=longest)
+    call = bucket_operation("GetTableBucket", "GET", ARN, longest=longest)
 
     result = perform(service, call)
 
@@ -1190,7 +1190,7 @@ def test_a_query_is_signed_as_the_vendor_signs_it(names: list[str]) -> None:
     pairs = [(f"p{number}", name) for number, name in enumerate([*names, "1"])]
     query = "&".join(f"{key}={quote(value, safe='')}" for key, value in pairs)
     service = FakeOssTables(troubles={})
-    call = bucket_call("GetTableBucket", "GET", ARN, query=query)
+    call = bucket_operation("GetTableBucket", "GET", ARN, query=query)
 
     result = perform(service, call)
 
@@ -1224,7 +1224,7 @@ def test_a_call_without_a_bucket_goes_to_the_region(
     """It is signed for the region, and its host is the region's whatever the addressing."""
     arn = arn_of("analytics", region=region)
     service = FakeOssTables({str(arn): ""})
-    call = Call(
+    call = Operation(
         operation="ListTableBuckets",
         method="GET",
         path="buckets",
@@ -1255,7 +1255,7 @@ def test_one_buckets_429_holds_up_the_next_buckets_request() -> None:
     environment = {"GUARD_MAX_ATTEMPTS": "1"}
 
     first = perform(service, EXISTS, throttle=throttle, environment=environment)
-    second = perform(service, bucket_call("GetTableBucket", "GET", other), throttle=throttle)
+    second = perform(service, bucket_operation("GetTableBucket", "GET", other), throttle=throttle)
 
     assert isinstance(first, Unavailable)
     assert isinstance(second, bytes)
@@ -1271,7 +1271,7 @@ def test_without_a_throttle_nobody_is_held_up() -> None:
     )
 
     perform(service, EXISTS, environment={"GUARD_MAX_ATTEMPTS": "1"})
-    perform(service, bucket_call("GetTableBucket", "GET", other))
+    perform(service, bucket_operation("GetTableBucket", "GET", other))
 
     assert service.time.slept == []
 
@@ -1335,7 +1335,7 @@ def test_threads_that_share_a_throttle_are_all_served() -> None:
     results: list[bytes] = []
 
     def ask(arn: TableBucketArn) -> None:
-        call = bucket_call("GetTableBucket", "GET", arn)
+        call = bucket_operation("GetTableBucket", "GET", arn)
         results.append(OssTables(invocation, throttle).perform(call, body_of))
 
     threads = [threading.Thread(target=ask, args=[arn]) for arn in arns]

@@ -21,7 +21,7 @@ from mns.mns_xml_handler import MessageEncoder
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import Unavailable
-from encryption_guard.services.smq import Message, SmqQueue, signature, string_to_sign
+from encryption_guard.services.smq import SmqMessage, SmqQueue, signature, string_to_sign
 from encryption_guard.settings import QueueArn
 from tests.unit.fakes import ACCOUNT, KEY, REGION, Broken, FakeSmq, KeyRing, Reply, invocation_of
 
@@ -352,7 +352,7 @@ def test_a_received_message_can_be_deleted() -> None:
     deleted = queue.delete(first.receipt_handle or "")
 
     assert deleted is True
-    assert first == Message("ID-1", "one", 1, 1767323045000, "1-ID-1/+==")
+    assert first == SmqMessage("ID-1", "one", 1, 1767323045000, "1-ID-1/+==")
     assert [second.body, third.body] == ["two", "three"]
     assert [message.body for message in service.messages] == ["two", "three"]
     assert service.requests[0].url.query == b"numOfMessages=1&waitseconds=3"

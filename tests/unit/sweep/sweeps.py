@@ -8,14 +8,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from encryption_guard.arn import Scope, TableBucketArn
-from encryption_guard.cli.report import Taken
+from encryption_guard.cli.report import ReportData
 from encryption_guard.services.inventory import GONE, REGIONS
 from encryption_guard.settings import Exemption, Settings
 from encryption_guard.sweep.findings import (
     FAILED,
     NOT_REACHED,
+    RECREATE_TABLE,
     UNPROTECTED,
-    WHAT_ITS_OWNER_HAS_TO_DO,
     Finding,
     Totals,
 )
@@ -47,7 +47,7 @@ def bucket(name: str = "orders", region: str = "cn-hangzhou", **told: Any) -> Fi
         "created_at": AT - timedelta(days=200),
     }
     arn = TableBucketArn(region, ACCOUNT, name)
-    return Finding(**known | {"where": Scope(None, region), "arn": arn} | told)
+    return Finding(**known | {"scope": Scope(None, region), "arn": arn} | told)
 
 
 def without(name: str = "orders", region: str = "cn-hangzhou", **told: Any) -> Finding:
@@ -75,16 +75,16 @@ def table(name: str | None, namespace: str | None, of: Finding, **told: Any) -> 
         "state": "not_encrypted",
         "outcome": UNPROTECTED,
         "reason": "created_unencrypted",
-        "detail": WHAT_ITS_OWNER_HAS_TO_DO,
+        "detail": RECREATE_TABLE,
         "created_at": AT - timedelta(days=220),
     }
-    about = {"where": of.where, "arn": of.arn}
+    about = {"scope": of.scope, "arn": of.arn}
     return Finding(**known | about | {"namespace": namespace, "table": name} | told)
 
 
 REFUSED_REGION = Finding(
     kind="region",
-    where=Scope(None, "us-east-1"),
+    scope=Scope(None, "us-east-1"),
     state="unknown",
     outcome=FAILED,
     reason="not_listed",
@@ -205,7 +205,9 @@ def everything() -> list[Finding]:
     ]
 
 
-def taken(findings: Iterable[Finding] = (), regions: Sequence[str] = REGIONS, **told: Any) -> Taken:
+def data(
+    findings: Iterable[Finding] = (), regions: Sequence[str] = REGIONS, **told: Any
+) -> ReportData:
     """A complete sweep over these regions that found this."""
     found, totals = list(findings), Totals.of(Scope(None, region) for region in regions)
     for finding in found:
@@ -214,14 +216,14 @@ def taken(findings: Iterable[Finding] = (), regions: Sequence[str] = REGIONS, **
         audit_tables=told.pop("audited", False), exemptions=tuple(told.pop("exemptions", ()))
     )
     known: dict[str, Any] = {"at": AT, "applied": False, "complete": True, "settings": settings}
-    return Taken(found, totals, **known | told)
+    return ReportData(found, totals, **known | told)
 
 
-def realistic(**told: Any) -> Taken:
+def realistic(**told: Any) -> ReportData:
     """Everything, with three exemptions of which one ends soon and one covers nothing."""
     known: dict[str, Any] = {
         "applied": True,
         "audited": True,
         "exemptions": (PARTNER, OLD, LAB),
     }
-    return taken(everything(), **known | told)
+    return data(everything(), **known | told)

@@ -36,7 +36,7 @@ def finding(**told: Any) -> Finding:
     """A bucket that is encrypted, except for what is told."""
     known = {
         "kind": "bucket",
-        "where": HERE,
+        "scope": HERE,
         "state": "encrypted",
         "outcome": "already_encrypted",
         "reason": "AES256",
@@ -73,13 +73,13 @@ def test_what_is_encrypted_or_left_on_purpose_is_well(
     """Nobody has to look at it; at everything else somebody has to."""
     found = finding(kind=kind, state=state, outcome=outcome)
 
-    assert found.is_well == (state == "encrypted" or outcome == "skipped")
+    assert found.ok == (state == "encrypted" or outcome == "skipped")
 
 
 @pytest.mark.parametrize("found", FAILED_LISTS)
 def test_a_list_that_failed_is_not_well(found: Finding) -> None:
     """There may be something that is not encrypted."""
-    assert not found.is_well
+    assert not found.ok
 
 
 def test_a_finding_tells_everything_in_json() -> None:
@@ -124,7 +124,7 @@ def test_a_finding_tells_everything_in_json() -> None:
 def test_a_finding_tells_what_it_does_not_know_too() -> None:
     """All keys are always there, in the same order."""
     found = Finding(
-        kind="region", where=HERE, state="unknown", outcome="failed", reason="not_listed"
+        kind="region", scope=HERE, state="unknown", outcome="failed", reason="not_listed"
     )
 
     told = found.as_dict()
@@ -155,10 +155,10 @@ times = st.none() | st.datetimes(timezones=st.just(timezone(timedelta(hours=8)))
 exemptions = st.none() | st.builds(
     exemption_until, st.none() | st.dates().map(lambda day: day.isoformat())
 )
-places = st.sampled_from([Scope(None, name) for name in (REGION, "us-east-1", "eu-central-1")])
+scopes = st.sampled_from([Scope(None, name) for name in (REGION, "us-east-1", "eu-central-1")])
 buckets = st.builds(
     finding,
-    where=places,
+    scope=scopes,
     state=states,
     outcome=outcomes,
     created_at=times,
@@ -178,12 +178,12 @@ TABLE_ENDS = [
 tables = st.builds(
     lambda end, **rest: finding(kind="table", **end, **rest),
     st.sampled_from(TABLE_ENDS),
-    where=places,
+    scope=scopes,
     namespace=st.none() | st.just("sales"),
     table=st.none() | st.just("orders"),
 )
 lists = st.builds(
-    finding, kind=st.just("region"), where=places, state=st.just("unknown"), outcome=outcomes
+    finding, kind=st.just("region"), scope=scopes, state=st.just("unknown"), outcome=outcomes
 )
 all_findings = st.lists(buckets | tables | lists, max_size=20)
 
@@ -224,7 +224,7 @@ def test_nothing_is_lost_between_the_regions(found: list[Finding]) -> None:
     together = {name: sum(tally[name] for tally in by_region) for name in Tally().as_dict()}
     assert together == totals.all.as_dict()
     assert totals.all.buckets + totals.all.tables + totals.all.not_listed == len(found)
-    assert set(totals.regions) == {THERE, HERE} | {each.where for each in found}
+    assert set(totals.regions) == {THERE, HERE} | {each.scope for each in found}
 
 
 @given(all_findings)
@@ -236,7 +236,7 @@ def test_all_is_well_where_everything_found_is(found: list[Finding]) -> None:
 
     lists = [each for each in found if each.kind == "region" or (each.kind, each.table) == LIST]
     others = [each for each in found if each not in lists]
-    assert tally.is_well == (not lists and all(each.is_well for each in others))
+    assert tally.ok == (not lists and all(each.ok for each in others))
 
 
 LIST = ("table", None)
@@ -337,4 +337,4 @@ def test_a_region_without_findings_is_there() -> None:
 
 def test_where_nothing_is_all_is_well() -> None:
     """No bucket is unencrypted where there is none."""
-    assert Totals.of([HERE]).all.is_well
+    assert Totals.of([HERE]).all.ok

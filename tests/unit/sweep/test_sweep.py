@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.dead_letters.document import letter_id
+from encryption_guard.dead_letters.document import dead_letter_id
 from encryption_guard.enforcement import process_payload
 from encryption_guard.enforcement.policy import CAUSES, Cause, Encrypt, FoundBucket, decide
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket
-from encryption_guard.events.envelopes import Delivery, missed_event, open_payload
+from encryption_guard.events.envelopes import Event, missed_event, open_payload
 from encryption_guard.invocation import Clock
 from encryption_guard.services.inventory import ListedBucket
 from encryption_guard.services.oss_tables import OssTables, Reading
 from encryption_guard.sweep import STEP_SECONDS, Sweep
 from encryption_guard.sweep.checks import cause_of, plan
 from encryption_guard.sweep.findings import (
-    SINCE_WHEN_IS_NOT_KNOWN,
+    ENCRYPTED_SINCE_UNKNOWN,
     Finding,
     Memory,
     OpenTime,
@@ -263,7 +263,7 @@ def test_what_is_encrypted_stays_as_it_is(algorithm: str, outcome: str, apply: b
 
     assert found == Finding(
         kind="bucket",
-        where=HERE,
+        scope=HERE,
         state="encrypted",
         outcome=outcome,
         reason=algorithm,
@@ -352,7 +352,7 @@ buckets = st.builds(
 )
 
 
-def missed(bucket: ListedBucket, cause: Cause) -> Delivery:
+def missed(bucket: ListedBucket, cause: Cause) -> Event:
     name = next(name for name, meant in CAUSES.items() if meant == cause)
     return missed_event(bucket.arn, name=name, time=bucket.created_at)
 
@@ -362,7 +362,7 @@ def test_the_missed_event_names_the_bucket(bucket: ListedBucket, cause: Any) -> 
     """It is what the audit trail would have told: the bucket, its time and what happened."""
     delivery = missed(bucket, cause)
 
-    event = delivery.event
+    event = delivery.parsed
     assert isinstance(event, BucketEvent)
     assert find_bucket(event).arn == bucket.arn
     assert event.time == bucket.created_at
@@ -379,8 +379,8 @@ def test_the_missed_event_is_the_same_in_every_sweep(bucket: ListedBucket, cause
     first, second = missed(bucket, cause), missed(replace(bucket), cause)
 
     assert first.raw == second.raw
-    assert letter_id(first, "rejected") == letter_id(second, "rejected")
-    assert open_payload(first.raw).deliveries == (first,)
+    assert dead_letter_id(first, "rejected") == dead_letter_id(second, "rejected")
+    assert open_payload(first.raw).events == (first,)
 
 
 def test_each_buckets_missed_event_is_its_own() -> None:
@@ -394,7 +394,7 @@ def test_each_buckets_missed_event_is_its_own() -> None:
         missed(ListedBucket(arn_of(ARN.name, region="us-east-1"), START), "created"),
     ]
 
-    assert len({letter_id(event, "rejected") for event in events}) == len(events)
+    assert len({dead_letter_id(event, "rejected") for event in events}) == len(events)
 
 
 # What is remembered.
@@ -403,7 +403,7 @@ def test_each_buckets_missed_event_is_its_own() -> None:
 def finding(**told: Any) -> Finding:
     known = {
         "kind": "bucket",
-        "where": HERE,
+        "scope": HERE,
         "state": "unknown",
         "outcome": "failed",
         "reason": "x",
@@ -455,7 +455,7 @@ def test_a_new_bucket_is_encrypted_and_read_back() -> None:
 
     assert found == Finding(
         kind="bucket",
-        where=HERE,
+        scope=HERE,
         state="encrypted",
         outcome="encrypted",
         reason="created",
@@ -623,7 +623,7 @@ def test_what_never_shows_it_is_not_encrypted() -> None:
     assert guard.service.time.slept == [0.5, 1.0, 2.0]
     assert (guard.puts(), guard.box.letters) == (1, [])
     assert tally([found]) == {"buckets": 1, "not_encrypted": 1}
-    assert not found.is_well
+    assert not found.ok
 
 
 @pytest.mark.parametrize(
@@ -1127,14 +1127,14 @@ def test_each_sweep_begins_with_other_regions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("places", "threads"),
+    ("scopes", "threads"),
     [
         ([Scope("11111", REGION), Scope("22222", REGION)], 1),
         ([Scope("11111", REGION), Scope("11111", "us-east-1")], 2),
     ],
     ids=["one region", "two regions"],
 )
-def test_the_accounts_of_a_region_share_its_threads(places: list[Scope], threads: int) -> None:
+def test_the_accounts_of_a_region_share_its_threads(scopes: list[Scope], threads: int) -> None:
     """The limit is the region's, so that many accounts do not make it throttle."""
     guard = Guard(FakeOssTables(arns("aaa", "bbb")))
     at_work: set[int] = set()
@@ -1143,10 +1143,10 @@ def test_the_accounts_of_a_region_share_its_threads(places: list[Scope], threads
         at_work.add(threading.get_ident())
         return False
 
-    guard._sweep([], stopping, None).buckets_of(places)
+    guard._sweep([], stopping, None).buckets_of(scopes)
 
     regions = sorted(guard.service.asked_about("ListTableBuckets"))
-    assert regions == sorted(place.region for place in places)
+    assert regions == sorted(place.region for place in scopes)
     assert len(at_work) == threads
 
 
@@ -1407,8 +1407,8 @@ def test_a_bucket_that_was_encrypted_before_has_a_note(algorithm: str) -> None:
 
     bucket, table = guard.sweep()
 
-    assert (bucket.detail, table.detail) == (SINCE_WHEN_IS_NOT_KNOWN, None)
-    assert (bucket.is_well, table.is_well) == (True, True)
+    assert (bucket.detail, table.detail) == (ENCRYPTED_SINCE_UNKNOWN, None)
+    assert (bucket.ok, table.ok) == (True, True)
     assert tally([bucket, table]) == {"buckets": 1, "encrypted": 1, "tables": 1}
 
 
@@ -1429,7 +1429,7 @@ def test_a_table_is_told_with_what_its_owner_has_to_do() -> None:
     assert (table.namespace, table.table) == ("sales", "orders")
     assert table.created_at == datetime(2026, 1, 2, 3, 4, 4, tzinfo=timezone.utc)
     assert "recreate it" in (table.detail or "")
-    assert not table.is_well
+    assert not table.ok
 
 
 def test_without_an_audit_no_table_is_looked_at() -> None:

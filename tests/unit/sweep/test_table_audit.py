@@ -11,12 +11,12 @@ from encryption_guard.services.inventory import ListedTable
 from encryption_guard.services.oss_tables import Reading
 from encryption_guard.sweep.findings import (
     MADE_BEFORE,
-    NO_TIME_OF_CREATION,
-    WHAT_ITS_OWNER_HAS_TO_DO,
+    NO_CREATION_TIME,
+    RECREATE_TABLE,
     Finding,
     OpenTime,
 )
-from encryption_guard.sweep.table_audit import OpenBucket, judged
+from encryption_guard.sweep.table_audit import OpenBucket, table_finding
 from tests.unit.fakes import ARN, START
 
 HERE = Scope.of(ARN)
@@ -44,7 +44,7 @@ def judge(reading: str, created_at: datetime | None, open_until: datetime | None
     table = ListedTable(ARN, "sales", "orders", created_at)
     times = (OpenTime(None, open_until),) if open_until else ()
     found = Finding.of(HERE, table, READINGS[reading])
-    return judged(found, READINGS[reading], OpenBucket(ARN, times))
+    return table_finding(found, READINGS[reading], OpenBucket(ARN, times))
 
 
 def told(finding: Finding) -> tuple[str, str, str]:
@@ -81,7 +81,7 @@ def test_what_does_not_tell_its_age_is_unknown(reading: str) -> None:
     found = judge(reading, None, START)
 
     assert told(found) == ("unknown", "failed", "unread")
-    assert found.detail == NO_TIME_OF_CREATION
+    assert found.detail == NO_CREATION_TIME
 
 
 def test_what_has_no_encryption_needs_no_age() -> None:
@@ -89,7 +89,7 @@ def test_what_has_no_encryption_needs_no_age() -> None:
     found = judge("none", None, START)
 
     assert told(found) == SHOWN["none"]
-    assert found.detail == WHAT_ITS_OWNER_HAS_TO_DO
+    assert found.detail == RECREATE_TABLE
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,6 @@ def test_a_table_counts_by_whether_its_bucket_was_open_then(hours: float, was_op
     table = ListedTable(ARN, "sales", "orders", START + hours * HOUR)
 
     found = Finding.of(HERE, table, READINGS["AES256"])
-    found = judged(found, READINGS["AES256"], DRIFTED)
+    found = table_finding(found, READINGS["AES256"], DRIFTED)
 
     assert found.reason == ("made_before" if was_open else "AES256")

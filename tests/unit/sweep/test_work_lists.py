@@ -14,7 +14,7 @@ from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.sweep.findings import Finding
 from encryption_guard.sweep.work_lists import (
     AHEAD,
-    MOST_REGIONS,
+    MAX_REGIONS_AT_ONCE,
     Results,
     Session,
     Step,
@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 20.0
 def finding(name: str) -> Finding:
     return Finding(
         kind="bucket",
-        where=Scope(None, "r"),
+        scope=Scope(None, "r"),
         state="unknown",
         outcome="done",
         reason="x",
@@ -171,7 +171,7 @@ def test_so_many_threads_work_at_a_time(regions: int, workers: int, threads: int
             too_many.append(step.name)
         return found(step)
 
-    at_first = min(regions, MOST_REGIONS)
+    at_first = min(regions, MAX_REGIONS_AT_ONCE)
     each = threads // at_first
     lists = [
         [step(f"{'together' if region < at_first and n < each else 'later'}-{n}") for n in range(9)]

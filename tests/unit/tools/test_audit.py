@@ -249,8 +249,8 @@ class Database(BaseHTTPRequestHandler):
     weak: tuple[str, ...] = ()
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        weak = asked["package"]["name"] in self.weak
+        probe = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        weak = probe["package"]["name"] in self.weak
         content = json.dumps({"vulns": [{"id": "PYSEC-1", "affected": []}]} if weak else {})
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from layers.encryption_guard.tools.authorities import Unreadable, by_subject
+from layers.encryption_guard.tools.authorities import UnreadableAnswer, by_subject
 
 OPENSSL = shutil.which("openssl")
 asks_openssl = pytest.mark.skipif(OPENSSL is None, reason="no openssl on this machine")
@@ -157,5 +157,5 @@ def pem(content: bytes) -> str:
 )
 def test_what_cannot_be_read_is_refused(bundle: str, reason: str) -> None:
     """An authority that OpenSSL would look for in vain is told of, not left out."""
-    with pytest.raises(Unreadable, match=reason):
+    with pytest.raises(UnreadableAnswer, match=reason):
         by_subject(bundle)

@@ -20,7 +20,7 @@ from layers.encryption_guard.tools.build import (
     AUTHORITIES,
     BUNDLE,
     FUNCTIONS,
-    LARGEST_ZIP,
+    MAX_ZIP_BYTES,
     NO_SOURCES,
     REPOSITORY,
     Failed,
@@ -34,7 +34,7 @@ from layers.encryption_guard.tools.build import (
 )
 from layers.encryption_guard.tools.build import finish as finish_with
 from layers.encryption_guard.tools.bytecode import Interpreter
-from layers.encryption_guard.tools.sbom import Product, Shipped, Untold
+from layers.encryption_guard.tools.sbom import MissingMetadata, Product, Shipped
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -173,7 +173,7 @@ def test_our_own_code_has_to_compile(tmp_path: Path, capfd: pytest.CaptureFixtur
 
 def test_a_layer_that_is_too_large_is_not_built(tmp_path: Path) -> None:
     """Over 8 MiB nothing reaches the output folder, and one sentence says what to do."""
-    noise = random.Random(0).randbytes(LARGEST_ZIP)
+    noise = random.Random(0).randbytes(MAX_ZIP_BYTES)
     layer = layer_of(tmp_path / "layer", {"bulky/data.bin": noise})
     output = tmp_path / "build"
     output.mkdir()
@@ -188,12 +188,12 @@ def test_a_layer_that_is_too_large_is_not_built(tmp_path: Path) -> None:
 
 def test_a_layer_at_the_bound_is_built(tmp_path: Path) -> None:
     """What is known to be needed today fits: only beyond the bound is it refused."""
-    noise = random.Random(0).randbytes(LARGEST_ZIP - 100_000)
+    noise = random.Random(0).randbytes(MAX_ZIP_BYTES - 100_000)
     layer = layer_of(tmp_path / "layer", {"bulky/data.bin": noise})
 
     finish(layer, scratch=scratch_of(tmp_path, "1"), output=tmp_path)
 
-    assert LARGEST_ZIP - 100_000 < (tmp_path / ARCHIVE).stat().st_size <= LARGEST_ZIP
+    assert MAX_ZIP_BYTES - 100_000 < (tmp_path / ARCHIVE).stat().st_size <= MAX_ZIP_BYTES
 
 
 def test_builds_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_without_its_materials_a_layer_is_not_built(tmp_path: Path) -> None:
     output.mkdir()
     parts = [Shipped({"name": "a", "version": "1", "requires_dist": ["b"]}, "00")]
 
-    with pytest.raises(Untold, match="b is required, but not in the layer"):
+    with pytest.raises(MissingMetadata, match="b is required, but not in the layer"):
         finish_with(
             layer_of(tmp_path / "layer", {"p.py": b""}),
             product=OURS,

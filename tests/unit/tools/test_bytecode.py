@@ -13,7 +13,12 @@ from types import CodeType
 
 import pytest
 
-from layers.encryption_guard.tools.bytecode import Interpreter, compile_all, compiled, interpreter
+from layers.encryption_guard.tools.bytecode import (
+    Interpreter,
+    compile_all,
+    compile_layer_code,
+    interpreter,
+)
 
 RUNNING = f"python{sys.version_info.major}.{sys.version_info.minor}"
 VERSION = ".".join(str(number) for number in sys.version_info[:3])
@@ -135,7 +140,7 @@ def test_every_source_has_bytecode_that_holds_by_its_contents(tmp_path: Path) ->
     """A zip has no times: importlib compares a hash, and tracebacks show the platform's place."""
     layer = layer_of(tmp_path, SOURCES)
 
-    assert compiled(layer, RUNNING) == OURS
+    assert compile_layer_code(layer, RUNNING) == OURS
 
     for name in SOURCES:
         source = layer / "python" / name
@@ -151,7 +156,7 @@ def test_every_source_has_bytecode_that_holds_by_its_contents(tmp_path: Path) ->
 def test_bytecode_is_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the folder nor a variable of Python's shows in it."""
     one = layer_of(tmp_path / "one", SOURCES)
-    compiled(one, RUNNING)
+    compile_layer_code(one, RUNNING)
     (tmp_path / "startup").mkdir()
     (tmp_path / "startup" / "sitecustomize.py").write_text("raise SystemExit('was run')\n")
     for name, value in {
@@ -165,7 +170,7 @@ def test_bytecode_is_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
 
     two = layer_of(tmp_path / "and" / "another" / "two", dict(reversed(SOURCES.items())))
-    compiled(two, RUNNING)
+    compile_layer_code(two, RUNNING)
 
     assert bytecode_of(one) == bytecode_of(two)
     assert len(bytecode_of(one)) == len(SOURCES)
@@ -192,7 +197,7 @@ def test_what_does_not_compile_is_named(tmp_path: Path, capfd: pytest.CaptureFix
         tmp_path, {**SOURCES, "theirs/old.py": "print 'Python 2'\n", "theirs/odd.py": "1 is 1\n"}
     )
 
-    compiled(layer, RUNNING)
+    compile_layer_code(layer, RUNNING)
 
     said = capfd.readouterr()
     assert "python/theirs/old.py" in said.out
@@ -211,11 +216,11 @@ def test_bytecode_that_a_wheel_brings_is_not_kept(tmp_path: Path) -> None:
     }
     layer = layer_of(tmp_path, {**SOURCES, **foreign})
 
-    compiled(layer, RUNNING)
+    compile_layer_code(layer, RUNNING)
     assert len(bytecode_of(layer)) == len(SOURCES)
     assert b"foreign" not in bytecode_of(layer).values()
 
-    assert compiled(layer, NOWHERE) is None
+    assert compile_layer_code(layer, NOWHERE) is None
     assert bytecode_of(layer) == {}
 
 

@@ -13,13 +13,13 @@ from layers.encryption_guard.tools.deploy import (
     Report,
     Terminal,
     build,
-    done_in,
-    gone,
+    invoke_harmless,
     latest,
-    previewed,
+    next_steps,
+    preview,
     publish,
-    tried,
-    what_next,
+    remove_verified,
+    run_in_region,
 )
 from layers.encryption_guard.tools.preflight import REGIONS, Access, Region
 from layers.encryption_guard.tools.serverless_devs import Failed, ServerlessDevs
@@ -104,7 +104,7 @@ def test_the_answer_that_is_expected_is_the_result() -> None:
         '{"outcome": "skipped", "reason": "not_relevant", "arn": null}\n✔ [sweep] completed\n'
     )
 
-    assert tried(answering(printed), "sweep") == "skipped: not_relevant"
+    assert invoke_harmless(answering(printed), "sweep") == "skipped: not_relevant"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_the_answer_that_is_expected_is_the_result() -> None:
 def test_any_other_answer_is_a_failure(result: str, seen: str) -> None:
     """Deployed is not working: what came back is told and shown."""
     with pytest.raises(Failed, match=f"sweep answered a harmless event with {seen}") as failed:
-        tried(answering(f"Invoke Result:\n{result}"), "sweep")
+        invoke_harmless(answering(f"Invoke Result:\n{result}"), "sweep")
 
     assert result in failed.value.printed
 
@@ -130,16 +130,16 @@ def test_a_region_that_is_only_watched_is_not_called_guarded(mode: str, said: st
     variables = {"GUARD_MODE": mode, "GUARD_DEAD_LETTER_QUEUE": "acs:mns:r:1:/queues/q"}
     function = {"environmentVariables": variables, "logConfig": {"project": "p"}}
 
-    next_steps = what_next(REGIONS["cn-hangzhou"], {"encrypt_on_create": function})
+    shown = next_steps(REGIONS["cn-hangzhou"], {"encrypt_on_create": function})
 
-    assert f"cn-hangzhou is {said}" in next_steps
+    assert f"cn-hangzhou is {said}" in shown
 
 
 @pytest.mark.parametrize("printed", ["", "[]", '{"vars": {}}'])
 def test_a_template_that_does_not_resolve_is_said(printed: str) -> None:
     """Output without a resolved template is a failure, even when the command succeeded."""
     with pytest.raises(Failed, match="could not be resolved"):
-        previewed(answering(printed))
+        preview(answering(printed))
 
 
 def test_a_removal_that_only_says_so_has_failed() -> None:
@@ -147,7 +147,7 @@ def test_a_removal_that_only_says_so_has_failed() -> None:
     line = "[2026-11-23 03:33:33][ERROR][sweep] remove error: Forbidden"
 
     with pytest.raises(Failed, match="could not remove") as failed:
-        gone(answering(line), "sweep", "remove", "-y")
+        remove_verified(answering(line), "sweep", "remove", "-y")
 
     assert failed.value.printed == line
     assert "right" in failed.value.todo
@@ -156,7 +156,7 @@ def test_a_removal_that_only_says_so_has_failed() -> None:
 def test_versions_that_stay_are_told() -> None:
     """Of a layer that could not be removed, the versions that are there still are named."""
     with pytest.raises(Failed, match=r"is left: version \[3, 4\]"):
-        gone(answering('[{"version": 3}, {"version": 4}]'), "sweep", "layer", "remove")
+        remove_verified(answering('[{"version": 3}, {"version": 4}]'), "sweep", "layer", "remove")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_versions_that_stay_are_told() -> None:
 )
 def test_what_is_not_there_is_gone(printed: str) -> None:
     """A second removal finds nothing, and that is no failure."""
-    gone(answering(printed), "infra", "remove", "-y")
+    remove_verified(answering(printed), "infra", "remove", "-y")
 
 
 def acts_once(s: ServerlessDevs, _: Region, __: Report) -> None:
@@ -190,7 +190,7 @@ def test_a_log_that_cannot_be_written_is_a_failure(
     region, said = REGIONS["cn-hangzhou"], io.StringIO()
     report = Report(Terminal(file=said, soft_wrap=True))
 
-    done = done_in(region, acts_once, Access("somebody"), {}, report)
+    done = run_in_region(region, acts_once, Access("somebody"), {}, report)
 
     assert not done
     assert f": {why}" in said.getvalue()

@@ -29,12 +29,12 @@ def levels(findings: list[Finding]) -> list[str]:
 @pytest.mark.parametrize(
     ("node", "command", "level"),
     [
-        ("20.20.2", "3.1.10", "fine"),
-        ("14.14.0", "3.1.10", "fine"),
-        ("14.13.9", "3.1.10", "wrong"),
-        ("8.0.0", "3.1.10", "wrong"),
-        (None, None, "wrong"),
-        ("20.20.2", None, "wrong"),
+        ("20.20.2", "3.1.10", "ok"),
+        ("14.14.0", "3.1.10", "ok"),
+        ("14.13.9", "3.1.10", "error"),
+        ("8.0.0", "3.1.10", "error"),
+        (None, None, "error"),
+        ("20.20.2", None, "error"),
     ],
 )
 def test_the_tools_have_to_be_there(node: str | None, command: str | None, level: str) -> None:
@@ -42,7 +42,7 @@ def test_the_tools_have_to_be_there(node: str | None, command: str | None, level
     (finding,) = preflight.tools(node, command)
 
     assert finding.level == level
-    assert bool(finding.todo) == (level == "wrong")
+    assert bool(finding.todo) == (level == "error")
 
 
 def test_the_shells_key_becomes_an_alias() -> None:
@@ -105,7 +105,7 @@ def test_no_credentials_stop_it(environment: dict[str, str]) -> None:
     finding = preflight.access(environment, aliases={"other"})
 
     assert isinstance(finding, Finding)
-    assert finding.level == "wrong"
+    assert finding.level == "error"
     assert "ALIBABA_CLOUD_ACCESS_KEY_SECRET" in finding.todo
 
 
@@ -141,11 +141,11 @@ def test_a_region_decides_what_the_shell_does_not(
 @pytest.mark.parametrize(
     ("region", "environment", "expected"),
     [
-        (HANGZHOU, {}, ["fine", "fine"]),
-        (VIRGINIA, {}, ["fine", "mind"]),
-        (SINGAPORE, {"GUARD_RUNTIME": "python3.12"}, ["wrong", "fine"]),
-        (HANGZHOU, {"GUARD_RUNTIME": "python3.10"}, ["fine", "fine"]),
-        (HANGZHOU, {"GUARD_RUNTIME": "python3.13"}, ["wrong", "fine"]),
+        (HANGZHOU, {}, ["ok", "ok"]),
+        (VIRGINIA, {}, ["ok", "warning"]),
+        (SINGAPORE, {"GUARD_RUNTIME": "python3.12"}, ["error", "ok"]),
+        (HANGZHOU, {"GUARD_RUNTIME": "python3.10"}, ["ok", "ok"]),
+        (HANGZHOU, {"GUARD_RUNTIME": "python3.13"}, ["error", "ok"]),
     ],
     ids=["all", "no events", "no such Python there", "an older one", "no layer for it"],
 )
@@ -168,7 +168,7 @@ def test_an_unknown_region_stops_it_unless_it_is_wanted() -> None:
     refused = preflight.region("cn-chengdu", any_region=False)
 
     assert isinstance(refused, Finding)
-    assert refused.level == "wrong"
+    assert refused.level == "error"
     assert "ANY_REGION=1" in refused.todo
     assert preflight.region("cn-chengdu", any_region=True) == Region(
         "cn-chengdu", publishes_events=False, runtime="python3.10"
@@ -205,7 +205,7 @@ def test_a_wrong_setting_stops_it(name: str, value: str) -> None:
     """What the functions would refuse or drop at their first event is refused before they exist."""
     findings = preflight.settings(TOLD | {name: value})
 
-    assert levels(findings) == ["wrong"]
+    assert levels(findings) == ["error"]
     assert name in findings[0].what + findings[0].todo
 
 
@@ -213,7 +213,7 @@ def test_a_web_hook_is_not_printed() -> None:
     """Its URL lets anybody call it: a wrong one is told by its name alone."""
     findings = preflight.settings(TOLD | {"GUARD_WEBHOOK": "hooks.example.com/?token=not-shown"})
 
-    assert levels(findings) == ["wrong"]
+    assert levels(findings) == ["error"]
     assert "not-shown" not in str(findings)
 
 
@@ -230,7 +230,7 @@ def test_a_file_of_exemptions_lies_with_both_functions(
     missing = preflight.settings(given)
     Path(CODE[1], "exempt.json").write_text("[]")
 
-    assert levels(missing) == ["wrong"]
+    assert levels(missing) == ["error"]
     assert preflight.settings(given) == []
 
 
@@ -238,14 +238,14 @@ def test_detect_is_told() -> None:
     """Whoever only wants to look first is reminded that nothing is encrypted."""
     (finding,) = preflight.settings(TOLD | {"GUARD_MODE": "detect"})
 
-    assert finding.level == "mind"
+    assert finding.level == "warning"
 
 
 def test_nobody_to_tell_is_to_be_minded() -> None:
     """A missing contact group and a missing action policy are each to be minded."""
     findings = preflight.settings({})
 
-    assert levels(findings) == ["mind", "mind"]
+    assert levels(findings) == ["warning", "warning"]
     assert "GUARD_CONTACT_GROUP" in findings[0].todo
     assert "GUARD_ACTION_POLICY" in findings[1].todo
 
@@ -256,4 +256,4 @@ def test_a_web_hook_alone_stops_it() -> None:
         {"GUARD_WEBHOOK": "https://hooks.example.com/x", "GUARD_ACTION_POLICY": "sls.builtin"}
     )
 
-    assert levels(findings) == ["wrong"]
+    assert levels(findings) == ["error"]

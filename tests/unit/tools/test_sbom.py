@@ -13,7 +13,14 @@ from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement
 
 from layers.encryption_guard.tools.build import NO_DATE
-from layers.encryption_guard.tools.sbom import DATE, PLATFORM, Product, Shipped, Untold, document
+from layers.encryption_guard.tools.sbom import (
+    DATE,
+    PLATFORM,
+    MissingMetadata,
+    Product,
+    Shipped,
+    document,
+)
 
 SHA256 = "5" * 64
 OURS = Product("ours", "1.2.3", "Apache-2.0", ["a>=1,<2", "B_b.c>=3"], "3.12")
@@ -200,8 +207,8 @@ def test_markers_are_not_judged_by_the_builder(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("requires", "refusal", "reason"),
     [
-        ("c", Untold, "c is required, but not in the layer"),
-        ("b-b-c[extra]>=3", Untold, "asks for extras"),
+        ("c", MissingMetadata, "c is required, but not in the layer"),
+        ("b-b-c[extra]>=3", MissingMetadata, "asks for extras"),
         ("== nothing", InvalidRequirement, "== nothing"),
     ],
 )
@@ -219,5 +226,5 @@ def test_a_requirement_that_is_not_met_ends_the_build(
 
 def test_what_nothing_requires_ends_the_build() -> None:
     """The lock holds more than what pyproject.toml asks for: nobody would know why it ships."""
-    with pytest.raises(Untold, match="nothing in the layer requires stray"):
+    with pytest.raises(MissingMetadata, match="nothing in the layer requires stray"):
         document(OURS, [A, B, wheel("Name: stray", "Version: 1")], archive=SHA256)

@@ -96,7 +96,7 @@ def wanted(requirement: Requirement) -> bool:
     return marker is None or any(marker.evaluate(environment) for environment in environments)
 
 
-def asked(requirement: Requirement, named: set[str]) -> bool:
+def probe(requirement: Requirement, named: set[str]) -> bool:
     """Whether a package that is locked with these extras asks for it here."""
     marker = requirement.marker
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *named))
@@ -136,7 +136,7 @@ def test_a_lock_names_each_extra_that_a_package_asks_for() -> None:
         f"{normal(package.name)} asks for {requirement}"
         for package in distributions()
         for requirement in map(Requirement, package.requires or [])
-        if asked(requirement, locked.get(normal(package.name), set()))
+        if probe(requirement, locked.get(normal(package.name), set()))
         if not requirement.extras <= locked.get(normal(requirement.name), set())
     ]
 

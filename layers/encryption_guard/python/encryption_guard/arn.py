@@ -20,7 +20,7 @@ _CLAIMS_OSS_TABLES = re.compile(rf"\s*acs:{SERVICE}:", re.IGNORECASE)
 _NAME = re.compile(BUCKET_NAME, re.ASCII)
 
 # `<region>-internal` has to fit in one label of a host name (63 characters, RFC 1035).
-LONGEST_REGION = 54
+MAX_REGION_LENGTH = 54
 
 
 class TableBucketArn(NamedTuple):
@@ -37,7 +37,7 @@ class TableBucketArn(NamedTuple):
         Raises InvalidEvent for anything else: this is what stands between an event and a host name.
         """
         match = _ARN.fullmatch(text)
-        if not match or len(match[1]) > LONGEST_REGION:
+        if not match or len(match[1]) > MAX_REGION_LENGTH:
             raise InvalidEvent(
                 f"{quoted(text)} is not the ARN of a table bucket: it has to read"
                 " acs:osstables:<region>:<account id>:bucket/<name>."
@@ -72,4 +72,4 @@ def is_bucket_name(text: str) -> bool:
 
 def is_region(text: str) -> bool:
     """Whether a value may be a region's id, such as cn-hangzhou."""
-    return bool(re.fullmatch(REGION, text, re.ASCII)) and len(text) <= LONGEST_REGION
+    return bool(re.fullmatch(REGION, text, re.ASCII)) and len(text) <= MAX_REGION_LENGTH

@@ -21,8 +21,8 @@ class Credentials:
     security_token: str | None = None
 
     def __post_init__(self) -> None:
-        told = (self.access_key_id, self.access_key_secret, self.security_token or "")
-        if not all(re.fullmatch(_SENDABLE, text) for text in told):
+        parts = (self.access_key_id, self.access_key_secret, self.security_token or "")
+        if not all(re.fullmatch(_SENDABLE, text) for text in parts):
             # Whichever it is: a library that cannot send it would tell all of it to its log.
             raise ConfigurationError(
                 "ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET or"
@@ -59,13 +59,12 @@ class Credentials:
 
 
 def _no_credentials(*, in_function: bool) -> ConfigurationError:
-    advice = (
+    hint = (
         "give the function a role, and see that its setting disableInjectCredentials is None: Env,"
         " Request and All take the role's credentials away"
         if in_function
         else "set them in your shell"
     )
     return ConfigurationError(
-        "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are not both set;"
-        f" {advice}."
+        f"ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are not both set; {hint}."
     )

@@ -48,7 +48,7 @@ class Unavailable(GuardError):
     retryable = True
 
 
-class LetterNotWritten(Unavailable):
+class DeadLetterNotWritten(Unavailable):
     """The dead-letter queue did not confirm a letter; the letter is in the log."""
 
 
@@ -56,7 +56,7 @@ class Throttled(Unavailable):
     """The service asks to slow down, for longer than there was time."""
 
 
-class DeadEnd(GuardError):
+class PermanentError(GuardError):
     """Nothing that a retry could change; an operator has to look at it."""
 
     reason: Reason
@@ -69,28 +69,28 @@ class DeadEnd(GuardError):
     attempts: int = 0
 
 
-class InvalidEvent(DeadEnd):
+class InvalidEvent(PermanentError):
     """The event cannot be understood as the creation of one table bucket."""
 
     fault = "event"
     reason: Reason = "invalid_event"
 
 
-class ForeignAccount(DeadEnd):
+class ForeignAccount(PermanentError):
     """The bucket's account is neither the function's own nor an allowed one."""
 
     fault = "event"
     reason: Reason = "foreign_account"
 
 
-class ForeignRegion(DeadEnd):
+class ForeignRegion(PermanentError):
     """The bucket's region is neither the function's own nor one that it sweeps."""
 
     fault = "event"
     reason: Reason = "foreign_region"
 
 
-class Refused(DeadEnd):
+class Refused(PermanentError):
     """The service refused, or kept refusing, and says so in `status`, `code` and `message`."""
 
     fault = "service"

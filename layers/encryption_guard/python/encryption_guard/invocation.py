@@ -15,7 +15,7 @@ from encryption_guard.settings import Settings
 
 # One request, its repeats and pauses included, may take this much of the time that is left: the
 # dead letter of a request that failed needs the rest.
-SHARE_OF_THE_REST = 0.6
+REQUEST_SHARE = 0.6
 
 # A transport on which every wait ends at the deadline of `http.deadlines`. httpx's own are not of
 # this type: their time-outs start again with every read.
@@ -47,7 +47,7 @@ class TimeBudget(NamedTuple):
 
     def request_deadline(self) -> float:
         """The instant at which a request that starts now has to be over, repeats included."""
-        return self.clock.monotonic() + SHARE_OF_THE_REST * self.remaining()
+        return self.clock.monotonic() + REQUEST_SHARE * self.remaining()
 
 
 class Invocation(NamedTuple):

@@ -93,7 +93,7 @@ class Exemption(NamedTuple):
             raise ValueError(f"{quoted(key)} is not known")
         return cls(_filled(entry, "bucket"), _filled(entry, "reason"), _day(entry.get("expires")))
 
-    def covers(self, bucket: str, *, on: date) -> bool:
+    def matches(self, bucket: str, *, on: date) -> bool:
         """Whether it names this bucket and still counts on this day (UTC), the last included."""
         return fnmatchcase(bucket, self.bucket) and (self.expires is None or on <= self.expires)
 

@@ -47,12 +47,12 @@ def as_object(value: object) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def mapping(value: object) -> dict[str, object]:
+def object_or_empty(value: object) -> dict[str, object]:
     """The same, where anything else is as good as absent."""
     return as_object(value) or {}
 
 
-def folded(document: dict[str, T]) -> dict[str, T]:
+def lowercase_keys(document: dict[str, T]) -> dict[str, T]:
     """The same with its keys in lower case; of a key in two casings, the first one counts."""
     return {key.lower(): value for key, value in reversed(document.items())}
 
@@ -68,7 +68,7 @@ def text_of(value: object) -> str | None:
 
 def strings(place: object, *keys: str) -> Iterator[str]:
     """The texts under these keys (given in lower case), in whatever casing they stand."""
-    for key, value in mapping(place).items():
+    for key, value in object_or_empty(place).items():
         found = text_of(value)
         if key.lower() in keys and found:
             yield found
@@ -105,16 +105,16 @@ def instant(value: object) -> datetime | None:
         return None
 
 
-LONGEST_QUOTE = 200
+MAX_QUOTE_LENGTH = 200
 
 
 def shortened(text: str) -> str:
     """A foreign value, cut so that its JSON-escaped ASCII form is at most 200 characters."""
-    if len(text) <= LONGEST_QUOTE and len(json.dumps(text)) <= LONGEST_QUOTE:
+    if len(text) <= MAX_QUOTE_LENGTH and len(json.dumps(text)) <= MAX_QUOTE_LENGTH:
         return text
     # Found by halves: a payload may hold hundreds of these.
-    lengths = range(1, LONGEST_QUOTE)
-    kept = bisect_right(lengths, LONGEST_QUOTE, key=lambda n: len(json.dumps(text[:n] + "...")))
+    lengths = range(1, MAX_QUOTE_LENGTH)
+    kept = bisect_right(lengths, MAX_QUOTE_LENGTH, key=lambda n: len(json.dumps(text[:n] + "...")))
     return text[:kept] + "..."
 
 

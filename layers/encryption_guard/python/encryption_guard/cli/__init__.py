@@ -11,9 +11,9 @@ import click
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.cli.console import (
-    ALL_WELL,
     FAILED,
-    LONGEST_RUN_SECONDS,
+    MAX_RUN_SECONDS,
+    OK,
     Commands,
     NotLogged,
     Stdout,
@@ -23,7 +23,7 @@ from encryption_guard.cli.console import (
     output_option,
     say,
 )
-from encryption_guard.cli.dead_letter_rows import answered
+from encryption_guard.cli.dead_letter_rows import status_and_code
 from encryption_guard.cli.dead_letters import dead_letters as dead_letters_group
 from encryption_guard.cli.sweep import sweep as sweep_command
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
@@ -86,7 +86,7 @@ def enforce(event_or_arn: str, account: str | None, output: str) -> None:
         say(str(failure))
     stdout.say_if_lost("the log lines on standard error tell what was done")
     dead = any(isinstance(outcome, DeadLettered) for outcome in processed.outcomes)
-    sys.exit(FAILED if dead or processed.failures or stdout.is_lost else ALL_WELL)
+    sys.exit(FAILED if dead or processed.failures or stdout.is_lost else OK)
 
 
 def _event(event_or_arn: str, account: str | None) -> tuple[bytes | TableBucketArn, str | None]:
@@ -107,7 +107,7 @@ def _process(
 ) -> tuple[Processed, list[DeadLetter]]:
     letters: list[DeadLetter] = []
     log = partial(log_outcome, logger=open_logger(sys.stderr))
-    with open_command(settings, seconds=LONGEST_RUN_SECONDS) as invocation:
+    with open_command(settings, seconds=MAX_RUN_SECONDS) as invocation:
         put = partial(put_into_queue, invocation) if settings.dead_letter_queue else letters.append
         tables, dead_letters = OssTables(invocation), open_dead_letters(put, command="enforce")
         if isinstance(event, bytes):
@@ -149,7 +149,7 @@ def _print(processed: Processed, output: str, stdout: Stdout) -> None:
             str(outcome.arn) if outcome.arn else None,
             outcome.outcome,
             _why(outcome),
-            answered(outcome),
+            status_and_code(outcome),
             outcome.oss_request_id,
         )
         for outcome in processed.outcomes

@@ -30,10 +30,10 @@ from encryption_guard.untrusted import plain
 if TYPE_CHECKING:
     from encryption_guard.dead_letters.document import DeadLetter
 
-ALL_WELL, FAILED, MISUSE = 0, 1, 2
+OK, FAILED, MISUSE = 0, 1, 2
 
 # Nobody stops an operator's command, but one event should not seem to hang either.
-LONGEST_RUN_SECONDS = 120.0
+MAX_RUN_SECONDS = 120.0
 
 output_option = click.option(
     "--output",
@@ -58,7 +58,7 @@ class Commands(click.Group):
         reopen_closed_streams()
         try:
             # Not standalone: click would fail where it cannot print why it refuses.
-            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or ALL_WELL)
+            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or OK)
         except click.ClickException as error:
             with suppress(OSError):
                 error.show()

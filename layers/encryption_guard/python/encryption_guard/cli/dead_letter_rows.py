@@ -13,10 +13,10 @@ from datetime import datetime
 from shlex import quote
 from typing import Any, Literal
 
-from encryption_guard.cli.redrive import SHORTEST_PREFIX, Result
-from encryption_guard.cli.remedies import advise, missing_right
-from encryption_guard.dead_letters.destinations import Waiting
-from encryption_guard.dead_letters.messages import Letter
+from encryption_guard.cli.redrive import MIN_ID_PREFIX, Result
+from encryption_guard.cli.remedies import missing_right, remedy_for
+from encryption_guard.dead_letters.destinations import QueuedMessage
+from encryption_guard.dead_letters.messages import MessageSummary
 from encryption_guard.enforcement import Outcome
 from encryption_guard.untrusted import loads, plain, plain_json
 
@@ -43,26 +43,26 @@ Grouping = Literal["reason", "bucket", "code"]
 class Listed:
     """A letter without its contents, of which there may be hundreds."""
 
-    letter: Letter
+    letter: MessageSummary
     key: str
     since: datetime | None
 
     @classmethod
-    def of(cls, waiting: Waiting) -> Listed:
+    def of(cls, waiting: QueuedMessage) -> Listed:
         """What a list keeps of a letter that waits."""
-        return cls(waiting.opened.letter, waiting.key, waiting.since)
+        return cls(waiting.message.summary, waiting.key, waiting.since)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything known of it, and what to do."""
-        advice = advise(self.letter)
+        remedy = remedy_for(self.letter)
         return {
             **asdict(self.letter),
             "bucket": self.letter.bucket,
             "message_id": self.key,
             "since": self.since,
-            "cause": advice.cause,
-            "meaning": advice.meaning,
-            "what_to_do": advice.what_to_do,
+            "cause": remedy.cause,
+            "meaning": remedy.meaning,
+            "what_to_do": remedy.what_to_do,
             "missing_right": missing_right(self.letter),
         }
 
@@ -71,12 +71,12 @@ class Listed:
         letter = self.letter
         return (
             age(self.since, now),
-            letter.id[:SHORTEST_PREFIX],
+            letter.id[:MIN_ID_PREFIX],
             letter.reason,
             letter.bucket,
-            answered(letter),
+            status_and_code(letter),
             str(letter.redrives),
-            advise(letter).what_to_do,
+            remedy_for(letter).what_to_do,
         )
 
 
@@ -106,8 +106,8 @@ def grouped(listed: Sequence[Listed], by: Grouping) -> list[Group]:
         members[getattr(one.letter, by)].append(one)
     groups = []
     for value, found in members.items():
-        advice = dict.fromkeys(advise(one.letter).what_to_do for one in found)
-        groups.append(Group(by, value, len(found), found[0].since, list(advice)))
+        remedy = dict.fromkeys(remedy_for(one.letter).what_to_do for one in found)
+        groups.append(Group(by, value, len(found), found[0].since, list(remedy)))
     return sorted(groups, key=lambda group: -group.letters)
 
 
@@ -122,7 +122,7 @@ def age(since: datetime | None, now: datetime) -> str | None:
     return f"{seconds} s"
 
 
-def answered(about: Letter | Outcome) -> str:
+def status_and_code(about: MessageSummary | Outcome) -> str:
     """Status and code, as far as there are any."""
     return " ".join(str(part) for part in (about.status, about.code) if part)
 
@@ -137,13 +137,13 @@ def result_line(result: Result) -> str:
     """The same on one line."""
     letter = result.letter
     about = letter.bucket or letter.event_id or "-"
-    cells = (letter.id[:SHORTEST_PREFIX], f"{STATES[result.state]:17}", f"{about:24}")
+    cells = (letter.id[:MIN_ID_PREFIX], f"{STATES[result.state]:17}", f"{about:24}")
     return plain("  ".join([*cells, result.detail]))
 
 
-def contents(waiting: Waiting) -> dict[str, Any]:
+def contents(waiting: QueuedMessage) -> dict[str, Any]:
     """The message as it is, so that it could be put back, and the events in it."""
-    events = [readable(delivery.raw) for delivery in waiting.opened.deliveries]
+    events = [readable(event.raw) for event in waiting.message.events]
     return {"body": readable(waiting.body), "events_in_it": events}
 
 
@@ -155,23 +155,23 @@ def readable(data: bytes) -> str:
         return f"base64:{b64encode(data).decode()}"
 
 
-def story(waiting: Waiting, now: datetime, *, queue: str | None = None) -> str:
+def details(waiting: QueuedMessage, now: datetime, *, queue: str | None = None) -> str:
     """All there is to tell about one letter, for a terminal; `queue` as the operator named it."""
-    letter = waiting.opened.letter
-    lines = [f"{name:17} {plain(value)}" for name, value in _told(waiting, now).items() if value]
+    letter = waiting.message.summary
+    lines = [f"{name:17} {plain(value)}" for name, value in _fields(waiting, now).items() if value]
     right = missing_right(letter)
     if right:
         lines += ["", "The missing right, as a statement of a RAM policy:"]
         lines += [plain_json(right, indent=2)]
     lines += ["", *map(plain, _commands(letter, queue))]
-    for delivery in waiting.opened.deliveries:
-        lines += ["", "Event:", _laid_out(delivery.raw)]
-    if not waiting.opened.deliveries:
+    for event in waiting.message.events:
+        lines += ["", "Event:", _indented(event.raw)]
+    if not waiting.message.events:
         lines += ["", "Message:", plain(readable(waiting.body))]
     return "\n".join([*lines, ""])
 
 
-def _laid_out(event: bytes) -> str:
+def _indented(event: bytes) -> str:
     """The event for a person to read; as it is where it is no JSON."""
     try:
         return plain_json(loads(event), indent=2)
@@ -179,30 +179,30 @@ def _laid_out(event: bytes) -> str:
         return plain(readable(event))
 
 
-def _told(waiting: Waiting, now: datetime) -> dict[str, str | None]:
-    letter = waiting.opened.letter
-    advice = advise(letter)
+def _fields(waiting: QueuedMessage, now: datetime) -> dict[str, str | None]:
+    letter = waiting.message.summary
+    remedy = remedy_for(letter)
     ids = (("EC", letter.ec), ("OSS request id", letter.oss_request_id))
-    said = [answered(letter), letter.message, *(f"({k} {v})" for k, v in ids if v)]
+    said = [status_and_code(letter), letter.message, *(f"({k} {v})" for k, v in ids if v)]
     at = waiting.since
     return {
         "letter": f"{letter.id}, {KINDS[letter.kind]}",
         "bucket": letter.arn,
         "event": letter.event_id,
         "waiting since": f"{at:%Y-%m-%d %H:%M:%S} UTC ({age(at, now)})" if at else None,
-        "reason": f"{letter.reason}: {advice.cause}",
+        "reason": f"{letter.reason}: {remedy.cause}",
         "what happened": letter.detail,
         "the service said": " ".join(filter(None, said)),
         "function": letter.function,
         "its request id": letter.function_request_id,
         "tries": str(letter.attempts or ""),
         "redriven": f"{letter.redrives} times",
-        "what it means": advice.meaning,
-        "what to do": advice.what_to_do,
+        "what it means": remedy.meaning,
+        "what to do": remedy.what_to_do,
     }
 
 
-def _commands(letter: Letter, queue: str | None) -> list[str]:
+def _commands(letter: MessageSummary, queue: str | None) -> list[str]:
     # To be pasted into a shell, where a letter's words must be nothing but words.
     on = f"--queue {quote(queue)} " if queue else ""
     commands = []

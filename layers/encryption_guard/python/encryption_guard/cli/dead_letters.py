@@ -14,9 +14,9 @@ from typing import NoReturn
 import click
 
 from encryption_guard.cli.console import (
-    ALL_WELL,
     FAILED,
-    LONGEST_RUN_SECONDS,
+    MAX_RUN_SECONDS,
+    OK,
     Stdout,
     asked_to_stop,
     log_line,
@@ -32,27 +32,27 @@ from encryption_guard.cli.dead_letter_rows import (
     Grouping,
     Listed,
     contents,
+    details,
     grouped,
     result_as_dict,
     result_line,
-    story,
 )
 from encryption_guard.cli.redrive import (
-    SHORTEST_PREFIX,
-    Act,
-    Leave,
+    MIN_ID_PREFIX,
+    Action,
     Result,
     Selection,
     Sender,
+    Skip,
     Target,
-    carry_out,
+    execute,
     names,
     process_here,
     why_not,
 )
 from encryption_guard.dead_letters.destinations import (
     Destination,
-    Waiting,
+    QueuedMessage,
     leased,
     open_destination,
 )
@@ -60,14 +60,14 @@ from encryption_guard.enforcement import Outcome, process_event
 from encryption_guard.enforcement.handler import open_command
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import ConfigurationError, Unavailable
-from encryption_guard.events.envelopes import Delivery
+from encryption_guard.events.envelopes import Event
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import Settings
 from encryption_guard.untrusted import plain_json
 
 Command = Callable[..., None]
-Plan = Callable[[Waiting], Act | Leave]
+Plan = Callable[[QueuedMessage], Action | Skip]
 
 
 def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -127,17 +127,17 @@ def list_letters(
         say("this is not all of it.")
     elif complete and not listed:
         say("no letters; those that another command holds at the moment do not show.")
-    sys.exit(ALL_WELL if complete and not stdout.is_lost else FAILED)
+    sys.exit(OK if complete and not stdout.is_lost else FAILED)
 
 
-def _listed(letters: Iterator[Waiting], selection: Selection) -> tuple[list[Listed], bool]:
+def _listed(letters: Iterator[QueuedMessage], selection: Selection) -> tuple[list[Listed], bool]:
     """What is selected, and whether that is all: what was read before a failure still counts."""
     listed: list[Listed] = []
     with progress("letters read") as (_, one_more):
         try:
             for waiting in letters:
                 one_more()
-                if selection.covers(waiting):
+                if selection.matches(waiting):
                     listed.append(Listed.of(waiting))
         except Unavailable as error:
             say(str(error))
@@ -145,7 +145,7 @@ def _listed(letters: Iterator[Waiting], selection: Selection) -> tuple[list[List
     return listed, True
 
 
-def _read(queue: Destination, stopping: Callable[[], bool]) -> Iterator[Waiting]:
+def _read(queue: Destination, stopping: Callable[[], bool]) -> Iterator[QueuedMessage]:
     with leased(queue) as letters:
         for waiting in letters:
             yield waiting
@@ -192,17 +192,17 @@ def show(letter_id: str, queue: str | None, output: str) -> None:
                 if output == "json":
                     stdout.line(plain_json(Listed.of(waiting).as_dict() | contents(waiting)))
                 else:
-                    stdout.line(story(waiting, invocation.clock.now(), queue=queue))
+                    stdout.line(details(waiting, invocation.clock.now(), queue=queue))
     if not found:
         _not_found(letter_id)
     stdout.say_if_lost("the letter was not printed, and nothing was changed")
-    sys.exit(ALL_WELL if found and not stdout.is_lost else FAILED)
+    sys.exit(OK if found and not stdout.is_lost else FAILED)
 
 
 def _not_found(letter_id: str) -> None:
     say(
         f"No letter in the queue has the ID {letter_id}. It may be hidden because another command"
-        f" is at work on it; an ID is given in full, or by {SHORTEST_PREFIX} characters or more."
+        f" is at work on it; an ID is given in full, or by {MIN_ID_PREFIX} characters or more."
     )
 
 
@@ -248,10 +248,10 @@ def redrive(
             invocation.read_credentials()  # none are misuse, not the failure of every letter
         again = _process_here(invocation) if local else _send(invocation)
 
-        def plan(waiting: Waiting) -> Act | Leave:
+        def plan(waiting: QueuedMessage) -> Action | Skip:
             return why_not(waiting, max_redrives=max_redrives) or again(waiting)
 
-        _carry_out(letters, Selection(ids, reason, bucket), plan, apply=apply, output=output)
+        _execute(letters, Selection(ids, reason, bucket), plan, apply=apply, output=output)
 
 
 def _send(invocation: Invocation) -> Plan:
@@ -264,10 +264,10 @@ def _send(invocation: Invocation) -> Plan:
 
 
 def _process_here(invocation: Invocation) -> Plan:
-    def process(delivery: Delivery) -> Outcome:
-        own = invocation.within(LONGEST_RUN_SECONDS)
+    def process(event: Event) -> Outcome:
+        own = invocation.within(MAX_RUN_SECONDS)
         outcome = process_event(
-            delivery,
+            event,
             invocation=own,
             tables=OssTables(own),
             # What fails again stays where it is.
@@ -276,7 +276,7 @@ def _process_here(invocation: Invocation) -> Plan:
         log_outcome(outcome, logger=open_logger(sys.stderr))
         return outcome
 
-    return lambda waiting: Act(
+    return lambda waiting: Action(
         "would be processed here", functools.partial(process_here, waiting, process=process)
     )
 
@@ -308,7 +308,7 @@ def discard(
     with _opened(queue) as (letters, invocation):
         one_line = Lock()
 
-        def log(waiting: Waiting) -> str:
+        def log(waiting: QueuedMessage) -> str:
             # Not through the logger, whose level somebody may have set.
             line = {
                 "message": "dead letter discarded",
@@ -320,13 +320,13 @@ def discard(
                 log_line(plain_json(line))
             return f"discarded: {because}"
 
-        def plan(waiting: Waiting) -> Act:
-            return Act("would be discarded", functools.partial(log, waiting))
+        def plan(waiting: QueuedMessage) -> Action:
+            return Action("would be discarded", functools.partial(log, waiting))
 
-        _carry_out(letters, Selection(ids, reason, bucket), plan, apply=apply, output=output)
+        _execute(letters, Selection(ids, reason, bucket), plan, apply=apply, output=output)
 
 
-def _carry_out(
+def _execute(
     queue: Destination, selection: Selection, plan: Plan, *, apply: bool, output: str
 ) -> NoReturn:
     """Carry a plan out, or show it; print every result as it comes, and end the command."""
@@ -345,7 +345,7 @@ def _carry_out(
             results.add(result)
 
         try:
-            carry_out(queue, results.covers, plan, apply=apply, report=report, stopping=stopping)
+            execute(queue, results.matches, plan, apply=apply, report=report, stopping=stopping)
         finally:
             results.say_how_many(stopped=stopping())
         stopped = stopping()
@@ -353,7 +353,7 @@ def _carry_out(
         results.say_what_is_missing()
     if not apply:
         say("nothing was done; the same command with --apply does it.")
-    sys.exit(FAILED if stopped or not results.are_as_asked(applied=apply) else ALL_WELL)
+    sys.exit(FAILED if stopped or not results.are_as_asked(applied=apply) else OK)
 
 
 class _Results:
@@ -367,11 +367,11 @@ class _Results:
         self._counts: Counter[str] = Counter()
         self.stdout = Stdout()
 
-    def covers(self, waiting: Waiting) -> bool:
+    def matches(self, waiting: QueuedMessage) -> bool:
         """Whether the command is about this letter."""
         for word in [word for word in self._missing if names(word, waiting)]:
             del self._missing[word]
-        return self._selection.covers(waiting)
+        return self._selection.matches(waiting)
 
     def add(self, result: Result) -> None:
         """Count and print one."""

@@ -22,12 +22,12 @@ from hashlib import sha256
 from threading import Lock
 from typing import Literal
 
-from encryption_guard.dead_letters.destinations import WORKERS, Destination, Waiting, leased
+from encryption_guard.dead_letters.destinations import WORKERS, Destination, QueuedMessage, leased
 from encryption_guard.dead_letters.document import encodings
-from encryption_guard.dead_letters.messages import Letter
+from encryption_guard.dead_letters.messages import MessageSummary
 from encryption_guard.enforcement import DeadLettered, Detected, Outcome
 from encryption_guard.errors import GuardError
-from encryption_guard.events.envelopes import Delivery
+from encryption_guard.events.envelopes import Event
 from encryption_guard.settings import FunctionArn
 from encryption_guard.untrusted import loads, quoted
 
@@ -35,11 +35,11 @@ State = Literal["planned", "done", "done_not_removed", "failed", "left", "return
 
 # What an asynchronous invocation takes:
 # https://www.alibabacloud.com/help/en/functioncompute/fc/product-overview/limits
-LARGEST_ASYNCHRONOUS_EVENT = 128 * 1024
+MAX_ASYNC_EVENT_BYTES = 128 * 1024
 # The CloudEvents extension in which a redrive counts itself.
 COUNT = "guardredrives"
 # As many as the table of letters shows.
-SHORTEST_PREFIX = 8
+MIN_ID_PREFIX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +50,23 @@ class Selection:
     reason: str | None = None
     bucket: str | None = None
 
-    def covers(self, waiting: Waiting) -> bool:
+    def matches(self, waiting: QueuedMessage) -> bool:
         """Whether the letter is one of them."""
-        letter = waiting.opened.letter
+        letter = waiting.message.summary
         named = not self.ids or any(names(word, waiting) for word in self.ids)
         in_bucket = self.bucket is None or fnmatchcase(letter.bucket or "", self.bucket)
         return named and in_bucket and self.reason in (None, letter.reason)
 
 
-def names(word: str, waiting: Waiting) -> bool:
+def names(word: str, waiting: QueuedMessage) -> bool:
     """Whether an operator means this letter: by its ID or the start of it, its event or message."""
-    letter = waiting.opened.letter
-    started = len(word) >= SHORTEST_PREFIX and letter.id.startswith(word)
+    letter = waiting.message.summary
+    started = len(word) >= MIN_ID_PREFIX and letter.id.startswith(word)
     return started or word in (letter.id, letter.event_id, waiting.key)
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Action:
     """What would be done with a letter, in words, and what does it.
 
     `run` returns a sentence when it is done, and raises a GuardError when it is not.
@@ -77,7 +77,7 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Skip:
     """Do nothing; `told` says why."""
 
     told: str
@@ -88,7 +88,7 @@ class Leave:
 class Result:
     """What became, or would become, of one letter."""
 
-    letter: Letter
+    letter: MessageSummary
     key: str
     state: State
     detail: str
@@ -106,36 +106,36 @@ class Target:
     region: str | None
     account_id: str | None
 
-    def of(self, letter: Letter) -> FunctionArn | Leave:
+    def of(self, letter: MessageSummary) -> FunctionArn | Skip:
         """The function for this letter, completed by region and account."""
         function = self.named
         if not function:
             try:
                 function = FunctionArn.parse(letter.function or "")
             except ValueError:
-                return Leave("it does not tell its function: name it with --function")
+                return Skip("it does not tell its function: name it with --function")
             place = (function.region or self.region, function.account_id or self.account_id)
             if place != (self.region, self.account_id):
                 home = f"{self.region or 'an unknown region'} of {self.account_id or 'nobody'}"
-                return Leave(
+                return Skip(
                     f"it names {quoted(str(function))}, which is not in {home}: if it is right,"
                     " name it with --function"
                 )
         region, account_id = function.region or self.region, function.account_id or self.account_id
         if not region or not account_id:
-            return Leave(f"{function} has no region or account: give --function as an ARN")
+            return Skip(f"{function} has no region or account: give --function as an ARN")
         return function._replace(region=region, account_id=account_id)
 
 
-def why_not(waiting: Waiting, *, max_redrives: int) -> Leave | None:
+def why_not(waiting: QueuedMessage, *, max_redrives: int) -> Skip | None:
     """What speaks against processing this letter's events again, if anything does."""
-    letter = waiting.opened.letter
+    letter = waiting.message.summary
     if letter.is_sweep:
-        return Leave("it is a sweep's, and the next sweep does its work again: discard it")
-    if not waiting.opened.deliveries:
-        return Leave(f"there is no event in it: {letter.detail}")
+        return Skip("it is a sweep's, and the next sweep does its work again: discard it")
+    if not waiting.message.events:
+        return Skip(f"there is no event in it: {letter.detail}")
     if letter.redrives >= max_redrives:
-        return Leave(
+        return Skip(
             f"it was redriven {letter.redrives} times already: mend the cause, then raise"
             " --max-redrives"
         )
@@ -151,21 +151,21 @@ class Sender:
     # How often each event will have been redriven when this command has sent it.
     sent: dict[str, int] = field(default_factory=dict)
 
-    def plan(self, waiting: Waiting) -> Act | Leave:
+    def plan(self, waiting: QueuedMessage) -> Action | Skip:
         """Which function gets what."""
-        letter = waiting.opened.letter
+        letter = waiting.message.summary
         function = self.target.of(letter)
-        if isinstance(function, Leave):
+        if isinstance(function, Skip):
             return function
-        payload = redriven(waiting.opened.deliveries, letter.redrives + 1)
+        payload = redriven(waiting.message.events, letter.redrives + 1)
         if payload is None:
-            return Leave("its event is larger than an asynchronous invocation may be: use --local")
+            return Skip("its event is larger than an asynchronous invocation may be: use --local")
         # What fails at once is back in the queue before the last letter is sent.
-        events = [fingerprint(delivery) for delivery in waiting.opened.deliveries]
+        events = [fingerprint(event) for event in waiting.message.events]
         if any(letter.redrives >= self.sent.get(event, letter.redrives + 1) for event in events):
-            return Leave(f"it failed again: {letter.detail}", state="returned")
+            return Skip(f"it failed again: {letter.detail}", state="returned")
         self.sent.update(dict.fromkeys(events, letter.redrives + 1))
-        return Act(f"would be sent to {function}", partial(self._send, function, payload))
+        return Action(f"would be sent to {function}", partial(self._send, function, payload))
 
     def _send(self, function: FunctionArn, payload: bytes) -> str:
         request_id = self.invoke(function, payload)
@@ -178,23 +178,23 @@ class NotDone(GuardError):
     fault = "service"
 
 
-def process_here(waiting: Waiting, *, process: Callable[[Delivery], Outcome]) -> str:
+def process_here(waiting: QueuedMessage, *, process: Callable[[Event], Outcome]) -> str:
     """Process the letter's events on the spot; returns what became of them.
 
     Raises NotDone where an event would be a dead letter again, or was only looked at, and
     Unavailable as `process` does.
     """
-    outcomes = [process(delivery) for delivery in waiting.opened.deliveries]
+    outcomes = [process(event) for event in waiting.message.events]
     told = ", ".join(f"{outcome.outcome} ({outcome.reason})" for outcome in outcomes)
     if any(isinstance(outcome, (DeadLettered, Detected)) for outcome in outcomes):
         raise NotDone(f"{told}; the letter stays")
     return told
 
 
-def carry_out(
+def execute(
     queue: Destination,
-    covers: Callable[[Waiting], bool],
-    plan: Callable[[Waiting], Act | Leave],
+    covers: Callable[[QueuedMessage], bool],
+    plan: Callable[[QueuedMessage], Action | Skip],
     *,
     apply: bool,
     report: Callable[[Result], None],
@@ -208,11 +208,11 @@ def carry_out(
     under_way: set[Future[None]] = set()
     reporting = Lock()
 
-    def tell(waiting: Waiting, state: State, detail: str) -> None:
+    def tell(waiting: QueuedMessage, state: State, detail: str) -> None:
         with reporting:
-            report(Result(waiting.opened.letter, waiting.key, state, detail))
+            report(Result(waiting.message.summary, waiting.key, state, detail))
 
-    def run(waiting: Waiting, act: Act) -> None:
+    def run(waiting: QueuedMessage, act: Action) -> None:
         # It may have waited for its turn.
         if not stopping():
             tell(waiting, *_acted(queue, waiting.key, act))
@@ -224,7 +224,7 @@ def carry_out(
             if not covers(waiting):
                 continue
             step = plan(waiting)
-            if not apply or isinstance(step, Leave):
+            if not apply or isinstance(step, Skip):
                 tell(waiting, *_planned(step))
                 continue
             under_way.add(pool.submit(run, waiting, step))
@@ -233,8 +233,8 @@ def carry_out(
         _unfinished(under_way, until=FIRST_EXCEPTION)
 
 
-def _planned(step: Act | Leave) -> tuple[State, str]:
-    return (step.state if isinstance(step, Leave) else "planned"), step.told
+def _planned(step: Action | Skip) -> tuple[State, str]:
+    return (step.state if isinstance(step, Skip) else "planned"), step.told
 
 
 @contextmanager
@@ -247,7 +247,7 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(cancel_futures=True)
 
 
-def _acted(queue: Destination, key: str, act: Act) -> tuple[State, str]:
+def _acted(queue: Destination, key: str, act: Action) -> tuple[State, str]:
     try:
         if not queue.keep(key):
             return "left", "it cannot be held: another command may have it"
@@ -306,27 +306,27 @@ def _without_count(members: bytes) -> bytes:
     return members
 
 
-def fingerprint(delivery: Delivery) -> str:
+def fingerprint(event: Event) -> str:
     """The same for an event however often it was sent again."""
-    return sha256(counted(delivery.raw, 0) or delivery.raw).hexdigest()
+    return sha256(counted(event.raw, 0) or event.raw).hexdigest()
 
 
-def redriven(deliveries: Sequence[Delivery], redrives: int) -> bytes | None:
+def redriven(events: Sequence[Event], redrives: int) -> bytes | None:
     """What is sent to the function: the events, counted; None if it is too large in any form.
 
     An event that cannot be counted, or that is too large as it stands, goes as a dead letter, which
     the function opens.
     """
-    if len(deliveries) == 1:
-        event = deliveries[0].raw
+    if len(events) == 1:
+        event = events[0].raw
         plain = counted(event, redrives)
     else:
-        event = b"[" + b",".join(_item(delivery.raw, redrives) for delivery in deliveries) + b"]"
+        event = b"[" + b",".join(_item(event.raw, redrives) for event in events) + b"]"
         plain = event
-    if plain and len(plain) <= LARGEST_ASYNCHRONOUS_EVENT:
+    if plain and len(plain) <= MAX_ASYNC_EVENT_BYTES:
         return plain
     forms = _wrapped(event, redrives)
-    return next((form for form in forms if len(form) <= LARGEST_ASYNCHRONOUS_EVENT), None)
+    return next((form for form in forms if len(form) <= MAX_ASYNC_EVENT_BYTES), None)
 
 
 def _item(event: bytes, redrives: int) -> bytes:

@@ -18,7 +18,7 @@ import encryption_guard.cli.sweep_rows as rows
 from encryption_guard.enforcement.policy import EXPIRES_SOON
 from encryption_guard.services.oss_tables import State
 from encryption_guard.settings import Exemption, Settings
-from encryption_guard.sweep.findings import WHAT_ITS_OWNER_HAS_TO_DO, Finding, Tally, Totals
+from encryption_guard.sweep.findings import RECREATE_TABLE, Finding, Tally, Totals
 from encryption_guard.version import __version__
 
 # State is never told by colour alone, and these are in every font.
@@ -26,7 +26,7 @@ MARKS: dict[State, str] = {"not_encrypted": "✗", "unknown": "?", "encrypted": 
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ReportData:
     """What one sweep found, and how it was taken.
 
     It is not `complete` where it was stopped or ran out of time.
@@ -46,14 +46,14 @@ class Taken:
         return sorted({arn.account_id for arn in arns})
 
 
-class Verdict(NamedTuple):
+class Summary(NamedTuple):
     """How it stands, in one sentence."""
 
     state: State
     sentence: str
 
 
-def write_page(path: Path, taken: Taken) -> None:
+def write_page(path: Path, data: ReportData) -> None:
     """Write the page, all of it or nothing."""
     unfinished = path.with_name(f".{uuid4().hex}.tmp")
     try:
@@ -61,7 +61,7 @@ def write_page(path: Path, taken: Taken) -> None:
         with unfinished.open(
             "x", encoding="utf-8", errors="backslashreplace", newline="\n"
         ) as file:
-            file.writelines(_pieces(taken))
+            file.writelines(_pieces(data))
             # A disk may be found full only now.
             file.flush()
             os.fsync(file.fileno())
@@ -70,26 +70,26 @@ def write_page(path: Path, taken: Taken) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _pieces(taken: Taken) -> Iterator[str]:
-    found = sorted(taken.findings, key=rows.not_well_first)
+def _pieces(data: ReportData) -> Iterator[str]:
+    found = sorted(data.findings, key=rows.problems_first)
     buckets = [finding for finding in found if finding.kind == "bucket"]
-    troubles: dict[str, list[str]] = defaultdict(list)
+    problems: dict[str, list[str]] = defaultdict(list)
     covered: dict[Exemption, list[Finding]] = defaultdict(list)
     for finding in found:
         if finding.kind == "region":
-            troubles[finding.region].append(rows.told(finding))
+            problems[finding.region].append(rows.description(finding))
         if finding.exemption:
             covered[finding.exemption].append(finding)
-    regions = [(where.region, tally) for where, tally in taken.totals.regions.items()]
+    regions = [(scope.region, tally) for scope, tally in data.totals.regions.items()]
     stream = _template().stream(
-        taken=taken,
-        verdict=verdict(taken),
-        regions=sorted(regions, key=lambda pair: (pair[1].is_well, pair[0])),
-        troubles=troubles,
+        data=data,
+        summary=summarize(data),
+        regions=sorted(regions, key=lambda pair: (pair[1].ok, pair[0])),
+        problems=problems,
         buckets=buckets,
-        exemptions=sorted(taken.settings.exemptions, key=lambda one: one.expires or date.max),
+        exemptions=sorted(data.settings.exemptions, key=lambda one: one.expires or date.max),
         covered=covered,
-        tables=[finding for finding in found if finding.kind == "table" and not finding.is_well],
+        tables=[finding for finding in found if finding.kind == "table" and not finding.ok],
         exposed=sum(f.outcome == "skipped" and f.state != "encrypted" for f in buckets),
     )
     stream.enable_buffering(100)
@@ -108,7 +108,7 @@ def _template() -> Template:
     environment.globals |= {
         "MARKS": MARKS,
         "VERSION": __version__,
-        "WHAT_ITS_OWNER_HAS_TO_DO": WHAT_ITS_OWNER_HAS_TO_DO,
+        "RECREATE_TABLE": RECREATE_TABLE,
         "warning": warning,
         "rows": rows,
     }
@@ -124,26 +124,26 @@ def _legible(value: Any) -> Any:
     )
 
 
-def verdict(taken: Taken) -> Verdict:
+def summarize(data: ReportData) -> Summary:
     """Judge a sweep; one that is not complete never has an all-clear."""
-    tally = taken.totals.all
-    troubles = [
-        _troubles("table bucket", tally.not_encrypted, tally.unknown),
-        _troubles("table", tally.unprotected_tables, tally.unknown_tables),
+    tally = data.totals.all
+    problems = [
+        _problems("table bucket", tally.not_encrypted, tally.unknown),
+        _problems("table", tally.unprotected_tables, tally.unknown_tables),
         f"{rows.counted(tally.not_listed, 'list')} could not be read, so there may be more"
         if tally.not_listed
         else "",
     ]
-    if not taken.complete:
-        troubles.insert(0, "This sweep is incomplete: it ended before it had looked at everything")
-    told = "; ".join(filter(None, troubles))
+    if not data.complete:
+        problems.insert(0, "This sweep is incomplete: it ended before it had looked at everything")
+    told = "; ".join(filter(None, problems))
     if not told:
-        return Verdict("encrypted", _all_clear(tally))
+        return Summary("encrypted", _all_clear(tally))
     is_exposed = tally.not_encrypted or tally.unprotected_tables
-    return Verdict("not_encrypted" if is_exposed else "unknown", f"{told}.")
+    return Summary("not_encrypted" if is_exposed else "unknown", f"{told}.")
 
 
-def _troubles(what: str, not_encrypted: int, unknown: int) -> str:
+def _problems(what: str, not_encrypted: int, unknown: int) -> str:
     numbers = {"not_encrypted": not_encrypted, "unknown": unknown}
     parts: list[str] = []
     for state, words in rows.STATE_WORDS.items():
@@ -163,11 +163,11 @@ def _all_clear(tally: Tally) -> str:
     return f"Every table bucket is encrypted ({tally.encrypted})."
 
 
-def warning(exemption: Exemption, taken: Taken) -> str | None:
+def warning(exemption: Exemption, data: ReportData) -> str | None:
     """What is to be watched about an exemption."""
     if not exemption.expires:
         return None
-    left = (exemption.expires - taken.at.date()).days
+    left = (exemption.expires - data.at.date()).days
     if left < 0:
         return "over: it no longer counts"
     if left <= EXPIRES_SOON.days:

@@ -14,8 +14,8 @@ import click
 
 from encryption_guard.arn import Scope, is_region
 from encryption_guard.cli.console import (
-    ALL_WELL,
     FAILED,
+    OK,
     Stdout,
     asked_to_stop,
     log_line,
@@ -117,12 +117,12 @@ def sweep(
             misuse("Which region? Give it with --region, --all-regions or GUARD_SWEEP_REGIONS.")
         with open_command(settings, seconds=math.inf) as invocation:
             invocation.read_credentials()  # none are misuse, not the failure of every bucket
-            places = [Scope(settings.account_id, region) for region in chosen]
-            report = Report(invocation, Totals.of(places), output, page, apply)
-            report.of(places)
+            scopes = [Scope(settings.account_id, region) for region in chosen]
+            report = Report(invocation, Totals.of(scopes), output, page, apply)
+            report.of(scopes)
     except ConfigurationError as error:
         misuse(str(error))
-    sys.exit(ALL_WELL if report.totals.all.is_well and report.is_told else FAILED)
+    sys.exit(OK if report.totals.all.ok and report.is_told else FAILED)
 
 
 def _check_place(page: Path) -> None:
@@ -156,7 +156,7 @@ class Report:
         """Whether all of it could be printed, and written."""
         return not self.stdout.is_lost and not self.page_is_lost
 
-    def of(self, places: Sequence[Scope]) -> None:
+    def of(self, scopes: Sequence[Scope]) -> None:
         """Sweep and report; what was found is told even if the sweep itself fails."""
         if self.output == "csv":
             self.stdout.csv_row(CSV_COLUMNS)
@@ -172,7 +172,7 @@ class Report:
                     warn=say,
                     expect=expect,
                     stopping=lambda: stopping() or self.stdout.is_lost,
-                ).buckets_of(places)
+                ).buckets_of(scopes)
             # Whoever asks to stop at the very end gets all of it.
             complete = not self.totals.all.not_reached
         finally:
@@ -229,12 +229,12 @@ class Report:
         self.stdout.table(headings, total_rows(self.totals, audited=audited))
 
     def _write_page(self, page: Path, *, complete: bool) -> None:
-        from encryption_guard.cli.report import Taken, write_page
+        from encryption_guard.cli.report import ReportData, write_page
 
         now, settings = self.invocation.clock.now(), self.invocation.settings
-        taken = Taken(self.kept, self.totals, now, self.applied, complete, settings)
+        data = ReportData(self.kept, self.totals, now, self.applied, complete, settings)
         try:
-            write_page(page, taken)
+            write_page(page, data)
         except OSError as error:
             self.page_is_lost = True
             say(f"{page} cannot be written ({error.strerror}): there is no page of this sweep.")

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from encryption_guard.services.oss_tables import State
 from encryption_guard.sweep.findings import (
+    ENCRYPTED_SINCE_UNKNOWN,
     FAILED,
     NOT_REACHED,
-    SINCE_WHEN_IS_NOT_KNOWN,
     UNPROTECTED,
     Finding,
     Tally,
@@ -77,10 +77,10 @@ _REASONS = {"created": "new"}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def done(finding: Finding) -> str:
+def action(finding: Finding) -> str:
     """What was done, or would be, in a few words; `detail` may say more."""
     if finding.outcome == "skipped":
-        return _left_alone(finding)
+        return _exempt_reason(finding)
     if finding.outcome == FAILED:
         return _FAILED.get(finding.reason, "failed")
     if finding.reason == "made_before":
@@ -89,16 +89,16 @@ def done(finding: Finding) -> str:
     return _DONE[finding.outcome].format(reason=reason)
 
 
-def told(finding: Finding) -> str:
+def description(finding: Finding) -> str:
     """The same on a line of its own, with the reason where something failed."""
     if finding.outcome == FAILED and finding.detail:
-        return f"{done(finding)}: {finding.detail}"
-    if finding.detail == SINCE_WHEN_IS_NOT_KNOWN:
-        return f"{done(finding)}; since when it is encrypted is not known"
-    return done(finding)
+        return f"{action(finding)}: {finding.detail}"
+    if finding.detail == ENCRYPTED_SINCE_UNKNOWN:
+        return f"{action(finding)}; since when it is encrypted is not known"
+    return action(finding)
 
 
-def _left_alone(finding: Finding) -> str:
+def _exempt_reason(finding: Finding) -> str:
     exemption = finding.exemption
     if not exemption:
         return "managed by OSS"
@@ -142,7 +142,7 @@ def in_order(finding: Finding) -> tuple[str, ...]:
     return tuple(name or "" for name in names)
 
 
-def not_well_first(finding: Finding) -> tuple[int, tuple[str, ...]]:
+def problems_first(finding: Finding) -> tuple[int, tuple[str, ...]]:
     """A key to sort by: not encrypted, unknown, left alone, encrypted; then region and names."""
     kind = "skipped" if finding.outcome == "skipped" else finding.state
     rank = ("not_encrypted", "unknown", "skipped", "encrypted").index(kind)
@@ -159,7 +159,7 @@ def counted(number: int, what: str) -> str:
 
 def is_shown(finding: Finding) -> bool:
     """Whether a finding has a row: every bucket and region, and of the tables those amiss."""
-    return finding.kind != "table" or not finding.is_well
+    return finding.kind != "table" or not finding.ok
 
 
 def row(finding: Finding) -> tuple[str | None, ...]:
@@ -172,13 +172,13 @@ def row(finding: Finding) -> tuple[str | None, ...]:
         minute(finding.created_at),
         # The algorithm, or which of the other two states it is.
         finding.encryption or STATE_WORDS[finding.state],
-        told(finding),
+        description(finding),
     )
 
 
 def total_rows(totals: Totals, *, audited: bool) -> list[tuple[str, ...]]:
     """The cells under TOTAL_HEADINGS, and AUDIT_HEADINGS where tables were looked at."""
-    named = [(where.region, tally) for where, tally in totals.regions.items()]
+    named = [(scope.region, tally) for scope, tally in totals.regions.items()]
     if len(named) > 1:
         named.append(("all", totals.all))
     return [(region, *_numbers(tally, audited=audited)) for region, tally in named]

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.errors import DeadEnd, LetterNotWritten
-from encryption_guard.events.envelopes import Delivery
+from encryption_guard.errors import DeadLetterNotWritten, PermanentError
+from encryption_guard.events.envelopes import Event
 from encryption_guard.invocation import Invocation
 from encryption_guard.untrusted import shortened
 
@@ -34,39 +34,41 @@ class DeadLetters(NamedTuple):
 
     def write(
         self,
-        dead_end: DeadEnd,
+        dead_end: PermanentError,
         *,
-        delivery: Delivery,
+        event: Event,
         arn: TableBucketArn | None,
     ) -> DeadLetter:
         """Write one letter.
 
         Raises LetterNotWritten when nobody confirmed it; the whole letter is then in the log.
         """
-        letter = self._new(dead_end, delivery, arn)
-        if delivery.raw and not letter.event:
-            self._log_in_chunks(letter, delivery.raw)
+        letter = self._new(dead_end, event, arn)
+        if event.raw and not letter.event:
+            self._log_in_chunks(letter, event.raw)
         try:
             self.put(letter)
         # Whatever kept the letter from being written, it has to be in the log.
         except Exception as error:
             self.log_error("dead letter not written", dead_letter=letter.model_dump())
-            raise LetterNotWritten(
+            raise DeadLetterNotWritten(
                 f"The dead letter {letter.id} was not written: {error}"
             ) from error
         return letter
 
-    def _new(self, dead_end: DeadEnd, delivery: Delivery, arn: TableBucketArn | None) -> DeadLetter:
+    def _new(
+        self, dead_end: PermanentError, event: Event, arn: TableBucketArn | None
+    ) -> DeadLetter:
         # With all of pydantic, which only a failure needs.
-        from encryption_guard.dead_letters.document import DeadLetter, fit, letter_id
+        from encryption_guard.dead_letters.document import DeadLetter, dead_letter_id, fit
 
         empty = DeadLetter(
-            id=letter_id(delivery, dead_end.reason),
+            id=dead_letter_id(event, dead_end.reason),
             reason=dead_end.reason,
             detail=str(dead_end),
             event="",
             event_encoding="utf-8",
-            event_id=shortened(delivery.event_id) if delivery.event_id else None,
+            event_id=shortened(event.event_id) if event.event_id else None,
             arn=str(arn) if arn else None,
             status=dead_end.status,
             code=dead_end.code,
@@ -76,10 +78,10 @@ class DeadLetters(NamedTuple):
             function=self.function,
             function_request_id=self.function_request_id,
             attempts=dead_end.attempts,
-            redrives=delivery.redrives,
+            redrives=event.redrives,
             at=self.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
-        return fit(empty, delivery.raw)
+        return fit(empty, event.raw)
 
     def _log_in_chunks(self, letter: DeadLetter, raw: bytes) -> None:
         parts = -(-len(raw) // LOG_CHUNK)

@@ -17,10 +17,10 @@ from typing import NamedTuple, Protocol
 
 from encryption_guard.arn import Scope
 from encryption_guard.dead_letters.document import DeadLetter
-from encryption_guard.dead_letters.messages import Opened, decoded, open_letter
+from encryption_guard.dead_letters.messages import Message, decoded, open_message
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.invocation import Invocation
-from encryption_guard.services.smq import Message, SmqQueue
+from encryption_guard.services.smq import SmqMessage, SmqQueue
 from encryption_guard.settings import QueueArn
 from encryption_guard.untrusted import instant
 
@@ -28,7 +28,7 @@ from encryption_guard.untrusted import instant
 REQUEST_SECONDS = 30.0
 # Enough for all tries of one event, so that nobody else is handed the letter meanwhile.
 LEASE_SECONDS = 120
-SHORTEST_HIDING_SECONDS = 1
+MIN_HIDE_SECONDS = 1
 # Requests under way at a time.
 WORKERS = 8
 # One node answers for itself, and the next for itself: one "empty" is not everybody's word.
@@ -36,12 +36,12 @@ EMPTY_ANSWERS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedMessage:
     """A letter in its queue: `key` is what keeps or removes it there."""
 
     key: str
     body: bytes
-    opened: Opened
+    message: Message
     # When it was put there; None where nobody wrote it down.
     since: datetime | None
 
@@ -49,7 +49,7 @@ class Waiting:
 class Peek(NamedTuple):
     """What is in sight of a queue, hidden from nobody; `is_all` where nothing else can wait."""
 
-    letters: tuple[Waiting, ...]
+    letters: tuple[QueuedMessage, ...]
     is_all: bool
 
 
@@ -66,7 +66,7 @@ class Destination(Protocol):
     def peek(self) -> Peek:
         """What is in sight without hiding it."""
 
-    def read(self) -> Iterator[Waiting]:
+    def read(self) -> Iterator[QueuedMessage]:
         """Every letter once, hidden from others until it is released."""
 
     def keep(self, key: str) -> bool:
@@ -80,7 +80,7 @@ class Destination(Protocol):
 
 
 @contextmanager
-def leased(destination: Destination) -> Iterator[Iterator[Waiting]]:
+def leased(destination: Destination) -> Iterator[Iterator[QueuedMessage]]:
     """Every letter; whatever happens, what was not removed is released at the end."""
     try:
         yield destination.read()
@@ -115,7 +115,7 @@ class SmqDestination:
         """At most 16 letters, of one node of the service."""
         return Peek(tuple(map(self._read, self._smq().peek())), is_all=False)
 
-    def read(self) -> Iterator[Waiting]:
+    def read(self) -> Iterator[QueuedMessage]:
         """Receive until several answers in a row were empty.
 
         Raises Unavailable where a whole round brought nothing but letters that are known.
@@ -172,23 +172,23 @@ class SmqDestination:
             # A queue that is gone should not hold up the end of a command for each of its letters.
             if clock.monotonic() < until:
                 with suppress(Unavailable):
-                    self._smq().hide(self._handles[key], seconds=SHORTEST_HIDING_SECONDS)
+                    self._smq().hide(self._handles[key], seconds=MIN_HIDE_SECONDS)
 
         held = self._handles.keys() - self._removed
         if held:
             with ThreadPoolExecutor(WORKERS) as pool:
                 list(pool.map(soon, held))
-            clock.sleep(SHORTEST_HIDING_SECONDS)
+            clock.sleep(MIN_HIDE_SECONDS)
 
     def _smq(self) -> SmqQueue:
         return SmqQueue(self._queue, self._invocation.within(REQUEST_SECONDS))
 
-    def _read(self, message: Message) -> Waiting:
+    def _read(self, message: SmqMessage) -> QueuedMessage:
         body = decoded(message.body)
-        return Waiting(
+        return QueuedMessage(
             key=message.message_id,
             body=body,
-            opened=open_letter(body, region=self.scope.region, account_id=self._queue.account_id),
+            message=open_message(body, region=self.scope.region, account_id=self._queue.account_id),
             since=instant(message.enqueued_at_ms or None),
         )
 
@@ -215,7 +215,7 @@ class FileDestination:
         """All of them: nothing in a file is hidden."""
         return Peek(tuple(self.read()), is_all=True)
 
-    def read(self) -> Iterator[Waiting]:
+    def read(self) -> Iterator[QueuedMessage]:
         """The letters, oldest first; raises ConfigurationError where the file cannot be read."""
         try:
             with self._path.open("rb") as file:
@@ -258,11 +258,11 @@ class FileDestination:
             raise self._unusable(error) from error
         return ours
 
-    def _read(self, at: int, line: bytes) -> Waiting:
+    def _read(self, at: int, line: bytes) -> QueuedMessage:
         key = str(at)
         self._lines[key] = (at, len(line), sha256(line).digest())
-        opened = open_letter(line)
-        return Waiting(key=key, body=line, opened=opened, since=opened.letter.at)
+        message = open_message(line)
+        return QueuedMessage(key=key, body=line, message=message, since=message.summary.at)
 
     def _unusable(self, error: OSError) -> ConfigurationError:
         return ConfigurationError(

@@ -13,12 +13,12 @@ from uuid import NAMESPACE_URL, uuid5
 from pydantic import BaseModel, ConfigDict, Field
 
 from encryption_guard.errors import Reason
-from encryption_guard.events.envelopes import LARGEST_EVENT, Delivery
+from encryption_guard.events.envelopes import MAX_DECODED_BYTES, Event
 
 # SMQ takes 64 KB and a base64 body is a third longer: this leaves room for the XML around it.
-LARGEST_LETTER = 47 * 1024
+MAX_DEAD_LETTER_BYTES = 47 * 1024
 # What is kept compressed, for an operator to read; the function opens no more than LARGEST_EVENT.
-LARGEST_PACKED = 4 * 1024 * 1024
+MAX_COMPRESSED_EVENT_BYTES = 4 * 1024 * 1024
 
 Encoding = Literal["utf-8", "base64", "gzip+base64"]
 
@@ -52,11 +52,11 @@ class DeadLetter(BaseModel):
         return self.model_dump_json().encode()
 
 
-def letter_id(delivery: Delivery, reason: str) -> str:
+def dead_letter_id(event: Event, reason: str) -> str:
     """The same for a repeat of the same event with the same result."""
-    if delivery.event_id:
-        return str(uuid5(NAMESPACE_URL, f"{delivery.source or ''}/{delivery.event_id}/{reason}"))
-    return str(uuid5(NAMESPACE_URL, sha256(delivery.raw).hexdigest()))
+    if event.event_id:
+        return str(uuid5(NAMESPACE_URL, f"{event.source or ''}/{event.event_id}/{reason}"))
+    return str(uuid5(NAMESPACE_URL, sha256(event.raw).hexdigest()))
 
 
 def fit(letter: DeadLetter, raw: bytes) -> DeadLetter:
@@ -64,15 +64,15 @@ def fit(letter: DeadLetter, raw: bytes) -> DeadLetter:
 
     An event that fits in none is left out; its size and hash go to `detail`.
     """
-    for encoding, text in encodings(raw, largest=LARGEST_PACKED):
+    for encoding, text in encodings(raw, largest=MAX_COMPRESSED_EVENT_BYTES):
         filled = letter.model_copy(update={"event": text, "event_encoding": encoding})
-        if len(text) <= LARGEST_LETTER and len(filled.body()) <= LARGEST_LETTER:
+        if len(text) <= MAX_DEAD_LETTER_BYTES and len(filled.body()) <= MAX_DEAD_LETTER_BYTES:
             return filled
     lost = f" The event is too large: {len(raw)} bytes, sha256 {sha256(raw).hexdigest()}."
     return letter.model_copy(update={"detail": letter.detail + lost})
 
 
-def encodings(raw: bytes, *, largest: int = LARGEST_EVENT) -> Iterator[tuple[Encoding, str]]:
+def encodings(raw: bytes, *, largest: int = MAX_DECODED_BYTES) -> Iterator[tuple[Encoding, str]]:
     """Each form that an event may have in a letter; compressed only up to the `largest`."""
     with suppress(UnicodeDecodeError):
         yield "utf-8", raw.decode()

@@ -12,11 +12,11 @@ from encryption_guard.invocation import Invocation
 
 if TYPE_CHECKING:
     from encryption_guard.dead_letters.document import DeadLetter
-    from encryption_guard.dead_letters.messages import Letter
+    from encryption_guard.dead_letters.messages import MessageSummary
 
 # One node of SMQ answers for itself, and the next for itself.
 PEEKS = 3
-LONGEST_PEEK = 16
+MAX_PEEKED = 16
 A_DAY = timedelta(days=1)
 
 # The bucket's ARN and the reason of a letter.
@@ -56,13 +56,13 @@ def _look(invocation: Invocation) -> tuple[frozenset[About], bool]:
     # With all that reads letters, which only a failure needs.
     from encryption_guard.dead_letters.destinations import open_destination
 
-    letters: dict[str, Letter] = {}
+    letters: dict[str, MessageSummary] = {}
     is_all = False
     try:
         destination = open_destination(invocation)
         for _ in range(PEEKS):
             peek = destination.peek()
-            letters |= {waiting.key: waiting.opened.letter for waiting in peek.letters}
+            letters |= {waiting.key: waiting.message.summary for waiting in peek.letters}
             if peek.is_all:
                 is_all = True
                 break
@@ -70,4 +70,4 @@ def _look(invocation: Invocation) -> tuple[frozenset[About], bool]:
     except Exception:
         return frozenset(), False
     about = frozenset((letter.arn, letter.reason) for letter in letters.values())
-    return about, is_all or len(letters) < LONGEST_PEEK
+    return about, is_all or len(letters) < MAX_PEEKED

@@ -14,11 +14,15 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from encryption_guard.dead_letters.document import LARGEST_PACKED, DeadLetter, letter_id
+from encryption_guard.dead_letters.document import (
+    MAX_COMPRESSED_EVENT_BYTES,
+    DeadLetter,
+    dead_letter_id,
+)
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import find_bucket
-from encryption_guard.events.envelopes import Delivery, from_base64, open_payload
-from encryption_guard.untrusted import instant, mapping, quoted, shortened, strings
+from encryption_guard.events.envelopes import Event, from_base64, open_payload
+from encryption_guard.untrusted import instant, object_or_empty, quoted, shortened, strings
 
 Kind = Literal["dead_letter", "destination_record", "cloud_event", "unknown"]
 
@@ -28,7 +32,7 @@ NOT_DELIVERED = "not_delivered"
 UNKNOWN = "unknown"
 
 # The ARN of a function may have 400 characters, a sentence somewhat more.
-LONGEST_TEXT = 1000
+MAX_TEXT_LENGTH = 1000
 READ_APART = {"version", "event", "event_encoding", "at", "detail", "function"}
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
@@ -36,7 +40,7 @@ _JSON_START = re.compile(rb"\s*[\[{]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class MessageSummary:
     """What is known of one message; every text in it is foreign."""
 
     id: str
@@ -66,11 +70,11 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A letter, and the events in it: none where it holds none that could be sent again."""
+class Message:
+    """One message of the queue, and the events in it that could be sent again."""
 
-    letter: Letter
-    deliveries: tuple[Delivery, ...]
+    summary: MessageSummary
+    events: tuple[Event, ...]
 
 
 def decoded(body: str) -> bytes:
@@ -88,31 +92,33 @@ def decoded(body: str) -> bytes:
     return found
 
 
-def open_letter(body: bytes, *, region: str | None = None, account_id: str | None = None) -> Opened:
+def open_message(
+    body: bytes, *, region: str | None = None, account_id: str | None = None
+) -> Message:
     """Tell what kind of message this is, and read it.
 
     `region` and `account_id` complete a bucket's bare name where its event does not tell them.
     """
-    deliveries = open_payload(body, decoded=LARGEST_PACKED).deliveries
-    document = mapping(body)
+    events = open_payload(body, decoded=MAX_COMPRESSED_EVENT_BYTES).events
+    document = object_or_empty(body)
     keys = {key.lower() for key in document}
     if {"version", "event", "event_encoding"} <= keys:
-        return _own(body, document, _unwrapped(body, deliveries))
+        return _own(body, document, _unwrapped(body, events))
     if {"requestcontext", "requestpayload"} <= keys:
-        inner = _unwrapped(body, deliveries)
-        about = _of_events(deliveries, FUNCTION_FAILED, region, account_id)
+        inner = _unwrapped(body, events)
+        about = _of_events(events, FUNCTION_FAILED, region, account_id)
         about["events"] = len(inner)
-        about["is_sweep"] = all(_is_timer(delivery) for delivery in deliveries)
-        return Opened(_destination_record(document, about), inner)
-    if all(_is_event(delivery) for delivery in deliveries):
-        about = _of_events(deliveries, NOT_DELIVERED, region, account_id)
+        about["is_sweep"] = all(_is_timer(event) for event in events)
+        return Message(_destination_record(document, about), inner)
+    if all(_is_event(event) for event in events):
+        about = _of_events(events, NOT_DELIVERED, region, account_id)
         detail = "An event that did not come as far as the function."
-        return Opened(Letter(kind="cloud_event", detail=detail, **about), deliveries)
-    stray = next(delivery.event for delivery in deliveries if not _is_event(delivery))
+        return Message(MessageSummary(kind="cloud_event", detail=detail, **about), events)
+    stray = next(event.parsed for event in events if not _is_event(event))
     return _unknown(body, f"No kind of message that is known here. {stray}")
 
 
-def _own(body: bytes, document: dict[str, object], deliveries: tuple[Delivery, ...]) -> Opened:
+def _own(body: bytes, document: dict[str, object], events: tuple[Event, ...]) -> Message:
     version = document.get("version")
     if version is True or version != 1:
         return _unknown(
@@ -129,18 +135,18 @@ def _own(body: bytes, document: dict[str, object], deliveries: tuple[Delivery, .
     if not _UUID.fullmatch(read.id):
         return _unknown(body, f"Not quite a dead letter: its id is {quoted(read.id)}, no UUID.")
     told = read.model_dump(exclude=READ_APART)
-    letter = Letter(
+    letter = MessageSummary(
         kind="dead_letter",
         at=instant(read.at),
-        events=len(deliveries),
-        detail=read.detail[:LONGEST_TEXT],
-        function=read.function[:LONGEST_TEXT],
+        events=len(events),
+        detail=read.detail[:MAX_TEXT_LENGTH],
+        function=read.function[:MAX_TEXT_LENGTH],
         **{key: _short(value) for key, value in told.items()},
     )
-    return Opened(letter, deliveries)
+    return Message(letter, events)
 
 
-def _destination_record(document: dict[str, object], about: dict[str, Any]) -> Letter:
+def _destination_record(document: dict[str, object], about: dict[str, Any]) -> MessageSummary:
     """https://www.alibabacloud.com/help/en/fc/user-guide/result-callback"""
     record = {key.lower(): value for key, value in document.items()}
     context = record["requestcontext"]
@@ -150,14 +156,14 @@ def _destination_record(document: dict[str, object], about: dict[str, Any]) -> L
     said = next(strings(answer, "errormessage"), "")
     tries = next(strings(context, "approximateinvokecount"), "")
     function = next(strings(context, "functionarn"), None)
-    return Letter(
+    return MessageSummary(
         kind="destination_record",
         detail=f"The function gave up after {tries or 'some'} tries: {said or error}"[
-            :LONGEST_TEXT
+            :MAX_TEXT_LENGTH
         ],
         code=_short(error or None),
         message=_short(said or None),
-        function=function and function[:LONGEST_TEXT],
+        function=function and function[:MAX_TEXT_LENGTH],
         function_request_id=_short(next(strings(context, "requestid"), None)),
         attempts=int(tries) if tries.isdecimal() and len(tries) < 9 else 0,
         at=instant(record.get("timestamp")),
@@ -165,54 +171,54 @@ def _destination_record(document: dict[str, object], about: dict[str, Any]) -> L
     )
 
 
-def _unknown(body: bytes, detail: str) -> Opened:
-    letter = Letter(
-        id=letter_id(Delivery(body, 0, None, None, InvalidEvent(detail)), UNKNOWN),
+def _unknown(body: bytes, detail: str) -> Message:
+    letter = MessageSummary(
+        id=dead_letter_id(Event(body, 0, None, None, InvalidEvent(detail)), UNKNOWN),
         kind="unknown",
         reason=UNKNOWN,
-        detail=detail[:LONGEST_TEXT],
+        detail=detail[:MAX_TEXT_LENGTH],
     )
-    return Opened(letter, ())
+    return Message(letter, ())
 
 
-def _is_event(delivery: Delivery) -> bool:
+def _is_event(event: Event) -> bool:
     """Whether it is a CloudEvent, or a record of the audit trail."""
-    if not isinstance(delivery.event, InvalidEvent):
+    if not isinstance(event.parsed, InvalidEvent):
         return True
-    return delivery.source is not None and delivery.event_id is not None
+    return event.source is not None and event.event_id is not None
 
 
-def _is_timer(delivery: Delivery) -> bool:
+def _is_timer(event: Event) -> bool:
     # https://help.aliyun.com/document_detail/2513615.html
-    return {"triggerTime", "triggerName"} <= mapping(delivery.raw).keys()
+    return {"triggerTime", "triggerName"} <= object_or_empty(event.raw).keys()
 
 
-def _unwrapped(body: bytes, deliveries: tuple[Delivery, ...]) -> tuple[Delivery, ...]:
+def _unwrapped(body: bytes, events: tuple[Event, ...]) -> tuple[Event, ...]:
     # What could not be unwrapped comes back whole: sending the wrapping would not help anybody.
-    return tuple(delivery for delivery in deliveries if delivery.raw not in (body, b""))
+    return tuple(event for event in events if event.raw not in (body, b""))
 
 
 def _of_events(
-    deliveries: tuple[Delivery, ...], reason: str, region: str | None, account_id: str | None
+    events: tuple[Event, ...], reason: str, region: str | None, account_id: str | None
 ) -> dict[str, Any]:
-    first = deliveries[0]
-    arns = (_arn(delivery, region, account_id) for delivery in deliveries)
+    first = events[0]
+    arns = (_arn(event, region, account_id) for event in events)
     return {
         # Of the event alone: one that is there twice, on two ways, has one ID.
-        "id": letter_id(first, NOT_DELIVERED),
+        "id": dead_letter_id(first, NOT_DELIVERED),
         "reason": reason,
         "event_id": shortened(first.event_id) if first.event_id else None,
         "arn": next(filter(None, arns), None),
-        "events": len(deliveries),
-        "redrives": max(delivery.redrives for delivery in deliveries),
+        "events": len(events),
+        "redrives": max(event.redrives for event in events),
     }
 
 
-def _arn(delivery: Delivery, region: str | None, account_id: str | None) -> str | None:
-    if isinstance(delivery.event, InvalidEvent):
+def _arn(event: Event, region: str | None, account_id: str | None) -> str | None:
+    if isinstance(event.parsed, InvalidEvent):
         return None
     try:
-        return str(find_bucket(delivery.event, region=region, account_id=account_id).arn)
+        return str(find_bucket(event.parsed, region=region, account_id=account_id).arn)
     except InvalidEvent:
         return None
 

@@ -22,15 +22,15 @@ from encryption_guard.enforcement.policy import (
     decide,
 )
 from encryption_guard.errors import (
-    DeadEnd,
     ForeignAccount,
     ForeignRegion,
     InvalidEvent,
+    PermanentError,
     Refused,
     Unavailable,
 )
 from encryption_guard.events import NamedBucket
-from encryption_guard.events.envelopes import Delivery, missed_event, open_payload
+from encryption_guard.events.envelopes import Event, missed_event, open_payload
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.oss_tables import VISIBILITY_PAUSES, OssTables, Reading
 from encryption_guard.untrusted import shortened
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from encryption_guard.dead_letters.document import DeadLetter
 
 # No event is begun with less than this left: a dead letter has to fit in.
-SHORTEST_TURN_SECONDS = 0.5
+MIN_EVENT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +64,15 @@ class Outcome:
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The outcome in the form that is logged and returned."""
-        told = {name: getattr(self, name) for name in TOLD}
-        told["arn"] = str(self.arn) if self.arn else None
-        return {"outcome": self.outcome, **told, "version": __version__}
+        line = {name: getattr(self, name) for name in LOGGED_FIELDS}
+        line["arn"] = str(self.arn) if self.arn else None
+        return {"outcome": self.outcome, **line, "version": __version__}
 
 
-UNTOLD: Final = {"exempt_until", "open_until"}
-TOLD: Final = tuple(field.name for field in fields(Outcome) if field.name not in UNTOLD)
+NOT_LOGGED: Final = {"exempt_until", "open_until"}
+LOGGED_FIELDS: Final = tuple(
+    field.name for field in fields(Outcome) if field.name not in NOT_LOGGED
+)
 
 
 class Encrypted(Outcome):
@@ -154,9 +156,9 @@ def process_payload(
     """
     opened = open_payload(payload)
     results: list[Outcome | Exception] = []
-    for number, delivery in enumerate(opened.deliveries):
-        if invocation.budget.remaining() < SHORTEST_TURN_SECONDS:
-            left = len(opened.deliveries) - number
+    for number, event in enumerate(opened.events):
+        if invocation.budget.remaining() < MIN_EVENT_SECONDS:
+            left = len(opened.events) - number
             late = Unavailable(f"The invocation's time was over before the turn of {left} events.")
             report(late)
             results += [late] * left
@@ -164,7 +166,7 @@ def process_payload(
         result: Outcome | Exception
         try:
             result = process_event(
-                delivery, invocation=invocation, tables=tables, dead_letters=dead_letters
+                event, invocation=invocation, tables=tables, dead_letters=dead_letters
             )
         # Whatever one event ran into, bugs included, must not cost the others their turn: it is
         # raised by the door when they are done.
@@ -180,7 +182,7 @@ def process_payload(
 
 
 def process_event(
-    delivery: Delivery,
+    event: Event,
     *,
     invocation: Invocation,
     tables: OssTables,
@@ -192,18 +194,18 @@ def process_event(
     """
     bucket: NamedBucket | None = None
     try:
-        if isinstance(delivery.event, InvalidEvent):
-            raise delivery.event
+        if isinstance(event.parsed, InvalidEvent):
+            raise event.parsed
         today = invocation.clock.now().date()
-        decision = decide(delivery.event, invocation.settings, today=today)
+        decision = decide(event.parsed, invocation.settings, today=today)
         bucket = decision.bucket
-        outcome = _act(decision, since=delivery.event.time, invocation=invocation, tables=tables)
-    except DeadEnd as dead_end:
+        outcome = _act(decision, since=event.parsed.time, invocation=invocation, tables=tables)
+    except PermanentError as error:
         arn = bucket.arn if bucket else None
-        outcome = _dead_lettered(dead_letters.write(dead_end, delivery=delivery, arn=arn))
+        outcome = _dead_lettered(dead_letters.write(error, event=event, arn=arn))
     return replace(
         outcome,
-        event_id=shortened(delivery.event_id) if delivery.event_id else None,
+        event_id=shortened(event.event_id) if event.event_id else None,
         arn=bucket.arn if bucket else None,
         named_by=bucket.named_by if bucket else None,
         disagrees=bucket.disagrees if bucket else None,
@@ -224,10 +226,10 @@ def process_bucket(
     try:
         decision = decide(found, invocation.settings, today=invocation.clock.now().date())
         outcome = _act(decision, since=found.created_at, invocation=invocation, tables=tables)
-    except DeadEnd as dead_end:
+    except PermanentError as error:
         name = next(name for name, cause in CAUSES.items() if cause == found.cause)
-        delivery = missed_event(found.arn, name=name, time=found.created_at)
-        letter = dead_letters.write(dead_end, delivery=delivery, arn=found.arn)
+        event = missed_event(found.arn, name=name, time=found.created_at)
+        letter = dead_letters.write(error, event=event, arn=found.arn)
         outcome = _dead_lettered(letter)
     return replace(outcome, arn=found.arn)
 

@@ -126,7 +126,7 @@ def _in_scope(
     if kind == "oss" or (kind not in KINDS and name == MANAGED_BY_OSS):
         return Skip("managed_by_oss", bucket)
     for exemption in settings.exemptions:
-        if exemption.covers(name, on=today):
+        if exemption.matches(name, on=today):
             return Skip(f"exempt: {exemption.reason}", bucket, exemption)
     return Encrypt(bucket, cause)
 

@@ -8,7 +8,7 @@ import sys
 from datetime import date
 from typing import IO, TYPE_CHECKING, Any
 
-from encryption_guard.enforcement import TOLD, DeadLettered, KeptUnknown, Outcome, Skipped
+from encryption_guard.enforcement import LOGGED_FIELDS, DeadLettered, KeptUnknown, Outcome, Skipped
 from encryption_guard.errors import GuardError
 from encryption_guard.settings import LogSettings
 from encryption_guard.version import __version__
@@ -48,7 +48,7 @@ def open_logger(stream: IO[str] | None = None) -> Logger:
 def _serialize(line: dict[str, Any]) -> str:
     # Powertools leaves out what is None, but an outcome's line always has the same keys.
     if "outcome" in line:
-        line = line | {name: line.get(name) for name in TOLD}
+        line = line | {name: line.get(name) for name in LOGGED_FIELDS}
     return json.dumps(line, default=str, separators=(",", ":"))
 
 
@@ -60,8 +60,8 @@ def log_outcome(result: Outcome | Exception, *, logger: Logger) -> None:
         case KeptUnknown():
             logger.warning("unknown encryption kept", extra=result.as_dict())
         case Skipped(exempt_until=date() as last_day):
-            told = {**result.as_dict(), "exempt_until": last_day.isoformat()}
-            logger.info("event processed", extra=told)
+            line = {**result.as_dict(), "exempt_until": last_day.isoformat()}
+            logger.info("event processed", extra=line)
         case Outcome():
             logger.info("event processed", extra=result.as_dict())
         case GuardError():

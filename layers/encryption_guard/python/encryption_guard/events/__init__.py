@@ -25,8 +25,8 @@ from encryption_guard.arn import (
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.untrusted import (
     as_object,
-    folded,
-    mapping,
+    lowercase_keys,
+    object_or_empty,
     quoted,
     read_time,
     strings,
@@ -42,7 +42,7 @@ _HOST = re.compile(
 _SUBJECT = re.compile(rf".*:{ACCOUNT_ID}:([^:]*)", re.ASCII)
 _ACCOUNT_IN_SUBJECT = re.compile(rf":({ACCOUNT_ID}):", re.ASCII)
 # More than any server takes.
-LONGEST_URL = 8 * 1024
+MAX_URL_LENGTH = 8 * 1024
 _PATH_ARN = re.compile(r"/buckets/(acs:[^/]*/[^/]*)", re.IGNORECASE)
 # What an `errorCode` may say of a call that succeeded, in lower case.
 NO_ERROR: Final = frozenset(
@@ -96,7 +96,7 @@ def read_event(record: object, envelope: Mapping[str, object]) -> BucketEvent:
     event of another kind.
     """
     document = as_object(record)
-    read = folded(document or {})
+    read = lowercase_keys(document or {})
     name = read.get("eventname")
     if name is None and document is not None and _is_of_another_kind(envelope):
         name = ""
@@ -255,7 +255,7 @@ def _response_elements(record: Mapping[str, object]) -> Iterator[str]:
 
 def _in_referenced_resources(event: BucketEvent) -> Iterator[str]:
     groups = []
-    for kind, names in mapping(event.record.get("referencedresources")).items():
+    for kind, names in object_or_empty(event.record.get("referencedresources")).items():
         listed = names if isinstance(names, list) else [names]
         groups.append((kind, list(filter(None, map(text_of, listed)))))
     return _preferring_buckets(groups)
@@ -296,7 +296,7 @@ def _in_request_parameter_json(event: BucketEvent) -> Iterator[str]:
 def _request(parameters: object) -> Iterator[str]:
     yield from strings(parameters, "tablebucketarn", "name", "bucketname")
     for url in strings(parameters, "uri", "url"):
-        if len(url) > LONGEST_URL:
+        if len(url) > MAX_URL_LENGTH:
             continue
         match = _PATH_ARN.search(unquote(re.split(r"[?#]", url, maxsplit=1)[0]))
         if match:

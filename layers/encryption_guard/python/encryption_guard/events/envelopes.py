@@ -21,40 +21,40 @@ from typing import NamedTuple
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import BucketEvent, read_event
-from encryption_guard.untrusted import folded, loads, mapping, quoted, text_of
+from encryption_guard.untrusted import loads, lowercase_keys, object_or_empty, quoted, text_of
 
 # An array of FC records of dead letters of arrays is far more than anything that occurs.
-DEEPEST_WRAPPING = 8
+MAX_NESTING = 8
 # Against payloads that were made to unpack without end: so much in all is decoded of one. It is
 # twice what an asynchronous event may be, and as JSON may take 40 times the memory.
-LARGEST_EVENT = 256 * 1024
-PIECE = 4 * 1024
-MOST_ENCODINGS = 2
+MAX_DECODED_BYTES = 256 * 1024
+CHUNK_BYTES = 4 * 1024
+MAX_BASE64_LAYERS = 2
 SPACE = b" \t\r\n"
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 # Against an array of nothings, each of which would become a dead letter: as many events as this, or
 # as a payload holds of the smallest real ones. An asynchronous one holds some 400 of those.
-MOST_EVENTS = 1000
-SMALLEST_EVENT = 300
+MAX_EVENTS = 1000
+MIN_EVENT_BYTES = 300
 
 
-class Delivery(NamedTuple):
-    """The innermost event that was handed in: its bytes, and what could be read of them.
+class Event(NamedTuple):
+    """One event, without its wrappings: its bytes, and what they were parsed to.
 
-    `source` and `event_id` identify it, so that a repeat is known as one.
+    `source` and `event_id` identify it, so that a repeat is recognized.
     """
 
     raw: bytes
     redrives: int
     source: str | None
     event_id: str | None
-    event: BucketEvent | InvalidEvent
+    parsed: BucketEvent | InvalidEvent
 
 
 class Payload(NamedTuple):
-    """What one invocation was handed: `is_array` if it was, at its innermost, a list of events."""
+    """The events of one invocation; `is_array` if the innermost document was a list of them."""
 
-    deliveries: tuple[Delivery, ...]
+    events: tuple[Event, ...]
     is_array: bool
 
 
@@ -69,7 +69,7 @@ class _Wrapped(NamedTuple):
 class _Array(NamedTuple):
     """The items of an array, and the array itself."""
 
-    whole: Delivery
+    whole: Event
     items: tuple[_Wrapped, ...]
 
 
@@ -89,21 +89,21 @@ class _Decoding:
             )
 
 
-def open_payload(event: object, *, decoded: int = LARGEST_EVENT) -> Payload:
+def open_payload(payload: object, *, decoded: int = MAX_DECODED_BYTES) -> Payload:
     """Read what a handler may be given: bytes, or the same as text or as parsed JSON.
 
     Wrappings are taken off; what cannot be read becomes a delivery whose event is the InvalidEvent
     that says why. What was compressed or in base64 may become so many bytes in all as `decoded`
     says.
     """
-    raw, decoding = _as_bytes(event), _Decoding(decoded)
-    most = max(MOST_EVENTS, len(raw) // SMALLEST_EVENT)
+    raw, decoding = _as_bytes(payload), _Decoding(decoded)
+    most = max(MAX_EVENTS, len(raw) // MIN_EVENT_BYTES)
     # The next one is the last of these.
     waiting = [_Wrapped(raw)]
-    deliveries: list[Delivery] = []
-    outermost: Delivery | None = None
+    events: list[Event] = []
+    outermost: Event | None = None
     while waiting:
-        room = most - len(deliveries) - len(waiting) + 1
+        room = most - len(events) - len(waiting) + 1
         match _open(waiting.pop(), decoding, most_items=room):
             case _Array(whole, items):
                 outermost = outermost or whole
@@ -111,22 +111,22 @@ def open_payload(event: object, *, decoded: int = LARGEST_EVENT) -> Payload:
                     return Payload((outermost,), is_array=True)
                 waiting.extend(reversed(items))
                 if not items:
-                    deliveries.append(whole)
-            case Delivery() as delivery:
-                deliveries.append(delivery)
+                    events.append(whole)
+            case Event() as event:
+                events.append(event)
             case inner:
                 waiting.append(inner)
-    return Payload(tuple(deliveries), is_array=outermost is not None)
+    return Payload(tuple(events), is_array=outermost is not None)
 
 
-def missed_event(arn: TableBucketArn, *, name: str, time: datetime | None) -> Delivery:
+def missed_event(arn: TableBucketArn, *, name: str, time: datetime | None) -> Event:
     """The event that should have told of a bucket; the same bytes each time."""
     record = {
         "eventName": name,
         "eventTime": time.isoformat() if time else None,
         "responseElements": {"arn": str(arn)},
     }
-    return Delivery(json.dumps(record).encode(), 0, None, None, read_event(record, {}))
+    return Event(json.dumps(record).encode(), 0, None, None, read_event(record, {}))
 
 
 def _as_bytes(event: object) -> bytes:
@@ -140,9 +140,7 @@ def _as_bytes(event: object) -> bytes:
         return f"What was handed in is not JSON: {error}.".encode()
 
 
-def _open(
-    wrapped: _Wrapped, decoding: _Decoding, *, most_items: int
-) -> _Wrapped | _Array | Delivery:
+def _open(wrapped: _Wrapped, decoding: _Decoding, *, most_items: int) -> _Wrapped | _Array | Event:
     """Take one wrapping off; what has none, or cannot be opened, is an event.
 
     Of an array not more items are read than one too many.
@@ -150,30 +148,30 @@ def _open(
     raw, redrives, depth = wrapped
     envelope: dict[str, object] = {}
     try:
-        if depth > DEEPEST_WRAPPING:
-            raise InvalidEvent(f"The event is wrapped more than {DEEPEST_WRAPPING} times.")
+        if depth > MAX_NESTING:
+            raise InvalidEvent(f"The event is wrapped more than {MAX_NESTING} times.")
         raw = _json_in(raw, decoding) or raw
         if raw.lstrip(SPACE)[:1] == b"[":
             return _open_array(raw, redrives, depth, most_items)
         document = _document(raw)
         if isinstance(document, dict):
-            envelope = folded(document)
+            envelope = lowercase_keys(document)
             redrives = max(redrives, *_redrives(envelope))
             inner = _wrapped(envelope, raw, decoding)
         else:
             inner = _json_in(document.encode(), decoding)
         if inner is not None:
             return _Wrapped(inner, redrives, depth + 1)
-        event: BucketEvent | InvalidEvent = _read(document, envelope, decoding)
+        parsed: BucketEvent | InvalidEvent = _read(document, envelope, decoding)
     except InvalidEvent as error:
         # As a value it must not keep alive what it was raised from, of which there may be much.
-        event = InvalidEvent(str(error))
-    return _deliver(raw, redrives, envelope, event)
+        parsed = InvalidEvent(str(error))
+    return _new_event(raw, redrives, envelope, parsed)
 
 
 def _json_in(raw: bytes, decoding: _Decoding) -> bytes | None:
     """What may be JSON: the bytes themselves, or what they are in base64, at most twice."""
-    for _ in range(MOST_ENCODINGS):
+    for _ in range(MAX_BASE64_LAYERS):
         if (found := _json_at(raw)) is not None:
             return found
         decoded = from_base64(raw.strip().removeprefix(BOM_UTF8))
@@ -229,7 +227,7 @@ def _wrapped(envelope: Mapping[str, object], raw: bytes, decoding: _Decoding) ->
 
 
 def _piece(raw: bytes, key: str) -> bytes:
-    return folded(dict(_slices(raw.decode())))[key].encode()
+    return lowercase_keys(dict(_slices(raw.decode())))[key].encode()
 
 
 def _read(document: object, envelope: Mapping[str, object], decoding: _Decoding) -> BucketEvent:
@@ -262,12 +260,12 @@ def _open_array(raw: bytes, redrives: int, depth: int, most_items: int) -> _Arra
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"The event is not a JSON array: {error}.") from None
     why = (
-        f"The array holds more than {MOST_EVENTS} events, and they are smaller than any real one."
+        f"The array holds more than {MAX_EVENTS} events, and they are smaller than any real one."
         if items
         else "The event is an empty array."
     )
     return _Array(
-        _deliver(raw, redrives, {}, InvalidEvent(why)),
+        _new_event(raw, redrives, {}, InvalidEvent(why)),
         tuple(_Wrapped(item.encode(), redrives, depth + 1) for item in items),
     )
 
@@ -342,9 +340,9 @@ def _unpack(packed: bytes, decoding: _Decoding) -> bytes:
     event = bytearray()
     while packed and not unpacker.eof:
         # Paid in advance: nobody tells how much of a damaged piece was unpacked.
-        decoding.left -= PIECE
-        piece = unpacker.decompress(packed, PIECE)
-        decoding.take(len(piece) - PIECE)
+        decoding.left -= CHUNK_BYTES
+        piece = unpacker.decompress(packed, CHUNK_BYTES)
+        decoding.take(len(piece) - CHUNK_BYTES)
         event += piece
         packed = unpacker.unconsumed_tail
     if not unpacker.eof:
@@ -352,16 +350,16 @@ def _unpack(packed: bytes, decoding: _Decoding) -> bytes:
     return bytes(event)
 
 
-def _deliver(
+def _new_event(
     raw: bytes,
     redrives: int,
     envelope: dict[str, object],
-    event: BucketEvent | InvalidEvent,
-) -> Delivery:
-    if isinstance(event, BucketEvent):
-        record = event.record
+    parsed: BucketEvent | InvalidEvent,
+) -> Event:
+    if isinstance(parsed, BucketEvent):
+        record = parsed.record
     else:
-        record = folded(mapping(envelope.get("data")))
+        record = lowercase_keys(object_or_empty(envelope.get("data")))
     ids = (envelope.get("id"), record.get("eventid"), envelope.get("eventid"))
     event_id = next(filter(None, map(text_of, ids)), None)
-    return Delivery(raw, redrives, text_of(envelope.get("source")), event_id, event)
+    return Event(raw, redrives, text_of(envelope.get("source")), event_id, parsed)

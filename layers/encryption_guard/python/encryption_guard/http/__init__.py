@@ -30,7 +30,7 @@ COMMON_HEADERS = {
     "user-agent": f"oss-tables-encryption-guard/{__version__}",
     "accept-encoding": "identity",
 }
-LONGEST_ANSWER = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
 # These tell the length of their content also where there is none: RFC 9110, 8.6.
 EXPECTING_CONTENT = {"POST", "PUT"}
 # In an instance at a time, idle ones included: as many as a sweep has workers.
@@ -65,7 +65,7 @@ def send(
     request: httpx.Request,
     *,
     until: float,
-    longest: int = LONGEST_ANSWER,
+    longest: int = MAX_ANSWER_BYTES,
 ) -> Answer:
     """Send a signed request once and read its answer, all before the instant `until`.
 

@@ -20,9 +20,9 @@ import httpcore
 # Without a default: a wait outside of `deadline(...)` is a bug, and raises LookupError.
 _deadline: ContextVar[float] = ContextVar("deadline")
 # Zero would make a socket non-blocking, and then not look like a time-out.
-SHORTEST_WAIT_SECONDS = 0.001
+MIN_WAIT_SECONDS = 0.001
 # A TLS record holds as much: a socket takes it at once, or waits.
-PIECE = 16 * 1024
+CHUNK_BYTES = 16 * 1024
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def current_deadline() -> float:
 
 def seconds_until(instant: float) -> float:
     """How long a socket may wait."""
-    return max(instant - time.monotonic(), SHORTEST_WAIT_SECONDS)
+    return max(instant - time.monotonic(), MIN_WAIT_SECONDS)
 
 
 def _seconds_left(timeout: float | None) -> float:
@@ -99,8 +99,8 @@ class DeadlineStream(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """As httpcore's own, whose time-out starts again with each piece that a socket takes."""
         self._in_use = True
-        for start in range(0, len(buffer), PIECE):
-            self._stream.write(buffer[start : start + PIECE], _seconds_left(timeout))
+        for start in range(0, len(buffer), CHUNK_BYTES):
+            self._stream.write(buffer[start : start + CHUNK_BYTES], _seconds_left(timeout))
 
     def start_tls(
         self,

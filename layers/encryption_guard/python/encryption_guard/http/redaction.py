@@ -20,7 +20,7 @@ SECRET_HEADERS = {
 # `MNS <id>:<signature>`, `FC <id>:<signature>`.
 _KEY_ID = r"(?:Credential=|MNS |FC )(.+?)(?:/\d{8}/|,SignedHeaders=|:)"
 # A shorter one proves nothing, and occurs everywhere.
-SHORTEST_SECRET = 16
+MIN_SECRET_LENGTH = 16
 REDACTED = b"[redacted]"
 
 
@@ -33,7 +33,7 @@ def secrets_of(request: httpx.Request, *, with_id: bool) -> list[str]:
     secrets = [re.split("Signature=|:", value)[-1] for value in values]
     if with_id:
         secrets += re.findall(_KEY_ID, request.headers.get("authorization", ""))
-    return [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    return [secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH]
 
 
 def redact(secrets: Iterable[str], text: bytes) -> bytes:

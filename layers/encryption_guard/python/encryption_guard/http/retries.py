@@ -16,19 +16,19 @@ from typing import Final, NamedTuple
 import httpx
 
 from encryption_guard.errors import Throttled
-from encryption_guard.http import LONGEST_ANSWER, Answer, send
+from encryption_guard.http import MAX_ANSWER_BYTES, Answer, send
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation
 from encryption_guard.settings import Settings
 
-FIRST_PAUSE_SECONDS = 0.2
+FIRST_BACKOFF_SECONDS = 0.2
 # Of a service that is busy; every 5xx is worth a retry too.
 RETRYABLE = frozenset({408, 425, 429})
 # Throttling of OSS comes as 503: https://help.aliyun.com/en/oss/user-guide/http-status-code-503
 THROTTLING = frozenset({429, 503})
 # A service whose clock differs by more is not believed.
-LARGEST_CORRECTION = timedelta(days=366)
+MAX_CLOCK_CORRECTION = timedelta(days=366)
 # A service tells its own time in whole seconds: RFC 9110, 5.6.7.
-TOLD_PRECISION = timedelta(seconds=1)
+DATE_PRECISION = timedelta(seconds=1)
 _SERVER_TIME = re.compile(rb'ServerTime(?:\b[^<>"]*>|"\s*:\s*")\s*([^<"]{1,40})', re.IGNORECASE)
 
 
@@ -46,7 +46,7 @@ class Reaction(Enum):
 REPEATS: Final = frozenset({Reaction.RETRY, Reaction.WAIT_UNTIL_VISIBLE})
 
 
-class Unreadable(ValueError):
+class UnreadableAnswer(ValueError):
     """A 2xx whose body is nothing that the API documents: as good as no answer."""
 
 
@@ -88,8 +88,8 @@ class Session:
         """Take over the service's time; False where it names none that can be believed."""
         for theirs in server_times(answer):
             offset = theirs - self._invocation.clock.now()
-            if abs(offset) <= LARGEST_CORRECTION:
-                self._offset, self._imprecision = offset, TOLD_PRECISION
+            if abs(offset) <= MAX_CLOCK_CORRECTION:
+                self._offset, self._imprecision = offset, DATE_PRECISION
                 return True
         return False
 
@@ -137,14 +137,14 @@ class Limits(NamedTuple):
     visibility_pauses: tuple[float, ...] = ()
 
 
-class Ended(NamedTuple):
+class FailedRequest(NamedTuple):
     """The last answer or fault of a request that was never answered as it should be.
 
     It is `final` where no repeat would help, and not where the time ran out.
     """
 
     answer: Answer | None
-    fault: httpx.TransportError | Unreadable | None
+    fault: httpx.TransportError | UnreadableAnswer | None
     attempts: int
     final: bool
 
@@ -182,7 +182,7 @@ class Attempts:
                 if attempt.corrects_clock(says_wrong=...):
                     continue
                 attempt.reaction = ...
-        return attempts.ended
+        return attempts.failure
 
     What a transport raises, and Unreadable, ends no loop: it is the fault of that attempt, and as
     good as a RETRY.
@@ -196,7 +196,7 @@ class Attempts:
         self._clock = clock
         self._throttle = throttle
         self._answer: Answer | None = None
-        self._fault: httpx.TransportError | Unreadable | None = None
+        self._fault: httpx.TransportError | UnreadableAnswer | None = None
         self._sent = 0
         self._final = False
         self._may_correct_clock = True
@@ -224,7 +224,7 @@ class Attempts:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        if not isinstance(error, httpx.TransportError | Unreadable):
+        if not isinstance(error, httpx.TransportError | UnreadableAnswer):
             return False
         self._fault = error
         # Whoever answers has no other certificate a moment later.
@@ -238,7 +238,7 @@ class Attempts:
         request: httpx.Request,
         *,
         until: float,
-        longest: int = LONGEST_ANSWER,
+        longest: int = MAX_ANSWER_BYTES,
     ) -> Answer:
         """Send the request, which is signed already, as `http.send` does."""
         self._sent += 1
@@ -264,14 +264,14 @@ class Attempts:
         return self._clock.monotonic() >= self._limits.until
 
     @property
-    def ended(self) -> Ended:
+    def failure(self) -> FailedRequest:
         """How the last attempt ended that was sent."""
-        return Ended(self._answer, self._fault, self._sent, self._final)
+        return FailedRequest(self._answer, self._fault, self._sent, self._final)
 
     def _hold_others_back(self, pause: float | None) -> None:
         answer = self._answer
         if self._throttle and answer and answer.status in THROTTLING:
-            seconds = pause or back_off(answer, repeats=self._sent, clock=self._clock)
+            seconds = pause or backoff(answer, repeats=self._sent, clock=self._clock)
             self._throttle.hold(seconds)
 
 
@@ -293,7 +293,7 @@ class _Pauses:
                 self._repeats += 1
                 if self._repeats >= self._limits.max_attempts:
                     return None
-                return back_off(answer, repeats=self._repeats, clock=self._clock)
+                return backoff(answer, repeats=self._repeats, clock=self._clock)
             case Reaction.WAIT_UNTIL_VISIBLE:
                 return next(self._visibility, None)
             case Reaction.SIGN_AGAIN:
@@ -305,13 +305,13 @@ class _Pauses:
                 return None
 
 
-def back_off(answer: Answer | None, *, repeats: int, clock: Clock) -> float:
+def backoff(answer: Answer | None, *, repeats: int, clock: Clock) -> float:
     """Seconds until the next attempt: those that the service names, else with full jitter.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     asked = None if answer is None else _named_pause(answer, clock)
-    return clock.chance() * FIRST_PAUSE_SECONDS * 2.0 ** (repeats - 1) if asked is None else asked
+    return clock.chance() * FIRST_BACKOFF_SECONDS * 2.0 ** (repeats - 1) if asked is None else asked
 
 
 def _named_pause(answer: Answer, clock: Clock) -> float | None:

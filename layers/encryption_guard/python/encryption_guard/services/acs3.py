@@ -19,18 +19,18 @@ import httpx
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import GuardError, Unavailable
-from encryption_guard.http import LONGEST_ANSWER, Answer, new_request
+from encryption_guard.http import MAX_ANSWER_BYTES, Answer, new_request
 from encryption_guard.http.retries import (
     Attempts,
-    Ended,
+    FailedRequest,
     Limits,
     Reaction,
     Session,
-    Unreadable,
+    UnreadableAnswer,
     is_retryable,
 )
 from encryption_guard.invocation import Invocation
-from encryption_guard.untrusted import folded, mapping, quoted, text_of
+from encryption_guard.untrusted import lowercase_keys, object_or_empty, quoted, text_of
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 _SIGNED = ("content-type", "host")
@@ -149,7 +149,7 @@ def call(
     *,
     query: Mapping[str, str] | None = None,
     form: Mapping[str, str] | None = None,
-    longest: int = LONGEST_ANSWER,
+    longest: int = MAX_ANSWER_BYTES,
 ) -> dict[str, object]:
     """The JSON object that an action answers with; of its answer at most `longest` bytes are read.
 
@@ -168,14 +168,14 @@ def call(
                 until=invocation.attempt_deadline(until),
                 longest=longest,
             )
-            said = _Said.by(answer)
+            said = _ApiAnswer.of(answer)
             if attempt.corrects_clock(says_wrong=said.code.lower() == CLOCK_IS_WRONG):
                 continue
             found = _read(answer, said)
             if not isinstance(found, Reaction):
                 return found
             attempt.reaction = found
-    raise _failure(f"{action} of {urlsplit(api.endpoint).hostname}", attempts.ended)
+    raise _failure(f"{action} of {urlsplit(api.endpoint).hostname}", attempts.failure)
 
 
 def _new_request(
@@ -188,7 +188,7 @@ def _new_request(
     return new_request("POST", url, headers=headers, content=canonical_query(form).encode())
 
 
-class _Said(NamedTuple):
+class _ApiAnswer(NamedTuple):
     """What an answer says of itself; EventBridge refuses with a 200 that is no success."""
 
     fields: dict[str, object]
@@ -198,9 +198,9 @@ class _Said(NamedTuple):
     request_id: str
 
     @classmethod
-    def by(cls, answer: Answer) -> _Said:
-        fields = mapping(answer.body)
-        said = folded(fields)
+    def of(cls, answer: Answer) -> _ApiAnswer:
+        fields = object_or_empty(answer.body)
+        said = lowercase_keys(fields)
         return cls(
             fields=fields,
             success=answer.status < 300 and said.get("success") is not False,
@@ -210,9 +210,9 @@ class _Said(NamedTuple):
         )
 
 
-def _read(answer: Answer, said: _Said) -> dict[str, object] | Reaction:
+def _read(answer: Answer, said: _ApiAnswer) -> dict[str, object] | Reaction:
     if answer.status < 300 and not said.fields:
-        raise Unreadable("no JSON object")
+        raise UnreadableAnswer("no JSON object")
     if said.success:
         return said.fields
     if _may_succeed_later(answer, said):
@@ -223,11 +223,11 @@ def _read(answer: Answer, said: _Said) -> dict[str, object] | Reaction:
     return Reaction.GIVE_UP
 
 
-def _may_succeed_later(answer: Answer, said: _Said) -> bool:
+def _may_succeed_later(answer: Answer, said: _ApiAnswer) -> bool:
     return is_retryable(answer.status) or said.code.lower() in THROTTLED
 
 
-def _failure(what: str, ended: Ended) -> ApiRefused | Unavailable:
+def _failure(what: str, ended: FailedRequest) -> ApiRefused | Unavailable:
     """Why there is no answer that counts, as a sentence without key, token and signature."""
     answer = ended.answer
     if answer is None:
@@ -235,7 +235,7 @@ def _failure(what: str, ended: Ended) -> ApiRefused | Unavailable:
             f"{what} gave no answer in {ended.attempts} tries ({type(ended.fault).__name__}):"
             " check the region and the network."
         )
-    said = _Said.by(answer)
+    said = _ApiAnswer.of(answer)
     sentence = f"{what} answered {answer.status}{_in_its_words(said)}"
     if ended.fault:
         return Unavailable(f"{sentence}, which is {ended.fault}.")
@@ -244,7 +244,7 @@ def _failure(what: str, ended: Ended) -> ApiRefused | Unavailable:
     return ApiRefused(f"{sentence}.", status=answer.status, code=said.code)
 
 
-def _in_its_words(said: _Said) -> str:
+def _in_its_words(said: _ApiAnswer) -> str:
     words = f" {quoted(said.code)[1:-1]}" if said.code else ""
     # A signature that does not match is told with the request, headers and all.
     if said.message and "x-acs-" not in said.message.lower():

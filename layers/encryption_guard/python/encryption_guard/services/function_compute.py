@@ -22,12 +22,12 @@ from encryption_guard.http import COMMON_HEADERS, Answer, new_request
 from encryption_guard.http.retries import Attempts, Limits, Session, is_retryable
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import FunctionArn
-from encryption_guard.untrusted import mapping, quoted, strings
+from encryption_guard.untrusted import object_or_empty, quoted, strings
 
 ASYNCHRONOUS = {"x-fc-invocation-type": "Async"}
 # For one event, repeats and pauses included.
-LONGEST_SECONDS = 30.0
-ADVICE = {
+MAX_SECONDS = 30.0
+HINTS = {
     401: "check the credentials",
     403: "check the credentials, that they may fc:InvokeFunction on it, and this machine's clock",
     404: "name the function with --function or GUARD_FUNCTION",
@@ -70,7 +70,7 @@ class FunctionCompute:
     def _tried(self, function: FunctionArn, payload: bytes) -> str:
         invocation = self._invocation
         session = Session(invocation)
-        until = invocation.clock.monotonic() + LONGEST_SECONDS
+        until = invocation.clock.monotonic() + MAX_SECONDS
         limits = Limits(until, invocation.settings.max_attempts)
         attempts = Attempts(limits, session, invocation.clock)
         for attempt in attempts:
@@ -82,7 +82,7 @@ class FunctionCompute:
                 )
                 if not is_retryable(answer.status):
                     return _request_id(function, answer)
-        ended = attempts.ended
+        ended = attempts.failure
         if not ended.answer:
             why = ended.tls_problem() or "check its region and the network"
             raise Unreachable(f"Nobody answered for {function}: {why}.")
@@ -120,10 +120,10 @@ def _request_id(function: FunctionArn, answer: Answer) -> str:
     request_id = answer.headers.get("x-fc-request-id")
     if answer.status == 202 and request_id:
         return str(request_id)
-    told = mapping(answer.body.decode("utf-8", "replace"))
+    document = object_or_empty(answer.body.decode("utf-8", "replace"))
     # FC 2.0 says ErrorCode, FC 3.0 says Code:
     # https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-struct-error
-    code = next(strings(told, "errorcode", "code"), "")
+    code = next(strings(document, "errorcode", "code"), "")
     said = f"{function} was answered {answer.status} {quoted(code)[1:-1]}".rstrip()
     if is_retryable(answer.status):
         raise Unavailable(f"{said}; a later try may succeed.")
@@ -131,9 +131,9 @@ def _request_id(function: FunctionArn, answer: Answer) -> str:
         raise ConfigurationError(
             f"{said}, which does not say that the event was accepted; check GUARD_FC_ENDPOINT."
         )
-    if answer.status in ADVICE:
-        raise ConfigurationError(f"{said}; {ADVICE[answer.status]}.")
-    message = next(strings(told, "errormessage", "message"), "")
+    if answer.status in HINTS:
+        raise ConfigurationError(f"{said}; {HINTS[answer.status]}.")
+    message = next(strings(document, "errormessage", "message"), "")
     # It may quote the request, and so its signature.
     quotable = message and "authorization" not in message.lower()
     raise NotAccepted(f"{said}; it said {quoted(message) if quotable else 'no reason'}.")

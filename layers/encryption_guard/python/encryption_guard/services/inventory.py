@@ -16,12 +16,12 @@ from urllib.parse import quote
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent, Refused, Unavailable
 from encryption_guard.http import Answer
-from encryption_guard.http.retries import Unreadable
+from encryption_guard.http.retries import UnreadableAnswer
 from encryption_guard.services.oss_tables import (
-    Call,
+    Operation,
     OssTables,
     Reading,
-    bucket_call,
+    bucket_operation,
     get_encryption,
     oss_request_id,
     read_encryption,
@@ -44,9 +44,9 @@ REGIONS: Final = (
 GONE = "OSS Tables says that it is not there: deleted since it was listed, or not yet visible."
 
 # What a name may have; a page of such names is far below the longest that is read.
-LONGEST_NAME = 255
+MAX_NAME_LENGTH = 255
 PAGE_SIZE = 100
-LONGEST_PAGE = 1024 * 1024
+MAX_PAGE_BYTES = 1024 * 1024
 
 
 # Another bucket may get the name of one that was deleted: it is known with its creation.
@@ -108,7 +108,7 @@ def _text(entry: object, key: str) -> str:
 
 def _name(text: object) -> str:
     # Dots alone would lead elsewhere in a path.
-    if not isinstance(text, str) or not text.strip(".") or len(text) > LONGEST_NAME:
+    if not isinstance(text, str) or not text.strip(".") or len(text) > MAX_NAME_LENGTH:
         raise InvalidEvent(f"{quoted(str(text))} is not the name of a namespace or table.")
     return text
 
@@ -118,7 +118,7 @@ def _name(text: object) -> str:
 
 def read_bucket(tables: OssTables, arn: TableBucketArn) -> Reading:
     """Read a bucket's default encryption."""
-    exists = bucket_call("GetTableBucket", "GET", arn)
+    exists = bucket_operation("GetTableBucket", "GET", arn)
     return _read(tables, get_encryption(arn), exists)
 
 
@@ -131,13 +131,13 @@ def read_table(tables: OssTables, table: ListedTable) -> Reading:
     return _read(tables, encryption, exists)
 
 
-def _read(tables: OssTables, encryption: Call, exists: Call) -> Reading:
+def _read(tables: OssTables, encryption: Operation, exists: Operation) -> Reading:
     reading = _ask(tables, encryption, read_encryption)
     # No page tells whether an encryption that was never set is a 200 without one or a 404.
     return _ask(tables, exists, _exists) if reading.gone else reading
 
 
-def _ask(tables: OssTables, call: Call, read: Callable[[Answer], Reading]) -> Reading:
+def _ask(tables: OssTables, call: Operation, read: Callable[[Answer], Reading]) -> Reading:
     try:
         return tables.perform(call, read)
     except Unavailable as error:
@@ -164,7 +164,7 @@ def sentence(error: Refused | Unavailable, operation: str) -> str:
 def _exists(answer: Answer) -> Reading:
     """What a bucket or a table tells of itself; it had no encryption to tell of before."""
     if not isinstance(read_object(answer).get("name"), str):
-        raise Unreadable("nothing with a name")
+        raise UnreadableAnswer("nothing with a name")
     return _not_encrypted(answer)
 
 
@@ -179,14 +179,14 @@ def _not_encrypted(answer: Answer) -> Reading:
 class Listing:
     """A list, from one of its pages on; `items` is what the API calls its entries."""
 
-    call: Call
+    call: Operation
     items: str
     parameters: dict[str, str]
     seen: frozenset[str] = frozenset()
 
     def page(self, tables: OssTables) -> Page:
         """Read one page; raises as OssTables.perform does."""
-        asked = self.call._replace(query=_query(self.parameters), longest=LONGEST_PAGE)
+        asked = self.call._replace(query=_query(self.parameters), longest=MAX_PAGE_BYTES)
         entries, token = tables.perform(asked, partial(_page, items=self.items))
         if not token:
             return Page(entries, None)
@@ -210,7 +210,7 @@ class Page:
 
 def bucket_list(region: str) -> Listing:
     """The table buckets of a region that are the caller's own."""
-    call = Call(operation="ListTableBuckets", method="GET", path="buckets", region=region)
+    call = Operation(operation="ListTableBuckets", method="GET", path="buckets", region=region)
     return Listing(call, "tableBuckets", {"maxBuckets": str(PAGE_SIZE)})
 
 
@@ -230,10 +230,10 @@ def _page(answer: Answer, *, items: str) -> tuple[tuple[Any, ...], str | None]:
     parsed = read_object(answer)
     # Nothing at all is an empty list; something else is no list.
     if items not in parsed and parsed.keys() - {"continuationToken"}:
-        raise Unreadable("not a list")
+        raise UnreadableAnswer("not a list")
     entries, token = parsed.get(items), parsed.get("continuationToken")
     if not isinstance(entries, list | None) or not isinstance(token, str | None):
-        raise Unreadable("not a list")
+        raise UnreadableAnswer("not a list")
     return tuple(entries or ()), token or None
 
 
@@ -241,8 +241,8 @@ def _below(kind: str, arn: TableBucketArn) -> str:
     return f"{kind}/{_escaped(str(arn))}"
 
 
-def _get(operation: str, path: str, bucket: TableBucketArn, query: str = "") -> Call:
-    return Call(
+def _get(operation: str, path: str, bucket: TableBucketArn, query: str = "") -> Operation:
+    return Operation(
         operation=operation,
         method="GET",
         path=path,

@@ -20,16 +20,16 @@ import httpx
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import Reason, Refused, Throttled, Unavailable
-from encryption_guard.http import LONGEST_ANSWER, Answer, new_request
+from encryption_guard.http import MAX_ANSWER_BYTES, Answer, new_request
 from encryption_guard.http.retries import (
     RETRYABLE,
     Attempts,
-    Ended,
+    FailedRequest,
     Limits,
     Reaction,
     Session,
     Throttle,
-    Unreadable,
+    UnreadableAnswer,
     is_retryable,
     says_clock_is_wrong,
     whose_clock,
@@ -37,7 +37,7 @@ from encryption_guard.http.retries import (
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.signing import Oss4Auth
 from encryption_guard.settings import Settings
-from encryption_guard.untrusted import as_object, folded, loads, quoted
+from encryption_guard.untrusted import as_object, loads, lowercase_keys, quoted
 
 T = TypeVar("T")
 
@@ -55,17 +55,17 @@ SPELLINGS: Final = {
     **dict.fromkeys(("kms", "ssekms", "osskms", "awskms"), "KMS"),
     "sm4": "SM4",
 }
-LONGEST_WORD = 100
+MAX_ALGORITHM_LENGTH = 100
 # Without one of them an answer ends where its connection does.
 FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
 
 ADVICE_SECONDS = 2.0
 # A bucket that was just created may not be visible yet; pauses between tries, in seconds.
 VISIBILITY_PAUSES = (0.5, 1.0, 1.5)
-LONGEST_LABEL = 63
+MAX_LABEL_LENGTH = 63
 
 
-class Meaning(Enum):
+class AnswerKind(Enum):
     """What an answer says, whatever its wording."""
 
     DONE = "done"
@@ -78,20 +78,20 @@ class Meaning(Enum):
     BROKEN = "broken"
 
 
-REACTIONS: Final[dict[Meaning, Reaction]] = {
-    Meaning.TOKEN_EXPIRED: Reaction.RENEW_CREDENTIALS,
-    Meaning.NOT_FOUND: Reaction.WAIT_UNTIL_VISIBLE,
-    Meaning.BUSY: Reaction.RETRY,
-    Meaning.BROKEN: Reaction.RETRY,
+REACTIONS: Final[dict[AnswerKind, Reaction]] = {
+    AnswerKind.TOKEN_EXPIRED: Reaction.RENEW_CREDENTIALS,
+    AnswerKind.NOT_FOUND: Reaction.WAIT_UNTIL_VISIBLE,
+    AnswerKind.BUSY: Reaction.RETRY,
+    AnswerKind.BROKEN: Reaction.RETRY,
 }
 
 # The service's last word on a bucket becomes a dead letter with this reason; a meaning that is not
 # here is the service's trouble or the credentials', which a later invocation may find gone.
-DEAD_ENDS: Final[dict[Meaning, Reason]] = {
-    Meaning.NOT_FOUND: "not_found",
-    Meaning.CONFLICT: "conflict",
-    Meaning.REJECTED: "rejected",
-    Meaning.REDIRECT: "unexpected_redirect",
+DEAD_LETTER_REASONS: Final[dict[AnswerKind, Reason]] = {
+    AnswerKind.NOT_FOUND: "not_found",
+    AnswerKind.CONFLICT: "conflict",
+    AnswerKind.REJECTED: "rejected",
+    AnswerKind.REDIRECT: "unexpected_redirect",
 }
 
 
@@ -142,34 +142,34 @@ def _cut(value: object, longest: int) -> str | None:
     return value[:longest] if isinstance(value, str) and value else None
 
 
-def meaning(answer: Answer) -> Meaning:
+def meaning(answer: Answer) -> AnswerKind:
     """The one table of HTTP status -> meaning."""
     match answer.status:
         case status if 200 <= status < 300:
-            return Meaning.DONE
+            return AnswerKind.DONE
         case status if 300 <= status < 400:
-            return Meaning.REDIRECT
+            return AnswerKind.REDIRECT
         case 401:
-            return Meaning.TOKEN_EXPIRED
+            return AnswerKind.TOKEN_EXPIRED
         case 403:
-            return _meaning_of_403(ServiceError.read(answer))
+            return _kind_of_403(ServiceError.read(answer))
         case 404:
-            return Meaning.NOT_FOUND
+            return AnswerKind.NOT_FOUND
         case 409:
-            return Meaning.CONFLICT
+            return AnswerKind.CONFLICT
         case status if 400 <= status < 500 and not is_retryable(status):
-            return Meaning.REJECTED
+            return AnswerKind.REJECTED
         case status if status in RETRYABLE:
-            return Meaning.BUSY
+            return AnswerKind.BUSY
         case _:
-            return Meaning.BROKEN
+            return AnswerKind.BROKEN
 
 
-def _meaning_of_403(error: ServiceError) -> Meaning:
+def _kind_of_403(error: ServiceError) -> AnswerKind:
     # No list of the codes of OSS Tables is published, and its code may not tell these apart.
     said = f"{error.code} {_without_arns(error.message)}".lower()
     is_expired = "token" in said and "expired" in said
-    return Meaning.TOKEN_EXPIRED if is_expired else Meaning.REJECTED
+    return AnswerKind.TOKEN_EXPIRED if is_expired else AnswerKind.REJECTED
 
 
 def clock_is_wrong(answer: Answer) -> bool:
@@ -212,7 +212,7 @@ def read_encryption(answer: Answer) -> Reading:
     """
     configuration = _configuration(answer)
     named = configuration.get("ssealgorithm")
-    word = named.strip()[:LONGEST_WORD] if isinstance(named, str) else ""
+    word = named.strip()[:MAX_ALGORITHM_LENGTH] if isinstance(named, str) else ""
     plain = _plain(word)
     reading = Reading("encrypted", word, status=200, oss_request_id=oss_request_id(answer))
     if any(_is_given(configuration.get(key)) for key in KMS_KEYS):
@@ -220,7 +220,7 @@ def read_encryption(answer: Answer) -> Reading:
         algorithm = word if plain not in NO_ENCRYPTION else "KMS"
         return reading._replace(algorithm=algorithm, known_as="KMS")
     if not isinstance(named, str | None):
-        raise Unreadable("not an algorithm")
+        raise UnreadableAnswer("not an algorithm")
     if plain in NO_ENCRYPTION:
         return reading._replace(state="not_encrypted", algorithm=None)
     if known_as := SPELLINGS.get(plain):
@@ -256,7 +256,7 @@ def _is_plain_success(body: bytes) -> bool:
     first = parsed[0] if isinstance(parsed, list) and parsed else parsed
     keys = {key.lower() for key in first} if isinstance(first, dict) else set()
     if keys & ERROR_KEYS or _ERROR_ELEMENT.search(body):
-        raise Unreadable("an error with the status of a success")
+        raise UnreadableAnswer("an error with the status of a success")
     return isinstance(parsed, dict)
 
 
@@ -270,12 +270,12 @@ def _is_given(key: object) -> bool:
 
 def _configuration(answer: Answer) -> dict[str, Any]:
     if answer.status != 200:
-        raise Unreadable("not a 200")
+        raise UnreadableAnswer("not a 200")
     # "An empty encryption configuration" of the documentation may be nothing at all; but what ends
     # with its connection may be the rest of nothing.
     if not answer.body.strip() and not FRAMING.intersection(answer.headers):
-        raise Unreadable("nothing, and perhaps cut short")
-    parsed = folded(read_object(answer)) if answer.body.strip() else {}
+        raise UnreadableAnswer("nothing, and perhaps cut short")
+    parsed = lowercase_keys(read_object(answer)) if answer.body.strip() else {}
     if not parsed:
         return {}
     if "encryptionconfiguration" in parsed:
@@ -287,8 +287,8 @@ def _configuration(answer: Answer) -> dict[str, Any]:
         is_other = known_as not in (None, AES256)
         found = parsed if is_other or any(parsed.get(key) for key in KMS_KEYS) else None
     if found is None:
-        raise Unreadable("not an encryption")
-    return folded(found)
+        raise UnreadableAnswer("not an encryption")
+    return lowercase_keys(found)
 
 
 def read_object(answer: Answer) -> dict[str, Any]:
@@ -296,13 +296,13 @@ def read_object(answer: Answer) -> dict[str, Any]:
     try:
         parsed = loads(answer.body)
     except ValueError as error:
-        raise Unreadable(str(error)) from error
+        raise UnreadableAnswer(str(error)) from error
     if not isinstance(parsed, dict):
-        raise Unreadable("not an object")
+        raise UnreadableAnswer("not an object")
     return parsed
 
 
-class Call(NamedTuple):
+class Operation(NamedTuple):
     """One operation of the API; `path` and `query` as they stand in the URL.
 
     Without a `bucket` it is about the region. After a 404 it is repeated after each of
@@ -317,7 +317,7 @@ class Call(NamedTuple):
     query: str = ""
     content: bytes = b""
     visibility_pauses: tuple[float, ...] = ()
-    longest: int = LONGEST_ANSWER
+    longest: int = MAX_ANSWER_BYTES
 
     @property
     def about(self) -> str:
@@ -325,23 +325,23 @@ class Call(NamedTuple):
         return str(self.bucket or self.region)
 
 
-def bucket_call(
+def bucket_operation(
     operation: str, method: str, arn: TableBucketArn, *, below: str = "", **rest: Any
-) -> Call:
+) -> Operation:
     """An operation on a table bucket, or on what is `below` it."""
     path = f"buckets/{quote(str(arn), safe='')}{below}"
-    return Call(
+    return Operation(
         operation=operation, method=method, path=path, region=arn.region, bucket=arn, **rest
     )
 
 
 def put_encryption(
     arn: TableBucketArn, algorithm: str, visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES
-) -> Call:
+) -> Operation:
     """PutTableBucketEncryption with an algorithm that needs no key."""
     # Spaces as the vendor's SDK puts them: the same request down to Content-MD5.
     body = json.dumps({"encryptionConfiguration": {"sseAlgorithm": algorithm}})
-    return bucket_call(
+    return bucket_operation(
         "PutTableBucketEncryption",
         "PUT",
         arn,
@@ -351,9 +351,9 @@ def put_encryption(
     )
 
 
-def get_encryption(arn: TableBucketArn) -> Call:
+def get_encryption(arn: TableBucketArn) -> Operation:
     """GetTableBucketEncryption."""
-    return bucket_call("GetTableBucketEncryption", "GET", arn, below="/encryption")
+    return bucket_operation("GetTableBucketEncryption", "GET", arn, below="/encryption")
 
 
 class OssTables:
@@ -409,7 +409,7 @@ class OssTables:
         def confirmed(answer: Answer) -> Reading:
             reading = read_put(answer, algorithm) or look()
             if reading is None:
-                raise Unreadable("nothing that confirms it")
+                raise UnreadableAnswer("nothing that confirms it")
             return reading
 
         call = put_encryption(arn, algorithm, visibility_pauses)
@@ -418,11 +418,11 @@ class OssTables:
     def _choice(self, arn: TableBucketArn, until: float, max_attempts: int) -> Reading | None:
         until = min(until, self._invocation.budget.request_deadline())
         found = self._ask(get_encryption(arn), read_encryption, until, max_attempts=max_attempts)
-        if isinstance(found, Ended) and self._throttle:
+        if isinstance(found, FailedRequest) and self._throttle:
             self._throttle.wait(until)
         return found if isinstance(found, Reading) and found.algorithm else None
 
-    def perform(self, call: Call, read: Callable[[Answer], T]) -> T:
+    def perform(self, call: Operation, read: Callable[[Answer], T]) -> T:
         """Repeat a call as far as that can help, and return what `read` makes of its 2xx.
 
         What `read` finds Unreadable is as good as no answer.
@@ -433,20 +433,20 @@ class OssTables:
             call, self._ask(call, read, self._invocation.budget.request_deadline())
         )
 
-    def _concluded(self, call: Call, found: T | Ended) -> T:
-        if isinstance(found, Ended):
+    def _concluded(self, call: Operation, found: T | FailedRequest) -> T:
+        if isinstance(found, FailedRequest):
             raise _final_error(call, found, self._invocation.settings) from found.fault
         return found
 
     def _ask(
         self,
-        call: Call,
+        call: Operation,
         read: Callable[[Answer], T],
         until: float,
         *,
         max_attempts: int | None = None,
         before_repeat: Callable[[], T | None] = lambda: None,
-    ) -> T | Ended:
+    ) -> T | FailedRequest:
         """What `read` makes of the first 2xx, or `before_repeat` finds meanwhile."""
         invocation = self._invocation
         most = max_attempts or invocation.settings.max_attempts
@@ -469,12 +469,12 @@ class OssTables:
                 )
                 if attempt.corrects_clock(says_wrong=clock_is_wrong(answer)):
                     continue
-                if meaning(answer) is Meaning.DONE:
+                if meaning(answer) is AnswerKind.DONE:
                     return _read_success(answer, read)
                 attempt.reaction = _reaction(answer, call)
-        return attempts.ended
+        return attempts.failure
 
-    def _signed(self, call: Call) -> httpx.Request:
+    def _signed(self, call: Operation) -> httpx.Request:
         query = f"?{call.query}" if call.query else ""
         request = new_request(
             call.method,
@@ -502,25 +502,25 @@ class OssTables:
 
 def _read_success(answer: Answer, read: Callable[[Answer], T]) -> T:
     if "x-oss-error-type" in answer.headers:
-        raise Unreadable("an error with the status of a success")
+        raise UnreadableAnswer("an error with the status of a success")
     return read(answer)
 
 
-def _reaction(answer: Answer, call: Call) -> Reaction:
+def _reaction(answer: Answer, call: Operation) -> Reaction:
     said = meaning(answer)
     # Only what changes something can be in conflict for a moment.
-    if said is Meaning.CONFLICT and call.method != "GET":
+    if said is AnswerKind.CONFLICT and call.method != "GET":
         return Reaction.RETRY
     return REACTIONS.get(said, Reaction.GIVE_UP)
 
 
-def _base_url(call: Call, settings: Settings) -> str:
+def _base_url(call: Operation, settings: Settings) -> str:
     if settings.oss_tables_endpoint:
         return settings.oss_tables_endpoint.replace("{region}", call.region)
     internal = settings.network == "internal" and call.region == settings.region
     host = f"{call.region}{'-internal' if internal else ''}.oss-tables.aliyuncs.com"
     label = f"{call.bucket.name}-{call.bucket.account_id}" if call.bucket else ""
-    if label and settings.addressing == "virtual" and len(label) <= LONGEST_LABEL:
+    if label and settings.addressing == "virtual" and len(label) <= MAX_LABEL_LENGTH:
         host = f"{label}.{host}"
     return f"https://{host}"
 
@@ -530,7 +530,9 @@ def oss_request_id(answer: Answer) -> str | None:
     return _cut(answer.headers.get("x-oss-request-id", "").strip(), 100)
 
 
-def _final_error(call: Call, ended: Ended, settings: Settings) -> Refused | Unavailable:
+def _final_error(
+    call: Operation, ended: FailedRequest, settings: Settings
+) -> Refused | Unavailable:
     """What is to be raised; whatever is not final may be different at a later time."""
     answer, sent = ended.answer, ended.attempts
     if answer is None:
@@ -545,7 +547,7 @@ def _final_error(call: Call, ended: Ended, settings: Settings) -> Refused | Unav
     # It was corrected once, or could not be; the words may also be those of a bucket's name.
     clock = f" If it is about the time, set {whose_clock(settings)}."
     todo = clock if clock_is_wrong(answer) else ""
-    reason = DEAD_ENDS.get(meaning(answer))
+    reason = DEAD_LETTER_REASONS.get(meaning(answer))
     # Of what had no time for its repeats a later invocation may find something else.
     if reason is None or not ended.final:
         return Unavailable(

@@ -20,10 +20,10 @@ import httpx
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import Unavailable
-from encryption_guard.http import LONGEST_ANSWER, Answer, new_request
+from encryption_guard.http import MAX_ANSWER_BYTES, Answer, new_request
 from encryption_guard.http.retries import (
     Attempts,
-    Ended,
+    FailedRequest,
     Limits,
     Reaction,
     Session,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
 API_VERSION = "2015-06-06"
 # A message is at most 64 KB and a peek or a receive brings at most 16 of them.
-LONGEST_BATCH = 16 * 70 * 1024
+MAX_BATCH_BYTES = 16 * 70 * 1024
 # What XML cannot hold, as it stands or by number: https://www.w3.org/TR/xml/#charsets
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NUMBERED = re.compile(r"&#(?:x0*([0-9A-Fa-f]*)|0*([0-9]*));")
@@ -88,7 +88,7 @@ class SmqAuth:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class SmqMessage:
     """A message as SMQ hands it out; its body as it is stored, base64 or not.
 
     `receipt_handle` is what deletes it: only a received message has one, a peeked one has none.
@@ -124,11 +124,11 @@ class SmqQueue:
         if answer.status != 201 or not re.search(rb"<MessageId>[^<\s]", answer.body):
             raise self._refusal(answer)
 
-    def peek(self, number: int = 16) -> list[Message]:
+    def peek(self, number: int = 16) -> list[SmqMessage]:
         """Up to 16 messages, without hiding them from anybody; the same ones the next time."""
         return self._messages(f"?peekonly=true&numOfMessages={number}")
 
-    def receive(self, number: int = 16, *, wait_seconds: int = 0) -> list[Message]:
+    def receive(self, number: int = 16, *, wait_seconds: int = 0) -> list[SmqMessage]:
         """Up to 16 messages, hidden for the queue's visibility time-out.
 
         Fewer do not mean that there are no more: one node of the service answers with what it has.
@@ -168,10 +168,10 @@ class SmqQueue:
             return False
         raise self._refusal(answer)
 
-    def _messages(self, query: str) -> list[Message]:
+    def _messages(self, query: str) -> list[SmqMessage]:
         from xml.etree import ElementTree  # only who reads a queue needs it: sending does not
 
-        answer = self._request("GET", query, longest=LONGEST_BATCH)
+        answer = self._request("GET", query, longest=MAX_BATCH_BYTES)
         if answer.status == 404 and _code(answer) == "MessageNotExist":
             return []
         if answer.status != 200:
@@ -186,24 +186,26 @@ class SmqQueue:
             ) from error
 
     def _request(
-        self, method: str, query: str, *, content: bytes = b"", longest: int = LONGEST_ANSWER
+        self, method: str, query: str, *, content: bytes = b"", longest: int = MAX_ANSWER_BYTES
     ) -> Answer:
         """One request, repeated while that may help; Unavailable when nobody ever answered."""
-        ended = self._attempt(method, query, content, longest)
-        if isinstance(ended, Answer):
-            return ended
-        if ended.answer:
-            return ended.answer
-        tls_problem = ended.tls_problem()
+        result = self._attempt(method, query, content, longest)
+        if isinstance(result, Answer):
+            return result
+        if result.answer:
+            return result.answer
+        tls_problem = result.tls_problem()
         why = (
             f": {tls_problem}"
             if tls_problem
-            else f" in {ended.attempts} tries ({type(ended.fault).__name__}): check the region"
+            else f" in {result.attempts} tries ({type(result.fault).__name__}): check the region"
             f" {self._queue.region} and the network"
         )
-        raise Unavailable(f"The queue {self._queue.name} gave no answer{why}.") from ended.fault
+        raise Unavailable(f"The queue {self._queue.name} gave no answer{why}.") from result.fault
 
-    def _attempt(self, method: str, query: str, content: bytes, longest: int) -> Answer | Ended:
+    def _attempt(
+        self, method: str, query: str, content: bytes, longest: int
+    ) -> Answer | FailedRequest:
         invocation, url = self._invocation, self._url + query
         until = invocation.budget.request_deadline()
         session = Session(invocation)
@@ -224,25 +226,25 @@ class SmqQueue:
                 if not reaction:
                     return answer
                 attempt.reaction = reaction
-        return attempts.ended
+        return attempts.failure
 
     def _refusal(self, answer: Answer) -> Unavailable:
         code = _code(answer) or ""
         said = f"The queue {self._queue.name} answered {answer.status} {code}".rstrip()
         if code == "QueueNotExist":
-            advice = (
+            hint = (
                 f"there is no such queue in {self._queue.region} of account"
                 f" {self._queue.account_id}: correct GUARD_DEAD_LETTER_QUEUE"
             )
         elif is_retryable(answer.status):
-            advice = "a later try may succeed"
+            hint = "a later try may succeed"
         elif answer.status < 400:
-            advice = "which is none of its answers: check GUARD_SMQ_ENDPOINT"
+            hint = "which is none of its answers: check GUARD_SMQ_ENDPOINT"
         elif _clock_is_wrong(answer):
-            advice = f"set {whose_clock(self._invocation.settings)}"
+            hint = f"set {whose_clock(self._invocation.settings)}"
         else:
-            advice = "check the credentials, and that they may use the queue"
-        return Unavailable(f"{said}; {advice}.")
+            hint = "check the credentials, and that they may use the queue"
+        return Unavailable(f"{said}; {hint}.")
 
 
 def _base_url(queue: QueueArn, settings: Settings) -> str:
@@ -298,11 +300,11 @@ def _numbered(reference: re.Match[str]) -> str:
     return reference[0] if 0 <= code <= sys.maxunicode and not _NOT_XML.match(chr(code)) else "?"
 
 
-def _message(element: Element) -> Message:
+def _message(element: Element) -> SmqMessage:
     def text(tag: str) -> str:
         return element.findtext(f"{{{NAMESPACE}}}{tag}", default="")
 
-    return Message(
+    return SmqMessage(
         message_id=text("MessageId"),
         body=text("MessageBody"),
         dequeue_count=int(text("DequeueCount") or 0),

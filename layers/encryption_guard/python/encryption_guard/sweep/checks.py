@@ -12,7 +12,7 @@ from encryption_guard.arn import Scope
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import Encrypted, Outcome, process_bucket
 from encryption_guard.enforcement.policy import Cause, Decision, FoundBucket, Skip, decide
-from encryption_guard.errors import LetterNotWritten, Throttled, Unavailable
+from encryption_guard.errors import DeadLetterNotWritten, Throttled, Unavailable
 from encryption_guard.services.inventory import ListedBucket, read_bucket
 from encryption_guard.services.oss_tables import Reading
 from encryption_guard.sweep.findings import Finding, Memory
@@ -20,7 +20,7 @@ from encryption_guard.sweep.work_lists import Session
 
 # As long as an event may be on its way to the creation function (maxAsyncEventAgeInSeconds of
 # template.yaml): an older bucket without encryption has lost it, or never had a guard.
-EVENT_LASTS = timedelta(days=1)
+MAX_EVENT_AGE = timedelta(days=1)
 # A GET may not show at once what a PUT has done.
 READ_BACK_PAUSES = (0.0, 0.5, 1.0, 2.0)
 
@@ -44,7 +44,7 @@ def plan(found: Finding, reading: Reading, decision: Decision, *, encrypts: bool
 def cause_of(bucket: ListedBucket, *, now: datetime, seen_encrypted: bool) -> Cause:
     """Whether a bucket without encryption is new, or has drifted from how it was or should be."""
     at = bucket.created_at
-    is_new = at is not None and now - at <= EVENT_LASTS
+    is_new = at is not None and now - at <= MAX_EVENT_AGE
     return "created" if is_new and not seen_encrypted else "drift"
 
 
@@ -56,7 +56,7 @@ class Checks:
     apply: bool
     memory: Memory
 
-    def check(self, where: Scope, bucket: ListedBucket, session: Session) -> Finding:
+    def check(self, scope: Scope, bucket: ListedBucket, session: Session) -> Finding:
         """Check one bucket; when it was open, and seen encrypted, goes into the memory."""
         reading = read_bucket(session.tables, bucket.arn)
         now, settings = session.tables.now(), session.invocation.settings
@@ -65,7 +65,7 @@ class Checks:
         seen_encrypted = bucket.identity in self.memory.encrypted
         cause = cause_of(bucket, now=now, seen_encrypted=seen_encrypted)
         to_judge = FoundBucket(bucket.arn, cause, bucket.created_at, bucket.kind)
-        found = Finding.of(where, bucket, reading)
+        found = Finding.of(scope, bucket, reading)
         decision = decide(to_judge, settings, today=now.date())
         encrypts = self.apply and settings.mode == "enforce"
         planned = plan(found, reading, decision, encrypts=encrypts)
@@ -86,16 +86,16 @@ class Checks:
         latest = session.tables.latest
         try:
             outcome = self._process(to_judge, session)
-        except LetterNotWritten as error:
+        except DeadLetterNotWritten as error:
             return found.unfinished(error), latest()
         except Unavailable as error:
             # The answer to a PUT may be lost after it was done.
             open_until, reading = latest(), _read_back(bucket, session)
-            found = Finding.of(found.where, bucket, reading)
+            found = Finding.of(found.scope, bucket, reading)
             found = found.kept(reading) if reading.algorithm else found.unfinished(error)
             return found, open_until
         # Where somebody else was faster, nobody knows by how much.
-        open_until, found = outcome.open_until or latest(), found.concluded(outcome)
+        open_until, found = outcome.open_until or latest(), found.with_outcome(outcome)
         if isinstance(outcome, Encrypted):
             found = found.read_back(_read_back(bucket, session))
         return found, open_until

@@ -31,7 +31,7 @@ Kind = Literal["region", "bucket", "table"]
 # What happened to a bucket beside the outcomes of an event.
 FAILED, NOT_REACHED, UNPROTECTED = "failed", "not_reached", "unprotected"
 
-WHAT_ITS_OWNER_HAS_TO_DO = (
+RECREATE_TABLE = (
     "It was created without encryption, and a table's encryption can never be changed: recreate"
     " it in the encrypted bucket, copy its rows, and drop this one."
 )
@@ -40,10 +40,10 @@ MADE_BEFORE = (
     " and its files may be plain. Recreate it in the encrypted bucket, copy its rows, and drop this"
     " one."
 )
-NO_TIME_OF_CREATION = (
+NO_CREATION_TIME = (
     "Its bucket was open, and when the table was made is not told: its files may be plain."
 )
-SINCE_WHEN_IS_NOT_KNOWN = (
+ENCRYPTED_SINCE_UNKNOWN = (
     "Since when it is encrypted is not known: a table that is older may show its encryption, and"
     " have files that are plain."
 )
@@ -60,7 +60,7 @@ class Finding:
     """
 
     kind: Kind
-    where: Scope
+    scope: Scope
     state: State
     outcome: str
     reason: str
@@ -78,12 +78,12 @@ class Finding:
 
     @classmethod
     def of_list(
-        cls, where: Scope, bucket: TableBucketArn | None = None, namespace: str | None = None
+        cls, scope: Scope, bucket: TableBucketArn | None = None, namespace: str | None = None
     ) -> Finding:
         """A list of buckets, namespaces or tables that was not read."""
         return cls(
             kind="table" if bucket else "region",
-            where=where,
+            scope=scope,
             state="unknown",
             outcome=FAILED,
             reason="not_listed",
@@ -93,13 +93,13 @@ class Finding:
 
     @classmethod
     def of(
-        cls, where: Scope, listed: ListedBucket | ListedTable, reading: Reading = NOT_READ
+        cls, scope: Scope, listed: ListedBucket | ListedTable, reading: Reading = NOT_READ
     ) -> Finding:
         """A bucket or a table as it was read; failed, until something else is known."""
         table = listed if isinstance(listed, ListedTable) else None
         return cls(
             kind="table" if table else "bucket",
-            where=where,
+            scope=scope,
             state=reading.state,
             outcome=FAILED,
             reason="gone" if reading.gone else "unread",
@@ -117,7 +117,7 @@ class Finding:
     @property
     def region(self) -> str:
         """The region in which it is."""
-        return self.where.region
+        return self.scope.region
 
     @property
     def bucket(self) -> str | None:
@@ -154,7 +154,7 @@ class Finding:
             self, reason="unavailable", detail=why, status=None, code=None, oss_request_id=None
         )
 
-    def concluded(self, outcome: Outcome) -> Finding:
+    def with_outcome(self, outcome: Outcome) -> Finding:
         """What a bucket is found to be after its event was processed."""
         found = replace(
             self,
@@ -187,7 +187,7 @@ class Finding:
         )
 
     @property
-    def is_well(self) -> bool:
+    def ok(self) -> bool:
         """Whether nobody has to look at it: it is encrypted, or left alone on purpose."""
         return self.state == "encrypted" or self.outcome == "skipped"
 
@@ -264,7 +264,7 @@ class Tally:
             self.unknown += finding.state == "unknown"
 
     @property
-    def is_well(self) -> bool:
+    def ok(self) -> bool:
         """Whether nothing is left unencrypted or unknown."""
         return not (
             self.not_encrypted
@@ -287,23 +287,23 @@ class Totals:
     all: Tally = field(default_factory=Tally)
 
     @classmethod
-    def of(cls, places: Iterable[Scope]) -> Totals:
+    def of(cls, scopes: Iterable[Scope]) -> Totals:
         """Nothing counted yet."""
-        return cls({where: Tally() for where in places})
+        return cls({scope: Tally() for scope in scopes})
 
     def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
         """How it stands, with the exemptions that end soon, for JSON."""
         return {
             "version": __version__,
-            "is_well": self.all.is_well,
+            "ok": self.all.ok,
             "totals": self.all.as_dict(),
-            "regions": {where.region: tally.as_dict() for where, tally in self.regions.items()},
+            "regions": {scope.region: tally.as_dict() for scope, tally in self.regions.items()},
             "warnings": [exemption.warning for exemption in ending],
         }
 
     def count(self, finding: Finding) -> None:
         """Add one finding to its region and to all."""
-        self.regions.setdefault(finding.where, Tally()).count(finding)
+        self.regions.setdefault(finding.scope, Tally()).count(finding)
         self.all.count(finding)
 
 
@@ -313,7 +313,7 @@ class OpenTime(NamedTuple):
     since: datetime | None
     until: datetime
 
-    def holds(self, at: datetime) -> bool:
+    def contains(self, at: datetime) -> bool:
         """Whether it was open then; the service tells times in whole seconds."""
         is_late = self.since is None or at >= self.since.replace(microsecond=0)
         return is_late and at < self.until
@@ -360,7 +360,7 @@ def log_finding(finding: Finding, *, logger: Logger) -> None:
     match finding.outcome:
         case "encrypted" | "detected" | "skipped":
             logger.info("sweep finding", extra=told)
-        case "already_encrypted" | "kept_stronger" if finding.is_well:
+        case "already_encrypted" | "kept_stronger" if finding.ok:
             logger.debug("sweep finding", extra=told)
         case _:
             logger.warning("sweep finding", extra=told)

@@ -30,11 +30,11 @@ from encryption_guard.sweep.findings import (
 from encryption_guard.sweep.table_audit import OpenBucket
 
 # What is left is for the last bucket's dead letter, and for saying how it went.
-SHARE_OF_THE_TIME = 0.8
+SWEEP_SHARE = 0.8
 # A bucket that was encrypted later than this after its creation had time to get tables.
-FIRST_MOMENT_MS = 5000
+LATE_AFTER_MS = 5000
 # Of each kind; the totals tell how many there are.
-MOST_SHOWN = 100
+MAX_LISTED = 100
 
 # A timer may be early.
 JITTER_SECONDS = 15.0
@@ -44,16 +44,16 @@ _memory = functools.cache(Memory)
 
 def is_event(payload: object) -> bool:
     """Whether a payload holds an event of the audit trail, and is no timer's."""
-    return any(isinstance(d.event, BucketEvent) for d in open_payload(payload).deliveries)
+    return any(isinstance(d.parsed, BucketEvent) for d in open_payload(payload).events)
 
 
 @dataclass(slots=True)
-class Diary:
+class SweepReport:
     """What one sweep found: all of it counted, what matters kept, and logged."""
 
     totals: Totals
     memory: Memory
-    amiss: list[Finding] = field(default_factory=list)
+    problems: list[Finding] = field(default_factory=list)
     done: list[Finding] = field(default_factory=list)
     not_reached: list[Finding] = field(default_factory=list)
 
@@ -64,9 +64,9 @@ class Diary:
         if finding.outcome == NOT_REACHED:
             kept = self.not_reached
         else:
-            kept = self.done if finding.is_well else self.amiss
-        is_shown = len(kept) < MOST_SHOWN
-        if is_shown and not (finding.is_well and finding.outcome != "encrypted"):
+            kept = self.done if finding.ok else self.problems
+        is_shown = len(kept) < MAX_LISTED
+        if is_shown and not (finding.ok and finding.outcome != "encrypted"):
             kept.append(finding)
         # Of what was not reached there may be too much to log in the time that is left.
         if is_shown or finding.outcome != NOT_REACHED:
@@ -74,7 +74,7 @@ class Diary:
 
     def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
         """The function's result."""
-        kept = {"encrypted": self.done, "amiss": self.amiss, "not_reached": self.not_reached}
+        kept = {"encrypted": self.done, "problems": self.problems, "not_reached": self.not_reached}
         lists = {name: [each.as_dict() for each in found] for name, found in kept.items()}
         return self.totals.as_dict(ending) | lists
 
@@ -91,27 +91,27 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     invocation.read_credentials()  # none are one failure, not that of every bucket
     settings = invocation.settings
     regions = settings.sweep_regions or (context.region,)
-    places = [Scope(settings.account_id, region) for region in regions]
+    scopes = [Scope(settings.account_id, region) for region in regions]
     memory = _memory()
     is_full = _begins_full(memory, invocation)
-    diary = Diary(Totals.of(places), memory)
+    diary = SweepReport(Totals.of(scopes), memory)
     ending = expiring(settings, today=invocation.clock.now().date())
     letters = open_dead_letters(invocation, context)
     put = skip_duplicates(letters.put, invocation, written=memory.letters)
     try:
         Sweep(
-            invocation=invocation.within(SHARE_OF_THE_TIME * invocation.budget.remaining()),
+            invocation=invocation.within(SWEEP_SHARE * invocation.budget.remaining()),
             dead_letters=letters._replace(put=put),
             apply=True,
             audit=settings.audit_tables,
             report=diary.note,
             memory=memory,
-            but_for=frozenset(memory.met),
+            skip=frozenset(memory.met),
             warn=lambda sentence: open_logger().warning("unknown type", detail=sentence),
-        ).buckets_of(places)
+        ).buckets_of(scopes)
     finally:
         told = {"full": is_full, **diary.as_dict(ending)}
-        _log_end(told, is_quiet=diary.totals.all.is_well and not (ending and is_full))
+        _log_end(told, is_quiet=diary.totals.all.ok and not (ending and is_full))
     return told
 
 
@@ -126,7 +126,7 @@ def _begins_full(memory: Memory, invocation: Invocation) -> bool:
 
 
 def _log_end(told: dict[str, Any], *, is_quiet: bool) -> None:
-    brief = {name: told[name] for name in ("full", "is_well", "totals", "warnings")}
+    brief = {name: told[name] for name in ("full", "ok", "totals", "warnings")}
     what = "sweep finished" if told["full"] else "watch finished"
     log = open_logger().info if is_quiet else open_logger().warning
     log(what, extra=brief)
@@ -141,7 +141,7 @@ def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: 
         if _is_late(outcome)
     ]
     Sweep(
-        invocation=invocation.within(SHARE_OF_THE_TIME * invocation.budget.remaining()),
+        invocation=invocation.within(SWEEP_SHARE * invocation.budget.remaining()),
         dead_letters=open_dead_letters(invocation, context),
         apply=False,
         audit=True,
@@ -157,4 +157,4 @@ def _open_time(outcome: Outcome, until: datetime) -> OpenTime:
 
 
 def _is_late(outcome: Outcome) -> bool:
-    return outcome.time_to_encrypt_ms is None or outcome.time_to_encrypt_ms > FIRST_MOMENT_MS
+    return outcome.time_to_encrypt_ms is None or outcome.time_to_encrypt_ms > LATE_AFTER_MS

@@ -25,9 +25,9 @@ from encryption_guard.services.inventory import (
 from encryption_guard.services.oss_tables import Reading, State
 from encryption_guard.sweep.findings import (
     MADE_BEFORE,
-    NO_TIME_OF_CREATION,
+    NO_CREATION_TIME,
+    RECREATE_TABLE,
     UNPROTECTED,
-    WHAT_ITS_OWNER_HAS_TO_DO,
     Finding,
     OpenTime,
 )
@@ -42,37 +42,37 @@ class OpenBucket(NamedTuple):
 
     def was_open(self, at: datetime) -> bool:
         """Whether it is known to have been open then."""
-        return any(time.holds(at) for time in self.times)
+        return any(time.contains(at) for time in self.times)
 
 
-def audit(where: Scope, bucket: OpenBucket) -> Step:
+def audit(scope: Scope, bucket: OpenBucket) -> Step:
     """Look at all tables of a bucket, namespace by namespace."""
-    about = Finding.of_list(where, bucket.arn)
-    return read_list(where, namespace_list(bucket.arn), about, partial(_namespace, where, bucket))
+    about = Finding.of_list(scope, bucket.arn)
+    return read_list(scope, namespace_list(bucket.arn), about, partial(_namespace, scope, bucket))
 
 
-def _namespace(where: Scope, bucket: OpenBucket, entry: object) -> Step:
+def _namespace(scope: Scope, bucket: OpenBucket, entry: object) -> Step:
     namespace = read_namespace(entry)
-    about = Finding.of_list(where, bucket.arn, namespace)
-    follow = partial(_table, where, bucket, namespace)
-    return read_list(where, table_list(bucket.arn, namespace), about, follow)
+    about = Finding.of_list(scope, bucket.arn, namespace)
+    follow = partial(_table, scope, bucket, namespace)
+    return read_list(scope, table_list(bucket.arn, namespace), about, follow)
 
 
-def _table(where: Scope, bucket: OpenBucket, namespace: str, entry: object) -> Step:
+def _table(scope: Scope, bucket: OpenBucket, namespace: str, entry: object) -> Step:
     table = ListedTable.read(entry, bucket=bucket.arn, namespace=namespace)
     name = f"{bucket.arn}/{namespace}/{table.name}"
-    run = partial(_look_at, where, table, bucket)
-    return Step(where, Finding.of(where, table), run, name)
+    run = partial(_look_at, scope, table, bucket)
+    return Step(scope, Finding.of(scope, table), run, name)
 
 
 def _look_at(
-    where: Scope, table: ListedTable, bucket: OpenBucket, session: Session
+    scope: Scope, table: ListedTable, bucket: OpenBucket, session: Session
 ) -> Iterator[Finding]:
     reading = read_table(session.tables, table)
-    yield judged(Finding.of(where, table, reading), reading, bucket)
+    yield table_finding(Finding.of(scope, table, reading), reading, bucket)
 
 
-def judged(found: Finding, reading: Reading, bucket: OpenBucket) -> Finding:
+def table_finding(found: Finding, reading: Reading, bucket: OpenBucket) -> Finding:
     """What is found of a table that shows this, in this bucket.
 
     Of a table that is not encrypted only its owner can make another.
@@ -85,8 +85,8 @@ def judged(found: Finding, reading: Reading, bucket: OpenBucket) -> Finding:
             found, state=state, outcome=UNPROTECTED, reason="made_before", detail=MADE_BEFORE
         )
     if reading.state == "not_encrypted":
-        why, what_to_do = "created_unencrypted", WHAT_ITS_OWNER_HAS_TO_DO
+        why, what_to_do = "created_unencrypted", RECREATE_TABLE
         return replace(found, outcome=UNPROTECTED, reason=why, detail=what_to_do)
     if bucket.times and not found.created_at:
-        return replace(found, state="unknown", reason="unread", detail=NO_TIME_OF_CREATION)
+        return replace(found, state="unknown", reason="unread", detail=NO_CREATION_TIME)
     return found.kept(reading)

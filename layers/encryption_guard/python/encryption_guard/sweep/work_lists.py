@@ -19,9 +19,9 @@ from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.sweep.findings import Finding
 
 # In one instance, each with at most one connection: as many as the transport keeps open.
-MOST_THREADS = 64
+MAX_THREADS = 64
 # Side by side, twice as many as there are: each more takes memory, and gains nothing.
-MOST_REGIONS = 16
+MAX_REGIONS_AT_ONCE = 16
 # Steps handed to each thread of a region at a time: none waits for the thread that reports.
 AHEAD = 2
 
@@ -43,7 +43,7 @@ class Step:
     What has a `name` is done once, however often it is listed.
     """
 
-    where: Scope
+    scope: Scope
     about: Finding
     run: Callable[[Session], Iterable[Finding | Step]]
     name: str | None = None
@@ -54,17 +54,17 @@ Results = list[Finding | Step]
 
 
 def read_list(
-    where: Scope, listing: Listing, about: Finding, follow: Callable[[Any], Step | None]
+    scope: Scope, listing: Listing, about: Finding, follow: Callable[[Any], Step | None]
 ) -> Step:
     """Read a list page by page; `follow` makes a step of an entry, or raises InvalidEvent.
 
     It makes none of what needs no look.
     """
-    return Step(where, about, partial(_read_page, where, listing, about, follow), is_list=True)
+    return Step(scope, about, partial(_read_page, scope, listing, about, follow), is_list=True)
 
 
 def _read_page(
-    where: Scope,
+    scope: Scope,
     listing: Listing,
     about: Finding,
     follow: Callable[[Any], Step | None],
@@ -87,7 +87,7 @@ def _read_page(
             steps += [step] if step else []
     yield from shuffled(steps, session.invocation.clock)
     if page.rest:
-        yield read_list(where, page.rest, about, follow)
+        yield read_list(scope, page.rest, about, follow)
     elif page.is_circular:
         twice = f"{operation} gave the same continuation token twice"
         yield replace(about, detail=f"{twice}: there may be more than was listed.")
@@ -111,12 +111,12 @@ def work_through(
     `work` must not raise.
     """
     waiting = deque(lists)
-    threads = max(1, min(workers, MOST_THREADS // max(len(waiting), 1)))
+    threads = max(1, min(workers, MAX_THREADS // max(len(waiting), 1)))
     done: Done = SimpleQueue()
     under_way: list[_Region] = []
     try:
         while waiting or under_way:
-            while waiting and len(under_way) < MOST_REGIONS:
+            while waiting and len(under_way) < MAX_REGIONS_AT_ONCE:
                 region = _Region(deque(waiting.popleft()), ThreadPoolExecutor(threads), threads)
                 under_way.append(region)
                 region.begin(work, done)
