@@ -294,7 +294,7 @@ class _Run:
         tables = OssTables(self._invocation(settings))
         try:
             call = get_encryption(TableBucketArn.parse(arn))
-            return Said(tables.perform(call, lambda answer: answer.status))
+            return Said(tables.call(call, lambda answer: answer.status))
         except Refused as error:
             return Said(error.status, error.code or "")
         except GuardError as error:

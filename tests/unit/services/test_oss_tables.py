@@ -1064,7 +1064,7 @@ def test_a_refused_key_is_rejected_at_once() -> None:
 # Any other call.
 
 EXISTS = bucket_operation("GetTableBucket", "GET", ARN)
-LIST = Operation(operation="ListTableBuckets", method="GET", path="buckets", region=REGION)
+LIST = Operation(name="ListTableBuckets", method="GET", path="buckets", region=REGION)
 
 
 def body_of(answer: Answer) -> bytes:
@@ -1079,7 +1079,7 @@ def perform(
 ) -> bytes | Refused | Unavailable:
     """How a call ends."""
     try:
-        return OssTables(invocation_of(service, **rest), throttle).perform(call, body_of)
+        return OssTables(invocation_of(service, **rest), throttle).call(call, body_of)
     except (Refused, Unavailable) as error:
         return error
 
@@ -1142,7 +1142,7 @@ def test_what_cannot_be_read_is_told_as_that(call: Operation) -> None:
 
     about = str(call.bucket or call.region)
     assert str(result) == (
-        f"OSS Tables answered 200 to {call.operation} of {about} in 4 tries (nothing);"
+        f"OSS Tables answered 200 to {call.name} of {about} in 4 tries (nothing);"
         " a later try may succeed."
     )
 
@@ -1167,7 +1167,7 @@ def test_who_reads_may_fail_in_its_own_way() -> None:
     service = FakeOssTables()
 
     with pytest.raises(ZeroDivisionError):
-        OssTables(invocation_of(service)).perform(EXISTS, failing)
+        OssTables(invocation_of(service)).call(EXISTS, failing)
 
     assert len(service.requests) == 1
 
@@ -1225,7 +1225,7 @@ def test_a_call_without_a_bucket_goes_to_the_region(
     arn = arn_of("analytics", region=region)
     service = FakeOssTables({str(arn): ""})
     call = Operation(
-        operation="ListTableBuckets",
+        name="ListTableBuckets",
         method="GET",
         path="buckets",
         region=region,
@@ -1336,7 +1336,7 @@ def test_threads_that_share_a_throttle_are_all_served() -> None:
 
     def ask(arn: TableBucketArn) -> None:
         call = bucket_operation("GetTableBucket", "GET", arn)
-        results.append(OssTables(invocation, throttle).perform(call, body_of))
+        results.append(OssTables(invocation, throttle).call(call, body_of))
 
     threads = [threading.Thread(target=ask, args=[arn]) for arn in arns]
     for thread in threads:

@@ -137,16 +137,16 @@ def _read(tables: OssTables, encryption: Operation, exists: Operation) -> Readin
     return _ask(tables, exists, _exists) if reading.gone else reading
 
 
-def _ask(tables: OssTables, call: Operation, read: Callable[[Answer], Reading]) -> Reading:
+def _ask(tables: OssTables, operation: Operation, parse: Callable[[Answer], Reading]) -> Reading:
     try:
-        return tables.perform(call, read)
+        return tables.call(operation, parse)
     except Unavailable as error:
         return Reading("unknown", why=str(error))
     except Refused as refused:
         is_gone = refused.reason == "not_found"
         return Reading(
             "unknown",
-            why=GONE if is_gone else sentence(refused, call.operation),
+            why=GONE if is_gone else sentence(refused, operation.name),
             gone=is_gone,
             status=refused.status,
             code=refused.code,
@@ -179,15 +179,15 @@ def _not_encrypted(answer: Answer) -> Reading:
 class Listing:
     """A list, from one of its pages on; `items` is what the API calls its entries."""
 
-    call: Operation
+    operation: Operation
     items: str
     parameters: dict[str, str]
     seen: frozenset[str] = frozenset()
 
     def page(self, tables: OssTables) -> Page:
-        """Read one page; raises as OssTables.perform does."""
-        asked = self.call._replace(query=_query(self.parameters), longest=MAX_PAGE_BYTES)
-        entries, token = tables.perform(asked, partial(_page, items=self.items))
+        """Read one page; raises as OssTables.call does."""
+        asked = self.operation._replace(query=_query(self.parameters), longest=MAX_PAGE_BYTES)
+        entries, token = tables.call(asked, partial(_page, items=self.items))
         if not token:
             return Page(entries, None)
         if token in self.seen:
@@ -210,20 +210,20 @@ class Page:
 
 def bucket_list(region: str) -> Listing:
     """The table buckets of a region that are the caller's own."""
-    call = Operation(operation="ListTableBuckets", method="GET", path="buckets", region=region)
-    return Listing(call, "tableBuckets", {"maxBuckets": str(PAGE_SIZE)})
+    operation = Operation(name="ListTableBuckets", method="GET", path="buckets", region=region)
+    return Listing(operation, "tableBuckets", {"maxBuckets": str(PAGE_SIZE)})
 
 
 def namespace_list(arn: TableBucketArn) -> Listing:
     """The namespaces of a bucket."""
-    call = _get("ListNamespaces", _below("namespaces", arn), arn)
-    return Listing(call, "namespaces", {"maxNamespaces": str(PAGE_SIZE)})
+    operation = _get("ListNamespaces", _below("namespaces", arn), arn)
+    return Listing(operation, "namespaces", {"maxNamespaces": str(PAGE_SIZE)})
 
 
 def table_list(arn: TableBucketArn, namespace: str) -> Listing:
     """The tables of one namespace."""
-    call = _get("ListTables", _below("tables", arn), arn)
-    return Listing(call, "tables", {"namespace": namespace, "maxTables": str(PAGE_SIZE)})
+    operation = _get("ListTables", _below("tables", arn), arn)
+    return Listing(operation, "tables", {"namespace": namespace, "maxTables": str(PAGE_SIZE)})
 
 
 def _page(answer: Answer, *, items: str) -> tuple[tuple[Any, ...], str | None]:
@@ -241,9 +241,9 @@ def _below(kind: str, arn: TableBucketArn) -> str:
     return f"{kind}/{_escaped(str(arn))}"
 
 
-def _get(operation: str, path: str, bucket: TableBucketArn, query: str = "") -> Operation:
+def _get(name: str, path: str, bucket: TableBucketArn, query: str = "") -> Operation:
     return Operation(
-        operation=operation,
+        name=name,
         method="GET",
         path=path,
         region=bucket.region,

@@ -103,7 +103,7 @@ class ServiceError(NamedTuple):
     ec: str | None
 
     @classmethod
-    def read(cls, answer: Answer) -> ServiceError:
+    def parse(cls, answer: Answer) -> ServiceError:
         """Understand all three forms: `x-oss-error-type` with JSON, JSON alone, XML.
 
         As the vendor's SDK tells them apart (`_client.py`).
@@ -142,7 +142,7 @@ def _cut(value: object, longest: int) -> str | None:
     return value[:longest] if isinstance(value, str) and value else None
 
 
-def meaning(answer: Answer) -> AnswerKind:
+def kind_of(answer: Answer) -> AnswerKind:
     """The one table of HTTP status -> meaning."""
     match answer.status:
         case status if 200 <= status < 300:
@@ -152,7 +152,7 @@ def meaning(answer: Answer) -> AnswerKind:
         case 401:
             return AnswerKind.TOKEN_EXPIRED
         case 403:
-            return _kind_of_403(ServiceError.read(answer))
+            return _kind_of_403(ServiceError.parse(answer))
         case 404:
             return AnswerKind.NOT_FOUND
         case 409:
@@ -176,7 +176,7 @@ def clock_is_wrong(answer: Answer) -> bool:
     """Whether an answer may be about the clock: its words may also quote the name of a bucket."""
     if not 400 <= answer.status < 500:
         return False
-    error = ServiceError.read(answer)
+    error = ServiceError.parse(answer)
     return says_clock_is_wrong(error.code, _without_arns(error.message))
 
 
@@ -309,7 +309,7 @@ class Operation(NamedTuple):
     `visibility_pauses`, in seconds; of the answer at most `longest` bytes are read.
     """
 
-    operation: str
+    name: str
     method: str
     path: str
     region: str
@@ -326,13 +326,11 @@ class Operation(NamedTuple):
 
 
 def bucket_operation(
-    operation: str, method: str, arn: TableBucketArn, *, below: str = "", **rest: Any
+    name: str, method: str, arn: TableBucketArn, *, below: str = "", **rest: Any
 ) -> Operation:
     """An operation on a table bucket, or on what is `below` it."""
     path = f"buckets/{quote(str(arn), safe='')}{below}"
-    return Operation(
-        operation=operation, method=method, path=path, region=arn.region, bucket=arn, **rest
-    )
+    return Operation(name=name, method=method, path=path, region=arn.region, bucket=arn, **rest)
 
 
 def put_encryption(
@@ -395,7 +393,7 @@ class OssTables:
 
         Before each repeat the encryption is read: an owner may have made a stronger choice since,
         which is then what is returned, and the answer to a PUT may be lost after it was done.
-        Raises as `perform` does.
+        Raises as `call` does.
         """
         until = self._invocation.budget.request_deadline()
 
@@ -412,45 +410,47 @@ class OssTables:
                 raise UnreadableAnswer("nothing that confirms it")
             return reading
 
-        call = put_encryption(arn, algorithm, visibility_pauses)
-        return self._concluded(call, self._ask(call, confirmed, until, before_repeat=look))
+        operation = put_encryption(arn, algorithm, visibility_pauses)
+        return self._result_or_raise(
+            operation, self._send(operation, confirmed, until, before_repeat=look)
+        )
 
     def _choice(self, arn: TableBucketArn, until: float, max_attempts: int) -> Reading | None:
         until = min(until, self._invocation.budget.request_deadline())
-        found = self._ask(get_encryption(arn), read_encryption, until, max_attempts=max_attempts)
+        found = self._send(get_encryption(arn), read_encryption, until, max_attempts=max_attempts)
         if isinstance(found, FailedRequest) and self._throttle:
             self._throttle.wait(until)
         return found if isinstance(found, Reading) and found.algorithm else None
 
-    def perform(self, call: Operation, read: Callable[[Answer], T]) -> T:
-        """Repeat a call as far as that can help, and return what `read` makes of its 2xx.
+    def call(self, operation: Operation, parse: Callable[[Answer], T]) -> T:
+        """Repeat a call as far as that can help, and return what `parse` makes of its 2xx.
 
-        What `read` finds Unreadable is as good as no answer.
+        What `parse` finds Unreadable is as good as no answer.
         Raises Refused when the service's last word is one that no retry can change, Unavailable
         when there was no such word in time.
         """
-        return self._concluded(
-            call, self._ask(call, read, self._invocation.budget.request_deadline())
+        return self._result_or_raise(
+            operation, self._send(operation, parse, self._invocation.budget.request_deadline())
         )
 
-    def _concluded(self, call: Operation, found: T | FailedRequest) -> T:
+    def _result_or_raise(self, operation: Operation, found: T | FailedRequest) -> T:
         if isinstance(found, FailedRequest):
-            raise _final_error(call, found, self._invocation.settings) from found.fault
+            raise _final_error(operation, found, self._invocation.settings) from found.fault
         return found
 
-    def _ask(
+    def _send(
         self,
-        call: Operation,
-        read: Callable[[Answer], T],
+        operation: Operation,
+        parse: Callable[[Answer], T],
         until: float,
         *,
         max_attempts: int | None = None,
         before_repeat: Callable[[], T | None] = lambda: None,
     ) -> T | FailedRequest:
-        """What `read` makes of the first 2xx, or `before_repeat` finds meanwhile."""
+        """What `parse` makes of the first 2xx, or `before_repeat` finds meanwhile."""
         invocation = self._invocation
         most = max_attempts or invocation.settings.max_attempts
-        limits = Limits(until, most, call.visibility_pauses)
+        limits = Limits(until, most, operation.visibility_pauses)
         attempts = Attempts(limits, self._session, self._clock, self._throttle)
         for attempt in attempts:
             if attempt.is_repeat:
@@ -463,28 +463,28 @@ class OssTables:
                     self._throttle.wait(until)
                 answer = attempt.send(
                     invocation.transport,
-                    self._signed(call),
+                    self._signed(operation),
                     until=invocation.attempt_deadline(until),
-                    longest=call.longest,
+                    longest=operation.longest,
                 )
                 if attempt.corrects_clock(says_wrong=clock_is_wrong(answer)):
                     continue
-                if meaning(answer) is AnswerKind.DONE:
-                    return _read_success(answer, read)
-                attempt.reaction = _reaction(answer, call)
+                if kind_of(answer) is AnswerKind.DONE:
+                    return _parse_success(answer, parse)
+                attempt.reaction = _reaction(answer, operation)
         return attempts.failure
 
-    def _signed(self, call: Operation) -> httpx.Request:
-        query = f"?{call.query}" if call.query else ""
+    def _signed(self, operation: Operation) -> httpx.Request:
+        query = f"?{operation.query}" if operation.query else ""
         request = new_request(
-            call.method,
-            f"{_base_url(call, self._invocation.settings)}/{call.path}{query}",
-            content=call.content,
+            operation.method,
+            f"{_base_url(operation, self._invocation.settings)}/{operation.path}{query}",
+            content=operation.content,
             headers={
                 "content-type": "application/json",
                 # The signature covers the body through this header alone.
                 "content-md5": b64encode(
-                    md5(call.content, usedforsecurity=False).digest()
+                    md5(operation.content, usedforsecurity=False).digest()
                 ).decode(),
             },
         )
@@ -493,33 +493,33 @@ class OssTables:
             access_key_id=credentials.access_key_id,
             access_key_secret=credentials.access_key_secret,
             security_token=credentials.security_token,
-            region=call.region,
-            resource=str(call.bucket) if call.bucket else None,
+            region=operation.region,
+            resource=str(operation.bucket) if operation.bucket else None,
             now=self._session.now,
         )
         return auth.sign(request)
 
 
-def _read_success(answer: Answer, read: Callable[[Answer], T]) -> T:
+def _parse_success(answer: Answer, parse: Callable[[Answer], T]) -> T:
     if "x-oss-error-type" in answer.headers:
         raise UnreadableAnswer("an error with the status of a success")
-    return read(answer)
+    return parse(answer)
 
 
-def _reaction(answer: Answer, call: Operation) -> Reaction:
-    said = meaning(answer)
+def _reaction(answer: Answer, operation: Operation) -> Reaction:
+    said = kind_of(answer)
     # Only what changes something can be in conflict for a moment.
-    if said is AnswerKind.CONFLICT and call.method != "GET":
+    if said is AnswerKind.CONFLICT and operation.method != "GET":
         return Reaction.RETRY
     return REACTIONS.get(said, Reaction.GIVE_UP)
 
 
-def _base_url(call: Operation, settings: Settings) -> str:
+def _base_url(operation: Operation, settings: Settings) -> str:
     if settings.oss_tables_endpoint:
-        return settings.oss_tables_endpoint.replace("{region}", call.region)
-    internal = settings.network == "internal" and call.region == settings.region
-    host = f"{call.region}{'-internal' if internal else ''}.oss-tables.aliyuncs.com"
-    label = f"{call.bucket.name}-{call.bucket.account_id}" if call.bucket else ""
+        return settings.oss_tables_endpoint.replace("{region}", operation.region)
+    internal = settings.network == "internal" and operation.region == settings.region
+    host = f"{operation.region}{'-internal' if internal else ''}.oss-tables.aliyuncs.com"
+    label = f"{operation.bucket.name}-{operation.bucket.account_id}" if operation.bucket else ""
     if label and settings.addressing == "virtual" and len(label) <= MAX_LABEL_LENGTH:
         host = f"{label}.{host}"
     return f"https://{host}"
@@ -531,31 +531,31 @@ def oss_request_id(answer: Answer) -> str | None:
 
 
 def _final_error(
-    call: Operation, ended: FailedRequest, settings: Settings
+    operation: Operation, ended: FailedRequest, settings: Settings
 ) -> Refused | Unavailable:
     """What is to be raised; whatever is not final may be different at a later time."""
     answer, sent = ended.answer, ended.attempts
     if answer is None:
-        said = f"OSS Tables gave no answer to {call.operation} of {call.about}"
+        said = f"OSS Tables gave no answer to {operation.name} of {operation.about}"
         if tls_problem := ended.tls_problem():
             return Unavailable(f"{said}: {tls_problem}.")
         return Unavailable(
             f"{said} in {sent} tries ({type(ended.fault).__name__}); a later try may get one."
         )
-    error = ServiceError.read(answer)
+    error = ServiceError.parse(answer)
     said = f"{answer.status} {error.readable_code()}".rstrip()
     # It was corrected once, or could not be; the words may also be those of a bucket's name.
     clock = f" If it is about the time, set {whose_clock(settings)}."
     todo = clock if clock_is_wrong(answer) else ""
-    reason = DEAD_LETTER_REASONS.get(meaning(answer))
+    reason = DEAD_LETTER_REASONS.get(kind_of(answer))
     # Of what had no time for its repeats a later invocation may find something else.
     if reason is None or not ended.final:
         return Unavailable(
-            f"OSS Tables answered {said} to {call.operation} of {call.about} in {sent} tries"
+            f"OSS Tables answered {said} to {operation.name} of {operation.about} in {sent} tries"
             f"{f' ({ended.fault})' if ended.fault else ''}; a later try may succeed.{todo}"
         )
     return Refused(
-        f"OSS Tables answered {said} to {call.operation} of {call.about}:"
+        f"OSS Tables answered {said} to {operation.name} of {operation.about}:"
         f" {quoted(error.message or 'no message')}.{todo}",
         reason=reason,
         status=answer.status,

@@ -71,7 +71,7 @@ def _read_page(
     session: Session,
 ) -> Iterator[Finding | Step]:
     """A step for each entry of a page, in another order each time, and one for the next page."""
-    operation = listing.call.operation
+    operation = listing.operation.name
     try:
         page = listing.page(session.tables)
     except (Refused, Unavailable) as error:
