@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Expected: a key that comes from a command and has no expiry (a long-lived one) is kept.
-# Happens:  the command is run again for each `get_credentials()`, that is for each request to sign.
-#           With an `expiration` in its answer it is run once.
+# Expected: the provider caches a key from a command if the key has no expiry (a long-lived key).
+# Happens:  each `get_credentials()` runs the command again, so each request to sign does. If the
+#           answer has an `expiration`, the command runs once.
 # Version:  alibabacloud-credentials 1.0.12
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -11,9 +11,9 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'alibabacloud-credentials==1.0.12' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
-# The command: notes that it was run, and prints the key that it is given.
+# The command appends a line to a file and prints a key; both are its arguments.
 cat >"$folder/key" <<'EOF'
 #!/bin/sh
 echo run >>"$1"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Expected: a library's logger has no handlers; a warning is printed once, as the program has chosen.
-# Happens:  three modules add a handler each to the same logger at import. One warning is three lines
-#           on standard error, and a fourth as soon as the program sets up logging of its own.
+# Expected: a library's logger has no handlers; the program's handler prints a warning once.
+# Happens:  three modules each add a handler to the same logger at import. One warning becomes three
+#           lines on standard error, and four once the program sets up its own logging.
 # Version:  alibabacloud-credentials 1.0.12
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -11,7 +11,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'alibabacloud-credentials==1.0.12' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 cat >"$folder/program.py" <<'EOF'
 import logging

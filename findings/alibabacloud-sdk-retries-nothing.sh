@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Expected: `RuntimeOptions(autoretry=True, max_attempts=3)` repeats a request that is answered 503.
-# Happens:  one request. Both options are accepted and used nowhere; what counts is `retry_options`
-#           in the client's configuration, which nobody has set.
+# Happens:  the client sends one request. It accepts both options and uses neither. Only
+#           `retry_options` in the client's configuration has an effect, and it is not set by
+#           default.
 # Version:  alibabacloud-sts20150401 1.2.0 (alibabacloud-tea-openapi 0.4.6, darabonba-core 1.0.9)
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +13,7 @@ python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user \
     'alibabacloud-sts20150401==1.2.0' 'alibabacloud-tea-openapi==0.4.6' 'darabonba-core==1.0.9' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 HOME=$folder NO_PROXY=127.0.0.1 no_proxy=127.0.0.1 "$python" -I - <<'EOF'
 import json

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Expected: the vendor's own client for Function Compute can call a function by its name. Since 3.0,
-#           which has no services, the path for that is /2023-03-30/functions/NAME/invocations.
-# Happens:  `invoke_function` of the newest release takes a service before the name, and its path is
-#           that of 2.0. An empty service is not refused: it leaves a hole in the path.
+# Expected: the vendor's client for Function Compute can call a function by its name. Version 3.0
+#           has no services; its path for a call is /2023-03-30/functions/NAME/invocations.
+# Happens:  `invoke_function` of the newest release requires a service before the name, and uses the
+#           path of version 2.0. It accepts an empty service, which leaves an empty segment in the
+#           path.
 # Version:  aliyun-fc2 2.5.2
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +13,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'aliyun-fc2==2.5.2' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 NO_PROXY=127.0.0.1 no_proxy=127.0.0.1 "$python" -I - <<'EOF'
 import sys

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Expected: calling a client leaves the program's logging alone.
-# Happens:  the first call logs by `logging.debug(...)`, which gives the root logger a handler. A
-#           `logging.basicConfig(level=INFO)` after it does nothing, and the program's INFO lines are
-#           lost.
+# Expected: a call of the client does not change the program's logging.
+# Happens:  the first call uses `logging.debug(...)`, which adds a handler to the root logger. A
+#           later `logging.basicConfig(level=INFO)` then does nothing, and the program's INFO lines
+#           are lost.
 # Version:  aliyun-fc2 2.5.2
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +12,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'aliyun-fc2==2.5.2' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 NO_PROXY=127.0.0.1 no_proxy=127.0.0.1 "$python" -I - <<'EOF'
 import io

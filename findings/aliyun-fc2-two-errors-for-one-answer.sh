@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Expected: a 502 is an FcError, whatever was asked, and comes as fast as the server answers.
-# Happens:  for a POST (`invoke_function`) it is. A GET (`get_function`) is sent six times, half a
-#           minute in all, and ends with RetryError of requests. No argument of the client says so or
-#           changes it: the number, the pause and the statuses are globals of the module.
+# Expected: a 502 raises FcError for every request, as soon as the server answers.
+# Happens:  a POST (`invoke_function`) raises it. A GET (`get_function`) is sent six times over half
+#           a minute, and raises RetryError of requests. No argument of the client shows or changes
+#           this: the number, the pause and the statuses are globals of the module.
 # Version:  aliyun-fc2 2.5.2 (requests 2.34.2, urllib3 2.8.0)
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -13,7 +13,7 @@ python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user \
     'aliyun-fc2==2.5.2' 'requests==2.34.2' 'urllib3==2.8.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 NO_PROXY=127.0.0.1 no_proxy=127.0.0.1 "$python" -I - <<'EOF'
 import logging

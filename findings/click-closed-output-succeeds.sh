@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Expected: a command whose results cannot be written fails, as `echo done >&-` and `cat file >&-` do.
-# Happens:  with standard output closed, `click.echo` writes nothing, raises nothing, and the command
-#           ends with 0: Python has None for such a stream, and click passes over it. With a full disk
-#           it does raise.
+# Expected: a command that cannot write its results fails, as `echo done >&-` and `cat file >&-` do.
+# Happens:  with standard output closed, `click.echo` writes nothing and raises nothing, and the
+#           command ends with 0. Python sets such a stream to None, and click skips it. With a full
+#           disk it raises.
 # Version:  click 8.5.1
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +12,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'click==8.5.1' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 cat >"$folder/report.py" <<'EOF_REPORT'
 import click
@@ -35,5 +35,5 @@ said=$(wc -c <"$folder/said")
 echo "standard output closed:  exit status $closed, $said bytes on standard error"
 echo "a full disk:             exit status $full"
 
-[ "$closed" = 0 ] && [ "$said" = 0 ] || { echo 'changed: a closed output is told'; exit 1; }
-[ "$full" != 0 ] || { echo 'changed: a full disk is not told any more'; exit 1; }
+[ "$closed" = 0 ] && [ "$said" = 0 ] || { echo 'changed: a closed output is reported'; exit 1; }
+[ "$full" != 0 ] || { echo 'changed: a full disk is not reported any more'; exit 1; }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Expected: one Bom object, written twice, gives the same JSON.
-# Happens:  every `bom-ref` that was not given is drawn anew for each output, so no two are the same.
-#           (A Bom also has a random serial number, and `serial_number=None` asks for one.) Giving a
-#           bom-ref of one's own settles it.
+# Happens:  each output has new random values for every `bom-ref` that was not set. (A Bom also has
+#           a random serial number, even with `serial_number=None`.) Setting each bom-ref avoids
+#           this.
 # Version:  cyclonedx-python-lib 11.12.0
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +12,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'cyclonedx-python-lib==11.12.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 "$python" -I - <<'EOF'
 import json

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Expected: a parser treats a line that ends in a line feed alone in one way: RFC 9112 (2.2) lets a
-#           recipient take it in the head, and many take it in the lines of chunks too.
-# Happens:  in the head it is taken, behind the size of a chunk it is not: h11 waits for more. So a
-#           server that ends every line so is understood as long as it tells a length.
+# Expected: a parser treats a line that ends in a bare line feed in one way. RFC 9112 (2.2) lets a
+#           recipient accept it in the head, and many accept it in the lines of chunks too.
+# Happens:  h11 accepts it in the head, but not after the size of a chunk: there it waits for more.
+#           So h11 can read a server that ends every line like this only if the answer has a length.
 # Version:  h11 0.16.0
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +12,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'h11==0.16.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 "$python" -I - <<'PROGRAM'
 import sys
@@ -21,7 +21,7 @@ import h11
 
 
 def outcome(answer: bytes) -> str:
-    """The body of this answer, or what h11 says where it does not come to its end."""
+    """Return the body of this answer, or NEED_DATA if h11 waits for more."""
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="GET", target="/", headers=[("host", "127.0.0.1")]))
     connection.send(h11.EndOfMessage())

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Expected: with `timeout=0.5` a request is over after half a second, one way or the other.
-# Happens:  the read timeout starts again with each piece that arrives. A server that sends one byte
-#           every 0.2 s is listened to until it ends by itself, here after two seconds.
+# Expected: with `timeout=0.5` a request ends after half a second, with a response or an error.
+# Happens:  the read timeout restarts with each piece that arrives. If a server sends one byte every
+#           0.2 s, httpx waits until the server ends the response, here after two seconds.
 # Version:  httpx 0.28.1 (httpcore 1.0.9)
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +12,7 @@ python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user \
     'httpx==0.28.1' 'httpcore==1.0.9' 'h11==0.16.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 "$python" -I - <<'EOF'
 import socket

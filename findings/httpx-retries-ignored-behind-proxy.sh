@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Expected: `HTTPTransport(retries=2)` tries three times to connect, whatever it connects to.
-# Happens:  given a proxy as well, it tries once: the number does not reach the pool for proxies.
+# Expected: `HTTPTransport(retries=2)` tries to connect three times, with or without a proxy.
+# Happens:  with a proxy it tries once: the transport does not pass the number to the proxy pool.
 # Version:  httpx 0.28.1 (httpcore 1.0.9)
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -11,7 +11,7 @@ python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user \
     'httpx==0.28.1' 'httpcore==1.0.9' 'h11==0.16.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 "$python" -I - <<'EOF'
 import socket
@@ -19,9 +19,9 @@ import sys
 
 import httpx
 
-nobody = socket.socket()
-nobody.bind(("127.0.0.1", 0))  # Bound, and not listening: every connection is refused.
-url = f"http://127.0.0.1:{nobody.getsockname()[1]}/"
+unserved = socket.socket()
+unserved.bind(("127.0.0.1", 0))  # Bound but not listening, so it refuses every connection.
+url = f"http://127.0.0.1:{unserved.getsockname()[1]}/"
 
 
 def attempts(transport: httpx.HTTPTransport) -> int:

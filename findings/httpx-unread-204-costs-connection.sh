@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Expected: a 204 has no body, so there is nothing to read, and the connection serves the next request.
-# Happens:  a streamed answer that is not read closes its connection, also when it is a 204: five
-#           requests take five connections. With `read()`, which returns nothing, they share one.
+# Expected: a 204 has no body to read, so the connection serves the next request.
+# Happens:  a streamed response that is not read closes its connection, even a 204: five requests
+#           use five connections. With `read()`, which returns no bytes, they share one.
 # Version:  httpx 0.28.1 (httpcore 1.0.9)
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +12,7 @@ python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user \
     'httpx==0.28.1' 'httpcore==1.0.9' 'h11==0.16.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 "$python" -I - <<'EOF'
 import sys

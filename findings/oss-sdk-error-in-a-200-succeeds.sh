@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Expected: an answer in the form of an error of OSS Tables (x-oss-error-type, and a message as JSON)
-#           is an error, whatever its status.
-# Happens:  with the status 200 the client returns a result for the PUT of an encryption: of such an
-#           answer only the status counts, and whether its body is JSON.
+# Expected: an answer in the error format of OSS Tables (x-oss-error-type, and a JSON message)
+#           raises an error, whatever its status.
+# Happens:  if the status is 200, the PUT of an encryption returns a result: the client checks only
+#           the status, and that the body is JSON.
 # Version:  alibabacloud-oss-v2 1.4.1
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +12,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'alibabacloud-oss-v2==1.4.1' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 "$python" -I - <<'PROGRAM'
 import sys

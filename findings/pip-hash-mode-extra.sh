@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Expected: a lock that pins every package with its hash is accepted, or refused, by every pip.
-# Happens:  pytest-cov asks for `coverage[toml]`, the lock pins `coverage==7.11.0`. pip 23.2.1 takes
-#           the name with its extra for another package, finds the newest release, and refuses:
-#           "all requirements must have their versions pinned". pip 26.3 accepts the same file.
-#           Whoever pins the newest coverage sees none of it, until the day of the next release.
+# Expected: every pip gives the same verdict on a lock that pins every package with its hash.
+# Happens:  pytest-cov requires `coverage[toml]`, the lock pins `coverage==7.11.0`. pip 23.2.1
+#           treats the name with the extra as another package, finds its newest release, and refuses
+#           the lock: "all requirements must have their versions pinned". pip 26.3 accepts the same
+#           file. While the lock pins the newest coverage, the error does not show; it appears with
+#           the next release of coverage.
 # Version:  pip 23.2.1 (23.3 is the first one that accepts it)
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -15,14 +16,14 @@ python=$folder/venv/bin/python
 pip() { "$python" -m pip --disable-pip-version-check "$@"; }
 use() {
     pip install --quiet --no-user "pip==$1" ||
-        { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+        { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 }
 
-# The lock: every package that pytest-cov needs, as it was downloaded.
+# The lock pins every package that pytest-cov needs.
 use 26.3
 pip download --quiet --only-binary :all: --dest "$folder/files" \
     'pytest-cov==7.0.0' 'coverage==7.11.0' 'pytest==8.4.2' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 for file in "$folder"/files/*.whl; do
     name=$(basename "$file")
     version=${name#*-}

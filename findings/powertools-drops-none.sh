@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Expected: a key that is logged is in the line: None is `null` in JSON.
-# Happens:  a key whose value is None is left out. 0, "" and a None one level down are kept, so a
-#           search for "owner is null" finds nothing.
+# Expected: the log line holds every key that is logged: None is `null` in JSON.
+# Happens:  the Logger drops a key whose value is None. It keeps 0, "" and a None one level down. So
+#           a search for "owner is null" finds nothing.
 # Version:  aws-lambda-powertools 3.37.0
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -11,7 +11,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'aws-lambda-powertools==3.37.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 "$python" -I - <<'EOF'
 import io

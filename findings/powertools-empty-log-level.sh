@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Expected: an empty LOG_LEVEL is as good as none, as an empty POWERTOOLS_LOG_LEVEL beside a LOG_LEVEL
-#           is: the level is INFO.
+# Expected: an empty LOG_LEVEL counts as not set, like an empty POWERTOOLS_LOG_LEVEL beside a
+#           LOG_LEVEL: the level is INFO.
 # Happens:  the Logger raises `Unknown level: ''`. An empty POWERTOOLS_DEV raises too; an empty
 #           POWERTOOLS_LOGGER_SAMPLE_RATE does not.
 # Version:  aws-lambda-powertools 3.37.0
@@ -12,7 +12,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'aws-lambda-powertools==3.37.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 "$python" -I - <<'PROGRAM'
 import logging

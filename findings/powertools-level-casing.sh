@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Expected: POWERTOOLS_LOG_LEVEL is taken in any casing: `debug` alone gives DEBUG.
-# Happens:  beside AWS_LAMBDA_LOG_LEVEL=INFO, which Lambda sets where its log level is configured,
-#           `DEBUG` gives INFO with a warning, and `debug` a TypeError: a number is compared with the
-#           text "Level debug".
+# Expected: POWERTOOLS_LOG_LEVEL accepts any casing: `debug` alone gives DEBUG.
+# Happens:  beside AWS_LAMBDA_LOG_LEVEL=INFO, which Lambda sets if its log level is configured,
+#           `DEBUG` gives INFO with a warning, and `debug` raises TypeError: the Logger compares a
+#           number with the text "Level debug".
 # Version:  aws-lambda-powertools 3.37.0
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,7 +12,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'aws-lambda-powertools==3.37.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 "$python" -I - <<'PROGRAM'
 import logging

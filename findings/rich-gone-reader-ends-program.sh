@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Expected: printing to a pipe whose reader has gone raises BrokenPipeError, as `print` does, so that a
-#           program can say what it has done so far.
-# Happens:  `Console.print` raises SystemExit(1): `except OSError` and `except Exception` do not see it,
-#           nothing is said, and what comes after the call is not done.
+# Expected: printing to a pipe without a reader raises BrokenPipeError, as `print` does, so that a
+#           program can report what it has done so far.
+# Happens:  `Console.print` raises SystemExit(1). `except OSError` and `except Exception` do not
+#           catch it: the program prints no message and does not run the code after the call.
 # Version:  rich 15.0.0
 set -euo pipefail
 unset PIP_DRY_RUN PIP_PREFIX PIP_ROOT PIP_TARGET
@@ -12,10 +12,10 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --no-user 'rich==15.0.0' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
 cat >"$folder/show.py" <<'EOF_SHOW'
-"""Prints three lines with what it is told to, to a reader that has gone, and tells what it met."""
+"""Print three lines to a pipe without a reader, with `print` or rich, and report the error."""
 
 import os
 import sys

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Expected: MODE is empty in the shell: that is either a value or none. So the template gets the
-#           empty one, or that of `.env`.
-# Happens:  it gets neither. The empty one hides the line in `.env`, then counts as missing, and
-#           the default in the template is taken.
+# Expected: if MODE is empty in the shell, this is either a value or no value. So the template gets
+#           the empty value, or the value of `.env`.
+# Happens:  it gets neither. The empty variable hides the line in `.env`, then counts as missing,
+#           and the template uses its default.
 # Version:  @serverless-devs/s 3.1.10
 set -euo pipefail
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent '@serverless-devs/s@3.1.10' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
-# No statistics, no look for a newer version.
+# Disable statistics and the check for a newer version.
 mkdir -p "$folder/home/.s/config" "$folder/shop/component"
 echo 'analysis: disable' >"$folder/home/.s/set-config.yml"
 echo '{"lastUpdateCheck": 9999999999999}' >"$folder/home/.s/config/update-notifier.json"
@@ -30,7 +30,7 @@ resources:
 EOF
 echo 'MODE="of .env"' >.env
 
-# MODE in the resolved template, with these variables in the shell.
+# Print MODE in the resolved template, with these variables in the shell.
 mode() {
     env -i PATH="$PATH" HOME="$folder/home" serverless_devs_config_home="$folder/home" \
         AccountID=1000000000000001 AccessKeyID=made-up-id AccessKeySecret=made-up-secret "$@" \

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Expected: `-o json` changes how a result is printed, and a command that fails still fails.
-# Happens:  with `-o json` a component's error is printed nowhere, the resource is called
-#           "completed", the resource that needs it has its turn too, and `s` ends with 0.
+# Expected: `-o json` changes how a result is printed; a command that fails still fails.
+# Happens:  with `-o json`, `s` does not print a component's error, calls the resource "completed",
+#           deploys the resource that depends on it, and ends with 0.
 # Version:  @serverless-devs/s 3.1.10
 set -euo pipefail
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent '@serverless-devs/s@3.1.10' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
-# No statistics, no look for a newer version.
+# Disable statistics and the check for a newer version.
 mkdir -p "$folder/home/.s/config" "$folder/shop/component"
 echo 'analysis: disable' >"$folder/home/.s/set-config.yml"
 echo '{"lastUpdateCheck": 9999999999999}' >"$folder/home/.s/config/update-notifier.json"
@@ -52,13 +52,13 @@ deploy -o json >"$folder/json" || json=$?
 
 echo "Serverless Devs $(node -p "require('$folder/node_modules/@serverless-devs/s/package.json').version")"
 for way in plain json; do
-    echo "$way: exit status ${!way}, error told: $(seen quota "$way")," \
-        "website deployed all the same: $(seen 'step: deploy website' "$way")"
+    echo "$way: exit status ${!way}, error printed: $(seen quota "$way")," \
+        "website deployed nevertheless: $(seen 'step: deploy website' "$way")"
 done
 echo 'what it printed with -o json:'
 sed '/WARN/d; s/^/    /' "$folder/json"
 
 [ "$plain $(seen quota plain) $(seen 'deploy website' plain)" = '101 yes no' ] ||
-    { echo 'changed: a failure without -o json is told in another way' >&2; exit 1; }
+    { echo 'changed: a failure without -o json is reported in another way' >&2; exit 1; }
 [ "$json $(seen quota json) $(seen 'deploy website' json)" = '0 no yes' ] ||
     { echo 'changed: a failure with -o json is not hidden any more' >&2; exit 1; }

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Expected: what the deployment of one resource gave (`${resources.database.output.url}`) is known to
-#           later commands too, since a resource is deployed by itself, and all are removed, with the
-#           same template.
-# Happens:  it is known to the command that made it, and to no other. After a deployment that went
-#           well, `s website deploy` ends with 1 and "not found". `s remove` removes the database,
-#           has no output of it any more, and leaves the website.
+# Expected: later commands know the output of a deployed resource
+#           (`${resources.database.output.url}`): the same template serves to deploy one resource
+#           and to remove all.
+# Happens:  only the command that deployed the resource knows its output. After a successful
+#           deployment, `s website deploy` ends with 1 and "not found". `s remove` removes the
+#           database, then has no output of it, and leaves the website.
 # Version:  @serverless-devs/s 3.1.10
 set -euo pipefail
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent '@serverless-devs/s@3.1.10' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
-# No statistics, no look for a newer version.
+# Disable statistics and the check for a newer version.
 mkdir -p "$folder/home/.s/config" "$folder/shop/component"
 echo 'analysis: disable' >"$folder/home/.s/set-config.yml"
 echo '{"lastUpdateCheck": 9999999999999}' >"$folder/home/.s/config/update-notifier.json"
@@ -39,7 +39,7 @@ resources:
     props: {region: cn-hangzhou, database: "${resources.database.output.url}"}
 EOF
 
-# What happened: the steps of the component, the error, the exit status.
+# Print the steps of the component, the error and the exit status.
 outcome() {
     local code=0
     env -i PATH="$PATH" HOME="$folder/home" serverless_devs_config_home="$folder/home" \

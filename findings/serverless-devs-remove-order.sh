@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Expected: resources are deployed as they are declared, and removed the other way round.
-# Happens:  `s remove` takes the order of `s deploy`: what the others need goes first. It ends with 0.
+# Expected: `s` deploys resources in the order of their declaration, and removes them in reverse
+#           order.
+# Happens:  `s remove` uses the order of `s deploy`: it removes a resource before those that depend
+#           on it. It ends with 0.
 # Version:  @serverless-devs/s 3.1.10
 set -euo pipefail
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent '@serverless-devs/s@3.1.10' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
-# No statistics, no look for a newer version.
+# Disable statistics and the check for a newer version.
 mkdir -p "$folder/home/.s/config" "$folder/shop/component"
 echo 'analysis: disable' >"$folder/home/.s/set-config.yml"
 echo '{"lastUpdateCheck": 9999999999999}' >"$folder/home/.s/config/update-notifier.json"

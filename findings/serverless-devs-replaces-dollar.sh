@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Expected: a variable of the shell reaches the template as it is; `.env` is for those that are not set.
-# Happens:  once `.env` names the variable too, the shell's value still counts, but every `$NAME` in
-#           it is replaced: "costs $5 a month" becomes "costs  a month". It ends with 0.
+# Expected: the template gets a variable of the shell unchanged; `.env` is for variables that are
+#           not set.
+# Happens:  if `.env` sets the variable too, the shell's value still takes precedence, but every
+#           `$NAME` in it is replaced: "costs $5 a month" becomes "costs  a month". It ends with 0.
 # Version:  @serverless-devs/s 3.1.10
 set -euo pipefail
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent '@serverless-devs/s@3.1.10' ||
-    { echo 'could not look: the packages were not to be had' >&2; exit 2; }
+    { echo 'cannot check: the packages could not be installed' >&2; exit 2; }
 
-# No statistics, no look for a newer version.
+# Disable statistics and the check for a newer version.
 mkdir -p "$folder/home/.s/config" "$folder/shop/component"
 echo 'analysis: disable' >"$folder/home/.s/set-config.yml"
 echo '{"lastUpdateCheck": 9999999999999}' >"$folder/home/.s/config/update-notifier.json"
@@ -28,8 +29,8 @@ resources:
     props: {region: cn-hangzhou, reason: "${env('REASON')}"}
 EOF
 
-# The shell's REASON in the resolved template.
-# shellcheck disable=SC2016 # The dollar sign is meant.
+# Print the shell's REASON in the resolved template.
+# shellcheck disable=SC2016 # The dollar sign is intended.
 reason() {
     env -i PATH="$PATH" HOME="$folder/home" serverless_devs_config_home="$folder/home" \
         AccountID=1000000000000001 AccessKeyID=made-up-id AccessKeySecret=made-up-secret \

@@ -1,10 +1,9 @@
-"""Function Compute's door for the timer: every table bucket is looked at, and encrypted if need be.
+"""Function Compute's entry point for the timer: check all table buckets, and encrypt if necessary.
 
-timer ─▶ sweep of GUARD_SWEEP_REGIONS ─▶ one log line for each bucket that matters ─▶ JSON: totals,
-                                                                 what is amiss, what was not reached
+timer ─▶ sweep of GUARD_SWEEP_REGIONS ─▶ one log line per relevant bucket ─▶ JSON: totals, problems,
+                                                                             and unreached buckets
 
-An event of the audit trail, as when one of its dead letters is redriven, is processed as the
-creation function would.
+The handler also processes events of the audit trail, because an operator may redrive dead letters.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.sweep.function import is_event, sweep
 
 
-def initialize(context: Any) -> None:  # noqa: ARG001  the platform's signature
-    """Build what the first sweep would wait for; the handler works without it."""
+def initialize(context: Any) -> None:  # noqa: ARG001  the platform passes it
+    """Open the logger and the transport in advance; otherwise, the first sweep opens them."""
     open_logger()
     shared_transport()
 
 
 def handler(event: object, context: Any) -> str:
-    """Sweep, and return what was found as JSON; an event is processed instead.
+    """Sweep and return the result as JSON; process an event instead if there is one.
 
-    Raises ConfigurationError for a wrong setting or missing credentials; a bucket or region that
-    cannot be swept is part of the result.
+    Raises ConfigurationError if a setting is wrong or credentials are missing. A bucket or region
+    that cannot be swept is part of the result.
     """
     with open_logger().append_context_keys(request_id=context.request_id):
         invocation = open_invocation(context)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
-from layers.encryption_guard.tools.authorities import by_subject
+from layers.encryption_guard.tools.authorities import split_bundle
 from layers.encryption_guard.tools.build import ARCHIVE, REPOSITORY, build, install
-from layers.encryption_guard.tools.bytecode import Interpreter, compile_layer_code, interpreter
+from layers.encryption_guard.tools.bytecode import Interpreter, compile_layer_code, find_interpreter
 
 RUNTIMES = ("python3.12", "python3.10")
 SDK = (
@@ -108,7 +108,7 @@ def prepare(folder: Path) -> Artefacts:
 def trust_also(authorities: Path, bundle: Path) -> None:
     """Put those of the bundle that are not there yet beside the authorities of the layer."""
     authorities.chmod(0o755)
-    for name, certificate in by_subject(bundle.read_text("utf-8")).items():
+    for name, certificate in split_bundle(bundle.read_text("utf-8")).items():
         if not (authorities / name).exists():
             (authorities / name).write_text(certificate, "utf-8")
     _close(authorities)
@@ -116,7 +116,7 @@ def trust_also(authorities: Path, bundle: Path) -> None:
 
 def _chosen() -> tuple[str, Interpreter]:
     for runtime in RUNTIMES:
-        if found := interpreter(runtime):
+        if found := find_interpreter(runtime):
             return runtime, found
     version = sys.version.partition(" ")[0]
     return "python{}.{}".format(*sys.version_info), Interpreter(sys.executable, version)

@@ -44,7 +44,7 @@ def open_ours(endpoint: str, workers: int = WORKERS) -> SweepRegions:
     letters = DeadLetters(_no_letter, _no_letter, "benchmark", "benchmark", clock.now)
 
     def sweep(regions: Sequence[str]) -> Swept:
-        totals = Totals.of(Scope(None, region) for region in regions)
+        totals = Totals.empty(Scope(None, region) for region in regions)
         done_at = dict.fromkeys(regions, 0.0)
         budget = TimeBudget(clock.monotonic() + BUDGET_SECONDS, clock)
 
@@ -59,7 +59,7 @@ def open_ours(endpoint: str, workers: int = WORKERS) -> SweepRegions:
             audit=False,
             report=report,
             workers=workers,
-        ).buckets_of(Scope(None, region) for region in regions)
+        ).check_buckets(Scope(None, region) for region in regions)
         return Swept(totals.all.encrypted, done_at)
 
     return sweep

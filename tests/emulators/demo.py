@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from encryption_guard.cli.sweep_rows import seconds
+from encryption_guard.cli.sweep_rows import duration
 from tests.emulators.action_trail import Shape
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse, Reset, throttle
@@ -93,26 +93,26 @@ def fail_to_create(stage: Stage, scene: Scene) -> None:
     announce(stage, scene, errorCode="ConflictException", requestParameters={"name": scene.bucket})
 
 
-def take_the_encryption_off(stage: Stage, scene: Scene) -> None:
+def remove_encryption(stage: Stage, scene: Scene) -> None:
     """The owner deletes the encryption of a bucket that had it."""
     arn = stage.cloud.tables.plant(scene.bucket, encryption="AES256")
     request = oss_tables.models.DeleteTableBucketEncryptionRequest(table_bucket_arn=arn)
     stage.owner.delete_table_bucket_encryption(request)
 
 
-def create_untold(stage: Stage, scene: Scene) -> None:
+def create_without_event(stage: Stage, scene: Scene) -> None:
     """The bucket is there, and no event ever tells of it."""
     stage.cloud.tables.plant(scene.bucket)
 
 
-def lose_the_encryption_untold(stage: Stage, scene: Scene) -> None:
+def remove_encryption_without_event(stage: Stage, scene: Scene) -> None:
     """An old bucket whose encryption was taken off when nobody listened, and a table in it."""
     last_month = datetime.now(timezone.utc) - timedelta(days=30)
     arn = stage.cloud.tables.plant(scene.bucket, created_at=last_month)
     stage.cloud.tables.plant_table(arn, "sales", "invoices_2026", created_at=last_month)
 
 
-def create_twice_told(stage: Stage, scene: Scene) -> None:
+def create_with_two_events(stage: Stage, scene: Scene) -> None:
     """One creation, two events of it."""
     stage.cloud.tables.plant(scene.bucket)
     announce(stage, scene)
@@ -173,7 +173,7 @@ ENFORCED = [
     Scene(
         "payments",
         "its event comes twice",
-        create_twice_told,
+        create_with_two_events,
         "encrypted",
         "created",
         None,
@@ -201,8 +201,8 @@ ENFORCED = [
     ),
     Scene(
         "archive",
-        "encryption is taken off",
-        take_the_encryption_off,
+        "its encryption is removed",
+        remove_encryption,
         "encrypted",
         "drift",
         None,
@@ -219,7 +219,7 @@ ENFORCED = [
     ),
     Scene("secrets", "created with KMS", create_with_kms, "kept_stronger", "KMS", "KMS", "KMS"),
     Scene("scratch-7", "exempt until 2099", create, "skipped", "exempt: public samples"),
-    Scene("oss-managed-table-bucket", "OSS's own", create_by_oss, "skipped", "managed_by_oss"),
+    Scene("oss-managed-table-bucket", "managed by OSS", create_by_oss, "skipped", "managed_by_oss"),
     Scene("twins", "creating it failed", fail_to_create, "skipped", "call_failed"),
     Scene(
         "forbidden",
@@ -233,7 +233,7 @@ ENFORCED = [
     ),
     Scene(
         "contested",
-        "409 again and again",
+        "409 at every attempt",
         create,
         "dead_lettered",
         "conflict",
@@ -253,7 +253,7 @@ ENFORCED = [
         ),
     ),
     Scene(
-        "partners", "another account's", name_a_foreign_bucket, "dead_lettered", "foreign_account"
+        "partners", "in another account", name_a_foreign_bucket, "dead_lettered", "foreign_account"
     ),
     Scene("twofold", "two names in one event", name_two_buckets, "dead_lettered", "invalid_event"),
     Scene("hostile", "an ARN with evil.example#", steer_the_host, "dead_lettered", "invalid_event"),
@@ -270,21 +270,31 @@ DETECTED = [
     Scene("preview", "mode detect", create, "detected", "would_encrypt"),
 ]
 SWEPT = [
-    Scene("forgotten", "no event ever came", create_untold, "encrypted", "created", None, "AES256"),
+    Scene(
+        "forgotten",
+        "no event ever came",
+        create_without_event,
+        "encrypted",
+        "created",
+        None,
+        "AES256",
+    ),
     Scene(
         "drifted",
-        "its encryption went untold",
-        lose_the_encryption_untold,
+        "removed without an event",
+        remove_encryption_without_event,
         "encrypted",
         "drift",
         None,
         "AES256",
     ),
-    Scene("scratch-9", "exempt until 2099", create_untold, "skipped", "exempt: public samples"),
+    Scene(
+        "scratch-9", "exempt until 2099", create_without_event, "skipped", "exempt: public samples"
+    ),
     Scene(
         "denied",
         "the role may not",
-        create_untold,
+        create_without_event,
         "dead_lettered",
         "rejected",
         faults=on_put("denied", Refuse(403), always=True),
@@ -375,7 +385,7 @@ def results_table(scenes: list[Scene], ended: list[Ending], *, width: int) -> Ta
     for column in shown:
         table.add_column(column, no_wrap=True, justify="right" if column == "took" else "left")
     for scene, ending in zip(scenes, ended, strict=True):
-        took = "" if ending.milliseconds is None else seconds(ending.milliseconds)
+        took = "" if ending.milliseconds is None else duration(ending.milliseconds)
         before, after = scene.before or "none", ending.after or "none"
         cells = {
             "bucket": Text(scene.bucket),
@@ -450,11 +460,11 @@ def watch(cloud: EmulatedCloud, scenes: list[Scene], console: Console) -> None:
 
 
 INTRODUCTION = """\
-[bold]oss-tables-encryption-guard[/bold]: every table bucket is encrypted from the moment it exists.
+[bold]oss-tables-encryption-guard[/bold] encrypts each OSS table bucket when it is created.
 
-A cloud on this machine: OSS Tables, ActionTrail with EventBridge, Function Compute and SMQ are
-emulated on loopback. The handler is the real one, in processes of its own, over real HTTP and TLS;
-the vendor's own signer checks each of its signatures.
+OSS Tables, ActionTrail with EventBridge, Function Compute and SMQ are emulated on loopback.
+The handler is the real one. It runs in its own processes, over HTTP and TLS; the vendor's signer
+checks each signature.
 """
 
 
@@ -519,7 +529,7 @@ class Operator(Shell):
         self.type(cloud, "dead-letters", "list")
         self.came_back = [letter.get("redrives", 0) for letter in letters_of(cloud)]
         encrypted = {bucket.arn.name for bucket in cloud.tables.buckets() if bucket.encryption}
-        self.still_open = [name for name in MENDED if name not in encrypted]
+        self.still_open = [name for name in FIXED if name not in encrypted]
 
     @property
     def succeeded(self) -> bool:
@@ -528,7 +538,7 @@ class Operator(Shell):
 
 
 # What an operator can do something about; the other letters are no bucket's, or nobody's.
-MENDED = ("forbidden", "contested", "moved", "outage")
+FIXED = ("forbidden", "contested", "moved", "outage")
 
 
 def main() -> int:
@@ -547,10 +557,13 @@ def main() -> int:
 
     by_events = len(ENFORCED) + len(DETECTED)
     console.print(results_table(scenes[:by_events], ended[:by_events], width=console.width))
-    console.print("\n[bold]What no event told, the timer's sweep finds.[/bold]\n")
+    console.print("\n[bold]The sweep, on a timer, finds what events miss.[/bold]\n")
     console.print(results_table(SWEPT, swept, width=console.width))
     auditor.show()
-    console.print("\n[bold]The dead letters; their causes are mended; they are redriven.[/bold]\n")
+    console.print(
+        "\n[bold]The operator lists the dead letters, fixes the causes, and redrives the events."
+        "[/bold]\n"
+    )
     operator.show()
     wrong = [
         scene.bucket
@@ -559,12 +572,12 @@ def main() -> int:
     ]
     took = time.monotonic() - began
     if wrong or not operator.succeeded or not auditor.succeeded:
-        told = ", ".join(wrong + operator.still_open) or "what was typed, and what came of it"
-        console.print(f"\n[red]Not as it should be: {told}.[/red]")
+        unexpected = ", ".join(wrong + operator.still_open) or "the output of a command"
+        console.print(f"\n[red]Unexpected: {unexpected}.[/red]")
         return 1
     console.print(
-        f"[green]All {len(scenes)} ended as they should, and {len(MENDED)} more are encrypted"
-        f"[/green], in {took:.0f} s."
+        f"[green]All {len(scenes)} ended as expected, {len(FIXED)} dead letters were fixed and"
+        f" redriven[/green], in {took:.0f} s."
     )
     return 0
 

@@ -186,7 +186,7 @@ def test_one_right_less_is_missed(function: str, action: str) -> None:
 
 @each_function
 @with_and_without
-def test_one_right_more_is_told(function: str, audit: str) -> None:
+def test_an_additional_right_is_reported(function: str, audit: str) -> None:
     """An action that a policy gains, for whatever resource, is granted and never used."""
     more = Statement("Allow", (TOO_MUCH,), ("acs:osstables:*:*:bucket/nobodys",))
     policy = deployed_policy(function, audit)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from encryption_guard.services.smq import SmqMessage
-from layers.encryption_guard.tools.serverless_devs import redacted, remedy, tail
+from layers.encryption_guard.tools.serverless_devs import find_remedy, redact, tail
 
 # Neither source nor type: how those are spelled is what is to be learnt.
 PATTERN = {"data": {"eventName": ["CreateTableBucket", "DeleteTableBucketEncryption"]}}
@@ -143,9 +143,9 @@ class Commands:
         return None if process.returncode == 0 else self._why(action, printed, process.returncode)
 
     def _why(self, action: str, printed: str, code: int) -> str:
-        plain = redacted(printed, self.environment)
+        plain = redact(printed, self.environment)
         last = (tail(plain).splitlines() or [""])[-1].strip()
-        return f"`s {action}` ended with {code}: {last} {remedy(plain)}"
+        return f"`s {action}` ended with {code}: {last} {find_remedy(plain)}"
 
 
 @contextmanager

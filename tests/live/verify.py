@@ -362,9 +362,9 @@ def _capture_by_stack(environment: Mapping[str, str], clock: Clock, folder: Path
     def make(plan: Plan, peek: Peek) -> Capture:
         names = Names(plan.bucket, plan.region, plan.account)
         shell = {name: environment.get(name, "") for name in (KEY_ID, SECRET, TOKEN, ACCOUNT)}
-        access = preflight.access(shell, ())
+        access = preflight.find_access(shell, ())
         if not isinstance(access, preflight.Access):
-            raise Misused(f"{access.what}. {access.todo}")
+            raise Misused(f"{access.message}. {access.remedy}")
         # These would count before the key that was asked for, and may be another account's.
         others = {k: v for k, v in environment.items() if k not in preflight.KEY_PAIR}
         told = {**others, **access.variables}

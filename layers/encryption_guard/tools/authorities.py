@@ -1,7 +1,7 @@
-"""Certificate authorities, each in a file that OpenSSL finds by its name: from PEM text, purely.
+"""Split a PEM bundle of certificate authorities into a folder that OpenSSL can search by name.
 
-OpenSSL reads the whole of a bundle before the first handshake, but of a folder of such files (which
-`openssl rehash` makes too) only the authority that a server's certificate names.
+OpenSSL parses a whole bundle before the first handshake. In a folder like the one that
+`openssl rehash` makes, it reads only the authority that issued the server's certificate.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ BLOCK = re.compile(
 )
 
 
-class UnreadableAnswer(Exception):
-    """A bundle holds what is no certificate; the message is for a person."""
+class InvalidBundle(Exception):
+    """A bundle that is empty, or that holds something other than certificates."""
 
 
-def by_subject(bundle: str) -> dict[str, str]:
-    """The files of such a folder by their names: each certificate of the bundle once."""
+def split_bundle(bundle: str) -> dict[str, str]:
+    """Return one PEM file for each distinct certificate, by the file name that OpenSSL looks up.
+
+    A name is the hash of the subject in hexadecimal and a number, such as `5ed36f99.0`.
+    Raises InvalidBundle if a certificate cannot be read.
+    """
     blocks = BLOCK.findall(bundle)
     if not blocks or bundle.count("-----BEGIN") != len(blocks):
-        raise UnreadableAnswer("it holds none, or something besides certificates")
-    seen: Counter[str] = Counter()
+        raise InvalidBundle("it is empty, or holds something other than certificates")
+    used: Counter[str] = Counter()
     files = {}
-    # A dictionary, because it keeps the order: the same bundle makes the same names.
+    # A dictionary removes duplicates and keeps the order, so the names are reproducible.
     for number, block in enumerate(dict.fromkeys(blocks), start=1):
         try:
             certificate = crypto.load_certificate(crypto.FILETYPE_PEM, block.encode())
         except crypto.Error as error:
-            raise UnreadableAnswer(f"certificate {number}: {error}") from None
+            raise InvalidBundle(f"certificate {number}: {error}") from None
         name = f"{certificate.subject_name_hash():08x}"
-        files[f"{name}.{seen[name]}"] = f"{block}\n"
-        seen[name] += 1
+        files[f"{name}.{used[name]}"] = f"{block}\n"
+        used[name] += 1
     return files

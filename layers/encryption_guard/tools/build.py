@@ -1,12 +1,13 @@
-"""Builds what is deployed, the layer and the functions' code: `make build`, in `.venv`.
+"""Build the files that are deployed: the layer and the code of the functions (`make build`).
 
-The layer holds the locked dependencies for the runtime's Python, whatever this one is, and the
-package without an operator's commands; bytecode of both, because nothing can be written where the
-layer lies; and certifi's authorities one by one. The same inputs give the same bytes: Serverless
-Devs compares a checksum, and uploads nothing when it has not changed. Inputs are this repository,
-the wheels, which Python of the runtime's version is found here to compile (without any there is no
-bytecode), and the zlib of the one that builds. Beside the layer lies a document of what is in it.
-What fails has none.
+The layer holds the locked dependencies for the runtime's Python, the guard's package without its
+`cli`, and certifi's certificate authorities, each in its own file. It includes bytecode, because it
+is read-only in the cloud. The build also writes an SBOM of the layer. A failed build leaves no
+layer and no SBOM.
+
+The same inputs give the same bytes, because Serverless Devs uploads a layer only if its checksum
+has changed. The inputs are this repository, the wheels, the Python of the runtime's version that
+compiles (if there is none, the layer has no bytecode), and the zlib of the Python that builds.
 """
 
 from __future__ import annotations
@@ -28,9 +29,14 @@ from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement
 
 from encryption_guard.cli.console import Stdout
-from layers.encryption_guard.tools.authorities import UnreadableAnswer, by_subject
+from layers.encryption_guard.tools.authorities import InvalidBundle, split_bundle
 from layers.encryption_guard.tools.bytecode import Interpreter, compile_layer_code
-from layers.encryption_guard.tools.sbom import MissingMetadata, Product, Shipped, document
+from layers.encryption_guard.tools.sbom import (
+    MissingMetadata,
+    Product,
+    ShippedWheel,
+    create_document,
+)
 
 LAYER = Path(__file__).parents[1]
 REPOSITORY = LAYER.parents[1]
@@ -40,48 +46,48 @@ ARCHIVE = "encryption_guard-layer.zip"
 SBOM_FILE = "encryption_guard-layer.cdx.json"
 ISOLATED_PIP = "layers.encryption_guard.tools.isolated_pip"
 
-# What Function Compute's runtimes can load (Debian 10 and 11).
+# The platform of the wheels that Function Compute's runtimes (Debian 10 and 11) can load.
 PLATFORM = "manylinux2014_x86_64"
-# Of the wheels' own bookkeeping only what tells name, version and licence is kept.
-LEFT_OUT = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "bin"}
-# What lies beside our sources; each function's .fcignore tells Serverless Devs the same.
-NO_SOURCES = shutil.ignore_patterns("__pycache__", ".fcignore")
-# An operator's commands stay here: no function runs them, nor has the layer what they stand on.
-NOT_IN_LAYER = shutil.ignore_patterns("__pycache__", "cli")
-# Beside `python/` in the layer, so that it is /opt/authorities.
+# Scripts, and files of a wheel that only an installer needs. METADATA and the licences stay.
+EXCLUDED_NAMES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "bin"}
+# Each function's .fcignore lists the same names for Serverless Devs.
+IGNORE_IN_FUNCTIONS = shutil.ignore_patterns("__pycache__", ".fcignore")
+# No function uses `cli`, and its dependencies are not in the layer.
+IGNORE_IN_PACKAGE = shutil.ignore_patterns("__pycache__", "cli")
+# Beside `python/` in the layer, so Function Compute unpacks it to /opt/authorities.
 AUTHORITIES = "authorities"
 BUNDLE = Path("python", "certifi", "cacert.pem")
-# The earliest date a zip can hold: contents alone decide about its bytes.
-NO_DATE = (1980, 1, 1, 0, 0, 0)
-# 8 MiB. Every cold start fetches the layer: what makes it this large has to be meant.
+# The earliest date that a zip can hold; a constant date makes the zip reproducible.
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+# 8 MiB. Every cold start downloads the layer, so it must not grow unnoticed.
 MAX_ZIP_BYTES = 8 * 1024 * 1024
 
 
-class Failed(Exception):
+class BuildFailed(Exception):
     """The build cannot succeed; the message is for a person."""
 
 
 def main() -> None:
-    """Read the arguments, build, and say how large it is."""
+    """Parse the arguments, build, and report the size of the layer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtime", choices=["python3.12", "python3.10"], default="python3.12")
     parser.add_argument("--output", type=Path, default=Path("build"))
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     stdout = Stdout()
     try:
-        compiler = build(chosen.runtime, chosen.output)
-    except (Failed, MissingMetadata, InvalidRequirement, OSError) as error:
+        compiler = build(arguments.runtime, arguments.output)
+    except (BuildFailed, MissingMetadata, InvalidRequirement, OSError) as error:
         for name in (ARCHIVE, SBOM_FILE):
             with suppress(OSError):
-                (chosen.output / name).unlink()
-        reason = f"{chosen.output} cannot be built into ({error}); name another with --output."
-        sys.exit(f"build: {reason if isinstance(error, OSError) else error}")
-    report(chosen.output / ARCHIVE, chosen.runtime, compiler, stdout)
+                (arguments.output / name).unlink()
+        problem = f"cannot build into {arguments.output} ({error}); set another --output."
+        sys.exit(f"build: {problem if isinstance(error, OSError) else error}")
+    report(arguments.output / ARCHIVE, arguments.runtime, compiler, stdout)
     sys.exit(stdout.is_lost)
 
 
 def report(archive: Path, runtime: str, compiler: Interpreter | None, stdout: Stdout) -> None:
-    """Say how large the layer is, and who compiled it."""
+    """Print the size of the layer, and which Python compiled it."""
     with zipfile.ZipFile(archive) as layer:
         unpacked = sum(entry.file_size for entry in layer.infolist()) / 2**20
     zipped = archive.stat().st_size / 2**20
@@ -89,43 +95,51 @@ def report(archive: Path, runtime: str, compiler: Interpreter | None, stdout: St
     stdout.line(f"{archive} ({runtime}): {zipped:.1f} MiB, unpacked {unpacked:.1f} MiB{by}")
     if not compiler:
         print(
-            f"build: no {runtime} was found here: a cold start takes more than twice as long.\n"
-            f"Install it, or name it: make build RUNTIME={runtime} PYTHON=/path/to/{runtime}",
+            f"build: {runtime} was not found, so the layer has no bytecode: a cold start takes "
+            f"more than twice as long.\nInstall {runtime}, or set its path: "
+            f"make build RUNTIME={runtime} PYTHON=/path/to/{runtime}",
             file=sys.stderr,
         )
     stdout.say_if_lost(f"{archive} is built")
 
 
 def build(runtime: str, output: Path) -> Interpreter | None:
-    """Build for one runtime, and put the layer and the functions into the output folder."""
+    """Build the layer and the functions for one runtime into the output folder.
+
+    Return the Python that compiled the layer, or None if there is no bytecode. Raises BuildFailed
+    or MissingMetadata if the build cannot succeed.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    # There, because it tells at once whether the folder can be written to, and because from there
-    # the result is moved in one step.
+    # In the output folder, this fails at once if the folder is read-only. It is also on the same
+    # file system, so each result is moved in one step.
     with tempfile.TemporaryDirectory(dir=output, prefix=".building-") as folder:
         scratch, layer = Path(folder), Path(folder, "layer")
-        ours = product(runtime.removeprefix("python"))
-        lock = LAYER / f"requirements-{ours.runtime}.txt"
-        parts = install(layer / "python", runtime=ours.runtime, scratch=scratch, lock=lock)
+        product = read_product(runtime.removeprefix("python"))
+        lock = LAYER / f"requirements-{product.runtime}.txt"
+        wheels = install(layer / "python", runtime=product.runtime, scratch=scratch, lock=lock)
         package = layer / "python" / PACKAGE.name
-        shutil.copytree(PACKAGE, package, ignore=NOT_IN_LAYER)
-        write_version(package, ours.version)
+        shutil.copytree(PACKAGE, package, ignore=IGNORE_IN_PACKAGE)
+        write_version(package, product.version)
         write_authorities(layer)
         compiler = compile_layer(layer, runtime)
-        finish(layer, product=ours, shipped=parts, scratch=scratch, output=output)
+        write_results(layer, product=product, shipped=wheels, scratch=scratch, output=output)
         return compiler
 
 
-def product(runtime: str) -> Product:
-    """What pyproject.toml says of our package."""
+def read_product(runtime: str) -> Product:
+    """Read the description of our package from pyproject.toml."""
     project = tomli.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     licence, requires = project["license"], project["dependencies"]
     return Product(project["name"], project["version"], licence, requires, runtime)
 
 
-def install(target: Path, *, runtime: str, scratch: Path, lock: Path) -> list[Shipped]:
-    """Put locked wheels for the runtime's Python (such as "3.12") into the target folder."""
+def install(target: Path, *, runtime: str, scratch: Path, lock: Path) -> list[ShippedWheel]:
+    """Install the locked wheels for the runtime's Python (such as "3.12") into the target folder.
+
+    Raises BuildFailed if pip fails.
+    """
     wheels = scratch / "wheels"
-    # Fetched first: once it is installed, pip does not tell for sure which file it was.
+    # Download first: after an installation, pip does not show reliably which wheel it used.
     for command in (
         ["download", f"--dest={wheels}"],
         ["install", f"--target={target}", "--no-compile", "--no-index", f"--find-links={wheels}"],
@@ -140,15 +154,17 @@ def install(target: Path, *, runtime: str, scratch: Path, lock: Path) -> list[Sh
             check=False,
         )
         if done.returncode:
-            raise Failed(f"pip could not install what {lock.name} locks: fix what it says above.")
-    return [shipped(wheel, target) for wheel in sorted(wheels.iterdir())]
+            raise BuildFailed(
+                f"pip cannot install the packages of {lock.name}: fix the error above."
+            )
+    return [read_wheel(wheel, target) for wheel in sorted(wheels.iterdir())]
 
 
-def shipped(wheel: Path, installed: Path) -> Shipped:
-    """What the layer holds of a wheel."""
+def read_wheel(wheel: Path, installed: Path) -> ShippedWheel:
+    """Read the metadata of an installed wheel, and the hashes of the wheel and its documents."""
     name, version, *_ = wheel.name.split("-")
     info = installed / f"{name}-{version}.dist-info"
-    return Shipped(
+    return ShippedWheel(
         parse_email((info / "METADATA").read_text("utf-8"))[0],
         checksum(wheel),
         {f"python/{info.name}/sboms/{file.name}": checksum(file) for file in info.glob("sboms/*")},
@@ -156,19 +172,19 @@ def shipped(wheel: Path, installed: Path) -> Shipped:
 
 
 def write_version(package: Path, version: str) -> None:
-    """State the version where the package would ask for its metadata: a layer has none."""
-    stated = f'"""The version of the guard."""\n\n__version__ = "{version}"\n'
-    (package / "version.py").write_text(stated, "utf-8")
+    """Write the version into the package: a layer has no metadata of it to read."""
+    source = f'"""The version of the guard."""\n\n__version__ = "{version}"\n'
+    (package / "version.py").write_text(source, "utf-8")
 
 
 def write_authorities(layer: Path) -> None:
-    """Put each certificate of the layer's certifi where OpenSSL finds it without reading all."""
+    """Write each certificate of the layer's certifi to the file where OpenSSL looks it up."""
     try:
-        files = by_subject((layer / BUNDLE).read_text("utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, UnreadableAnswer) as error:
-        raise Failed(
-            f"the layer's {BUNDLE} is not read as certificates ({error}); lock another certifi "
-            "(`make lock`), or extend tools/authorities.py."
+        files = split_bundle((layer / BUNDLE).read_text("utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, InvalidBundle) as error:
+        raise BuildFailed(
+            f"the certificates in the layer's {BUNDLE} cannot be read ({error}); lock another "
+            "certifi (`make lock`), or extend tools/authorities.py."
         ) from None
     (layer / AUTHORITIES).mkdir()
     for name, certificate in files.items():
@@ -176,52 +192,65 @@ def write_authorities(layer: Path) -> None:
 
 
 def compile_layer(layer: Path, runtime: str) -> Interpreter | None:
-    """Compile what is in the layer; what others wrote for another Python may stay as it is."""
+    """Compile the layer; raises BuildFailed if a file of our package does not compile.
+
+    A file of a dependency may be meant for another Python, so it may stay without bytecode.
+    """
     compiler, ours = compile_layer_code(layer, runtime), layer / "python" / PACKAGE.name
     if compiler and len([*ours.rglob("*.pyc")]) < len([*ours.rglob("*.py")]):
-        who = compiler.executable
-        raise Failed(f"{who} cannot compile all of {PACKAGE.name}: fix what it says above.")
+        executable = compiler.executable
+        raise BuildFailed(
+            f"{executable} cannot compile all of {PACKAGE.name}: fix the error above."
+        )
     return compiler
 
 
 def checksum(file: Path) -> str:
-    """A file's SHA-256."""
+    """Return the SHA-256 of a file in hexadecimal."""
     return sha256(file.read_bytes()).hexdigest()
 
 
-def finish(
-    layer: Path, *, product: Product, shipped: Sequence[Shipped], scratch: Path, output: Path
+def write_results(
+    layer: Path,
+    *,
+    product: Product,
+    shipped: Sequence[ShippedWheel],
+    scratch: Path,
+    output: Path,
 ) -> None:
-    """Zip the layer's folder, and move all results to where they belong, all or nothing."""
+    """Zip the layer, then move the zip, the SBOM and the functions into the output folder.
+
+    Raises BuildFailed or MissingMetadata before anything is moved.
+    """
     write_zip(scratch / ARCHIVE, layer)
     if (size := (scratch / ARCHIVE).stat().st_size) > MAX_ZIP_BYTES:
-        raise Failed(
-            f"the layer has {size:,} bytes as a zip, {MAX_ZIP_BYTES:,} (8 MiB) are allowed; take "
-            "out what need not ship (a dependency from pyproject.toml, then `make lock`), or raise "
-            "MAX_ZIP_BYTES in tools/build.py if it is worth it."
+        raise BuildFailed(
+            f"the layer has {size:,} bytes as a zip, the limit is {MAX_ZIP_BYTES:,} (8 MiB); "
+            "remove a dependency from pyproject.toml and run `make lock`, or raise MAX_ZIP_BYTES "
+            "in tools/build.py."
         )
-    materials = document(product, shipped, archive=checksum(scratch / ARCHIVE))
-    (scratch / SBOM_FILE).write_text(materials, "utf-8")
-    shutil.copytree(FUNCTIONS, scratch / "functions", ignore=NO_SOURCES)
-    # One build at a time moves its results, lest those of two be mixed.
-    with Path(__file__).open() as alone:
-        fcntl.flock(alone, fcntl.LOCK_EX)
+    document = create_document(product, shipped, archive=checksum(scratch / ARCHIVE))
+    (scratch / SBOM_FILE).write_text(document, "utf-8")
+    shutil.copytree(FUNCTIONS, scratch / "functions", ignore=IGNORE_IN_FUNCTIONS)
+    # The lock prevents a mix of the results of two builds.
+    with Path(__file__).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(output / "functions", ignore_errors=True)
         for name in ("functions", ARCHIVE, SBOM_FILE):
             (scratch / name).replace(output / name)
 
 
 def write_zip(archive: Path, root: Path) -> None:
-    """Zip a folder, the same way every time.
+    """Zip a folder reproducibly.
 
-    How deflate packs is zlib's: a Python that is built with another one, such as zlib-ng, writes
-    other bytes of the same contents.
+    The compressed bytes depend on zlib: a Python that is built with zlib-ng writes other bytes
+    for the same contents.
     """
     files = {file.relative_to(root).as_posix(): file for file in root.rglob("*") if file.is_file()}
     with zipfile.ZipFile(archive, "w", compresslevel=9) as layer:
         for name, file in sorted(files.items()):
-            if LEFT_OUT.isdisjoint(name.split("/")):
-                entry = zipfile.ZipInfo(name, NO_DATE)
+            if EXCLUDED_NAMES.isdisjoint(name.split("/")):
+                entry = zipfile.ZipInfo(name, ZIP_DATE)
                 entry.external_attr = 0o644 << 16
                 layer.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
 

@@ -1,7 +1,7 @@
-"""Deploys what build.py builds: `make deploy`, `make plan`, `make remove`.
+"""Deploy the guard with Serverless Devs, plan or remove it (`make deploy`, `plan`, `remove`).
 
-Serverless Devs does the work. This says beforehand whether it can succeed, gives it the region's
-variables and the layer's version, and tries the functions afterwards.
+This program checks first whether a deployment can succeed. It gives Serverless Devs the variables
+of the region and the version of the layer, and invokes both functions afterwards.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from rich.status import Status
 
 from encryption_guard.cli.console import Commands, say, silence
 from layers.encryption_guard.tools import preflight
-from layers.encryption_guard.tools.bytecode import output_of
+from layers.encryption_guard.tools.bytecode import read_output
 from layers.encryption_guard.tools.preflight import KEY_PAIR, Access, Finding, Region
 from layers.encryption_guard.tools.serverless_devs import (
-    OTHERWISE,
+    DEFAULT_REMEDY,
     TEMPLATE,
-    Failed,
     ServerlessDevs,
-    errors_in,
-    json_in,
-    remedy,
+    StepFailed,
+    find_errors,
+    find_json,
+    find_remedy,
     tail,
 )
 
@@ -42,9 +42,9 @@ BUILD = Path("build")
 BUILDER = "layers.encryption_guard.tools.build"
 LAYER_ZIP = BUILD / "encryption_guard-layer.zip"
 LAYER_NAME = "encryption-guard"
-# In the order in which they are deployed.
+# In the order of their deployment.
 FUNCTIONS = ("sweep", "encrypt_on_create")
-# A call that nobody minds: it goes all the way to the decision, and touches nothing.
+# The handler decides to skip this event, so it makes no request about any bucket.
 HARMLESS_EVENT = json.dumps(
     {
         "id": "encryption-guard-deployed",
@@ -56,117 +56,116 @@ HARMLESS_EVENT = json.dumps(
 )
 SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
 SERVERLESS_DEVS = (str(Path("node_modules", ".bin", "s")),)
-OK, FAILED, NOT_BEGUN = 0, 1, 2
+OK, FAILED, NOT_STARTED = 0, 1, 2
 
 
 class Terminal(Console):
-    """Standard output; where it takes nothing more, what was begun goes on all the same."""
+    """Standard output; if it cannot be written any more, a running deployment continues."""
 
     is_lost = False
 
-    def print(self, *objects: Any, **how: Any) -> None:
-        """Print, unless there is nobody to print for."""
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; if the output fails, report that on standard error and set `is_lost`."""
         try:
-            super().print(*objects, **how)
+            super().print(*objects, **options)
         except OSError as error:
             silence(self.file)
             self.is_lost = True
             say(f"standard output cannot be written ({error.strerror}): see build/*.log.")
 
     def on_broken_pipe(self) -> None:
-        """Leave it to `print`: rich would end the program here, in the middle of a deployment."""
+        """Leave the error to `print`: rich would exit here, in the middle of a deployment."""
         raise
 
 
 class Report:
-    """What a person sees: one line for each step, and a sign of life meanwhile."""
+    """The progress output: a line for each step, and the latest output line of the current step."""
 
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
-        self._under_way: tuple[Status, str] | None = None
+        self._current_step: tuple[Status, str] | None = None
 
     @contextmanager
     def step(self, title: str) -> Iterator[Callable[[str], None]]:
-        """One step; what the function that it gives is told stands behind the title."""
+        """Show a step while it runs; the yielded function adds a result behind the title."""
         started = time.monotonic()
         results: list[str] = []
         with self.terminal.status(escape(title)) as status:
-            self._under_way = (status, title)
+            self._current_step = (status, title)
             try:
                 yield results.append
-            except Failed:
-                self.finding(Finding("error", title))
+            except StepFailed:
+                self.show_finding(Finding("error", title))
                 raise
             finally:
-                self._under_way = None
+                self._current_step = None
         took = f"[dim]({time.monotonic() - started:.0f} s)[/]"
         self.terminal.print(f"  {SIGNS['ok']} {escape(' '.join([title, *results]))} {took}")
 
-    def line(self, text: str) -> None:
-        """What the step that is under way has just printed, as a sign of life."""
-        if self._under_way and text:
-            status, title = self._under_way
-            status.update(f"{escape(title)} [dim]{escape(text[:80])}[/]")
+    def show_activity(self, line: str) -> None:
+        """Show the latest output line of the current step, until the next one replaces it."""
+        if self._current_step and line:
+            status, title = self._current_step
+            status.update(f"{escape(title)} [dim]{escape(line[:80])}[/]")
 
-    def finding(self, finding: Finding) -> None:
-        """What a check found, and what to do about it."""
-        self.terminal.print(f"  {SIGNS[finding.level]} {escape(finding.what)}")
-        if finding.todo:
-            self.terminal.print(f"    [dim]{escape(finding.todo)}[/]")
+    def show_finding(self, finding: Finding) -> None:
+        """Print a finding and its remedy."""
+        self.terminal.print(f"  {SIGNS[finding.level]} {escape(finding.message)}")
+        if finding.remedy:
+            self.terminal.print(f"    [dim]{escape(finding.remedy)}[/]")
 
-    def failed(self, error: Failed) -> None:
-        """What went wrong, the end of what was printed, and what to do."""
-        for line in error.printed.splitlines():
+    def show_failure(self, error: StepFailed) -> None:
+        """Print the end of the step's output, the problem and its remedy."""
+        for line in error.output.splitlines():
             self.terminal.print(f"    [dim]{escape(line)}[/]")
-        self.finding(Finding("error", str(error), error.todo))
+        self.show_finding(Finding("error", str(error), error.remedy))
 
 
 Task = Callable[[ServerlessDevs, Region, Report], None]
 
 
 def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
-    """Build, publish, deploy, and try both functions; raises Failed where that ends."""
+    """Build, publish the layer, deploy, and test both functions; raises StepFailed on a failure."""
     runtime = s.environment["GUARD_RUNTIME"]
-    build(runtime, report)
+    build_layer(runtime, report)
     with report.step("Check the template"):
         s.run("verify")
-    with report.step("Publish the layer:") as tell:
-        version = publish(s, runtime)
-        tell(f"version {version}")
+    with report.step("Publish the layer:") as add_result:
+        version = publish_layer(s, runtime)
+        add_result(f"version {version}")
     s = replace(s, environment={**s.environment, "LAYER_VERSION": version})
     with report.step("Deploy the queue, the roles, the alarms and the functions"):
-        deployed = s.run("deploy", "-y", "--skip-actions")
-    for line in errors_in(deployed):
-        todo = (
-            "Serverless Devs did not fail for it: see what it is about; `make verify-live` helps."
-        )
-        report.finding(Finding("warning", line, todo))
+        output = s.run("deploy", "-y", "--skip-actions")
+    for line in find_errors(output):
+        remedy = "The deployment continued after this error: check it; `make verify-live` can help."
+        report.show_finding(Finding("warning", line, remedy))
     for function in FUNCTIONS:
-        with report.step(f"Try {function}:") as tell:
-            tell(invoke_harmless(s, function))
-    report.terminal.print(next_steps(region, preview(s)), highlight=False)
+        with report.step(f"Test {function}:") as add_result:
+            add_result(smoke_test(s, function))
+    report.terminal.print(format_next_steps(region, preview(s)), highlight=False)
 
 
 def plan(s: ServerlessDevs, region: Region, report: Report) -> None:
-    """Show what a deployment would change, and change nothing."""
+    """Show the changes that a deployment would make; raises StepFailed on a failure."""
     with report.step("Check the template"):
         s.run("verify")
     stack = preview(s)["infra"]
-    report.terminal.print(
-        f"\n  The stack {stack['name']} in {region.name}, made or brought up to date:"
-    )
+    report.terminal.print(f"\n  The stack {stack['name']} in {region.name}, created or updated:")
     for name, resource in stack["template"]["Resources"].items():
-        only = f" [dim]if {resource['Condition']}[/]" if "Condition" in resource else ""
-        report.terminal.print(f"    {name:<20} {resource['Type']}{only}")
-    s = replace(s, environment={**s.environment, "LAYER_VERSION": latest(s)})
+        condition = f" [dim]if {resource['Condition']}[/]" if "Condition" in resource else ""
+        report.terminal.print(f"    {name:<20} {resource['Type']}{condition}")
+    s = replace(s, environment={**s.environment, "LAYER_VERSION": find_latest_version(s)})
     for function in FUNCTIONS:
-        report.terminal.print(f"\n  {function}, beside a new version of the layer if that changed:")
+        report.terminal.print(f"\n  {function}, and a new version of the layer if it has changed:")
         for line in s.run(function, "plan").splitlines():
             report.terminal.print(f"    {escape(line)}")
 
 
 def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
-    """Remove all that a deployment made, the last first; raises Failed if anything is left."""
+    """Remove everything that a deployment created, in reverse order.
+
+    A part that cannot be removed does not stop the rest; StepFailed names such parts at the end.
+    """
     commands = [
         *((f"Remove {each}", (each, "remove", "-y")) for each in reversed(FUNCTIONS)),
         (
@@ -175,125 +174,141 @@ def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
         ),
         ("Remove the queue, the roles, the alarms and the logs", ("infra", "remove", "-y")),
     ]
-    left = []
+    remaining = []
     for title, command in commands:
         try:
             with report.step(title):
-                remove_verified(s, *command)
-        except Failed as error:
-            report.failed(error)
-            left.append(title.removeprefix("Remove "))
-    if left:
-        raise Failed(
-            f"In {region.name} is left: {', '.join(left)}", "Mend the cause; run it again."
+                remove_and_verify(s, *command)
+        except StepFailed as error:
+            report.show_failure(error)
+            remaining.append(title.removeprefix("Remove "))
+    if remaining:
+        raise StepFailed(
+            f"Not removed from {region.name}: {', '.join(remaining)}",
+            "Fix the causes, then run the command again.",
         )
 
 
-def remove_verified(s: ServerlessDevs, *command: str) -> None:
-    """Remove something; raises Failed if it is said, or seen, to be there still."""
-    printed = s.run(*command)
-    if errors := errors_in(printed):
-        raise Failed("Serverless Devs could not remove it", remedy(printed), "\n".join(errors))
-    # Of a version that stays it says nothing.
-    if "layer" in command and (left := published(s)):
-        raise Failed(f"Of the layer is left: version {left}", OTHERWISE, tail(printed))
+def remove_and_verify(s: ServerlessDevs, *command: str) -> None:
+    """Run a removal; raises StepFailed if `s` logs an error, or if a layer version remains."""
+    output = s.run(*command)
+    if errors := find_errors(output):
+        raise StepFailed(
+            "Serverless Devs could not remove it", find_remedy(output), "\n".join(errors)
+        )
+    # `s layer remove` reports no error for a version that remains.
+    if "layer" in command and (remaining := list_layer_versions(s)):
+        raise StepFailed(f"Layer versions not removed: {remaining}", DEFAULT_REMEDY, tail(output))
 
 
-def build(runtime: str, report: Report) -> None:
-    """Run build.py; tells the size of the layer, and what there is to mind about it."""
+def build_layer(runtime: str, report: Report) -> None:
+    """Run build.py and show the size of the layer and build.py's warning, if it prints one."""
     command = [sys.executable, "-m", BUILDER, "--runtime", runtime, "--output", str(BUILD)]
-    with report.step(f"Build the layer for {runtime}:") as tell:
+    with report.step(f"Build the layer for {runtime}:") as add_result:
         done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
         if done.returncode:
-            printed = tail(done.stdout + done.stderr)
-            raise Failed("The layer could not be built", "The last lines say why.", printed)
-        tell(f"{LAYER_ZIP.stat().st_size / 2**20:.1f} MiB")
+            output = tail(done.stdout + done.stderr)
+            raise StepFailed(
+                "The layer could not be built", "Fix the error in the last lines.", output
+            )
+        add_result(f"{LAYER_ZIP.stat().st_size / 2**20:.1f} MiB")
     if done.stderr:
-        what, _, todo = done.stderr.strip().removeprefix("build: ").partition("\n")
-        report.finding(Finding("warning", what, todo))
+        message, _, remedy = done.stderr.strip().removeprefix("build: ").partition("\n")
+        report.show_finding(Finding("warning", message, remedy))
 
 
-def publish(s: ServerlessDevs, runtime: str) -> str:
-    """Publish the layer; its version, which is the last one if nothing has changed."""
-    # Asked for JSON, Serverless Devs would keep a failure to itself.
-    printed = s.run(
+def publish_layer(s: ServerlessDevs, runtime: str) -> str:
+    """Publish the layer and return its version, which is an existing one if nothing has changed.
+
+    Raises StepFailed if the output has no version.
+    """
+    # Not with `-o json`, which makes `s` hide a failure and exit with 0.
+    output = s.run(
         *(FUNCTIONS[0], "layer", "publish", "--layer-name", LAYER_NAME, "--code", str(LAYER_ZIP)),
         *("--compatible-runtime", runtime, "--silent"),
     )
-    version = re.search(r"^version:\s+(\d+)$", printed, re.MULTILINE)
+    version = re.search(r"^version:\s+(\d+)$", output, re.MULTILINE)
     if not version:
-        raise Failed(
-            "Publishing the layer told no version",
+        raise StepFailed(
+            "Serverless Devs published the layer, but printed no version",
             f"Find it with `s {FUNCTIONS[0]} layer versions --layer-name {LAYER_NAME} "
             f"-t {TEMPLATE}`, and deploy with LAYER_VERSION=<number> s deploy -t {TEMPLATE}.",
-            tail(printed),
+            tail(output),
         )
     return version[1]
 
 
-def latest(s: ServerlessDevs) -> str:
-    """The version of the layer that is published last; 1 if there is none yet."""
-    return str(max(published(s), default=1))
+def find_latest_version(s: ServerlessDevs) -> str:
+    """Return the latest published version of the layer, or 1 if there is none."""
+    return str(max(list_layer_versions(s), default=1))
 
 
-def published(s: ServerlessDevs) -> list[int]:
-    """The versions of the layer that are there, as far as Serverless Devs tells."""
-    printed = s.run(
+def list_layer_versions(s: ServerlessDevs) -> list[int]:
+    """List the published versions of the layer; none if the output of `s` cannot be read."""
+    output = s.run(
         *(FUNCTIONS[0], "layer", "versions", "--layer-name", LAYER_NAME),
         *("-o", "json", "--silent"),
     )
     try:
-        return [int(layer["version"]) for layer in json_in(printed)]
+        return [int(layer["version"]) for layer in find_json(output)]
     except (ValueError, KeyError, TypeError):
         return []
 
 
-def invoke_harmless(s: ServerlessDevs, function: str) -> str:
-    """What the deployed function makes of a harmless event; raises Failed for any other answer."""
-    printed = s.run(function, "invoke", "-e", HARMLESS_EVENT)
+def smoke_test(s: ServerlessDevs, function: str) -> str:
+    """Invoke the deployed function with a harmless event and return its outcome and reason.
+
+    Raises StepFailed if they are not `skipped: not_relevant`.
+    """
+    output = s.run(function, "invoke", "-e", HARMLESS_EVENT)
     try:
-        outcome = json_in(printed.rpartition("Invoke Result:")[2])
-        answer = f"{outcome['outcome']}: {outcome['reason']}"
+        result = find_json(output.rpartition("Invoke Result:")[2])
+        answer = f"{result['outcome']}: {result['reason']}"
     except (ValueError, KeyError, TypeError):
         answer = "an error"
     if answer != "skipped: not_relevant":
-        raise Failed(
+        raise StepFailed(
             f"{function} answered a harmless event with {answer}",
-            "It is deployed, but does not work: its answer stands above, its log has the rest.",
-            tail(printed),
+            "It is deployed, but does not work: see its answer above, and its log.",
+            tail(output),
         )
     return answer
 
 
 def preview(s: ServerlessDevs) -> dict[str, Any]:
-    """The properties of each resource as the template resolves."""
-    printed = s.run("preview", "-o", "json", "--silent")
+    """Resolve the template and return the properties of each resource.
+
+    Raises StepFailed if the output of `s` has no template.
+    """
+    output = s.run("preview", "-o", "json", "--silent")
     try:
-        resources = json_in(printed)["resources"]
+        resources = find_json(output)["resources"]
     except (ValueError, KeyError, TypeError):
-        raise Failed("The template could not be resolved", OTHERWISE, tail(printed)) from None
+        raise StepFailed(
+            "The template could not be resolved", DEFAULT_REMEDY, tail(output)
+        ) from None
     return {name: resource["props"] for name, resource in resources.items()}
 
 
-def next_steps(region: Region, resources: Mapping[str, Any]) -> str:
-    """What a person should look at, now that it is deployed."""
+def format_next_steps(region: Region, resources: Mapping[str, Any]) -> str:
+    """Return the state of the region and the commands to run after a deployment."""
     function = resources["encrypt_on_create"]
     variables = function["environmentVariables"]
     if variables["GUARD_MODE"] == "detect":
-        state = f"{region.name} is watched; GUARD_MODE=detect: nothing is encrypted."
+        state = f"{region.name} is watched; GUARD_MODE=detect: no bucket is encrypted."
     else:
         state = f"{region.name} is guarded."
     return f"""
-  {state} What to look at next, with your key in ALIBABA_CLOUD_*:
-    every bucket, now        .venv/bin/encryption-guard sweep --region {region.name}
-    what could not be done   export GUARD_DEAD_LETTER_QUEUE={variables["GUARD_DEAD_LETTER_QUEUE"]}
+  {state} Next steps, with your key in ALIBABA_CLOUD_*:
+    check every bucket now   .venv/bin/encryption-guard sweep --region {region.name}
+    list the dead letters    export GUARD_DEAD_LETTER_QUEUE={variables["GUARD_DEAD_LETTER_QUEUE"]}
                              .venv/bin/encryption-guard dead-letters list
-    see it happen            make verify-live REGION={region.name}
-    its log                  project {function["logConfig"]["project"]}
+    watch an encryption      make verify-live REGION={region.name}
+    read the log             project {function["logConfig"]["project"]}
 """
 
 
-def check_first(
+def run_preflight(
     task: Task,
     regions: Sequence[str],
     environment: Mapping[str, str],
@@ -301,33 +316,33 @@ def check_first(
     *,
     any_region: bool,
 ) -> tuple[Access, list[Region]]:
-    """The credentials and the regions, if nothing speaks against them; else it ends here."""
-    access = preflight.access(environment, aliases(environment))
-    chosen = [preflight.region(name, any_region=any_region) for name in regions]
-    findings = preflight.tools(version("node"), version(*SERVERLESS_DEVS))
-    findings.append(access if isinstance(access, Finding) else Finding("ok", access.whose))
+    """Return the credentials and the regions; exit with 2 if a check finds an error."""
+    access = preflight.find_access(environment, list_aliases(environment))
+    chosen = [preflight.find_region(name, any_region=any_region) for name in regions]
+    findings = preflight.check_tools(read_version("node"), read_version(*SERVERLESS_DEVS))
+    findings.append(access if isinstance(access, Finding) else Finding("ok", access.description))
     findings += [region for region in chosen if isinstance(region, Finding)]
     known = [region for region in chosen if isinstance(region, Region)]
     if task is not remove:
-        findings += preflight.settings(environment)
+        findings += preflight.check_settings(environment)
         for region in known:
-            findings += preflight.region_findings(region, environment)
+            findings += preflight.check_region(region, environment)
     for finding in findings:
-        report.finding(finding)
+        report.show_finding(finding)
     if isinstance(access, Finding) or any(finding.level == "error" for finding in findings):
-        report.terminal.print("  Nothing was begun.")
-        sys.exit(NOT_BEGUN)
+        report.terminal.print("  Nothing was started.")
+        sys.exit(NOT_STARTED)
     return access, known
 
 
-def version(*command: str) -> str | None:
-    """The version that a command tells, if it runs."""
-    found = re.search(r"\d+\.\d+\.\d+", output_of([*command, "--version"]) or "")
+def read_version(*command: str) -> str | None:
+    """Run a command with --version and return the version; None if it does not run."""
+    found = re.search(r"\d+\.\d+\.\d+", read_output([*command, "--version"]) or "")
     return found[0] if found else None
 
 
-def aliases(environment: Mapping[str, str]) -> set[str]:
-    """The names of the keys that `s config add` has set up, and nothing of the keys."""
+def list_aliases(environment: Mapping[str, str]) -> set[str]:
+    """Return the names of the keys that `s config add` has stored, without the keys."""
     home = environment.get("serverless_devs_config_home") or environment.get("HOME", "")
     try:
         configured = Path(home, ".s", "access.yaml").read_text("utf-8")
@@ -337,11 +352,11 @@ def aliases(environment: Mapping[str, str]) -> set[str]:
 
 
 def run_in_regions(task: Task, regions: Sequence[str], *, any_region: bool) -> None:
-    """Do it in one region after the other; one that fails does not keep the next from it."""
+    """Run a task in each region in turn, also after a failure, and exit with its status."""
     environment = dict(os.environ)  # noqa: TID251  Serverless Devs reads the same
     report = Report(Terminal(highlight=False, emoji=False, soft_wrap=True))
     names = regions or [environment.get("ALIBABA_CLOUD_REGION") or "cn-hangzhou"]
-    access, chosen = check_first(task, names, environment, report, any_region=any_region)
+    access, chosen = run_preflight(task, names, environment, report, any_region=any_region)
     failed = [
         region.name
         for region in chosen
@@ -358,37 +373,41 @@ def run_in_regions(task: Task, regions: Sequence[str], *, any_region: bool) -> N
 def run_in_region(
     region: Region, task: Task, access: Access, environment: Mapping[str, str], report: Report
 ) -> bool:
-    """Whether it succeeded in this region; all that was printed is in a file of its own."""
+    """Run a task in one region and return whether it succeeded; its output goes to a log file."""
     log = BUILD / f"{task.__name__}-{region.name}.log"
-    # Half a key of Serverless Devs' own, or an empty one, would count before any other.
+    # Serverless Devs prefers its own variables for a key, even if one is empty or missing.
     shell = {name: value for name, value in environment.items() if name not in KEY_PAIR}
-    variables_of_s = {**shell, **preflight.variables(region, environment), **access.variables}
+    variables = {
+        **shell,
+        **preflight.template_variables(region, environment),
+        **access.variables,
+    }
     report.terminal.print(f"\n[bold]{region.name}[/]")
     try:
         BUILD.mkdir(exist_ok=True)
         with log.open("w", encoding="utf-8") as file:
-            task(
-                ServerlessDevs(SERVERLESS_DEVS, access.options, variables_of_s, file, report.line),
-                region,
-                report,
+            s = ServerlessDevs(
+                SERVERLESS_DEVS, access.options, variables, file, report.show_activity
             )
-    except Failed as error:
-        report.failed(error)
-        report.terminal.print(f"    [dim]All that was printed: {log}[/]")
+            task(s, region, report)
+    except StepFailed as error:
+        report.show_failure(error)
+        report.terminal.print(f"    [dim]The whole output: {log}[/]")
         return False
     except OSError as error:
-        # Most likely of the log: a disk that is full stops it wherever it is.
-        what = f"It stopped where it was: {error.filename or log}: {error.strerror or error}"
-        report.finding(Finding("error", what, "Mend that, then the same command goes on."))
+        # Most likely the log could not be written, for example because the disk is full.
+        problem = f"Stopped: {error.filename or log}: {error.strerror or error}"
+        remedy = "Fix this problem, then run the command again."
+        report.show_finding(Finding("error", problem, remedy))
         return False
     return True
 
 
-some_regions = click.option(
-    "--region", "regions", multiple=True, help="Several, if given several times."
+region_option = click.option(
+    "--region", "regions", multiple=True, help="Repeat the option for several regions."
 )
-any_region = click.option(
-    "--any-region", is_flag=True, help="Also where OSS Tables is not known to be offered."
+any_region_option = click.option(
+    "--any-region", is_flag=True, help="Accept regions where OSS Tables is not documented."
 )
 
 
@@ -398,27 +417,27 @@ def main() -> None:
 
 
 @main.command("deploy")
-@some_regions
-@any_region
+@region_option
+@any_region_option
 def deploy_command(regions: Sequence[str], any_region: bool) -> None:
-    """Build, publish, deploy, and try the functions."""
+    """Build, publish, deploy, and test the functions."""
     run_in_regions(deploy, regions, any_region=any_region)
 
 
 @main.command("plan")
-@some_regions
-@any_region
+@region_option
+@any_region_option
 def plan_command(regions: Sequence[str], any_region: bool) -> None:
-    """Show what a deployment would change."""
+    """Show the changes that a deployment would make."""
     run_in_regions(plan, regions, any_region=any_region)
 
 
 @main.command("remove")
-@some_regions
-@any_region
+@region_option
+@any_region_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove_command(regions: Sequence[str], any_region: bool, yes: bool) -> None:
-    """Remove all that a deployment made."""
+    """Remove everything that a deployment created."""
     if not yes:
         click.confirm("Remove the guard, with its dead letters and its logs?", abort=True)
     run_in_regions(remove, regions, any_region=any_region)

@@ -1,7 +1,7 @@
-"""Runs pip with the settings that say where packages come from, and with no others.
+"""Run pip with only those of its settings that say where packages come from.
 
-pip takes every option from `PIP_*` variables and from pip.conf as well. There an index, a mirror, a
-proxy and certificates have to count: without them nothing can be installed. `user = true`,
+pip reads every option also from `PIP_*` variables and from pip.conf. An index, a mirror, a proxy
+and certificates must stay in force, because an installation may need them. `user = true`,
 `PIP_TARGET`, `PIP_DRY_RUN` and the like must not: they change what is installed, or where.
 """
 
@@ -16,9 +16,9 @@ from typing import NoReturn
 from pip._internal.configuration import Configuration
 from pip._internal.exceptions import ConfigurationError
 
-# pip's options of the network and of package indexes, as its documentation groups them:
+# The options for the network and for package indexes, as pip's documentation groups them:
 # https://pip.pypa.io/en/stable/cli/pip/ and https://pip.pypa.io/en/stable/cli/pip_install/
-SOURCES = frozenset(
+SOURCE_OPTIONS = frozenset(
     {
         *("index-url", "pypi-url", "extra-index-url", "no-index", "find-links", "refresh-package"),
         *("uploaded-prior-to", "trusted-host", "cert", "client-cert", "keyring-provider", "proxy"),
@@ -26,38 +26,38 @@ SOURCES = frozenset(
         *("no-cache-dir", "no-input", "use-feature", "use-deprecated"),
     }
 )
-VARIABLES = {f"PIP_{name.replace('-', '_').upper()}": name for name in SOURCES}
-# The sections of a pip.conf that an installation reads; a later one counts before an earlier one.
+VARIABLES = {f"PIP_{name.replace('-', '_').upper()}": name for name in SOURCE_OPTIONS}
+# The sections of pip.conf that an installation reads; a later one overrides an earlier one.
 SECTIONS = ("global", "download", "install")
 
 
 def main() -> NoReturn:
-    """Become pip, with the arguments of this program."""
+    """Replace this process with pip and pass on the arguments."""
     try:
-        environment = isolated(dict(os.environ))  # noqa: TID251  pip's settings, not ours
+        environment = isolate(dict(os.environ))  # noqa: TID251  pip's settings, not ours
     except ConfigurationError as error:
         sys.exit(f"pip cannot read its own configuration:\n{error}")
     command = [sys.executable, "-m", "pip", *sys.argv[1:]]
     os.execve(command[0], command, environment)  # noqa: S606  nothing here needs a shell
 
 
-def isolated(surroundings: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which pip finds the settings of where packages come from, and no other."""
+def isolate(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with the source options as the only settings of pip."""
     return {
-        **{name: text for name, text in surroundings.items() if not name.startswith("PIP_")},
-        **from_files(),
-        **{name: text for name, text in surroundings.items() if text and name in VARIABLES},
-        # This one value makes pip read no file at all.
+        **{name: value for name, value in environment.items() if not name.startswith("PIP_")},
+        **read_config_files(),
+        **{name: value for name, value in environment.items() if value and name in VARIABLES},
+        # With this value pip reads no configuration file.
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
 
 
-def from_files() -> dict[str, str]:
-    """Those settings as pip itself finds them in its files, by the variables that mean the same.
+def read_config_files() -> dict[str, str]:
+    """Return the source options of pip's configuration files as `PIP_*` variables.
 
-    `pip config` would not do: where a setting stands in several files it does not tell which one
-    counts, and it obeys what it reads, such as `user` and `quiet`.
+    `pip config` cannot replace this. It does not show which of several files takes precedence,
+    and it obeys options in them, such as `user` and `quiet`.
     """
     configuration = Configuration(isolated=False)
     configuration.load()

@@ -1,4 +1,4 @@
-"""What must be so before anything is deployed: decided from what is given, nothing is asked."""
+"""Check the requirements of a deployment, without any request to the cloud."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Literal
 
 from encryption_guard.arn import is_region
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.services.inventory import REGIONS as SWEPT
+from encryption_guard.services.inventory import REGIONS as OSS_TABLES_REGIONS
 from encryption_guard.settings import Settings
 from encryption_guard.version import __version__
 
 
 @dataclass(frozen=True)
 class Region:
-    """A region where OSS Tables is offered, and what else it has.
+    """A region that offers OSS Tables.
 
-    `runtime` is the newest Python that Function Compute is documented to have there.
+    `runtime` is the newest Python that Function Compute documents for this region.
     """
 
     name: str
@@ -38,17 +38,17 @@ REGIONS = {
         publishes_events=name not in WITHOUT_EVENTS,
         runtime="python3.10" if name in WITHOUT_NEWEST_PYTHON else "python3.12",
     )
-    for name in SWEPT
+    for name in OSS_TABLES_REGIONS
 }
-# What is shipped, and will be where the functions run.
-CODE = ("functions/encrypt_on_create", "functions/sweep")
+# The folders that Serverless Devs uploads as the code of the functions.
+FUNCTION_FOLDERS = ("functions/encrypt_on_create", "functions/sweep")
 RUNTIMES = ("python3.10", "python3.12")
 MIN_NODE_VERSION = (14, 14)
-# What `-a` calls a key of the environment: Serverless Devs knows such names by their ending.
+# `s -a NAME` reads the access key from the variable NAME if the name has this ending.
 ALIAS = "encryption_guard_serverless_devs_key"
 KEY_PAIR = ("AccountID", "AccessKeyID", "AccessKeySecret")
 
-# Variables that only the template reads: their form, and that form in words.
+# Variables that only the template reads: the pattern of a value, and its description.
 FORMATS = {
     "GUARD_SLOW_AFTER_MS": (r"[1-9][0-9]*", "a number of milliseconds"),
     "GUARD_WEBHOOK": (r"https?://\S+", "the URL of a web hook"),
@@ -60,74 +60,78 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found, and, where it is not fine, what to do."""
+    """The result of a check; `remedy` is empty if there is nothing to do."""
 
     level: Level
-    what: str
-    todo: str = ""
+    message: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
 class Access:
-    """How Serverless Devs gets its credentials: options, and variables besides the shell's."""
+    """The credentials of Serverless Devs: its options, and variables to add to the shell's."""
 
-    whose: str
+    description: str
     options: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def tools(node: str | None, serverless_devs: str | None) -> list[Finding]:
-    """Whether Node.js and Serverless Devs are there; each is given as it tells its version."""
-    todo = "Install Node.js 14.14 or newer, with npm."
+def check_tools(node: str | None, serverless_devs: str | None) -> list[Finding]:
+    """Check the versions of Node.js and Serverless Devs; None means that the tool does not run."""
+    remedy = "Install Node.js 14.14 or newer, with npm."
     if node is None:
-        return [Finding("error", "Node.js is not installed", todo)]
+        return [Finding("error", "Node.js is not installed", remedy)]
     version = tuple(int(number) for number in re.findall(r"\d+", node)[:2])
     if version < MIN_NODE_VERSION:
-        return [Finding("error", f"Node.js {node} is too old", todo)]
+        return [Finding("error", f"Node.js {node} is too old", remedy)]
     if serverless_devs is None:
-        todo = "Run `make serverless-devs`, which installs it into node_modules/."
-        return [Finding("error", "Serverless Devs does not run", todo)]
+        remedy = "Run `make serverless-devs`, which installs it into node_modules/."
+        return [Finding("error", "Serverless Devs does not run", remedy)]
     return [Finding("ok", f"Node.js {node}, Serverless Devs {serverless_devs}")]
 
 
-def access(environment: Mapping[str, str], aliases: Collection[str]) -> Access | Finding:
-    """Where the credentials come from: the environment, else the alias `default`.
+def find_access(environment: Mapping[str, str], aliases: Collection[str]) -> Access | Finding:
+    """Find the credentials: in the environment, or else in the alias `default`.
 
-    `aliases` are those that `s config add` has set up.
+    `aliases` are the names that `s config add` has stored.
     """
     if all(environment.get(name) for name in KEY_PAIR):
-        own = {name: environment[name] for name in KEY_PAIR}
-        whose = f"access key {own['AccessKeyID'][:4]}… of account {own['AccountID']}"
-        return Access(whose, variables=own)
+        key_pair = {name: environment[name] for name in KEY_PAIR}
+        description = (
+            f"access key {key_pair['AccessKeyID'][:4]}… of account {key_pair['AccountID']}"
+        )
+        return Access(description, variables=key_pair)
     key_id = environment.get("ALIBABA_CLOUD_ACCESS_KEY_ID")
     secret = environment.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
     if key_id and secret:
-        return _of_the_shell(key_id, secret, environment)
+        return _access_from_shell(key_id, secret, environment)
     if "default" in aliases:
         return Access("the alias `default` of Serverless Devs")
     return Finding(
         "error",
         "There are no credentials",
         "Set ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and "
-        "ALIBABA_CLOUD_ACCOUNT_ID (of a temporary key ALIBABA_CLOUD_SECURITY_TOKEN too), "
+        "ALIBABA_CLOUD_ACCOUNT_ID (and ALIBABA_CLOUD_SECURITY_TOKEN for a temporary key), "
         "or set up the alias `default` with `node_modules/.bin/s config add`.",
     )
 
 
-def _of_the_shell(key_id: str, secret: str, environment: Mapping[str, str]) -> Access | Finding:
+def _access_from_shell(
+    key_id: str, secret: str, environment: Mapping[str, str]
+) -> Access | Finding:
     account = environment.get("ALIBABA_CLOUD_ACCOUNT_ID", "")
     if not re.fullmatch(r"[0-9]{5,20}", account, re.ASCII):
-        todo = "Set ALIBABA_CLOUD_ACCOUNT_ID to the number of the account that owns the key."
-        return Finding("error", f"The access key {key_id[:4]}… comes without its account", todo)
+        remedy = "Set ALIBABA_CLOUD_ACCOUNT_ID to the number of the account that owns the key."
+        return Finding("error", f"The account of the access key {key_id[:4]}… is not set", remedy)
     key = {"AccountID": account, "AccessKeyID": key_id, "AccessKeySecret": secret}
     if token := environment.get("ALIBABA_CLOUD_SECURITY_TOKEN"):
         key["SecurityToken"] = token
-    whose = f"access key {key_id[:4]}… of account {account}"
-    return Access(whose, ("-a", ALIAS), {ALIAS: json.dumps(key)})
+    description = f"access key {key_id[:4]}… of account {account}"
+    return Access(description, ("-a", ALIAS), {ALIAS: json.dumps(key)})
 
 
-def variables(region: Region, environment: Mapping[str, str]) -> dict[str, str]:
-    """What the template is told of the region, where the shell does not say otherwise."""
+def template_variables(region: Region, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of the template that depend on the region and the guard's version."""
     return {
         "ALIBABA_CLOUD_REGION": region.name,
         "ENCRYPTION_GUARD_VERSION": __version__,
@@ -135,91 +139,103 @@ def variables(region: Region, environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def region_findings(region: Region, environment: Mapping[str, str]) -> list[Finding]:
-    """What differs in this region, and whether the shell's own choices fit it."""
-    return [_runtime(region, variables(region, environment)["GUARD_RUNTIME"]), _events(region)]
+def check_region(region: Region, environment: Mapping[str, str]) -> list[Finding]:
+    """Check the runtime that is chosen for the region, and whether OSS publishes events there."""
+    runtime = template_variables(region, environment)["GUARD_RUNTIME"]
+    return [_check_runtime(region, runtime), _check_events(region)]
 
 
-def _runtime(region: Region, runtime: str) -> Finding:
+def _check_runtime(region: Region, runtime: str) -> Finding:
     if runtime not in RUNTIMES:
-        todo = f"Unset GUARD_RUNTIME, or set it to {' or '.join(RUNTIMES)}."
-        return Finding("error", f"No layer can be built for {runtime}", todo)
+        remedy = f"Unset GUARD_RUNTIME, or set it to {' or '.join(RUNTIMES)}."
+        return Finding("error", f"No layer can be built for {runtime}", remedy)
     if RUNTIMES.index(runtime) > RUNTIMES.index(region.runtime):
-        todo = f"Unset GUARD_RUNTIME: {region.runtime} is taken there."
-        return Finding("error", f"{region.name} is not known to have {runtime}", todo)
+        remedy = f"Unset GUARD_RUNTIME: the default there is {region.runtime}."
+        return Finding("error", f"{runtime} is not documented for {region.name}", remedy)
     return Finding("ok", f"{runtime} in {region.name}")
 
 
-def _events(region: Region) -> Finding:
+def _check_events(region: Region) -> Finding:
     if region.publishes_events:
-        return Finding("ok", f"OSS publishes its events in {region.name}; a sweep every minute")
+        return Finding(
+            "ok", f"OSS publishes its events in {region.name}; a sweep runs every minute"
+        )
     return Finding(
         "warning",
-        f"OSS publishes no events in {region.name}: the sweep alone protects it, every minute",
-        "A new bucket can be open that long; create it with its encryption where you can.",
+        f"OSS publishes no events in {region.name}: only the sweep, every minute, protects it",
+        "A new bucket can be unencrypted for that minute; create it with encryption if you can.",
     )
 
 
-def region(name: str, *, any_region: bool) -> Region | Finding:
-    """The region of this name; one that is not known is taken to have the least, if it is taken."""
+def find_region(name: str, *, any_region: bool) -> Region | Finding:
+    """Find the region of this name.
+
+    With `any_region`, an unknown region is accepted: without events, and with the oldest runtime.
+    """
     if name in REGIONS:
         return REGIONS[name]
     if any_region and is_region(name):
         return Region(name, publishes_events=False, runtime=RUNTIMES[0])
     return Finding(
         "error",
-        f"OSS Tables is not known to be offered in {name!r}",
-        f"Choose one of {', '.join(REGIONS)}; if it is offered there by now, say ANY_REGION=1.",
+        f"OSS Tables is not documented for the region {name!r}",
+        f"Choose one of {', '.join(REGIONS)}; if {name} offers OSS Tables now, set ANY_REGION=1.",
     )
 
 
-def settings(environment: Mapping[str, str]) -> list[Finding]:
-    """What the functions and the template would make of the shell's settings.
+def check_settings(environment: Mapping[str, str]) -> list[Finding]:
+    """Check the shell's settings as the functions and the template will read them.
 
-    An exemption that the function would drop stops the deployment: nobody is at its log yet.
+    A function skips an exemption that it cannot read, and only logs this. So the deployment stops.
     """
-    given = {name: value for name, value in environment.items() if name.startswith("GUARD_")}
+    variables = {name: value for name, value in environment.items() if name.startswith("GUARD_")}
     try:
-        read = Settings.from_environment(given)
+        read = Settings.from_environment(variables)
     except ConfigurationError as error:
         return [Finding("error", str(error), "Correct it in your shell, or unset it.")]
     findings = [
-        Finding("error", sentence, "Correct GUARD_EXEMPTIONS, or the file that it names.")
-        for sentence in _dropped(given)
+        Finding("error", problem, "Correct GUARD_EXEMPTIONS, or the file that it names.")
+        for problem in _find_exemption_errors(variables)
     ]
     findings += [
-        Finding("error", f"{_shown(name, given)} is not {allowed}", "Correct it, or unset it.")
-        for name, (form, allowed) in FORMATS.items()
-        if given.get(name) and not re.fullmatch(form, given[name], re.ASCII)
+        Finding(
+            "error",
+            f"{_describe_variable(name, variables)} is not {description}",
+            "Correct it, or unset it.",
+        )
+        for name, (pattern, description) in FORMATS.items()
+        if variables.get(name) and not re.fullmatch(pattern, variables[name], re.ASCII)
     ]
     if read.mode == "detect":
-        findings.append(Finding("warning", "GUARD_MODE=detect: nothing will be encrypted"))
-    return [*findings, *_notifications(given)]
+        findings.append(Finding("warning", "GUARD_MODE=detect: no bucket will be encrypted"))
+    return [*findings, *_check_notifications(variables)]
 
 
-def _shown(name: str, given: Mapping[str, str]) -> str:
-    # Whoever knows the URL of a web hook can call it, so it is not printed.
-    return name if name == "GUARD_WEBHOOK" else f"{name}={given[name]!r}"
+def _describe_variable(name: str, variables: Mapping[str, str]) -> str:
+    # The URL of a web hook is a secret: anyone who has it can call it.
+    return name if name == "GUARD_WEBHOOK" else f"{name}={variables[name]!r}"
 
 
-def _dropped(given: Mapping[str, str]) -> list[str]:
-    """What either function would say of its exemptions; a file of them lies in its own folder."""
-    places = [{**given, "FC_FUNC_CODE_PATH": folder} for folder in CODE]
-    variables_of_s = [
-        error for place in places for error in Settings.from_environment(place).exemption_errors
+def _find_exemption_errors(variables: Mapping[str, str]) -> list[str]:
+    """Return the errors in the exemptions; each function reads a file from its own folder."""
+    environments = [{**variables, "FC_FUNC_CODE_PATH": folder} for folder in FUNCTION_FOLDERS]
+    errors = [
+        error
+        for environment in environments
+        for error in Settings.from_environment(environment).exemption_errors
     ]
-    return list(dict.fromkeys(variables_of_s))
+    return list(dict.fromkeys(errors))
 
 
-def _notifications(given: Mapping[str, str]) -> list[Finding]:
+def _check_notifications(variables: Mapping[str, str]) -> list[Finding]:
     findings = []
-    if given.get("GUARD_WEBHOOK") and not given.get("GUARD_CONTACT_GROUP"):
-        todo = "Set GUARD_CONTACT_GROUP too: CloudMonitor calls a web hook only beside a group."
-        findings.append(Finding("error", "GUARD_WEBHOOK is set without a contact group", todo))
-    elif not given.get("GUARD_CONTACT_GROUP"):
-        todo = "Set GUARD_CONTACT_GROUP to a contact group of CloudMonitor."
-        findings.append(Finding("warning", "Nobody will be told of dead letters", todo))
-    if not given.get("GUARD_ACTION_POLICY"):
-        todo = "Set GUARD_ACTION_POLICY to an action policy of the log service."
-        findings.append(Finding("warning", "Nobody will be told of errors in the log", todo))
+    if variables.get("GUARD_WEBHOOK") and not variables.get("GUARD_CONTACT_GROUP"):
+        remedy = "Set GUARD_CONTACT_GROUP too: CloudMonitor calls a web hook only beside a group."
+        findings.append(Finding("error", "GUARD_WEBHOOK is set without a contact group", remedy))
+    elif not variables.get("GUARD_CONTACT_GROUP"):
+        remedy = "Set GUARD_CONTACT_GROUP to a contact group of CloudMonitor."
+        findings.append(Finding("warning", "No alarm will report dead letters", remedy))
+    if not variables.get("GUARD_ACTION_POLICY"):
+        remedy = "Set GUARD_ACTION_POLICY to an action policy of the log service."
+        findings.append(Finding("warning", "No alert will report errors in the log", remedy))
     return findings

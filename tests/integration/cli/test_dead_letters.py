@@ -247,7 +247,7 @@ def test_an_empty_queue_is_told(shell: Shell) -> None:
     result = shell.run("list")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert sentences(result.stderr)[0].startswith("no letters")
+    assert sentences(result.stderr)[0].startswith("no messages found")
 
 
 def test_a_long_queue_is_listed_and_left_as_it_was(shell: Shell) -> None:
@@ -273,7 +273,7 @@ def test_the_letters_of_one_event_are_shown(shell: Shell) -> None:
     result = shell.run("show", "event-orders")
 
     assert result.exit_code == 0
-    kinds = [line for line in result.stdout.splitlines() if line.startswith("letter  ")]
+    kinds = [line for line in result.stdout.splitlines() if line.startswith("ID  ")]
     assert len(kinds) == 2
     assert result.stdout.count(json.dumps(creation("orders"), indent=2)) == 2
     assert len(shell.waiting()) == 4
@@ -287,7 +287,7 @@ def test_a_message_can_be_shown_by_its_id(shell: Shell) -> None:
     result = shell.run("show", shell.ids[UNKNOWN])
 
     assert result.exit_code == 0
-    assert "a message of no known kind" in result.stdout.splitlines()[0]
+    assert "a message of an unknown kind" in result.stdout.splitlines()[0]
     assert "\\x9b31mhello" in result.stdout
     assert shell.waiting() == list(KINDS)
 
@@ -397,7 +397,7 @@ def test_a_function_that_does_not_exist_keeps_the_letters(shell: Shell) -> None:
     result = shell.run("redrive", "--apply", "--function", "not-there")
 
     assert result.exit_code == 1
-    assert result.stdout.count("functions/not-there was answered 404 FunctionNotFound") == 2
+    assert result.stdout.count("functions/not-there answered 404 FunctionNotFound") == 2
     assert result.stdout.count("--function") == 2
     assert shell.waiting() == [OURS, RULE]
     assert_harmless(result.output)
@@ -412,7 +412,7 @@ def test_functions_out_of_reach_keep_the_letters(shell: Shell, tmp_path: Path) -
     result = shell.run("redrive", "--apply", *options, GUARD_FC_ENDPOINT=NOWHERE)
 
     assert result.exit_code == 1
-    assert "check its region and the network" in result.stdout
+    assert "check the region and the network" in result.stdout
     assert file.read_bytes() == RECORD + b"\n"
     assert_harmless(result.output)
 
@@ -427,7 +427,7 @@ def test_what_was_sent_but_not_removed_is_told(shell: Shell) -> None:
     assert result.exit_code == 1
     (told,) = objects(result.stdout)
     assert told["state"] == "done_not_removed"
-    assert "but it may still be in the queue: " in told["result"]
+    assert "but the message may still be in the queue: " in told["result"]
     assert sentences(result.stderr) == ["1 done, not removed."]
     assert shell.accepted() == ["encrypt-on-create"]
     assert shell.waiting() == [OURS]
@@ -462,7 +462,7 @@ def test_what_is_refused_here_stays(shell: Shell) -> None:
     assert result.exit_code == 1
     (told,) = objects(result.stdout)
     assert told["state"] == "failed"
-    assert told["result"] == "dead_lettered (rejected); the letter stays"
+    assert told["result"] == "dead_lettered (rejected); the message stays in the queue"
     assert shell.tables.encryption(arn) is None
     assert shell.waiting() == [OURS]
     assert "SendMessage" not in shell.operations()
@@ -527,9 +527,9 @@ def test_messages_that_are_none_of_ours_are_left_alone(shell: Shell) -> None:
     told = {one["message_id"]: one for one in objects(result.stdout)}
     assert told.pop(shell.ids[OURS])["state"] == "done"
     assert {one["state"] for one in told.values()} == {"left"}
-    assert all(one["result"].startswith("there is no event in it: ") for one in told.values())
+    assert all(one["result"].startswith("the message contains no event: ") for one in told.values())
     assert shell.waiting() == list(BAD.values())
-    assert sentences(local.stderr) == [f"{len(BAD)} left alone."]
+    assert sentences(local.stderr) == [f"{len(BAD)} skipped."]
     assert_harmless(result.output + local.output)
 
 
@@ -625,7 +625,7 @@ def test_who_asks_twice_does_not_wait(shell: Shell, tmp_path: Path) -> None:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.stderr
-        assert "once more to leave at once" in process.stderr.readline()
+        assert "press Ctrl-C again to stop at once" in process.stderr.readline()
         # Nobody is faster. Until the handler of the first has returned to a thread that waits for a
         # lock, CPython may keep a signal until that wait ends.
         time.sleep(0.2)
@@ -668,7 +668,7 @@ def test_a_list_that_nobody_reads_on_says_so(shell: Shell, tmp_path: Path) -> No
     assert json.loads(line)["kind"] == "cloud_event"
     assert exit_code == 1
     assert errors == (
-        "encryption-guard: standard output cannot be written (Broken pipe): not every letter was"
+        "encryption-guard: standard output cannot be written (Broken pipe): not every message was"
         " printed, and nothing was changed.\n"
     )
     assert file.read_bytes() == before

@@ -129,7 +129,7 @@ def test_a_sweep_ends_when_its_reader_does() -> None:
     lost, not_all, summary = sentences(done)
     assert len(done.stdout.splitlines()) == 1
     assert lost == f"standard output cannot be written ({GONE}): not all rows were printed."
-    assert not_all == "this is not all of it."
+    assert not_all == "the results are incomplete: the sweep did not reach everything."
     assert f", {len(encrypted)} of them now," in summary
     assert 1 <= len(encrypted) < 150
 
@@ -145,7 +145,7 @@ def test_an_event_whose_outcome_cannot_be_printed_is_in_the_log(
     assert done.returncode == 1
     assert tables.encryption(ARN) == "AES256"
     assert sentences(done) == [
-        f"standard output cannot be written ({why}): the log lines on standard error tell what was"
+        f"standard output cannot be written ({why}): the log lines on standard error show what was"
         " done."
     ]
     assert '"outcome":"encrypted"' in done.stderr
@@ -166,11 +166,11 @@ def test_a_letter_that_cannot_be_printed_is_on_standard_error(
 
 
 LOOKS = {
-    "list": (["list"], "not every letter was printed, and nothing was changed"),
-    "list as JSON": (["list", "--output", "json"], "not every letter was printed, and nothing"),
-    "list by reason": (["list", "--by", "reason"], "not every letter was printed, and nothing"),
-    "show": (["show", LETTER_ID], "the letter was not printed, and nothing was changed"),
-    "show as JSON": (["show", LETTER_ID, "--output", "json"], "the letter was not printed, and"),
+    "list": (["list"], "not every message was printed, and nothing was changed"),
+    "list as JSON": (["list", "--output", "json"], "not every message was printed, and nothing"),
+    "list by reason": (["list", "--by", "reason"], "not every message was printed, and nothing"),
+    "show": (["show", LETTER_ID], "the message was not printed, and nothing was changed"),
+    "show as JSON": (["show", LETTER_ID, "--output", "json"], "the message was not printed, and"),
     "redrive": (["redrive", "--local"], "not every result was printed"),
     "discard": (["discard", "--all"], "not every result was printed"),
 }
@@ -238,8 +238,8 @@ def test_help_that_cannot_be_printed_is_a_failure(
     ("arguments", "said"),
     [
         (["--help"], "."),
-        (["dead-letters", "list", "--queue", "{queue}"], ": not every letter was printed, and"),
-        (["enforce", ARN], ": the log lines on standard error tell what was done."),
+        (["dead-letters", "list", "--queue", "{queue}"], ": not every message was printed, and"),
+        (["enforce", ARN], ": the log lines on standard error show what was done."),
     ],
     ids=["help", "a table", "an outcome"],
 )
@@ -362,7 +362,7 @@ def test_a_queue_on_a_full_disk_keeps_the_letter_in_the_log(tables: OssTables, o
     (sentence,) = sentences(done)
     assert done.returncode == 1
     assert "was not written: " in sentence
-    assert f"{NO_SPACE}; a part of it may be in the file: '{FULL}'" in sentence
+    assert f"{NO_SPACE}; the file may hold a part of the line: '{FULL}'" in sentence
     assert '"message":"dead letter not written"' in done.stderr
 
 
@@ -408,7 +408,7 @@ def test_a_page_that_does_not_fit_leaves_no_half(tables: OssTables, tmp_path: Pa
 
     said = sentences(done)
     assert done.returncode == 1
-    assert said[0] == f"{page} cannot be written (File too large): there is no page of this sweep."
+    assert said[0] == f"{page} cannot be written (File too large): this sweep has no HTML report."
     assert said[1].endswith("3 encrypted, 3 of them now, 0 not encrypted, 0 unknown, 0 exempt.")
     assert [*tmp_path.iterdir()] == [page]
     assert page.read_text("utf-8") == "yesterday's"
@@ -425,14 +425,16 @@ TOOLS = {
         "{folder}/encryption_guard-layer.zip is built",
     ),
     "audit": (
-        "from layers.encryption_guard.tools import audit\naudit.look = list\naudit.main()",
+        "from layers.encryption_guard.tools import audit\n"
+        "audit.find_vulnerabilities = list\n"
+        "audit.main()",
         [],
-        "what was found is not told",
+        "the findings are not printed",
     ),
     "deploy": (
         "from layers.encryption_guard.tools import deploy\n"
-        "deploy.begun = lambda *_, **__: (None, list(deploy.preflight.REGIONS.values()))\n"
-        "deploy.done_in = lambda *_: True\n"
+        "deploy.run_preflight = lambda *_, **__: (None, list(deploy.preflight.REGIONS.values()))\n"
+        "deploy.run_in_region = lambda *_: True\n"
         "deploy.main()",
         ["plan"],
         "see build/*.log",

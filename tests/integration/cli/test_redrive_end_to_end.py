@@ -122,8 +122,8 @@ def test_rights_are_granted_and_everything_is_redriven(cloud: EmulatedCloud) -> 
     assert kinds == {
         "ours-0": ("dead_letter", "no permission"),
         "ours-1": ("dead_letter", "no permission"),
-        "platform-0": ("destination_record", "letter not written"),
-        "platform-1": ("destination_record", "letter not written"),
+        "platform-0": ("destination_record", "dead letter not written"),
+        "platform-1": ("destination_record", "dead letter not written"),
         "rule-0": ("cloud_event", "not delivered"),
         "rule-1": ("cloud_event", "not delivered"),
     }
@@ -153,7 +153,7 @@ def test_what_is_not_mended_comes_back_counted(cloud: EmulatedCloud) -> None:
 
     assert counts == [0, 1, 2]
     assert last.returncode == 1
-    assert "redriven 2 times already" in last.stdout
+    assert "the redrive count (2) has reached the limit (2)" in last.stdout
     (sent_again,) = {json.loads(event)["guardredrives"] for _, event in cloud.api.accepted[1:]}
     assert sent_again == 2
 

@@ -14,7 +14,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from encryption_guard.cli.report import ReportData, write_page
+from encryption_guard.cli.report import ReportData, write_report
 from tests.unit.sweep.sweeps import bucket, data, everything, exemption, realistic, table, without
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -80,7 +80,7 @@ def show(
 ) -> str:
     """Write the page, open it at this width, and return what a reader sees."""
     page = folder / "report.html"
-    write_page(page, sweep)
+    write_report(page, sweep)
     size = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -106,7 +106,7 @@ def test_a_reader_sees_all_that_matters(browser: Chrome, tmp_path: Path) -> None
     assert "2026-12-02" in seen
     assert "ends in 10 days" in seen
     assert ("raw_clicks" in seen, "salaries_2025" in seen) == (True, True)
-    assert "recreate it" in seen
+    assert "recreate the table" in seen
     assert "grant oss:ListTableBuckets" in seen
 
 

@@ -199,7 +199,7 @@ def test_more_letters_than_ever_come_do_not_keep_the_walk(open_desk: OpenDesk) -
     letters = desk.operator().read()
 
     found = keys(take(letters, 16))
-    with pytest.raises(Unavailable, match=r"too short for 16 letters\. There may be more"):
+    with pytest.raises(Unavailable, match=r"too short for 16 messages\. Increase it; "):
         next(letters)
 
     assert found == sent[:16]

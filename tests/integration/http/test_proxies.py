@@ -294,7 +294,7 @@ def test_a_proxy_that_is_none_is_a_wrong_setting(
     with pytest.raises(ConfigurationError) as refused:
         trusting_environment(open_transport())
 
-    assert str(refused.value).startswith(f"{name} is not a proxy that can be used")
+    assert str(refused.value).startswith(f"{name} is not a valid proxy URL")
     told = "".join(traceback.format_exception(refused.value))
     assert "plan" not in told
     assert "somebody" not in told

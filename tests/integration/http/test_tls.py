@@ -25,7 +25,7 @@ from encryption_guard.errors import Unavailable
 from encryption_guard.http import new_request, open_transport, send
 from encryption_guard.invocation import Clock
 from encryption_guard.settings import FunctionArn
-from layers.encryption_guard.tools.authorities import by_subject
+from layers.encryption_guard.tools.authorities import split_bundle
 from tests.emulators.cloud import QUEUE, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.operators_shell import PROGRAM, environment
@@ -132,7 +132,7 @@ def ca(
 def bring(authorities: Path, ca: trustme.CA) -> None:
     """Put an authority into a folder as `make build` does."""
     authorities.mkdir()
-    for name, certificate in by_subject(ca.cert_pem.bytes().decode()).items():
+    for name, certificate in split_bundle(ca.cert_pem.bytes().decode()).items():
         (authorities / name).write_text(certificate, "utf-8")
 
 
@@ -431,7 +431,7 @@ def test_a_refused_certificate_is_told_and_final(
     assert isinstance(failure, Unavailable)
     assert re.search(
         rf": its certificate is refused \({reason}\): check SSL_CERT_FILE and SSL_CERT_DIR,"
-        r" this machine's clock, and who answers for the service\.$",
+        r" this machine's clock, and which server answers for the service\.$",
         str(failure),
     )
     assert "later" not in str(failure)
@@ -464,7 +464,8 @@ def test_tls_that_fails_is_told_with_its_reason(
 
     assert isinstance(failure, Unavailable)
     assert re.search(
-        rf": TLS failed \(({reason})\): check the endpoint, and who answers for the service\.$",
+        rf": TLS failed \(({reason})\): check the endpoint, and which server answers for the"
+        r" service\.$",
         str(failure),
     )
     assert "later" not in str(failure)

@@ -265,7 +265,7 @@ class Refusal:
     payload: bytes = EVENT
 
 
-RIGHTS = "; check the credentials, that they may fc:InvokeFunction on it, and this machine's clock."
+RIGHTS = "; check the credentials, their permission fc:InvokeFunction, and this machine's clock."
 REFUSALS = {
     "no right": Refusal(403, "AccessDenied", known=replace(KEY, denied=frozenset({"*"}))),
     "a wrong secret": Refusal(403, "SignatureNotMatch", sent=replace(KEY, secret="other")),
@@ -308,7 +308,7 @@ def test_a_refusal_for_good_ends_the_calls_of_this_function(
         caller.invoke(other)
 
     assert isinstance(first, ConfigurationError)
-    said = f"{function} was answered {refusal.status} {refusal.code}; "
+    said = f"The endpoint of {function} answered {refusal.status} {refusal.code}; "
     assert str(first).startswith(said)
     if refusal.status == 403:
         assert str(first).endswith(RIGHTS)
@@ -330,7 +330,9 @@ def test_a_refusal_of_one_event_does_not_end_the_calls(
     caller.invoke(function)
 
     assert isinstance(failure, NotAccepted)
-    assert str(failure).startswith(f"{function} was answered {refusal.status} {refusal.code}; it")
+    assert str(failure).startswith(
+        f"The endpoint of {function} answered {refusal.status} {refusal.code}: "
+    )
     assert caller.clock.slept == []
     assert [name for name, _ in caller.service.accepted] == [resource(function)]
 
@@ -353,7 +355,8 @@ def test_what_does_not_exist_is_to_be_named(
 
     assert isinstance(failure, ConfigurationError)
     assert str(failure) == (
-        f"{function} was answered 404 {code}; name the function with --function or GUARD_FUNCTION."
+        f"The endpoint of {function} answered 404 {code}; name the function with --function or"
+        " GUARD_FUNCTION."
     )
 
 
@@ -365,7 +368,7 @@ def test_the_words_of_another_refusal_are_quoted(caller: Caller, function: Funct
     failure = caller.failure(function)
 
     assert str(failure) == (
-        f"{function} was answered 400 InvalidArgument; it said"
+        f"The endpoint of {function} answered 400 InvalidArgument:"
         r' "a \"gr\u00f6\u00dfe\"\u001b[31m".'
     )
 
@@ -411,7 +414,7 @@ def test_what_does_not_pass_is_unavailable(
     caller.invoke(function)
 
     assert type(failure) is Unavailable
-    assert str(failure).startswith(f"{function} was answered {effect.status} ")
+    assert str(failure).startswith(f"The endpoint of {function} answered {effect.status} ")
     assert str(failure).endswith("; a later try may succeed.")
     assert [request.status for request in service.requests] == [effect.status] * attempts + [202]
     assert paused == len(caller.clock.slept) == attempts - 1
@@ -479,7 +482,10 @@ def test_who_does_not_answer_is_left_alone(
     caller.invoke(other)
 
     assert isinstance(first, Unreachable)
-    assert str(first) == f"Nobody answered for {function}: check its region and the network."
+    assert (
+        str(first)
+        == f"The endpoint of {function} gave no answer: check the region and the network."
+    )
     assert (type(second), str(second)) == (Unreachable, str(first))
     assert (asked, len(service.requests), len(caller.clock.slept)) == (2, 3, 1)
 
@@ -494,7 +500,7 @@ def test_a_closed_port_is_left_alone(transport: DeadlineTransport, function: Fun
     functions = function_compute(transport, {"GUARD_FC_ENDPOINT": endpoint}, clock=clock)
 
     for _ in range(2):
-        with pytest.raises(Unreachable, match=r"check its region and the network\.$"):
+        with pytest.raises(Unreachable, match=r"check the region and the network\.$"):
             functions.invoke(function, EVENT)
 
     assert len(clock.slept) == 3
@@ -506,7 +512,7 @@ def test_a_host_that_is_none_is_left_alone(transport: DeadlineTransport) -> None
     # Longer than a part of a host's name may be: no resolver is asked.
     function = FunctionArn.parse(f"acs:fc:cn-{'h' * 64}:{ACCOUNT}:functions/guard")
 
-    with pytest.raises(Unreachable, match=r"check its region and the network\.$"):
+    with pytest.raises(Unreachable, match=r"check the region and the network\.$"):
         functions.invoke(function, EVENT)
 
 
@@ -535,12 +541,12 @@ FOREIGN: dict[str, tuple[Effect, type[GuardError], str]] = {
     "a text for an error": (
         answer("400 Bad Request", b'"No."'),
         NotAccepted,
-        "400; it said no reason.",
+        "400: no message.",
     ),
     "no text for an error": (
         answer("400 Bad Request", b"\xff\xfe{"),
         NotAccepted,
-        "400; it said no reason.",
+        "400: no message.",
     ),
 }
 
@@ -556,7 +562,7 @@ def test_an_error_in_no_form_counts_by_its_status(
     failure = caller.failure(function)
 
     assert type(failure) is kind
-    assert str(failure) == f"{function} was answered {said}"
+    assert str(failure) == f"The endpoint of {function} answered {said}"
     assert len(caller.service.requests) == (4 if kind is Unavailable else 1)
 
 
@@ -580,7 +586,7 @@ def test_only_a_202_with_an_id_says_accepted(
     failure = caller.failure(function)
 
     assert isinstance(failure, ConfigurationError)
-    assert str(failure).startswith(f"{function} was answered {status}")
+    assert str(failure).startswith(f"The endpoint of {function} answered {status}")
     assert str(failure).endswith("; check GUARD_FC_ENDPOINT.")
     assert len(caller.service.requests) == 1
 
@@ -598,7 +604,7 @@ def test_a_redirect_is_not_followed(
 
         assert elsewhere.requests == []
     assert isinstance(failure, ConfigurationError)
-    assert str(failure).startswith(f"{function} was answered {status}")
+    assert str(failure).startswith(f"The endpoint of {function} answered {status}")
     assert [request.method for request in caller.service.requests] == ["POST"]
 
 

@@ -677,7 +677,7 @@ def test_an_audit_names_unprotected_tables() -> None:
     assert unprotected(table_findings(invocation)) == expected
     shown = {each["bucket"]: each["encryption"] for each in result["problems"]}
     assert shown == {"orders": "AES256", "parts": None}
-    assert all("recreate it" in each["detail"].lower() for each in result["problems"])
+    assert all("recreate the table" in each["detail"].lower() for each in result["problems"])
     counted = ("tables", "unprotected_tables", "unknown_tables", "encrypted")
     assert [result["totals"][name] for name in counted] == [5, 3, 0, 2]
     assert result["ok"] is False

@@ -147,10 +147,10 @@ class Service:
         regions = regions or (REGION,)
         written: list[dict[str, Any]] = []
         places = [Scope(ACCOUNT, region) for region in regions]
-        swept = Swept([], Totals.of(places), written)
+        swept = Swept([], Totals.empty(places), written)
 
         def report(finding: Finding) -> None:
-            self.memory.keep(finding)
+            self.memory.record_checked(finding)
             swept.findings.append(finding)
             swept.totals.count(finding)
 
@@ -181,7 +181,7 @@ class Service:
             report=report,
             memory=self.memory,
             workers=workers,
-        ).buckets_of(places)
+        ).check_buckets(places)
         self.check(swept)
         return swept
 
@@ -302,7 +302,7 @@ def test_a_region_out_of_reach_is_unknown(by_name: Service, region: str) -> None
     (found,) = swept.regions
     assert (found.region, found.state, found.reason) == (region, "unknown", "not_listed")
     documented = region == "us-east-1"
-    assert ("is the region right?" in (found.detail or "")) is not documented
+    assert ("Check the region:" in (found.detail or "")) is not documented
     assert not swept.totals.all.ok
 
 

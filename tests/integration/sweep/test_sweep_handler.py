@@ -149,7 +149,7 @@ def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
 
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Writing all of it might outlast the function: the totals have the number."""
-    diary = SweepReport(Totals.of([Scope(ACCOUNT, REGION)]), Memory())
+    report = SweepReport(Totals.empty([Scope(ACCOUNT, REGION)]), Memory())
     late = Finding(
         kind="bucket",
         scope=Scope(ACCOUNT, REGION),
@@ -159,9 +159,9 @@ def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixt
     )
 
     for _ in range(MAX_LISTED + 50):
-        diary.note(late)
+        report.add(late)
 
-    result = diary.as_dict([])
+    result = report.as_dict([])
     assert result["totals"]["not_reached"] == MAX_LISTED + 50
     assert len(result["not_reached"]) == len(log_lines(capsys)) == MAX_LISTED
 

@@ -211,7 +211,7 @@ def test_an_error_that_failed_nothing_is_shown(deployed: Deployed) -> None:
     said = deployed.result.output
 
     assert "! [2026-11-23 01:00:00][ERROR][infra] something minor" in said
-    assert "did not fail for it" in said
+    assert "continued after this error" in said
 
 
 def test_what_to_look_at_next_is_told(deployed: Deployed) -> None:
@@ -305,7 +305,10 @@ def test_each_region_gets_what_it_has(deployer: Deployer) -> None:
     result = deployer("deploy", *(word for name in regions for word in ("--region", name)))
 
     assert result.exit_code == 0, result.output
-    assert "OSS publishes no events in us-east-1: the sweep alone protects it" in result.output
+    assert (
+        "OSS publishes no events in us-east-1: only the sweep, every minute, protects it"
+        in result.output
+    )
     assert "Done in: us-east-1, ap-southeast-1, cn-hangzhou\n" in result.output
     assert [deployer.rate(name) for name in regions] == ["@every 1m"] * 3
     assert [deployer.runtimes(name) for name in regions] == [
@@ -327,7 +330,7 @@ def test_one_region_that_fails_does_not_keep_the_next_from_it(
 
     assert result.exit_code == 1
     assert f"EntityAlreadyExists.Role: {name}" in result.output
-    assert "run it again" in result.output
+    assert "run the command again" in result.output
     assert "build/deploy-cn-hangzhou.log" in result.output
     assert "Done in: cn-shanghai\n  Failed in: cn-hangzhou\n" in result.output
     assert (checkout / "build" / "deploy-cn-hangzhou.log").is_file()
@@ -377,10 +380,10 @@ def test_a_misspelt_template_stops_it_before_anything_is_made(
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
-        (("--region", "mars-1"), {}, "OSS Tables is not known to be offered in 'mars-1'"),
+        (("--region", "mars-1"), {}, "OSS Tables is not documented for the region 'mars-1'"),
         (("--region", "cn-hangzhou", "--region", "mars-1"), {}, "'mars-1'"),
         ((), {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": None}, "There are no credentials"),
-        ((), {"ALIBABA_CLOUD_ACCOUNT_ID": None}, "comes without its account"),
+        ((), {"ALIBABA_CLOUD_ACCOUNT_ID": None}, "The account of the access key"),
         ((), {"GUARD_MODE": "protect"}, "GUARD_MODE"),
         ((), {"GUARD_RUNTIME": "python3.13"}, "No layer can be built for python3.13"),
         ((), {"PATH": "/nowhere"}, "Node.js is not installed"),
@@ -399,7 +402,7 @@ def test_what_cannot_succeed_is_not_begun(
 
     assert result.exit_code == 2
     assert said in result.output
-    assert "Nothing was begun." in result.output
+    assert "Nothing was started." in result.output
     assert deployer.asked() == []
     assert not (checkout / "build").exists()
 
@@ -441,8 +444,8 @@ def test_what_was_deployed_can_be_removed(deployer: Deployer) -> None:
     result = deployer("remove", "--yes", "--region", "cn-hangzhou")
 
     assert failed.exit_code == 1
-    assert "Of the layer is left: version [1]" in failed.output
-    assert "In cn-hangzhou is left: the layer, all versions" in failed.output
+    assert "Layer versions not removed: [1]" in failed.output
+    assert "Not removed from cn-hangzhou: the layer, all versions" in failed.output
     assert (left["functions"], left["stacks"]) == ({}, {})
     assert result.exit_code == 0, result.output
     assert deployer.place("cn-hangzhou")["layers"] == {"encryption-guard": []}

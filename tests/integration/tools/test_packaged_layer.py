@@ -151,7 +151,7 @@ def output_of(*command: str) -> str | None:
 
 def interpreter(runtime: Runtime) -> str | None:
     """One that runs and is of this version."""
-    found = bytecode.interpreter(runtime)
+    found = bytecode.find_interpreter(runtime)
     return found.executable if found else None
 
 
@@ -488,8 +488,9 @@ def test_without_the_runtimes_python_a_layer_is_built_without_bytecode(tmp_path:
 
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == [
-        f"build: no {other} was found here: a cold start takes more than twice as long.",
-        f"Install it, or name it: make build RUNTIME={other} PYTHON=/path/to/{other}",
+        f"build: {other} was not found, so the layer has no bytecode: "
+        "a cold start takes more than twice as long.",
+        f"Install {other}, or set its path: make build RUNTIME={other} PYTHON=/path/to/{other}",
     ]
     with zipfile.ZipFile(tmp_path / "build" / ARCHIVE) as archive:
         names = archive.namelist()
@@ -519,7 +520,7 @@ def test_a_build_without_an_index_says_so_and_leaves_no_layer(
     assert done.returncode == 1
     assert "No matching distribution found" in done.stderr
     assert done.stderr.endswith(
-        "build: pip could not install what requirements-3.12.txt locks: fix what it says above.\n"
+        "build: pip cannot install the packages of requirements-3.12.txt: fix the error above.\n"
     )
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -539,6 +540,6 @@ def test_a_build_into_what_is_no_folder_says_so(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"build: {tmp_path / 'file'} cannot be built into ([Errno 17] File exists: "
-        f"'{tmp_path / 'file'}'); name another with --output.\n"
+        f"build: cannot build into {tmp_path / 'file'} ([Errno 17] File exists: "
+        f"'{tmp_path / 'file'}'); set another --output.\n"
     )

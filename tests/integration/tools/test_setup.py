@@ -140,7 +140,7 @@ def test_what_is_being_emptied_does_not_count(project: Path) -> None:
 
     done = make(project, ".venv/.installed", f"PYTHON={fails}")
 
-    assert "could not make .venv" in done.stderr
+    assert "could not create .venv" in done.stderr
     assert not (folder / ".dependencies").exists()
     assert not (folder / ".installed").exists()
 
@@ -154,7 +154,7 @@ def test_a_folder_of_somebody_else_is_not_emptied(project: Path) -> None:
     done = make(project, "precious/.installed", "VENV=precious", f"PYTHON={sys.executable}")
 
     assert done.returncode != 0
-    assert "precious is not empty, and no virtual environment" in done.stderr
+    assert "precious is not empty and not a virtual environment" in done.stderr
     assert (project / "precious" / "thesis.txt").exists()
 
 
@@ -176,7 +176,7 @@ def test_an_installation_that_fails_says_so_and_begins_anew(project: Path) -> No
     assert done.returncode != 0
     assert "No matching distribution found for pip==" in done.stderr
     assert (
-        "pip could not install what is locked: fix what it says above. "
+        "pip could not install the locked packages: fix the error above. "
         "Then run the same command again" in done.stderr
     )
     assert MAKES_IT_AGAIN in planned(project)
@@ -238,7 +238,7 @@ def test_what_keeps_serverless_devs_from_being_installed_is_said(
         done = make(project, "serverless-devs", variables=with_npm(project, npm))
 
         assert done.returncode != 0
-        assert f"{sentence}: fix what it says above. Then run the same command" in done.stderr
+        assert f"{sentence}: fix the error above. Then run the same command" in done.stderr
 
 
 def test_without_npm_that_is_the_reason(project: Path) -> None:
@@ -251,7 +251,7 @@ def test_without_npm_that_is_the_reason(project: Path) -> None:
     done = make(project, "serverless-devs", variables={"PATH": str(tools)})
 
     assert done.returncode != 0
-    assert "there is no npm here" in done.stderr
+    assert "npm is not installed" in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not here")

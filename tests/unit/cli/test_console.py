@@ -469,7 +469,7 @@ def test_the_first_signal_is_a_request(
 
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("encryption-guard: stopping: what is under way comes to its end")
+    assert err.startswith("encryption-guard: stopping after the work in progress")
     assert handlers() == before
 
 

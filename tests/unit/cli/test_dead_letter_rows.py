@@ -131,8 +131,8 @@ def test_a_row_has_a_cell_for_each_heading() -> None:
         "my-table-bucket",
         "403 ForbiddenException",
         "0",
-        "Grant oss:PutTableBucketEncryption on the bucket to the function's role, and look for a"
-        " Deny in the bucket's policy; then redrive.",
+        "Grant oss:PutTableBucketEncryption on the bucket to the function's role, and check the"
+        " bucket policy for a Deny statement; then redrive.",
     )
 
 
@@ -206,15 +206,15 @@ def test_a_group_tells_its_number_its_age_and_what_to_do() -> None:
     one = listed("a", events=1, reason="conflict")
     other = listed("b", since=None, events=1, reason="not_found")
     (group,) = grouped([one, other, one], "code")
-    gone = "If the bucket exists now, redrive; if it is gone, discard."
+    gone = "If the bucket exists now, redrive; otherwise, discard the message."
 
-    assert group.row(NOW) == (None, "3", "3 h", f"Redrive. {gone}")
+    assert group.row(NOW) == (None, "3", "3 h", f"Redrive the message. {gone}")
     assert group.as_dict() == {
         "by": "code",
         "value": None,
         "letters": 3,
         "oldest": START,
-        "what_to_do": ["Redrive.", gone],
+        "what_to_do": ["Redrive the message.", gone],
     }
 
 
@@ -244,8 +244,7 @@ def test_a_result_without_a_bucket_is_about_its_event(told: dict[str, Any], expe
 
     assert line.split() == [
         REJECTED.message.summary.id[:8],
-        "left",
-        "alone",
+        "skipped",
         expected,
         "not",
         "now",
@@ -290,24 +289,24 @@ def test_bytes_are_told_so_that_they_can_be_restored(data: bytes, expected: str)
 
 
 REJECTED_STORY = """\
-letter            61f6da2f-e3f1-5cfe-b97b-2d289b06eea8, a dead letter of the guard
+ID                61f6da2f-e3f1-5cfe-b97b-2d289b06eea8, a dead letter from the guard
 bucket            acs:osstables:cn-hangzhou:1234567890123456:bucket/my-table-bucket
-event             event-1
-waiting since     2026-01-02 03:04:05 UTC (3 h)
+event ID          event-1
+in queue since    2026-01-02 03:04:05 UTC (3 h)
 reason            rejected: no permission
 what happened     OSS Tables answered 403.
-the service said  403 ForbiddenException You have no right to perform \
-oss:PutTableBucketEncryption. (EC 0003-00000001) (OSS request id OSS-1)
+service response  403 ForbiddenException You have no right to perform \
+oss:PutTableBucketEncryption. (EC 0003-00000001) (OSS request ID OSS-1)
 function          acs:fc:cn-hangzhou:1234567890123456:functions/encrypt-on-create
-its request id    FC-1
-tries             1
-redriven          0 times
-what it means     The function's role may not change the bucket's encryption, or a bucket policy \
-denies it.
+FC request ID     FC-1
+attempts          1
+redrives          0
+what it means     The function's role is not allowed to change the bucket's encryption, or a \
+bucket policy denies it.
 what to do        Grant oss:PutTableBucketEncryption on the bucket to the function's role, and \
-look for a Deny in the bucket's policy; then redrive.
+check the bucket policy for a Deny statement; then redrive.
 
-The missing right, as a statement of a RAM policy:
+The missing permission, as a RAM policy statement:
 {
   "Effect": "Allow",
   "Action": [
@@ -338,20 +337,20 @@ Event:
 }
 """
 RECORD_STORY = """\
-letter            6137e202-33a8-5a85-85d3-b6f4e2d296ae, a record of Function Compute's failure \
-destination
+ID                6137e202-33a8-5a85-85d3-b6f4e2d296ae, a failure record from Function Compute
 bucket            acs:osstables:cn-hangzhou:1234567890123456:bucket/my-table-bucket
-event             event-1
-waiting since     2026-01-02 03:04:05 UTC (3 h)
+event ID          event-1
+in queue since    2026-01-02 03:04:05 UTC (3 h)
 reason            function_failed: service down
-what happened     The function gave up after 4 tries: No answer in 4 tries.
-the service said  Unavailable No answer in 4 tries.
+what happened     The function failed after 4 tries: No answer in 4 tries.
+service response  Unavailable No answer in 4 tries.
 function          acs:fc:cn-hangzhou:1234567890123456:functions/encrypt-on-create
-its request id    FC-1
-tries             4
-redriven          0 times
-what it means     OSS Tables gave no final answer at any of the platform's tries.
-what to do        When the service is well again, redrive.
+FC request ID     FC-1
+attempts          4
+redrives          0
+what it means     OSS Tables gave no final answer at any attempt, for example because it timed out \
+or returned a 5xx status.
+what to do        Wait until OSS Tables works again, then redrive.
 
 encryption-guard dead-letters redrive 6137e202-33a8-5a85-85d3-b6f4e2d296ae --apply
 encryption-guard enforce acs:osstables:cn-hangzhou:1234567890123456:bucket/my-table-bucket
@@ -372,15 +371,16 @@ Event:
 }
 """
 UNKNOWN_STORY = """\
-letter            3cac5459-93a9-598e-94ee-a70a54840d80, a message of no known kind
-waiting since     2026-01-02 03:04:05 UTC (3 h)
+ID                3cac5459-93a9-598e-94ee-a70a54840d80, a message of an unknown kind
+in queue since    2026-01-02 03:04:05 UTC (3 h)
 reason            unknown: unknown
-what happened     No kind of message that is known here. The event is not a JSON object: Invalid \
+what happened     The kind of this message is not known. The event is not a JSON object: Invalid \
 JSON: Expecting value: line 1 column 1 (char 0).
-redriven          0 times
-what it means     A message that neither the guard, nor Function Compute, nor EventBridge wrote; \
-or one that is damaged, or newer than this program. It is left alone.
-what to do        Look at it with `show`; if nobody needs it, `discard` it by its ID.
+redrives          0
+what it means     The guard cannot read the message: another program wrote it, it is damaged, or a \
+newer version of the guard wrote it.
+what to do        Read the message with `show`; if it is not needed, discard it by its ID. A \
+redrive skips it.
 
 encryption-guard dead-letters discard 3cac5459-93a9-598e-94ee-a70a54840d80 --because "..." --apply
 
@@ -420,7 +420,7 @@ def test_a_story_without_a_time_leaves_it_out() -> None:
     """Where nobody wrote down when the letter came, the line is missing."""
     told = details(replace(REJECTED, since=None), NOW)
 
-    assert "waiting since" not in told
+    assert "in queue since" not in told
 
 
 def test_a_letter_whose_event_is_lost_cannot_be_redriven() -> None:

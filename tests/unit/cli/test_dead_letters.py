@@ -201,7 +201,7 @@ def test_letters_can_be_counted(by: str, expected: list[tuple[str, int]], file: 
 
     assert [(one["value"], one["letters"]) for one in objects(as_json.stdout)] == expected
     heading, *rows = as_table.stdout.splitlines()
-    assert heading.split() == [by, "letters", "oldest", "what", "to", "do"]
+    assert heading.split() == [by, "messages", "oldest", "what", "to", "do"]
     assert [tuple(row.split()[:2]) for row in rows] == [(v, str(n)) for v, n in expected]
 
 
@@ -232,7 +232,7 @@ def test_an_empty_queue_is_told(output: str, file: Path) -> None:
 
     result = run(file, "list", "--output", output)
 
-    assert_failed(result, 0, "no letters", "another command")
+    assert_failed(result, 0, "no messages found", "another command")
 
 
 # One letter.
@@ -241,12 +241,12 @@ def test_an_empty_queue_is_told(output: str, file: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        (REJECTED_ID, "a dead letter of the guard"),
-        (REJECTED_ID[:8], "a dead letter of the guard"),
-        ("event-invoices", "a dead letter of the guard"),
-        ("event-payments", "a record of Function Compute's failure destination"),
-        ("event-returns", "an event from EventBridge"),
-        (str(len(b"\n".join(ALL[:4])) + 1), "a message of no known kind"),
+        (REJECTED_ID, "a dead letter from the guard"),
+        (REJECTED_ID[:8], "a dead letter from the guard"),
+        ("event-invoices", "a dead letter from the guard"),
+        ("event-payments", "a failure record from Function Compute"),
+        ("event-returns", "an undelivered event from EventBridge"),
+        (str(len(b"\n".join(ALL[:4])) + 1), "a message of an unknown kind"),
     ],
     ids=["ID", "8 characters", "event", "destination record", "rule", "place in the file"],
 )
@@ -282,7 +282,7 @@ def test_a_name_of_several_letters_shows_them_all(file: Path) -> None:
     result = run(file, "show", "event-orders")
 
     assert result.exit_code == 0
-    firsts = [line for line in result.stdout.splitlines() if line.startswith("letter  ")]
+    firsts = [line for line in result.stdout.splitlines() if line.startswith("ID  ")]
     assert len(firsts) == 2
 
 
@@ -293,7 +293,7 @@ def test_a_letter_that_is_not_there_is_a_failure(word: str, file: Path) -> None:
 
     result = run(file, "show", word)
 
-    assert_failed(result, 1, "No letter in the queue has the ID", "hidden", "8 characters")
+    assert_failed(result, 1, "No message in the queue has the ID", "hidden", "8 characters")
 
 
 # Redriving: the plan.
@@ -308,11 +308,11 @@ def test_a_redrive_is_a_plan_first(file: Path) -> None:
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == len(ALL)
     assert result.stdout.count("would be sent to acs:fc:") == 3
-    assert "it does not tell its function: name it with --function" in result.stdout
-    assert "there is no event in it" in result.stdout
+    assert "the message names no valid function: pass --function" in result.stdout
+    assert "the message contains no event" in result.stdout
     assert sentences(result) == [
-        "3 planned, 2 left alone.",
-        "nothing was done; the same command with --apply does it.",
+        "3 planned, 2 skipped.",
+        "dry run: nothing was changed; to execute the plan, run the same command with --apply.",
     ]
     assert file.read_bytes() == before
     assert_harmless(result)
@@ -352,8 +352,8 @@ def test_a_name_needs_a_region(file: Path) -> None:
 
     result = run(file, "redrive", "--function", "mine")
 
-    assert "give --function as an ARN" in result.stdout
-    assert sentences(result)[0] == "1 left alone."
+    assert "pass --function as an ARN" in result.stdout
+    assert sentences(result)[0] == "1 skipped."
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_a_missing_letter_is_a_failure(apply: tuple[str, ...], file: Path) -> No
     ids=["three by default", "more", "less"],
 )
 def test_redriving_ends(options: tuple[str, ...], state: str, file: Path) -> None:
-    """A letter that came back as often as is allowed is left alone."""
+    """A letter that came back as often as is allowed is skipped."""
     keep(file, letter("orders", redrives=3))
 
     result = run(file, "redrive", "--local", "--output", "json", *options)
@@ -443,7 +443,7 @@ def test_a_plan_to_process_here_does_nothing(tables: OssTables, file: Path) -> N
     result = run(file, "redrive", "--local", FC_ACCOUNT_ID=ACCOUNT)
 
     assert result.exit_code == 0
-    assert "would be processed here" in result.stdout
+    assert "would be processed locally" in result.stdout
     assert tables.requests == []
     assert file.read_bytes() == before
 
@@ -458,7 +458,7 @@ def test_only_looking_does_not_remove_a_letter(tables: OssTables, file: Path) ->
     (told,) = objects(result.stdout)
     assert (told["state"], told["result"]) == (
         "failed",
-        "detected (would_encrypt); the letter stays",
+        "detected (would_encrypt); the message stays in the queue",
     )
     assert tables.encryption(str(ARN)) is None
     assert file.read_bytes() == before
@@ -475,7 +475,7 @@ def test_what_is_refused_again_stays(tables: OssTables, file: Path) -> None:
     (told,) = objects(result.stdout)
     assert (told["state"], told["result"]) == (
         "failed",
-        "dead_lettered (rejected); the letter stays",
+        "dead_lettered (rejected); the message stays in the queue",
     )
     assert {line["outcome"] for line in logged(result)} == {"dead_lettered"}
     assert sentences(result) == ["1 failed."]
@@ -521,7 +521,9 @@ def test_a_discard_is_a_plan_first(file: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout.count("would be discarded") == len(ALL)
     assert logged(result) == []
-    assert sentences(result)[-1] == "nothing was done; the same command with --apply does it."
+    assert sentences(result)[-1] == (
+        "dry run: nothing was changed; to execute the plan, run the same command with --apply."
+    )
     assert file.read_bytes() == before
 
 
@@ -674,8 +676,8 @@ def test_a_letter_that_does_not_meet_the_conditions_is_not_missing(
     result = run(file, "redrive", REJECTED_ID, "--reason", "conflict", *apply)
 
     assert result.exit_code == (1 if apply else 0)
-    assert sentences(result)[0] == "no letter was selected."
-    assert "No letter in the queue" not in result.stderr
+    assert sentences(result)[0] == "no message was selected."
+    assert "No message in the queue" not in result.stderr
     assert file.read_bytes() == before
 
 
@@ -727,7 +729,7 @@ def test_a_list_that_is_stopped_says_so(file: Path) -> None:
     assert result.exit_code == 1
     assert "orders" in {one["bucket"] for one in objects(result.stdout)}
     assert "returns" not in {one["bucket"] for one in objects(result.stdout)}
-    assert sentences(result)[-1] == "this is not all of it."
+    assert sentences(result)[-1] == "the list is incomplete."
 
 
 def test_a_redrive_that_is_stopped_says_so(file: Path) -> None:
@@ -744,7 +746,7 @@ def test_a_redrive_that_is_stopped_says_so(file: Path) -> None:
         "stopped: (1 planned|nothing was done); the rest is still in the queue.",
         sentences(result)[1],
     )
-    assert "No letter in the queue" not in result.stderr
+    assert "No message in the queue" not in result.stderr
 
 
 # Misuse, and what is not there.
@@ -1022,5 +1024,5 @@ def test_a_message_that_is_none_of_ours_is_left_alone(
     assert result.exit_code == 1
     (told,) = objects(result.stdout)
     assert told["state"] == "left"
-    assert told["result"].startswith("there is no event in it: ")
+    assert told["result"].startswith("the message contains no event: ")
     assert file.read_bytes() == before

@@ -20,9 +20,9 @@ from encryption_guard.cli.redrive import (
     Skip,
     Target,
     execute,
-    names,
-    process_here,
-    why_not,
+    is_named_by,
+    process_locally,
+    reason_to_skip,
 )
 from encryption_guard.dead_letters.destinations import WORKERS, QueuedMessage
 from encryption_guard.dead_letters.messages import MessageSummary
@@ -102,7 +102,7 @@ ID = ONE.message.summary.id
 )
 def test_a_word_names_a_letter(word: str, meant: bool) -> None:
     """A letter is called by its ID, 8 characters of it or more, its event's id or its message's."""
-    assert names(word, ONE) is meant
+    assert is_named_by(ONE, word) is meant
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_a_letter_cannot_lead_out_of_its_account_and_region(told: str) -> None:
     step = TARGET.of(about(told))
 
     assert step == Skip(
-        f'it names "{told}", which is not in {REGION} of {ACCOUNT}: if it is right, name it with'
-        " --function"
+        f'the message names "{told}", which is not in region {REGION} of account {ACCOUNT}: if it'
+        " is correct, pass it with --function"
     )
 
 
@@ -206,7 +206,7 @@ def test_a_letter_that_tells_no_function_is_left(told: str | None) -> None:
     """What an operator's own command or anybody else wrote does not say where to send it."""
     step = TARGET.of(about(told))
 
-    assert step == Skip("it does not tell its function: name it with --function")
+    assert step == Skip("the message names no valid function: pass --function")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_name_alone_does_not_tell_where(
     step = Target(named, *known).of(about("encrypt-on-create"))
 
     assert isinstance(step, Skip)
-    assert step.told.endswith("has no region or account: give --function as an ARN")
+    assert step.reason.endswith("has no region or account: pass --function as an ARN")
 
 
 # What speaks against it, and what is sent.
@@ -264,7 +264,7 @@ def sent(body: bytes) -> Any:
     act = functions.sender().plan(waiting_of(body))
     assert isinstance(act, Action)
     assert functions.invoked == []
-    assert act.told == f"would be sent to {PLACE}functions/encrypt-on-create"
+    assert act.description == f"would be sent to {PLACE}functions/encrypt-on-create"
     assert act.run() == "accepted by encrypt-on-create, request FC-1"
     ((function, payload),) = functions.invoked
     assert function == f"{PLACE}functions/encrypt-on-create"
@@ -273,17 +273,17 @@ def sent(body: bytes) -> Any:
 
 def test_nothing_speaks_against_a_letter_with_an_event() -> None:
     """A letter that was redriven less often than the limit may go."""
-    assert why_not(letter(redrives=2), max_redrives=3) is None
+    assert reason_to_skip(letter(redrives=2), max_redrives=3) is None
 
 
 def test_a_letter_without_an_event_is_left_with_the_reason() -> None:
     """What holds no event that could be sent is left, and its detail says why."""
     waiting = waiting_of(dead_letter_of(creation_of(ARN), version=2))
 
-    step = why_not(waiting, max_redrives=3)
+    step = reason_to_skip(waiting, max_redrives=3)
 
-    assert step == Skip(f"there is no event in it: {waiting.message.summary.detail}")
-    assert 'version "2"' in step.told
+    assert step == Skip(f"the message contains no event: {waiting.message.summary.detail}")
+    assert 'version "2"' in step.reason
 
 
 def test_the_letter_of_a_sweep_is_left() -> None:
@@ -291,19 +291,20 @@ def test_the_letter_of_a_sweep_is_left() -> None:
     timer = {"triggerTime": "2026-11-22T12:00:00Z", "triggerName": "sweep", "payload": ""}
     waiting = waiting_of(destination_record_of(timer))
 
-    step = why_not(waiting, max_redrives=3)
+    step = reason_to_skip(waiting, max_redrives=3)
 
     assert waiting.message.summary.is_sweep
-    assert step == Skip("it is a sweep's, and the next sweep does its work again: discard it")
+    assert step == Skip("a sweep failed, and the next sweep repeats its work: discard the message")
 
 
 @pytest.mark.parametrize("redrives", [3, 4])
 def test_what_was_redriven_often_enough_is_left(redrives: int) -> None:
     """A loop ends at the limit."""
-    step = why_not(letter(redrives=redrives), max_redrives=3)
+    step = reason_to_skip(letter(redrives=redrives), max_redrives=3)
 
     assert step == Skip(
-        f"it was redriven {redrives} times already: mend the cause, then raise --max-redrives"
+        f"the redrive count ({redrives}) has reached the limit (3): fix the cause, then raise"
+        " --max-redrives"
     )
 
 
@@ -335,7 +336,7 @@ def test_what_has_no_function_is_not_sent() -> None:
 
     step = Functions().sender().plan(waiting)
 
-    assert step == Skip("it does not tell its function: name it with --function")
+    assert step == Skip("the message names no valid function: pass --function")
 
 
 def test_what_is_too_large_to_be_sent_is_left() -> None:
@@ -345,7 +346,9 @@ def test_what_is_too_large_to_be_sent_is_left() -> None:
 
     step = Functions().sender().plan(waiting)
 
-    assert step == Skip("its event is larger than an asynchronous invocation may be: use --local")
+    assert step == Skip(
+        "the event is larger than 128 KiB, the limit of an asynchronous invocation: use --local"
+    )
 
 
 # Processing on the spot.
@@ -382,7 +385,7 @@ def test_events_that_came_to_their_end_here_are_done(outcomes: tuple[str, ...], 
     """What became of each event of the letter is told."""
     process = one_after_the_other(OUTCOMES[outcome] for outcome in outcomes)
 
-    assert process_here(two_events(), process=process) == told
+    assert process_locally(two_events(), process=process) == told
 
 
 @pytest.mark.parametrize(
@@ -399,9 +402,9 @@ def test_one_event_that_is_not_done_keeps_the_letter(outcomes: tuple[str, ...], 
     process = one_after_the_other(OUTCOMES[outcome] for outcome in outcomes)
 
     with pytest.raises(NotDone) as raised:
-        process_here(two_events(), process=process)
+        process_locally(two_events(), process=process)
 
-    assert str(raised.value) == f"{told}; the letter stays"
+    assert str(raised.value) == f"{told}; the message stays in the queue"
     assert (raised.value.fault, raised.value.retryable) == ("service", False)
 
 
@@ -412,7 +415,7 @@ def test_an_unavailable_service_keeps_the_letter() -> None:
         raise Unavailable("OSS Tables gave no answer.")
 
     with pytest.raises(Unavailable):
-        process_here(two_events(), process=process)
+        process_locally(two_events(), process=process)
 
 
 # Acting on letters.
@@ -474,7 +477,7 @@ def test_what_is_done_is_removed() -> None:
 
     assert states(results) == dict.fromkeys(("message-1", "message-2", "message-3"), "done")
     assert {result.detail for result in results} == {"accepted"}
-    assert {result.letter.event_id for result in results} == {"event-1", "event-2", "event-3"}
+    assert {result.summary.event_id for result in results} == {"event-1", "event-2", "event-3"}
     assert queue.leased == set()
     assert queue.told("released") == []
 
@@ -558,14 +561,16 @@ def test_a_letter_of_somebody_else_is_not_acted_on() -> None:
     results = run(queue, act)
 
     assert states(results) == {"message-1": "left", "message-2": "done"}
-    assert "it cannot be held: another command may have it" in {result.detail for result in results}
+    assert "the lease could not be renewed: another command may hold the message" in {
+        result.detail for result in results
+    }
     assert acted == ["message-2"]
 
 
 @pytest.mark.parametrize(
     ("queue", "why"),
     [
-        (FakeLetterQueue(letters(1), late=frozenset({"message-1"})), "it was no longer held"),
+        (FakeLetterQueue(letters(1), late=frozenset({"message-1"})), "the lease was lost"),
         (FakeLetterQueue(letters(1), silent=frozenset({"message-1"})), "The queue gave no answer."),
     ],
     ids=["lease over", "no answer"],
@@ -575,7 +580,7 @@ def test_what_was_done_but_not_removed_is_told_as_that(queue: FakeLetterQueue, w
     (result,) = run(queue)
 
     assert result.state == "done_not_removed"
-    assert result.detail == f"accepted, but it may still be in the queue: {why}"
+    assert result.detail == f"accepted, but the message may still be in the queue: {why}"
     assert queue.told("released") == ["message-1"]
 
 
@@ -618,7 +623,7 @@ def test_a_letter_that_comes_back_is_not_sent_again() -> None:
 
     assert states(results) == {"message-1": "done", "returned": "returned", "message-2": "done"}
     (returned,) = (result for result in results if result.state == "returned")
-    assert returned.detail == "it failed again: OSS Tables answered 403."
+    assert returned.detail == "the event failed again: OSS Tables answered 403."
     assert queue.told("released") == ["returned"]
 
 

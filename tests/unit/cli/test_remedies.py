@@ -108,7 +108,7 @@ CASES = {
         failed("Unavailable", "... : its certificate is refused (certificate has expired): ..."),
         failed("LetterNotWritten", "... its certificate is refused (Hostname mismatch): ..."),
     ],
-    "letter not written": [failed("LetterNotWritten")],
+    "dead letter not written": [failed("LetterNotWritten")],
     "service down": [failed("Unavailable")],
     "no capacity": [
         failed("FunctionResourceExhausted"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.arn import Scope, TableBucketArn
-from encryption_guard.cli.report import ReportData, summarize, write_page
+from encryption_guard.cli.report import ReportData, summarize, write_report
 from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Totals
 from tests.unit.sweep.sweeps import (
     LAB,
@@ -58,7 +58,7 @@ class Reader(HTMLParser):
 def read(path: Path, sweep: ReportData) -> tuple[str, Reader]:
     """What a reader may read of the page of this sweep, in one piece."""
     page = path / "report.html"
-    write_page(page, sweep)
+    write_report(page, sweep)
     reader = Reader()
     reader.feed(page.read_text("utf-8"))
     reader.close()
@@ -100,12 +100,12 @@ def read(path: Path, sweep: ReportData) -> tuple[str, Reader]:
         (
             data([bucket()], complete=False),
             "unknown",
-            "This sweep is incomplete: it ended before it had looked at everything.",
+            "This sweep is incomplete: it ended before it had checked everything.",
         ),
         (
             data([without()], complete=False),
             "not_encrypted",
-            "This sweep is incomplete: it ended before it had looked at everything; 1 table bucket"
+            "This sweep is incomplete: it ended before it had checked everything; 1 table bucket"
             " is not encrypted.",
         ),
     ],
@@ -148,10 +148,16 @@ def test_an_exemption_tells_what_it_covers_and_when_it_ends(tmp_path: Path) -> N
 
     text, _ = read(tmp_path, sweep)
 
-    chapter = text[text.index("Covers in this sweep") :]
+    chapter = text[text.index("Buckets in this sweep") :]
     scopes = [chapter.index(word) for word in ("old-*", "now-*", "lab-*", "partner-exchange")]
     assert scopes == sorted(scopes)
-    for words in ("over: it no longer counts", "ends today", "ends in 10 days", "never", "lab-1"):
+    for words in (
+        "expired: the guard ignores it",
+        "ends today",
+        "ends in 10 days",
+        "never",
+        "lab-1",
+    ):
         assert words in chapter
     assert chapter.count("no bucket") == 3
 
@@ -169,12 +175,12 @@ def test_one_day_is_one_day(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        ({"applied": False}, "None: it only looked."),
-        ({"applied": True}, "Told to encrypt what is not encrypted: 0 buckets encrypted now."),
-        ({"audited": False}, "Tables were not looked at."),
+        ({"applied": False}, "None: the sweep ran without --apply."),
+        ({"applied": True}, "The sweep encrypted 0 buckets."),
+        ({"audited": False}, "The sweep did not check tables."),
         ({"audited": True}, "No table was found."),
-        ({"complete": False}, "not complete"),
-        ({"exemptions": ()}, "None are configured."),
+        ({"complete": False}, "in 8 regions; incomplete"),
+        ({"exemptions": ()}, "No exemptions are configured."),
     ],
 )
 def test_it_says_how_it_was_taken(tmp_path: Path, told: dict[str, Any], expected: str) -> None:
@@ -192,7 +198,7 @@ def test_encrypted_tables_are_counted(tmp_path: Path) -> None:
 
     text, _ = read(tmp_path, sweep)
 
-    assert "Of the 1 table that were looked at, every one is encrypted." in text
+    assert "The sweep checked 1 table: every table is encrypted." in text
 
 
 def test_a_sweep_that_found_nothing_has_a_page(tmp_path: Path) -> None:
@@ -257,7 +263,7 @@ def test_a_page_is_replaced_as_a_whole(tmp_path: Path) -> None:
     broken = replace(data([bucket()]), findings=[replace(bucket(), outcome="never heard of")])
 
     with pytest.raises(KeyError):
-        write_page(page, broken)
+        write_report(page, broken)
 
     assert page.read_text() == "before"
     assert list(tmp_path.iterdir()) == [page]
@@ -266,10 +272,10 @@ def test_a_page_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_ten_thousand_buckets_take_little_memory(tmp_path: Path) -> None:
     """The page is written as it is made: it is never in memory as a whole."""
     sweep = data(bucket(f"bucket-{number}") for number in range(10_000))
-    write_page(tmp_path / "warm.html", data())
+    write_report(tmp_path / "warm.html", data())
     tracemalloc.start()
     try:
-        write_page(tmp_path / "report.html", sweep)
+        write_report(tmp_path / "report.html", sweep)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -291,14 +297,14 @@ def test_what_was_not_reached_is_on_the_page(tmp_path: Path) -> None:
 
 def test_totals_may_know_more_than_the_rows(tmp_path: Path) -> None:
     """Tables that are well are counted without having been kept."""
-    totals = Totals.of([Scope(None, HANGZHOU)])
+    totals = Totals.empty([Scope(None, HANGZHOU)])
     of = bucket()
     for finding in (of, table("t", "n", of, state="encrypted", outcome="already_encrypted")):
         totals.count(finding)
 
     text, _ = read(tmp_path, replace(data([of], audited=True), totals=totals))
 
-    assert "Looked at: 1 table." in text
+    assert "The sweep checked 1 table." in text
 
 
 def test_nothing_is_counted_where_nothing_could_be_listed(tmp_path: Path) -> None:
@@ -312,5 +318,5 @@ def test_an_incomplete_sweep_has_no_final_sum(tmp_path: Path) -> None:
     """What was found until then is the least that there is."""
     text, _ = read(tmp_path, data([bucket()], complete=False))
 
-    assert "1 table bucket or more in 8 regions; not complete" in text
+    assert "At least 1 table bucket in 8 regions; incomplete" in text
     assert "All regions 1 or more" in text

@@ -81,7 +81,7 @@ def test_looking_changes_nothing(tables: OssTables) -> None:
     assert "would be encrypted" in result.stdout
     assert "nothing to do" in result.stdout
     assert "2 table buckets: 1 encrypted, 1 not encrypted" in sentences(result)
-    assert "the same command with --apply encrypts them" in sentences(result)
+    assert "run the same command with --apply" in sentences(result)
     assert puts(tables) == 0
 
 
@@ -129,7 +129,7 @@ def test_an_exemption_that_ends_soon_is_a_warning() -> None:
     result = here(GUARD_EXEMPTIONS=json.dumps([soon]))
 
     assert last_day in sentences(result)
-    assert "afterwards its buckets are encrypted" in sentences(result)
+    assert "then the guard encrypts its buckets" in sentences(result)
 
 
 def test_a_region_that_cannot_be_listed_is_a_row(tables: OssTables) -> None:
@@ -231,7 +231,7 @@ def test_a_page_without_a_folder_is_misuse(tables: OssTables, tmp_path: Path) ->
     result = here("--apply", "--html", str(tmp_path / "none" / "report.html"))
 
     assert result.exit_code == 2
-    assert "there is no folder" in sentences(result)
+    assert "does not exist" in sentences(result)
     assert tables.requests == []
 
 
@@ -240,7 +240,7 @@ def test_a_page_replaces_nothing_but_a_file(tables: OssTables) -> None:
     result = here("--apply", "--html", "/dev/null")
 
     assert result.exit_code == 2
-    assert "it is no file" in sentences(result)
+    assert "it is not a regular file" in sentences(result)
     assert Path("/dev/null").is_char_device()
     assert tables.requests == []
 
@@ -263,7 +263,7 @@ def test_a_page_in_a_folder_that_takes_nothing_is_misuse(
     result = here("--apply", "--html", str(tmp_path / "report.html"))
 
     assert result.exit_code == 2
-    assert f"nothing may be written into {tmp_path}." in sentences(result)
+    assert f"the folder {tmp_path} is not writable." in sentences(result)
     assert tables.requests == []
 
 
@@ -276,7 +276,9 @@ def test_a_page_that_cannot_be_written_is_told(tables: OssTables, tmp_path: Path
     result = here("--apply", "--html", str(folder / "report.html"))
 
     assert result.exit_code == 1
-    assert "cannot be written (No such file or directory): there is no page" in sentences(result)
+    assert "cannot be written (No such file or directory): this sweep has no HTML" in sentences(
+        result
+    )
     assert sentences(result).endswith(" 1 of them now, 0 not encrypted, 0 unknown, 0 exempt.")
     assert "encrypted now" in result.stdout
 
@@ -306,9 +308,13 @@ def test_the_regions_are_chosen(
 @pytest.mark.parametrize(
     ("arguments", "environment", "sentence"),
     [
-        ([], {}, "Which region?"),
-        (["--region", REGION, "--all-regions"], {}, "Either --region or --all-regions."),
-        (["--region", "Hangzhou!"], {}, "is no region's id"),
+        ([], {}, "No region:"),
+        (
+            ["--region", REGION, "--all-regions"],
+            {},
+            "Use either --region or --all-regions, not both.",
+        ),
+        (["--region", "Hangzhou!"], {}, "is not a region ID"),
         (["--region", REGION], {"ALIBABA_CLOUD_ACCESS_KEY_ID": None}, "ALIBABA_CLOUD_ACCESS_KEY"),
         (["--region", REGION], {"GUARD_AUDIT_TABLES": "perhaps"}, "GUARD_AUDIT_TABLES"),
         ([], {"GUARD_SWEEP_REGIONS": "here, there"}, "GUARD_SWEEP_REGIONS"),

@@ -16,9 +16,9 @@ from encryption_guard.cli.sweep_rows import (
     TABLE_HEADINGS,
     TOTAL_HEADINGS,
     csv_cells,
-    in_order,
-    is_shown,
+    has_row,
     row,
+    sort_key,
     summary,
     total_rows,
 )
@@ -87,7 +87,7 @@ ALL = [BUCKET, OPEN, EXEMPT, LOST, REGION, TABLE, ENCRYPTED_TABLE]
 
 
 def counted(*findings: Finding) -> Totals:
-    totals = Totals.of([HERE])
+    totals = Totals.empty([HERE])
     for finding in findings:
         totals.count(finding)
     return totals
@@ -97,7 +97,7 @@ def test_a_table_from_before_is_told_as_that() -> None:
     """It may show an encryption, so the row says why it is amiss."""
     table = replace(TABLE, state="unknown", encryption="AES256", reason="made_before")
 
-    said = "made while its bucket was open: its owner has to recreate it"
+    said = "created while its bucket was unencrypted: its owner has to recreate it"
     assert row(table)[-2:] == ("AES256", said)
 
 
@@ -123,7 +123,7 @@ def test_a_note_stands_with_what_was_done() -> None:
     """Since when a bucket is encrypted is not known where its tables were looked at."""
     cells = row(replace(BUCKET, detail=ENCRYPTED_SINCE_UNKNOWN))
 
-    assert cells[4] == "nothing to do; since when it is encrypted is not known"
+    assert cells[4] == "nothing to do; the start of its encryption is unknown"
 
 
 def test_a_region_that_failed_has_a_row_without_a_bucket() -> None:
@@ -151,14 +151,14 @@ def test_a_table_has_its_row() -> None:
 
 def test_only_tables_that_are_well_have_no_row() -> None:
     """Every bucket and every region that failed is shown, and each table that is amiss."""
-    assert [finding for finding in ALL if not is_shown(finding)] == [ENCRYPTED_TABLE]
+    assert [finding for finding in ALL if not has_row(finding)] == [ENCRYPTED_TABLE]
 
 
 def test_rows_are_in_order_of_names() -> None:
     """By region, bucket, namespace and table."""
     shuffled = [TABLE, REGION, LOST, BUCKET]
 
-    assert sorted(shuffled, key=in_order) == [LOST, BUCKET, TABLE, REGION]
+    assert sorted(shuffled, key=sort_key) == [LOST, BUCKET, TABLE, REGION]
 
 
 @pytest.mark.parametrize("audited", [False, True])

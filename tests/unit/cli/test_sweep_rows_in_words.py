@@ -10,9 +10,9 @@ from encryption_guard.cli.sweep_rows import (
     action,
     day,
     description,
+    duration,
     minute,
     problems_first,
-    seconds,
 )
 from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Finding
 from tests.unit.sweep.sweeps import LAB, OLD, PARTNER, bucket, everything, exempt, table, without
@@ -29,14 +29,14 @@ WORDS: list[tuple[Finding, str]] = [
     (exempt("a", HANGZHOU, None), "managed by OSS"),
     (
         without(outcome="dead_lettered", reason="not_found"),
-        "refused, kept as a dead letter (not found)",
+        "dead-lettered (not found)",
     ),
     (without(outcome=NOT_REACHED, reason="time_over"), "not reached"),
     (table("t", "n", bucket()), "its owner has to recreate it"),
     (without(outcome=FAILED, reason="unread"), "could not be read"),
     (without(outcome=FAILED, reason="gone"), "not found"),
     (without(outcome=FAILED, reason="unavailable"), "could not be encrypted"),
-    (without(outcome=FAILED, reason="not_confirmed"), "encrypted, but not confirmed"),
+    (without(outcome=FAILED, reason="not_confirmed"), "encryption not confirmed"),
     (without(outcome=FAILED, reason="not_listed"), "could not be listed"),
     (without(outcome=FAILED, reason="unreadable"), "could not be listed in full"),
     (without(outcome=FAILED, reason="error"), "the guard failed"),
@@ -80,7 +80,7 @@ def test_a_failure_says_why_on_its_line() -> None:
 )
 def test_a_span_is_told_in_the_units_that_fit(milliseconds: int, words: str) -> None:
     """From tenths of a second to days, never more than two units."""
-    assert seconds(milliseconds) == words
+    assert duration(milliseconds) == words
 
 
 def test_days_and_minutes_are_those_of_utc() -> None:

@@ -462,7 +462,7 @@ def test_a_full_disk_takes_no_letters() -> None:
     log = LogLines()
 
     with pytest.raises(
-        DeadLetterNotWritten, match=r"No space left.*; a part of it may be in the file"
+        DeadLetterNotWritten, match=r"No space left.*; the file may hold a part of the line"
     ):
         put_into(Path("/dev/full"), log).write(REJECTED, event=delivery_of(b"event"), arn=None)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from encryption_guard.cli import main
 from encryption_guard.cli.dead_letter_rows import HEADINGS, Listed, contents, details, grouped
-from encryption_guard.cli.redrive import Action, Sender, Skip, Target, why_not
+from encryption_guard.cli.redrive import Action, Sender, Skip, Target, reason_to_skip
 from encryption_guard.dead_letters.destinations import FileDestination, QueuedMessage
 from encryption_guard.dead_letters.messages import decoded, open_message
 from encryption_guard.events.envelopes import MAX_DECODED_BYTES, MAX_EVENTS
@@ -37,7 +37,7 @@ STEERING = [
     *(f"{ESC}[31m", f"{ESC}]0;title{BELL}", f"{ESC}]52;c;cm0gLXJm{BELL}", f"{ESC}[2J{ESC}[H"),
     *(f"{ESC}]8;;https://evil.example{ESC}\\", f"{CSI}1m", "\x90q\x9c", "\x85", DELETE, "\0"),
     *("\u202e", "\u2066", "\u2069", "\u200f", "\u061c", "\u2028", "\u2029", "\ufeff", "\U000e0041"),
-    *("all is well\rrm -rf", "all\r\nletter  forged", "\b\b\b", "\v", "\f", "\n\n", "\t"),
+    *("all is well\rrm -rf", "all\r\nID  forged", "\b\b\b", "\v", "\f", "\n\n", "\t"),
     *("[red]markup[/red]", "[link=https://evil.example]x[/link]", ":boom:", "$(reboot)", "`x`"),
 ]
 PRINTABLE = {chr(code) for code in range(0x20, 0x7F)}
@@ -137,7 +137,7 @@ def test_no_message_breaks_the_plan_of_a_redrive(body: bytes) -> None:
     waiting = waiting_of(body, region=REGION, account_id=ACCOUNT)
 
     sender = Sender(Target(None, REGION, ACCOUNT), invoke=lambda *_: "FC-1")
-    plan = why_not(waiting, max_redrives=3) or sender.plan(waiting)
+    plan = reason_to_skip(waiting, max_redrives=3) or sender.plan(waiting)
 
     assert isinstance(plan, (Action, Skip))
 

@@ -316,7 +316,7 @@ def test_a_destination_record_tells_why_the_function_failed() -> None:
         id=str(uuid5(NAMESPACE_URL, "acs.oss/event-1/not_delivered")),
         kind="destination_record",
         reason="function_failed",
-        detail="The function gave up after 4 tries: No answer.",
+        detail="The function failed after 4 tries: No answer.",
         arn=str(ARN),
         event_id="event-1",
         events=1,
@@ -463,7 +463,7 @@ def test_a_cloud_event_tells_what_it_is_about() -> None:
         id=str(uuid5(NAMESPACE_URL, "acs.oss/event-1/not_delivered")),
         kind="cloud_event",
         reason="not_delivered",
-        detail="An event that did not come as far as the function.",
+        detail="The event did not reach the function.",
         arn=str(ARN),
         event_id="event-1",
         events=1,
@@ -602,14 +602,14 @@ def test_a_missing_field_is_named() -> None:
     """The sentence says which one."""
     letter = letter_of(without(own_letter(), "attempts"))
 
-    assert letter.detail == 'Not quite a dead letter: "attempts": Field required.'
+    assert letter.detail == 'The dead letter is not valid: "attempts": Field required.'
 
 
 def test_a_field_too_many_is_named() -> None:
     """The sentence names it, escaped and cut."""
     letter = letter_of(own_with(**{"\x1b" + "x" * 1000: 1}))
 
-    assert letter.detail.startswith('Not quite a dead letter: "\\u001bxxx')
+    assert letter.detail.startswith('The dead letter is not valid: "\\u001bxxx')
     assert len(letter.detail) < 300
 
 
@@ -618,8 +618,8 @@ def test_a_later_version_is_named() -> None:
     letter = letter_of(own_with(version=2))
 
     assert letter.detail == (
-        'A dead letter of version "2"; this program reads version 1: use the encryption-guard that'
-        " wrote it."
+        'The dead letter has version "2", and this program reads version 1 only: use the version of'
+        " encryption-guard that wrote it."
     )
 
 

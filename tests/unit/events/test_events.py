@@ -255,7 +255,7 @@ def test_what_names_nothing_is_invalid(naming: Json) -> None:
     refused = refusal(OWNED | naming)
 
     assert refused == (
-        "Nothing in the event names a table bucket; looked in responseElements,"
+        "The event names no table bucket in any of these places: responseElements,"
         " referencedResources, resourceName, requestParameters, requestParameterJson, eventSource,"
         " subject."
     )
@@ -280,7 +280,7 @@ def test_a_subject_of_another_form_names_nothing(subject: object) -> None:
     """What does not end in an account's id and a bucket's name is passed over."""
     refused = refusal(OWNED, subject=subject)
 
-    assert refused.startswith("Nothing in the event names a table bucket")
+    assert refused.startswith("The event names no table bucket")
 
 
 @pytest.mark.parametrize("first", range(len(PLACES)), ids=list(PLACES))
@@ -462,8 +462,8 @@ def test_a_bare_name_that_nothing_completes_is_invalid(known: Json, missing: str
         find_bucket(event, **known)
 
     assert str(caught.value) == (
-        'The event names the bucket "analytics", but neither it nor the function\'s environment'
-        f" tells its {missing}."
+        'The event names the bucket "analytics", but neither the event nor the function\'s'
+        f" environment contains its {missing}."
     )
 
 
@@ -626,7 +626,7 @@ def test_a_contradiction_tells_both_sides() -> None:
     refused = refusal(CREATION | record)
 
     assert refused == (
-        f'The event names different buckets: requestParameters says "{ARN}", resourceName says'
+        f'The event names different buckets: requestParameters names "{ARN}", resourceName names'
         ' "finance".'
     )
 
@@ -808,7 +808,7 @@ def test_an_invalid_arn_makes_the_event_invalid(
 
     place = next(iter(record("")))
     assert refused == (
-        f'In {place}: "{hostile}" is not the ARN of a table bucket: it has to read'
+        f'In {place}: "{hostile}" is not the ARN of a table bucket, which has the form'
         " acs:osstables:<region>:<account id>:bucket/<name>."
     )
 

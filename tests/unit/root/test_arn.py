@@ -163,7 +163,7 @@ def test_the_refusal_quotes_the_value_and_says_what_is_allowed() -> None:
         TableBucketArn.parse("acs:osstables:evil.com#\r\n")
 
     assert str(caught.value) == (
-        '"acs:osstables:evil.com#\\r\\n" is not the ARN of a table bucket: it has to read'
+        '"acs:osstables:evil.com#\\r\\n" is not the ARN of a table bucket, which has the form'
         " acs:osstables:<region>:<account id>:bucket/<name>."
     )
 

@@ -158,10 +158,10 @@ def test_a_setting_takes_what_is_allowed(
 
 QUEUE_FORM = "acs:mns:<region>:<account id>:/queues/<name>, or outside Function Compute file:<path>"
 ACCOUNTS_FORM = "account ids of 5 to 20 digits, separated by commas"
-TABLES_FORM = "http(s)://<host>[:<port>], in which {region} is filled in"
+TABLES_FORM = "http(s)://<host>[:<port>], where {region} stands for the region id"
 HOST_FORM = "http(s)://<host>[:<port>]"
 FUNCTION_FORM = (
-    "a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>; of FC 2.0:"
+    "a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>; in FC 2.0"
     " <service>$<name> or ...:services/<service>/functions/<name>"
 )
 SECONDS_FORM = "a number of seconds above 0, at most 60"
@@ -288,8 +288,8 @@ def test_a_secret_in_the_place_of_exemptions_is_not_shown() -> None:
     settings = exempted("misplaced", ALIBABA_CLOUD_SECURITY_TOKEN="misplaced")
 
     assert settings.exemption_errors == (
-        'GUARD_EXEMPTIONS is "[redacted]", but cannot be read (it is not a JSON list); nothing is'
-        " exempt.",
+        'GUARD_EXEMPTIONS is "[redacted]", but cannot be read (it is not a JSON list); no bucket'
+        " is exempt until you correct it.",
     )
 
 
@@ -334,8 +334,9 @@ def test_on_function_compute_nothing_but_a_queue_will_do(
     sentence = refusal(FC_FUNCTION_NAME="guard", **variables)
 
     assert sentence == (
-        f"GUARD_DEAD_LETTER_QUEUE {found}, but on Function Compute, whose disk does not last, it"
-        " has to be acs:mns:<region>:<account id>:/queues/<name>; set the variable."
+        f"GUARD_DEAD_LETTER_QUEUE {found}, but on Function Compute it has to be"
+        " acs:mns:<region>:<account id>:/queues/<name>, because the function's disk is temporary;"
+        " set the variable."
     )
 
 
@@ -574,8 +575,8 @@ def test_an_exemption_warns_before_it_ends() -> None:
     exemption = Exemption.read({"bucket": "legacy-*", "reason": "a\nb", "expires": "2027-01-31"})
 
     assert exemption.warning == (
-        'The exemption of "legacy-*" ("a\\nb") ends with 2027-01-31: afterwards its buckets are'
-        " encrypted. Renew it in GUARD_EXEMPTIONS if they are not to be."
+        'The exemption of "legacy-*" ("a\\nb") ends after 2027-01-31; then the guard encrypts'
+        " its buckets. To keep them exempt, renew it in GUARD_EXEMPTIONS."
     )
 
 
@@ -634,7 +635,7 @@ def test_an_unreadable_list_is_dropped_as_a_whole(value: str) -> None:
     assert settings.exemptions == ()
     assert settings.exemption_errors == (
         f"GUARD_EXEMPTIONS is {json.dumps(value)}, but cannot be read (it is not a JSON list);"
-        " nothing is exempt.",
+        " no bucket is exempt until you correct it.",
     )
 
 
@@ -679,8 +680,8 @@ def test_an_unreadable_file_is_dropped_as_a_whole(tmp_path: Path, path: str, why
 
     assert settings.exemptions == ()
     assert settings.exemption_errors == (
-        f"GUARD_EXEMPTIONS is {json.dumps('file:' + path)}, but cannot be read ({why}); nothing is"
-        " exempt.",
+        f"GUARD_EXEMPTIONS is {json.dumps('file:' + path)}, but cannot be read ({why}); no"
+        " bucket is exempt until you correct it.",
     )
 
 
@@ -814,8 +815,8 @@ def test_a_function_without_credentials_is_told_what_takes_them(
 
     assert str(caught.value) == (
         "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET are not both set; give the"
-        " function a role, and see that its setting disableInjectCredentials is None: Env, Request"
-        " and All take the role's credentials away."
+        " function a role, and check that its setting disableInjectCredentials is None: Env,"
+        " Request and All remove the role's credentials."
     )
 
 

@@ -369,7 +369,7 @@ def test_what_an_answer_echoes_of_the_request_is_not_told() -> None:
             refusal(400, "Throttling.User", "slow down"),
             'answered 400 Throttling.User: "slow down" (request REQ-1); a later try may succeed.',
         ),
-        (Reply(200, b"<html>"), "answered 200, which is no JSON object."),
+        (Reply(200, b"<html>"), "answered 200, which is not a JSON object."),
         (Reply(502, b"<html>"), "answered 502; a later try may succeed."),
         (
             Broken(httpx.ConnectError),

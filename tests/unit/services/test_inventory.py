@@ -408,7 +408,7 @@ def test_what_is_not_there_is_gone(of: Reader) -> None:
 
     assert (reading.state, reading.algorithm, reading.gone) == ("unknown", None, True)
     assert (reading.status, reading.code) == (404, "NotFoundException")
-    assert "not there" in (reading.why or "")
+    assert "does not find it" in (reading.why or "")
     assert service.operations() == [of.asks, of.looks]
     assert service.time.slept == []
 

@@ -110,7 +110,10 @@ def _well() -> list[Finding]:
 def everything() -> list[Finding]:
     """Each outcome that there is, as found by a sweep that also encrypts."""
     lost = without("kyc-documents", "cn-shanghai", outcome="dead_lettered", reason="rejected")
-    refused = "OSS Tables refused it for good (403 Forbidden); its dead letter tells what to do."
+    refused = (
+        "OSS Tables refused the encryption (403 Forbidden), and a retry cannot help. The dead"
+        " letter has a remedy."
+    )
     unread: dict[str, Any] = {"state": "unknown", "outcome": FAILED, "reason": "unread"}
     late: dict[str, Any] = {"state": "unknown", "outcome": NOT_REACHED, "reason": "time_over"}
     hidden = bucket("eu-vault", "eu-central-1")
@@ -153,8 +156,8 @@ def everything() -> list[Finding]:
             "cn-shenzhen",
             outcome=FAILED,
             reason="not_confirmed",
-            detail="The service confirmed the encryption, but it could not be read back. It still"
-            " shows none.",
+            detail="OSS Tables confirmed the encryption, but the guard could not read it back. The"
+            " bucket still shows no encryption.",
         ),
         without(
             "treasury-archive",
@@ -168,7 +171,7 @@ def everything() -> list[Finding]:
             "sg-archive",
             "ap-southeast-1",
             **late,
-            detail="The sweep was over before it came to this.",
+            detail="The sweep ended before it could check this.",
             created_at=None,
         ),
         exempt("lab-load-test", "cn-hangzhou", LAB, state="not_encrypted", encryption=None),
@@ -209,7 +212,7 @@ def data(
     findings: Iterable[Finding] = (), regions: Sequence[str] = REGIONS, **told: Any
 ) -> ReportData:
     """A complete sweep over these regions that found this."""
-    found, totals = list(findings), Totals.of(Scope(None, region) for region in regions)
+    found, totals = list(findings), Totals.empty(Scope(None, region) for region in regions)
     for finding in found:
         totals.count(finding)
     settings = Settings(

@@ -201,7 +201,7 @@ def test_any_finding_is_json(found: Finding) -> None:
 @given(all_findings)
 def test_every_bucket_is_counted_once(found: list[Finding]) -> None:
     """It is in one of the three states, or exempt."""
-    totals = Totals.of([HERE])
+    totals = Totals.empty([HERE])
     for each in found:
         totals.count(each)
 
@@ -216,7 +216,7 @@ def test_every_bucket_is_counted_once(found: list[Finding]) -> None:
 @given(all_findings)
 def test_nothing_is_lost_between_the_regions(found: list[Finding]) -> None:
     """All regions together have what there is in all, and every finding is a number somewhere."""
-    totals = Totals.of([THERE, HERE])
+    totals = Totals.empty([THERE, HERE])
     for each in found:
         totals.count(each)
 
@@ -326,7 +326,7 @@ def test_each_finding_has_its_numbers(found: Finding, numbers: dict[str, int]) -
 
 def test_a_region_without_findings_is_there() -> None:
     """It is told that nothing was found, in the order in which the regions were given."""
-    totals = Totals.of([THERE, HERE])
+    totals = Totals.empty([THERE, HERE])
 
     totals.count(finding())
 
@@ -337,4 +337,4 @@ def test_a_region_without_findings_is_there() -> None:
 
 def test_where_nothing_is_all_is_well() -> None:
     """No bucket is unencrypted where there is none."""
-    assert Totals.of([HERE]).all.ok
+    assert Totals.empty([HERE]).all.ok

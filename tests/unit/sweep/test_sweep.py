@@ -29,15 +29,15 @@ from encryption_guard.invocation import Clock
 from encryption_guard.services.inventory import ListedBucket
 from encryption_guard.services.oss_tables import OssTables, Reading
 from encryption_guard.sweep import STEP_SECONDS, Sweep
-from encryption_guard.sweep.checks import cause_of, plan
+from encryption_guard.sweep.checks import cause_of, unchanged_finding
 from encryption_guard.sweep.findings import (
     ENCRYPTED_SINCE_UNKNOWN,
     Finding,
     Memory,
-    OpenTime,
     Totals,
+    UnencryptedPeriod,
 )
-from encryption_guard.sweep.table_audit import OpenBucket
+from encryption_guard.sweep.table_audit import AuditedBucket
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -120,7 +120,7 @@ class Guard:
     ) -> list[Finding]:
         """The findings, in the order in which they came."""
         found: list[Finding] = []
-        self._sweep(found, stopping, seconds, **rest).buckets_of(
+        self._sweep(found, stopping, seconds, **rest).check_buckets(
             Scope(ACCOUNT, region) for region in regions or (REGION,)
         )
         return found
@@ -128,7 +128,7 @@ class Guard:
     def look_into(self, *buckets: TableBucketArn) -> list[Finding]:
         """The findings about the tables of these buckets."""
         found: list[Finding] = []
-        self._sweep(found, lambda _: False, None).tables_of(map(OpenBucket, buckets))
+        self._sweep(found, lambda _: False, None).audit_tables(map(AuditedBucket, buckets))
         return found
 
     def _sweep(
@@ -139,7 +139,7 @@ class Guard:
         **rest: Any,
     ) -> Sweep:
         def report(finding: Finding) -> None:
-            self.memory.keep(finding)
+            self.memory.record_checked(finding)
             found.append(finding)
 
         return Sweep(
@@ -155,8 +155,8 @@ class Guard:
             report=report,
             memory=self.memory,
             warn=self.warned.append,
-            expect=self.expected.append,
-            stopping=lambda: stopping(found),
+            expect_more=self.expected.append,
+            should_stop=lambda: stopping(found),
             workers=self.workers,
         )
 
@@ -188,7 +188,7 @@ def by_name(found: Iterable[Finding]) -> dict[str | None, tuple[str, str, str]]:
 
 def tally(found: Iterable[Finding]) -> dict[str, int]:
     """The totals that are not zero."""
-    totals = Totals.of([HERE])
+    totals = Totals.empty([HERE])
     for finding in found:
         totals.count(finding)
     return {name: number for name, number in totals.all.as_dict().items() if number}
@@ -210,7 +210,9 @@ def planned(
     to_judge = FoundBucket(bucket.arn, "created", bucket.created_at)
     decision = decide(to_judge, settings, today=START.date())
     encrypts = apply and settings.mode == "enforce"
-    return plan(Finding.of(HERE, bucket, reading), reading, decision, encrypts=encrypts)
+    return unchanged_finding(
+        Finding.of(HERE, bucket, reading), reading, decision, encrypts=encrypts
+    )
 
 
 READINGS = {"encrypted": ENCRYPTED, "none": NOT_ENCRYPTED, "unread": UNREAD, "gone": GONE}
@@ -429,19 +431,19 @@ def test_a_bucket_is_met_when_its_check_has_ended(found: Finding, is_met: bool) 
     """With its time of creation, since its name may be another's the next time."""
     memory = Memory()
 
-    memory.keep(found)
+    memory.record_checked(found)
 
-    assert memory == Memory(met={(ARN, found.created_at)} if is_met else set())
+    assert memory == Memory(checked={(ARN, found.created_at)} if is_met else set())
 
 
 def test_the_time_in_which_a_bucket_was_open_never_gets_shorter() -> None:
     """A clock that is corrected between two looks may say that the second one was the earlier."""
     memory, seen = Memory(), (ARN, START)
 
-    memory.note_open(seen, START + HOUR)
-    memory.note_open(seen, START - HOUR)
+    memory.record_unencrypted(seen, START + HOUR)
+    memory.record_unencrypted(seen, START - HOUR)
 
-    assert memory.open == {seen: (OpenTime(None, START + HOUR),)}
+    assert memory.unencrypted_periods == {seen: (UnencryptedPeriod(None, START + HOUR),)}
 
 
 # One bucket.
@@ -572,7 +574,8 @@ def test_a_customers_bucket_is_encrypted_whatever_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("new", 'tells "new" of'), (None, "tells no type of"), (7, "no type")]
+    ("kind", "said"),
+    [("new", 'with the unknown type "new"'), (None, "with no type"), (7, "with no type")],
 )
 def test_an_unknown_type_is_warned_of_once(kind: Any, said: str) -> None:
     """However many buckets and sweeps it concerns; each bucket is treated as its name says."""
@@ -583,7 +586,7 @@ def test_an_unknown_type_is_warned_of_once(kind: Any, said: str) -> None:
 
     (sentence,) = guard.warned
     assert said in sentence
-    assert "its name decides" in sentence
+    assert "decides by the bucket's name" in sentence
     assert tally(found)["encrypted"] == 6
 
 
@@ -652,8 +655,8 @@ def test_what_cannot_be_read_back_is_unknown(trouble: Reply | Broken) -> None:
 
     assert told(found) == ("unknown", "failed", "not_confirmed")
     assert found.encryption is None
-    assert "could not be read back" in (found.detail or "")
-    assert (guard.puts(), guard.memory.encrypted) == (1, {})
+    assert "could not read it back" in (found.detail or "")
+    assert (guard.puts(), guard.memory.seen_encrypted_at) == (1, {})
 
 
 def test_what_is_read_back_stronger_is_told_as_that() -> None:
@@ -833,7 +836,7 @@ def test_somebody_may_be_faster(algorithm: str, outcome: str) -> None:
 
     assert told(found) == ("encrypted", outcome, algorithm)
     assert (guard.puts(), found.encryption) == (0, algorithm)
-    assert ARN in {arn for arn, _ in guard.memory.encrypted}
+    assert ARN in {arn for arn, _ in guard.memory.seen_encrypted_at}
 
 
 @pytest.mark.parametrize("trouble", [refusal(503), refusal(403), Broken(httpx.ReadError)])
@@ -967,7 +970,7 @@ def test_a_region_that_nobody_documents_is_doubted(region: str, is_asked: bool) 
 
     (found,) = Guard(FakeOssTables(troubles=troubles)).sweep(region)
 
-    assert ("is the region right?" in (found.detail or "")) == is_asked
+    assert ("Check the region:" in (found.detail or "")) == is_asked
 
 
 @pytest.mark.parametrize("answers", FAILED_LISTS.values(), ids=FAILED_LISTS)
@@ -1041,7 +1044,7 @@ def test_without_a_region_nothing_is_swept() -> None:
     guard = Guard(FakeOssTables())
     found: list[Finding] = []
 
-    guard._sweep(found, lambda _: False, None).buckets_of([])
+    guard._sweep(found, lambda _: False, None).check_buckets([])
 
     assert (found, guard.service.requests) == ([], [])
 
@@ -1143,7 +1146,7 @@ def test_the_accounts_of_a_region_share_its_threads(scopes: list[Scope], threads
         at_work.add(threading.get_ident())
         return False
 
-    guard._sweep([], stopping, None).buckets_of(scopes)
+    guard._sweep([], stopping, None).check_buckets(scopes)
 
     regions = sorted(guard.service.asked_about("ListTableBuckets"))
     assert regions == sorted(place.region for place in scopes)
@@ -1245,7 +1248,7 @@ def test_credentials_that_go_missing_are_raised_at_the_end() -> None:
     found: list[Finding] = []
 
     with pytest.raises(ConfigurationError, match="not set"):
-        guard._sweep(found, lambda _: False, None, read_credentials=read).buckets_of(
+        guard._sweep(found, lambda _: False, None, read_credentials=read).check_buckets(
             [Scope(ACCOUNT, REGION)]
         )
 
@@ -1428,7 +1431,7 @@ def test_a_table_is_told_with_what_its_owner_has_to_do() -> None:
     assert (table.arn, table.bucket) == (ARN, ARN.name)
     assert (table.namespace, table.table) == ("sales", "orders")
     assert table.created_at == datetime(2026, 1, 2, 3, 4, 4, tzinfo=timezone.utc)
-    assert "recreate it" in (table.detail or "")
+    assert "recreate the table" in (table.detail or "")
     assert not table.ok
 
 

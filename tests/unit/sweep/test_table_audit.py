@@ -10,13 +10,13 @@ from encryption_guard.arn import Scope
 from encryption_guard.services.inventory import ListedTable
 from encryption_guard.services.oss_tables import Reading
 from encryption_guard.sweep.findings import (
-    MADE_BEFORE,
+    CREATED_WHILE_UNENCRYPTED,
     NO_CREATION_TIME,
     RECREATE_TABLE,
     Finding,
-    OpenTime,
+    UnencryptedPeriod,
 )
-from encryption_guard.sweep.table_audit import OpenBucket, table_finding
+from encryption_guard.sweep.table_audit import AuditedBucket, table_finding
 from tests.unit.fakes import ARN, START
 
 HERE = Scope.of(ARN)
@@ -42,9 +42,9 @@ FAILED = ("unread", "gone")
 
 def judge(reading: str, created_at: datetime | None, open_until: datetime | None) -> Finding:
     table = ListedTable(ARN, "sales", "orders", created_at)
-    times = (OpenTime(None, open_until),) if open_until else ()
+    times = (UnencryptedPeriod(None, open_until),) if open_until else ()
     found = Finding.of(HERE, table, READINGS[reading])
-    return table_finding(found, READINGS[reading], OpenBucket(ARN, times))
+    return table_finding(found, READINGS[reading], AuditedBucket(ARN, times))
 
 
 def told(finding: Finding) -> tuple[str, str, str]:
@@ -60,7 +60,10 @@ def test_what_was_made_while_its_bucket_was_open_is_unprotected(reading: str, st
     found = judge(reading, BEFORE, START)
 
     assert told(found) == (state, "unprotected", "made_before")
-    assert (found.detail, found.encryption) == (MADE_BEFORE, READINGS[reading].algorithm)
+    assert (found.detail, found.encryption) == (
+        CREATED_WHILE_UNENCRYPTED,
+        READINGS[reading].algorithm,
+    )
 
 
 @pytest.mark.parametrize("created_at", [BEFORE, None])
@@ -106,7 +109,9 @@ def test_otherwise_a_table_is_what_it_shows(
 
 
 HOUR = timedelta(hours=1)
-DRIFTED = OpenBucket(ARN, (OpenTime(None, START - 9 * HOUR), OpenTime(START, START + HOUR)))
+DRIFTED = AuditedBucket(
+    ARN, (UnencryptedPeriod(None, START - 9 * HOUR), UnencryptedPeriod(START, START + HOUR))
+)
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import pytest
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.sweep.findings import Finding
 from encryption_guard.sweep.work_lists import (
-    AHEAD,
     MAX_REGIONS_AT_ONCE,
+    STEPS_PER_THREAD,
     Results,
     Session,
     Step,
+    run_steps,
     shuffled,
-    work_through,
 )
 from tests.unit.fakes import FakeTime
 
@@ -48,7 +48,7 @@ def step(name: str, *, is_list: bool = False) -> Step:
 
 
 def found(step: Step) -> Results:
-    return [step.about]
+    return [step.fallback]
 
 
 @dataclass
@@ -64,12 +64,14 @@ class Desk:
         self.names.append(finding.bucket)
 
     def run(self, lists: Iterable[Iterable[Step]], work: Work = found, workers: int = 1) -> None:
-        work_through(lists, work, workers=workers, report=self.report, expect=self.expected.append)
+        run_steps(
+            lists, work, workers=workers, report=self.report, expect_more=self.expected.append
+        )
 
 
 def leading(to: Mapping[str, Sequence[Step]]) -> Work:
     """A step finds its name, and leads to these."""
-    return lambda step: [step.about, *to.get(step.name or "", ())]
+    return lambda step: [step.fallback, *to.get(step.name or "", ())]
 
 
 @pytest.mark.parametrize("workers", [1, 8])
@@ -127,7 +129,7 @@ def test_a_finding_is_reported_at_once() -> None:
             reported.set()
 
     lists = [[step("slow"), step("quick")]]
-    work_through(lists, work, workers=2, report=report, expect=lambda _: None)
+    run_steps(lists, work, workers=2, report=report, expect_more=lambda _: None)
 
     assert waited == [True]
 
@@ -241,7 +243,7 @@ def test_a_long_list_does_not_wait_in_memory() -> None:
     desk.run([[step("0", is_list=True)]], work, workers=4)
 
     assert len(desk.names) == 21 * 100
-    assert max(waiting) <= AHEAD * 4
+    assert max(waiting) <= STEPS_PER_THREAD * 4
 
 
 def test_a_report_that_fails_ends_all_work() -> None:
@@ -262,12 +264,12 @@ def test_a_report_that_fails_ends_all_work() -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        work_through(
+        run_steps(
             [[step(f"{number}") for number in range(1000)]],
             work,
             workers=2,
             report=report,
-            expect=lambda _: None,
+            expect_more=lambda _: None,
         )
 
     assert set(begun) <= {"0", "1", "2"}

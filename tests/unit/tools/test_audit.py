@@ -22,13 +22,13 @@ from layers.encryption_guard.tools.audit import (
     NPM_CANARY,
     NPM_LOCK,
     REPOSITORY,
-    CouldNotLook,
     Finding,
-    decide,
-    of_npm,
-    of_python,
-    questions,
-    report_lines,
+    LookupFailed,
+    format_findings,
+    match_findings,
+    parse_npm_lock,
+    parse_requirements,
+    split_queries,
 )
 from layers.encryption_guard.tools.build import LAYER
 
@@ -77,13 +77,13 @@ def decided(
     *answers: str, npm: str | None = None, accepted: Mapping[tuple[str, str], str] | None = None
 ) -> list[Finding]:
     """What is found in these answers."""
-    return decide(LOCKS, answers or [by_pip_audit()], npm or by_npm(), accepted or {})
+    return match_findings(LOCKS, answers or [by_pip_audit()], npm or by_npm(), accepted or {})
 
 
 def test_where_all_was_looked_up_and_nothing_found_it_says_so() -> None:
     """The canaries are known, every package has an answer: nothing is to be done."""
     assert decided() == []
-    assert list(report_lines([])) == ["Every locked version was looked up; vulnerabilities: 0"]
+    assert list(format_findings([])) == ["Every locked version was looked up; vulnerabilities: 0"]
 
 
 def test_a_vulnerability_is_found_with_its_fix_and_its_locks() -> None:
@@ -92,7 +92,7 @@ def test_a_vulnerability_is_found_with_its_fix_and_its_locks() -> None:
         H11,
         Finding("idna==3.20", ["PYSEC-2"], "fixed in no known version", ["dev.txt"]),
     ]
-    assert list(report_lines([H11])) == [
+    assert list(format_findings([H11])) == [
         "h11==0.14.0 (layer.txt, dev.txt): PYSEC-1, CVE-1",
         "  fixed in 1.0 or 0.9.1",
         "Every locked version was looked up; vulnerabilities: 1",
@@ -114,7 +114,7 @@ def test_what_is_accepted_keeps_its_reason(id: str) -> None:
     findings = decided(by_pip_audit(h11=[KNOWN]), accepted={("h11==0.14.0", id): "unused"})
 
     assert findings == [H11._replace(reason="unused")]
-    assert list(report_lines(findings))[1] == "  accepted: unused"
+    assert list(format_findings(findings))[1] == "  accepted: unused"
 
 
 def test_another_version_is_not_accepted() -> None:
@@ -141,7 +141,7 @@ TRACEBACK = "Traceback (most recent call last):\n  File\nConnectionError: refuse
 )
 def test_what_pip_audit_did_not_look_up_is_not_green(answer: str, reason: str) -> None:
     """A mirror without data, or no network: nothing is known of what is locked."""
-    with pytest.raises(CouldNotLook, match=f"^{re.escape(reason)}$"):
+    with pytest.raises(LookupFailed, match=f"^{re.escape(reason)}$"):
         decided(answer)
 
 
@@ -150,13 +150,13 @@ def test_what_pip_audit_did_not_look_up_is_not_green(answer: str, reason: str) -
     [
         ('{"message": "405 Method Not Allowed", "error": {}}', "npm audit: 405 Method Not Allowed"),
         (by_npm({}), "the known vulnerability of lodash@4.17.4 was not found"),
-        (by_npm(total=1), "npm audit: it has not read the whole lock"),
+        (by_npm(total=1), "npm audit: it did not read the whole lock"),
     ],
     ids=["message", "canary", "total"],
 )
 def test_what_npm_did_not_look_up_is_not_green(answer: str, reason: str) -> None:
     """Offline npm says that it has found nothing; only its canary tells."""
-    with pytest.raises(CouldNotLook, match=f"^{re.escape(reason)}$"):
+    with pytest.raises(LookupFailed, match=f"^{re.escape(reason)}$"):
         decided(npm=answer)
 
 
@@ -165,7 +165,7 @@ def test_each_package_of_a_lock_needs_an_answer() -> None:
     report = json.loads(by_pip_audit())
     del report["dependencies"][-1]
 
-    with pytest.raises(CouldNotLook, match=r"there is no answer about idna==3\.20"):
+    with pytest.raises(LookupFailed, match=r"there is no answer about idna==3\.20"):
         decided(json.dumps(report))
 
 
@@ -173,7 +173,7 @@ def test_every_answer_of_pip_audit_has_to_know_the_canary() -> None:
     """A service that fails between two questions is not trusted for the second."""
     second = json.dumps({"dependencies": [{"name": "coverage", "version": "7.16.2", "vulns": []}]})
 
-    with pytest.raises(CouldNotLook, match=r"the known vulnerability of flask==0\.5 was not found"):
+    with pytest.raises(LookupFailed, match=r"the known vulnerability of flask==0\.5 was not found"):
         decided(by_pip_audit(), second)
 
 
@@ -186,12 +186,12 @@ def test_a_lock_is_read_for_every_python() -> None:
         "certifi==2026.10.19.post1 \\\n    --hash=sha256:00 \\\n    --hash=sha256:01\n"
     )
 
-    packages = of_python(lock)
+    packages = parse_requirements(lock)
 
     assert [*packages.values()] == [
         *("coverage==7.16.2", "coverage==7.17.5", "certifi==2026.10.19.post1"),
     ]
-    assert questions({"one": packages, "other": packages}) == [
+    assert split_queries({"one": packages, "other": packages}) == [
         ["certifi==2026.10.19.post1", "coverage==7.16.2", CANARY],
         ["coverage==7.17.5", CANARY],
     ]
@@ -202,7 +202,7 @@ def test_a_package_of_npm_is_known_by_its_folder() -> None:
     folders = {"": {}, "node_modules/@a/s": {"version": "1"}, "node_modules/b/node_modules/c": {}}
     folders["node_modules/b/node_modules/c"] = {"version": "2"}
 
-    assert of_npm({"packages": folders}) == {
+    assert parse_npm_lock({"packages": folders}) == {
         "node_modules/@a/s": "@a/s@1",
         "node_modules/b/node_modules/c": "c@2",
     }
@@ -220,18 +220,20 @@ def test_our_own_locks_are_read() -> None:
     """What ships, what an operator installs, what tests, what builds, and what fuzzes."""
     for lock in [*REPOSITORY.glob("requirements*.txt"), *LAYER.glob("requirements*.txt")]:
         text = lock.read_text("utf-8")
-        assert len(of_python(text)) == len(re.findall(r"^[a-z]", text, re.MULTILINE)) > 2
+        assert len(parse_requirements(text)) == len(re.findall(r"^[a-z]", text, re.MULTILINE)) > 2
 
 
 def test_what_we_accept_is_locked_and_has_a_reason() -> None:
     """An acceptance that outlives its version goes."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
-    locked = of_npm(json.loads((REPOSITORY / NPM_LOCK).read_text("utf-8"))).values()
+    locked = parse_npm_lock(json.loads((REPOSITORY / NPM_LOCK).read_text("utf-8"))).values()
     texts = [lock.read_text("utf-8") for lock in REPOSITORY.glob("requirements*.txt")]
 
     for one in project["tool"]["audit"]["accepted"]:
         assert set(one) == {"package", "id", "reason"}
-        assert one["package"] in {*locked}.union(*(of_python(text).values() for text in texts))
+        assert one["package"] in {*locked}.union(
+            *(parse_requirements(text).values() for text in texts)
+        )
         assert len(one["reason"]) > 40
 
 
@@ -368,7 +370,7 @@ def test_without_its_own_files_the_program_fails(
     status, said = run(project, "http://127.0.0.1:1")
 
     assert status == 3
-    assert said.startswith("could not look: something is not there, or has another form (")
+    assert said.startswith("could not look: a file or an answer is missing or malformed (")
     assert len(said.splitlines()) == 1
 
 
@@ -381,7 +383,7 @@ def test_a_report_of_another_form_is_not_green(project: Path, report: str) -> No
         status, said = run(project, database)
 
     assert status == 3
-    assert said.startswith("could not look: something is not there, or has another form (")
+    assert said.startswith("could not look: a file or an answer is missing or malformed (")
 
 
 def test_without_npm_the_program_fails(project: Path) -> None:
@@ -393,6 +395,6 @@ def test_without_npm_the_program_fails(project: Path) -> None:
 
     assert status == 3
     assert said == (
-        "could not look: something is not there, or has another form "
+        "could not look: a file or an answer is missing or malformed "
         "(FileNotFoundError: [Errno 2] No such file or directory: 'npm')\n"
     )

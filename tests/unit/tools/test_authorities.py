@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from layers.encryption_guard.tools.authorities import UnreadableAnswer, by_subject
+from layers.encryption_guard.tools.authorities import InvalidBundle, split_bundle
 
 OPENSSL = shutil.which("openssl")
 asks_openssl = pytest.mark.skipif(OPENSSL is None, reason="no openssl on this machine")
@@ -37,7 +37,7 @@ def named(subject: str) -> str:
 @asks_openssl
 def test_the_folder_is_what_openssl_makes_of_the_bundle(tmp_path: Path) -> None:
     """`openssl rehash` gives every authority of certifi's bundle the same name."""
-    files = by_subject(Path(certifi.where()).read_text("utf-8"))
+    files = split_bundle(Path(certifi.where()).read_text("utf-8"))
     for number, certificate in enumerate(files.values()):
         (tmp_path / f"{number}.pem").write_text(certificate)
 
@@ -52,7 +52,7 @@ def test_every_certificate_of_the_bundle_is_in_one_file() -> None:
     bundle = Path(certifi.where()).read_text("utf-8")
     whole = ssl.create_default_context(cadata=bundle).get_ca_certs(binary_form=True)
 
-    files = by_subject(bundle)
+    files = split_bundle(bundle)
 
     alone = [ssl.PEM_cert_to_DER_cert(certificate) for certificate in files.values()]
     assert sorted(alone) == sorted(whole)
@@ -64,7 +64,7 @@ def test_namesakes_are_numbered() -> None:
     """OpenSSL asks for .0, .1 and so on, in the bundle's order; what is there twice is one file."""
     first, second, other = named("Same"), named(" same "), named("other")
 
-    files = by_subject(f"# one\n{first}\n# two\n{second}{other}\n{first}")
+    files = split_bundle(f"# one\n{first}\n# two\n{second}{other}\n{first}")
 
     (hashed,) = {name[:8] for name, text in files.items() if text != other}
     assert files[f"{hashed}.0"] == first
@@ -76,7 +76,7 @@ def test_comments_are_left_out() -> None:
     """What a bundle says around a certificate is not in its file."""
     certificate = named("a")
 
-    (text,) = by_subject(f"# Issuer: Ü\n# Label: -----\n\n{certificate}\n\n").values()
+    (text,) = split_bundle(f"# Issuer: Ü\n# Label: -----\n\n{certificate}\n\n").values()
 
     assert text == certificate
 
@@ -106,7 +106,7 @@ def authority(name: str) -> trustme.CA:
 
 def written(folder: Path, *authorities: trustme.CA) -> Path:
     """The folder of these authorities."""
-    for name, text in by_subject(
+    for name, text in split_bundle(
         "".join(ca.cert_pem.bytes().decode() for ca in authorities)
     ).items():
         (folder / name).write_text(text)
@@ -142,11 +142,11 @@ def pem(content: bytes) -> str:
 @pytest.mark.parametrize(
     ("bundle", "reason"),
     [
-        ("", "holds none"),
-        ("# nothing\n", "holds none"),
-        (named("a")[:-30], "something besides"),
-        (named("a").replace("BEGIN C", "BEGIN TRUSTED C"), "something besides"),
-        (named("a") + "-----BEGIN X509 CRL-----\n", "something besides"),
+        ("", "is empty"),
+        ("# nothing\n", "is empty"),
+        (named("a")[:-30], "something other"),
+        (named("a").replace("BEGIN C", "BEGIN TRUSTED C"), "something other"),
+        (named("a") + "-----BEGIN X509 CRL-----\n", "something other"),
         (
             "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n",
             "certificate 1: .*bad base64",
@@ -157,5 +157,5 @@ def pem(content: bytes) -> str:
 )
 def test_what_cannot_be_read_is_refused(bundle: str, reason: str) -> None:
     """An authority that OpenSSL would look for in vain is told of, not left out."""
-    with pytest.raises(UnreadableAnswer, match=reason):
-        by_subject(bundle)
+    with pytest.raises(InvalidBundle, match=reason):
+        split_bundle(bundle)

@@ -20,21 +20,21 @@ from layers.encryption_guard.tools.build import (
     AUTHORITIES,
     BUNDLE,
     FUNCTIONS,
+    IGNORE_IN_FUNCTIONS,
     MAX_ZIP_BYTES,
-    NO_SOURCES,
     REPOSITORY,
-    Failed,
+    BuildFailed,
     build,
     compile_layer,
-    product,
+    read_product,
+    read_wheel,
     report,
-    shipped,
     write_authorities,
     write_zip,
 )
-from layers.encryption_guard.tools.build import finish as finish_with
+from layers.encryption_guard.tools.build import write_results as finish_with
 from layers.encryption_guard.tools.bytecode import Interpreter
-from layers.encryption_guard.tools.sbom import MissingMetadata, Product, Shipped
+from layers.encryption_guard.tools.sbom import MissingMetadata, Product, ShippedWheel
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -109,7 +109,7 @@ def test_the_size_and_the_compiler_are_told(
 
 @pytest.mark.parametrize(
     ("bundle", "reason"),
-    [(None, "No such file"), (b"", "it holds none"), (b"\xff", "can't decode")],
+    [(None, "No such file"), (b"", "it is empty"), (b"\xff", "can't decode")],
 )
 def test_a_bundle_that_cannot_be_read_ends_the_build(
     tmp_path: Path, bundle: bytes | None, reason: str
@@ -118,10 +118,12 @@ def test_a_bundle_that_cannot_be_read_ends_the_build(
     name = BUNDLE.relative_to("python").as_posix()
     layer = layer_of(tmp_path, {} if bundle is None else {name: bundle})
 
-    with pytest.raises(Failed, match=reason) as failure:
+    with pytest.raises(BuildFailed, match=reason) as failure:
         write_authorities(layer)
 
-    assert str(failure.value).startswith("the layer's python/certifi/cacert.pem is not read")
+    assert str(failure.value).startswith(
+        "the certificates in the layer's python/certifi/cacert.pem cannot be read"
+    )
     assert len(str(failure.value).splitlines()) == 1
     assert not (layer / AUTHORITIES).exists()
 
@@ -137,13 +139,13 @@ def test_an_operators_commands_do_not_ship(tmp_path: Path, monkeypatch: pytest.M
     """Neither sources nor bytecode nor the page; what others call `cli` stays where it is."""
     bundle = Path(certifi.where()).read_bytes()
 
-    def install(target: Path, **_: object) -> list[Shipped]:
+    def install(target: Path, **_: object) -> list[ShippedWheel]:
         theirs = {"certifi/cacert.pem": bundle, "theirs/cli/run.py": b"", "theirs/cli.py": b""}
         layer_of(target.parent, theirs)
         return []
 
     monkeypatch.setattr("layers.encryption_guard.tools.build.install", install)
-    monkeypatch.setattr("layers.encryption_guard.tools.build.product", lambda _: OURS)
+    monkeypatch.setattr("layers.encryption_guard.tools.build.read_product", lambda _: OURS)
 
     build(RUNNING, tmp_path)
 
@@ -162,11 +164,11 @@ def test_our_own_code_has_to_compile(tmp_path: Path, capfd: pytest.CaptureFixtur
     """It would fail in the cloud: the build says so first, after Python's own words."""
     layer = layer_of(tmp_path, {"encryption_guard/b.py": b"print 1\n", "theirs/a.py": b""})
 
-    with pytest.raises(Failed) as failure:
+    with pytest.raises(BuildFailed) as failure:
         compile_layer(layer, RUNNING)
 
     assert str(failure.value) == (
-        f"{sys.executable} cannot compile all of encryption_guard: fix what it says above."
+        f"{sys.executable} cannot compile all of encryption_guard: fix the error above."
     )
     assert "SyntaxError" in capfd.readouterr().out
 
@@ -178,10 +180,10 @@ def test_a_layer_that_is_too_large_is_not_built(tmp_path: Path) -> None:
     output = tmp_path / "build"
     output.mkdir()
 
-    with pytest.raises(Failed) as failure:
+    with pytest.raises(BuildFailed) as failure:
         finish(layer, scratch=scratch_of(output, "1"), output=output)
 
-    assert "8,388,608 (8 MiB) are allowed; take out what" in str(failure.value)
+    assert "the limit is 8,388,608 (8 MiB); remove a dependency" in str(failure.value)
     assert len(str(failure.value).splitlines()) == 1
     assert [path.name for path in output.iterdir()] == [".building-1"]
 
@@ -238,7 +240,7 @@ def test_without_its_materials_a_layer_is_not_built(tmp_path: Path) -> None:
     """When they cannot be told, the output folder stays as it was: all or nothing."""
     output = tmp_path / "build"
     output.mkdir()
-    parts = [Shipped({"name": "a", "version": "1", "requires_dist": ["b"]}, "00")]
+    parts = [ShippedWheel({"name": "a", "version": "1", "requires_dist": ["b"]}, "00")]
 
     with pytest.raises(MissingMetadata, match="b is required, but not in the layer"):
         finish_with(
@@ -256,7 +258,7 @@ def test_the_product_is_what_pyproject_says() -> None:
     """A Python without a TOML parser reads the same as one that has it."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
 
-    assert product("3.12") == Product(
+    assert read_product("3.12") == Product(
         project["name"], project["version"], project["license"], project["dependencies"], "3.12"
     )
 
@@ -269,7 +271,7 @@ def test_what_a_wheel_ships_is_read_from_the_layer(tmp_path: Path) -> None:
     (info / "sboms" / "a.json").write_bytes(b"{}")
     (tmp_path / "a-1-py3-none-any.whl").write_bytes(b"wheel")
 
-    assert shipped(tmp_path / "a-1-py3-none-any.whl", info.parent) == Shipped(
+    assert read_wheel(tmp_path / "a-1-py3-none-any.whl", info.parent) == ShippedWheel(
         {"name": "a", "version": "1"},
         sha256(b"wheel").hexdigest(),
         {"python/a-1.dist-info/sboms/a.json": sha256(b"{}").hexdigest()},
@@ -299,4 +301,4 @@ def test_serverless_devs_leaves_out_what_the_build_does(function: Path) -> None:
     text = (function / ".fcignore").read_text("utf-8")
     lines = {line for line in text.splitlines() if not line.startswith("#")}
 
-    assert NO_SOURCES("", [*lines, "__pycache__", ".fcignore", "index.py"]) == lines
+    assert IGNORE_IN_FUNCTIONS("", [*lines, "__pycache__", ".fcignore", "index.py"]) == lines

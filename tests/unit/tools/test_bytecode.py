@@ -17,7 +17,7 @@ from layers.encryption_guard.tools.bytecode import (
     Interpreter,
     compile_all,
     compile_layer_code,
-    interpreter,
+    find_interpreter,
 )
 
 RUNNING = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -55,7 +55,7 @@ def test_the_one_that_builds_is_asked_first(on_path: Written) -> None:
     """Whoever names a Python gets its bytecode, whatever else is on the search path."""
     on_path(RUNNING, "echo called >&2; exit 1")
 
-    assert interpreter(RUNNING) == OURS
+    assert find_interpreter(RUNNING) == OURS
 
 
 def test_a_shim_that_does_not_run_is_passed_by(
@@ -73,7 +73,7 @@ def test_a_shim_that_does_not_run_is_passed_by(
         places.append(on_path(f"{folder}/{NOWHERE}", says).parent)
     monkeypatch.setenv("PATH", ":".join(map(str, places)))
 
-    assert interpreter(NOWHERE) == Interpreter("/right", "3.99.1")
+    assert find_interpreter(NOWHERE) == Interpreter("/right", "3.99.1")
 
 
 def test_pyenv_is_asked(on_path: Written, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_pyenv_is_asked(on_path: Written, tmp_path: Path) -> None:
     )
     assert (tmp_path / "versions").is_dir()
 
-    assert interpreter(NOWHERE) == Interpreter("/it", "3")
+    assert find_interpreter(NOWHERE) == Interpreter("/it", "3")
 
 
 def test_uv_is_asked(on_path: Written) -> None:
@@ -95,7 +95,7 @@ def test_uv_is_asked(on_path: Written) -> None:
     kept = on_path("uv/python", answering("cpython", "final", "/it", "3.99.0"))
     on_path("uv", f'[ "$*" = "python find 3.99" ] && echo {shlex.quote(str(kept))}')
 
-    assert interpreter(NOWHERE) == Interpreter("/it", "3.99.0")
+    assert find_interpreter(NOWHERE) == Interpreter("/it", "3.99.0")
 
 
 def test_where_there_is_none_none_is_found(on_path: Written) -> None:
@@ -103,7 +103,7 @@ def test_where_there_is_none_none_is_found(on_path: Written) -> None:
     on_path("pyenv", "echo 3.99.1; exit 1")
     on_path("uv", "echo error: no interpreter >&2; exit 2")
 
-    assert interpreter(NOWHERE) is None
+    assert find_interpreter(NOWHERE) is None
 
 
 SOURCES = {
@@ -233,4 +233,4 @@ def test_the_interpreter_may_need_to_be_told_its_libraries(
     monkeypatch.setenv("LD_LIBRARY_PATH", "/its/lib")
     monkeypatch.setenv("SECRET", "nothing else is passed on")
 
-    assert interpreter(NOWHERE) == Interpreter("/it", "3.99.0")
+    assert find_interpreter(NOWHERE) == Interpreter("/it", "3.99.0")

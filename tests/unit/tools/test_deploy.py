@@ -12,17 +12,17 @@ from layers.encryption_guard.tools import deploy
 from layers.encryption_guard.tools.deploy import (
     Report,
     Terminal,
-    build,
-    invoke_harmless,
-    latest,
-    next_steps,
+    build_layer,
+    find_latest_version,
+    format_next_steps,
     preview,
-    publish,
-    remove_verified,
+    publish_layer,
+    remove_and_verify,
     run_in_region,
+    smoke_test,
 )
 from layers.encryption_guard.tools.preflight import REGIONS, Access, Region
-from layers.encryption_guard.tools.serverless_devs import Failed, ServerlessDevs
+from layers.encryption_guard.tools.serverless_devs import ServerlessDevs, StepFailed
 
 
 def answering(printed: str, *, code: int = 0) -> ServerlessDevs:
@@ -46,7 +46,7 @@ def test_what_a_build_has_to_say_is_passed_on(
     monkeypatch.setattr(deploy, "LAYER_ZIP", tmp_path / "layer.zip")
     terminal = Terminal(file=io.StringIO(), width=100)
 
-    build("python3.12", Report(terminal))
+    build_layer("python3.12", Report(terminal))
 
     assert isinstance(terminal.file, io.StringIO)
     first, *others = terminal.file.getvalue().splitlines()
@@ -60,24 +60,26 @@ def test_what_a_build_has_to_say_is_passed_on(
 )
 def test_the_published_version_is_read(printed: str) -> None:
     """The version is taken from what Serverless Devs prints, alone or among other lines."""
-    assert publish(answering(printed), "python3.12") == "7"
+    assert publish_layer(answering(printed), "python3.12") == "7"
 
 
 @pytest.mark.parametrize("printed", ["", "published", "compatible-version: 7", "version: latest"])
 def test_a_version_that_is_not_told_is_not_guessed(printed: str) -> None:
     """A publication that prints no numbered version fails, and says how to name one."""
-    with pytest.raises(Failed, match="told no version") as failed:
-        publish(answering(printed), "python3.12")
+    with pytest.raises(StepFailed, match="printed no version") as failed:
+        publish_layer(answering(printed), "python3.12")
 
-    assert "LAYER_VERSION=<number>" in failed.value.todo
+    assert "LAYER_VERSION=<number>" in failed.value.remedy
 
 
 def test_a_publication_that_failed_is_told() -> None:
     """A failed publication is told with its exit code and what Serverless Devs printed."""
-    with pytest.raises(Failed, match="ended with 101") as failed:
-        publish(answering("Forbidden: no right to fc:CreateLayerVersion", code=101), "python3.12")
+    with pytest.raises(StepFailed, match="ended with 101") as failed:
+        publish_layer(
+            answering("Forbidden: no right to fc:CreateLayerVersion", code=101), "python3.12"
+        )
 
-    assert failed.value.printed == "Forbidden: no right to fc:CreateLayerVersion"
+    assert failed.value.output == "Forbidden: no right to fc:CreateLayerVersion"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_a_publication_that_failed_is_told() -> None:
 )
 def test_the_latest_version_is_the_highest(printed: str, version: str) -> None:
     """The latest version is the highest by number, and 1 where none is listed."""
-    assert latest(answering(printed)) == version
+    assert find_latest_version(answering(printed)) == version
 
 
 def test_the_answer_that_is_expected_is_the_result() -> None:
@@ -104,7 +106,7 @@ def test_the_answer_that_is_expected_is_the_result() -> None:
         '{"outcome": "skipped", "reason": "not_relevant", "arn": null}\n✔ [sweep] completed\n'
     )
 
-    assert invoke_harmless(answering(printed), "sweep") == "skipped: not_relevant"
+    assert smoke_test(answering(printed), "sweep") == "skipped: not_relevant"
 
 
 @pytest.mark.parametrize(
@@ -118,10 +120,10 @@ def test_the_answer_that_is_expected_is_the_result() -> None:
 )
 def test_any_other_answer_is_a_failure(result: str, seen: str) -> None:
     """Deployed is not working: what came back is told and shown."""
-    with pytest.raises(Failed, match=f"sweep answered a harmless event with {seen}") as failed:
-        invoke_harmless(answering(f"Invoke Result:\n{result}"), "sweep")
+    with pytest.raises(StepFailed, match=f"sweep answered a harmless event with {seen}") as failed:
+        smoke_test(answering(f"Invoke Result:\n{result}"), "sweep")
 
-    assert result in failed.value.printed
+    assert result in failed.value.output
 
 
 @pytest.mark.parametrize(("mode", "said"), [("enforce", "guarded"), ("detect", "watched")])
@@ -130,7 +132,7 @@ def test_a_region_that_is_only_watched_is_not_called_guarded(mode: str, said: st
     variables = {"GUARD_MODE": mode, "GUARD_DEAD_LETTER_QUEUE": "acs:mns:r:1:/queues/q"}
     function = {"environmentVariables": variables, "logConfig": {"project": "p"}}
 
-    shown = next_steps(REGIONS["cn-hangzhou"], {"encrypt_on_create": function})
+    shown = format_next_steps(REGIONS["cn-hangzhou"], {"encrypt_on_create": function})
 
     assert f"cn-hangzhou is {said}" in shown
 
@@ -138,7 +140,7 @@ def test_a_region_that_is_only_watched_is_not_called_guarded(mode: str, said: st
 @pytest.mark.parametrize("printed", ["", "[]", '{"vars": {}}'])
 def test_a_template_that_does_not_resolve_is_said(printed: str) -> None:
     """Output without a resolved template is a failure, even when the command succeeded."""
-    with pytest.raises(Failed, match="could not be resolved"):
+    with pytest.raises(StepFailed, match="could not be resolved"):
         preview(answering(printed))
 
 
@@ -146,17 +148,17 @@ def test_a_removal_that_only_says_so_has_failed() -> None:
     """Serverless Devs ends well though it could not remove something: its error line counts."""
     line = "[2026-11-23 03:33:33][ERROR][sweep] remove error: Forbidden"
 
-    with pytest.raises(Failed, match="could not remove") as failed:
-        remove_verified(answering(line), "sweep", "remove", "-y")
+    with pytest.raises(StepFailed, match="could not remove") as failed:
+        remove_and_verify(answering(line), "sweep", "remove", "-y")
 
-    assert failed.value.printed == line
-    assert "right" in failed.value.todo
+    assert failed.value.output == line
+    assert "right" in failed.value.remedy
 
 
 def test_versions_that_stay_are_told() -> None:
     """Of a layer that could not be removed, the versions that are there still are named."""
-    with pytest.raises(Failed, match=r"is left: version \[3, 4\]"):
-        remove_verified(answering('[{"version": 3}, {"version": 4}]'), "sweep", "layer", "remove")
+    with pytest.raises(StepFailed, match=r"versions not removed: \[3, 4\]"):
+        remove_and_verify(answering('[{"version": 3}, {"version": 4}]'), "sweep", "layer", "remove")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_versions_that_stay_are_told() -> None:
 )
 def test_what_is_not_there_is_gone(printed: str) -> None:
     """A second removal finds nothing, and that is no failure."""
-    remove_verified(answering(printed), "infra", "remove", "-y")
+    remove_and_verify(answering(printed), "infra", "remove", "-y")
 
 
 def acts_once(s: ServerlessDevs, _: Region, __: Report) -> None:
@@ -194,4 +196,4 @@ def test_a_log_that_cannot_be_written_is_a_failure(
 
     assert not done
     assert f": {why}" in said.getvalue()
-    assert "the same command goes on" in said.getvalue()
+    assert "run the command again" in said.getvalue()

@@ -12,7 +12,7 @@ import pytest
 
 from layers.encryption_guard.tools import isolated_pip
 from layers.encryption_guard.tools.build import REPOSITORY
-from layers.encryption_guard.tools.isolated_pip import SOURCES
+from layers.encryption_guard.tools.isolated_pip import SOURCE_OPTIONS
 
 # Each would change what an installation does, or where it goes.
 CHANGES = {
@@ -143,5 +143,7 @@ def test_what_counts_are_options_of_pip() -> None:
     package_index = told.partition("Package Index Options:")[2].partition("\n\n")[0]
 
     # Two have a second name, which `--help` does not print.
-    assert SOURCES - {"pypi-url", "default-timeout"} <= options
-    assert set(re.findall(r"^  (?:-., )?--([a-z-]+)", package_index, re.MULTILINE)) <= SOURCES
+    assert SOURCE_OPTIONS - {"pypi-url", "default-timeout"} <= options
+    assert (
+        set(re.findall(r"^  (?:-., )?--([a-z-]+)", package_index, re.MULTILINE)) <= SOURCE_OPTIONS
+    )

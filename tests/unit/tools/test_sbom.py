@@ -12,33 +12,33 @@ from packageurl import PackageURL
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement
 
-from layers.encryption_guard.tools.build import NO_DATE
+from layers.encryption_guard.tools.build import ZIP_DATE
 from layers.encryption_guard.tools.sbom import (
-    DATE,
     PLATFORM,
+    TIMESTAMP,
     MissingMetadata,
     Product,
-    Shipped,
-    document,
+    ShippedWheel,
+    create_document,
 )
 
 SHA256 = "5" * 64
 OURS = Product("ours", "1.2.3", "Apache-2.0", ["a>=1,<2", "B_b.c>=3"], "3.12")
 
 
-def wheel(*headers: str, sha256: str = SHA256) -> Shipped:
+def wheel(*headers: str, sha256: str = SHA256) -> ShippedWheel:
     """One that says this of itself."""
     text = "\n".join(["Metadata-Version: 2.4", *headers, "", "Name: no header"])
-    return Shipped(parse_email(text)[0], sha256)
+    return ShippedWheel(parse_email(text)[0], sha256)
 
 
 A = wheel("Name: a", "Version: 1.0", "License-Expression: MIT", "Requires-Dist: b-b-c (>=3)")
 B = wheel("Name: B_b.c", "Version: 3.1", "License-Expression: MIT OR (Apache-2.0 AND ISC)")
 
 
-def described(*shipped: Shipped, product: Product = OURS) -> dict[str, Any]:
+def described(*shipped: ShippedWheel, product: Product = OURS) -> dict[str, Any]:
     """The document, which has to keep to the official schema."""
-    written = document(product, shipped, archive=SHA256)
+    written = create_document(product, shipped, archive=SHA256)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(written) is None
     parsed: dict[str, Any] = json.loads(written)
     return parsed
@@ -89,18 +89,20 @@ def test_the_graph_is_what_the_packages_require() -> None:
 
 def test_the_same_parts_make_the_same_document() -> None:
     """Nothing of it depends on when, where, or in which order it is made."""
-    assert document(OURS, [A, B], archive=SHA256) == document(OURS, [B, A], archive=SHA256)
+    assert create_document(OURS, [A, B], archive=SHA256) == create_document(
+        OURS, [B, A], archive=SHA256
+    )
 
 
 def test_the_date_is_the_one_of_the_files_in_the_zip() -> None:
     """Neither of them tells when it was built."""
-    assert DATE.timetuple()[:6] == NO_DATE
+    assert TIMESTAMP.timetuple()[:6] == ZIP_DATE
     assert described(A, B)["metadata"]["timestamp"] == "1980-01-01T00:00:00+00:00"
 
 
 def test_the_serial_number_tells_documents_apart() -> None:
     """Another hash is another document."""
-    other = Shipped(B.fields, "6" * 64)
+    other = ShippedWheel(B.fields, "6" * 64)
 
     assert described(A, B)["serialNumber"] != described(A, other)["serialNumber"]
 
@@ -108,7 +110,7 @@ def test_the_serial_number_tells_documents_apart() -> None:
 def test_a_bill_that_a_wheel_brings_is_referred_to() -> None:
     """What is compiled into a wheel is told by the wheel's own document in the zip."""
     documents = {"python/b.dist-info/sboms/b.cyclonedx.json": SHA256}
-    second, _ = described(A, Shipped(B.fields, SHA256, documents))["components"]
+    second, _ = described(A, ShippedWheel(B.fields, SHA256, documents))["components"]
 
     assert second["externalReferences"] == [
         {
@@ -195,20 +197,20 @@ def test_markers_are_judged_by_the_runtime(marker: str, runtime: str, expected: 
 
 def test_markers_are_not_judged_by_the_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer that is built elsewhere is described in the same way."""
-    here = document(OURS, [A, B], archive=SHA256)
+    here = create_document(OURS, [A, B], archive=SHA256)
     elsewhere = dict.fromkeys(PLATFORM, "elsewhere")
     monkeypatch.setattr("packaging.markers.default_environment", lambda: elsewhere)
     markers = " and ".join(f"{name} != 'elsewhere'" for name in PLATFORM)
-    first = Shipped({**A.fields, "requires_dist": [f"b-b-c; {markers}"]}, SHA256)
+    first = ShippedWheel({**A.fields, "requires_dist": [f"b-b-c; {markers}"]}, SHA256)
 
-    assert document(OURS, [first, B], archive=SHA256) == here
+    assert create_document(OURS, [first, B], archive=SHA256) == here
 
 
 @pytest.mark.parametrize(
     ("requires", "refusal", "reason"),
     [
         ("c", MissingMetadata, "c is required, but not in the layer"),
-        ("b-b-c[extra]>=3", MissingMetadata, "asks for extras"),
+        ("b-b-c[extra]>=3", MissingMetadata, "has extras"),
         ("== nothing", InvalidRequirement, "== nothing"),
     ],
 )
@@ -217,7 +219,7 @@ def test_a_requirement_that_is_not_met_ends_the_build(
 ) -> None:
     """A layer that lacks something would fail in the cloud, and nobody would see it here."""
     with pytest.raises(refusal, match=reason):
-        document(
+        create_document(
             OURS,
             [wheel("Name: a", "Version: 1", f"Requires-Dist: {requires}"), B],
             archive=SHA256,
@@ -227,4 +229,4 @@ def test_a_requirement_that_is_not_met_ends_the_build(
 def test_what_nothing_requires_ends_the_build() -> None:
     """The lock holds more than what pyproject.toml asks for: nobody would know why it ships."""
     with pytest.raises(MissingMetadata, match="nothing in the layer requires stray"):
-        document(OURS, [A, B, wheel("Name: stray", "Version: 1")], archive=SHA256)
+        create_document(OURS, [A, B, wheel("Name: stray", "Version: 1")], archive=SHA256)

@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from layers.encryption_guard.tools.serverless_devs import (
-    OTHERWISE,
-    Failed,
+    DEFAULT_REMEDY,
     ServerlessDevs,
-    json_in,
-    redacted,
-    remedy,
+    StepFailed,
+    find_json,
+    find_remedy,
+    redact,
     tail,
 )
 
@@ -47,12 +47,12 @@ def command(program: str, *, log: io.StringIO, told: list[str]) -> ServerlessDev
 )
 def test_no_secret_of_the_environment_is_seen(secret: str) -> None:
     """Whoever prints it: keys, tokens, those within the JSON of an alias, and a web hook's URL."""
-    assert redacted(f"<{secret}>", ENVIRONMENT) == "<****>"
+    assert redact(f"<{secret}>", ENVIRONMENT) == "<****>"
 
 
 def test_what_is_no_secret_stays() -> None:
     """A switch whose name sounds like a secret is not struck out of every line."""
-    assert redacted("triggerEnable: true", ENVIRONMENT) == "triggerEnable: true"
+    assert redact("triggerEnable: true", ENVIRONMENT) == "triggerEnable: true"
 
 
 def test_the_log_has_everything_but_secrets_and_colours() -> None:
@@ -81,11 +81,11 @@ def test_a_failure_tells_its_end_and_a_remedy() -> None:
     """The last lines are kept, warnings about who runs it are not."""
     program = "print('[2026-11-23 01:00:00][WARN][s_cli] root'); print('NoPermission'); exit(101)"
 
-    with pytest.raises(Failed, match="`s deploy -y` ended with 101") as failed:
+    with pytest.raises(StepFailed, match="`s deploy -y` ended with 101") as failed:
         command(program, log=io.StringIO(), told=[]).run("deploy", "-y")
 
-    assert failed.value.printed == "NoPermission"
-    assert "right" in failed.value.todo
+    assert failed.value.output == "NoPermission"
+    assert "right" in failed.value.remedy
 
 
 def test_it_is_never_asked_anything() -> None:
@@ -106,12 +106,12 @@ def test_it_is_never_asked_anything() -> None:
 )
 def test_a_known_failure_has_a_remedy(printed: str, word: str) -> None:
     """What the platform says in code words is told in plain ones."""
-    assert word in remedy(printed)
+    assert word in find_remedy(printed)
 
 
 def test_an_unknown_failure_can_be_repeated() -> None:
     """Whatever it was, running it again does no harm."""
-    assert remedy("something else") == OTHERWISE
+    assert find_remedy("something else") == DEFAULT_REMEDY
 
 
 def test_the_tail_is_what_says_something() -> None:
@@ -133,11 +133,11 @@ def test_the_tail_is_what_says_something() -> None:
 )
 def test_json_is_found_among_lines(printed: str, value: object) -> None:
     """The commands print more than the JSON that they were asked for."""
-    assert json_in(printed) == value
+    assert find_json(printed) == value
 
 
 @pytest.mark.parametrize("printed", ["", "no JSON", "{broken", "[2026-11-23][WARN] only"])
 def test_no_json_is_said(printed: str) -> None:
     """Nothing is made up where there is none."""
     with pytest.raises(ValueError, match="no JSON"):
-        json_in(printed)
+        find_json(printed)

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name as normal
 
 from layers.encryption_guard.tools import audit, build, isolated_pip
 from layers.encryption_guard.tools.build import LAYER, REPOSITORY
-from layers.encryption_guard.tools.sbom import licences
+from layers.encryption_guard.tools.sbom import read_licences
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -285,7 +285,7 @@ def test_a_licence_is_the_declared_one_and_allowed(row: tuple[str, str, str, str
 
     # An older pip leaves what is built from source with the older kind of metadata.
     metadata = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
-    declared = licences(parse_email(metadata)[0]) or [TOLD_BY_TEXT[name]]
+    declared = read_licences(parse_email(metadata)[0]) or [TOLD_BY_TEXT[name]]
     assert listed.split(", ") == declared
     files = [str(file).partition(".dist-info/")[2] for file in found.files or []]
     assert [file for file in re.findall(r"`([^`]+)`", text) if file not in files] == []

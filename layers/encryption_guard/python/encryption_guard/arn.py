@@ -1,4 +1,4 @@
-"""The ARN of a table bucket: the only thing that may become a host name or a path."""
+"""The ARN of a table bucket, validated before any part of it enters a host name or a path."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ ACCOUNT_ID = r"[0-9]{5,20}"
 BUCKET_NAME = r"[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]"
 REGION = r"[a-z]{2}(?:-[a-z0-9]+)+"
 
-# Three spellings occur in the vendor's own texts; all mean OSS Tables.
+# Alibaba Cloud itself uses three spellings for OSS Tables.
 SERVICE = r"(?:osstables|oss-tables|osstable)"
 
 _ARN = re.compile(rf"acs:{SERVICE}:({REGION}):({ACCOUNT_ID}):bucket/({BUCKET_NAME})", re.ASCII)
 _CLAIMS_OSS_TABLES = re.compile(rf"\s*acs:{SERVICE}:", re.IGNORECASE)
 _NAME = re.compile(BUCKET_NAME, re.ASCII)
 
-# `<region>-internal` has to fit in one label of a host name (63 characters, RFC 1035).
+# `<region>-internal` has to fit into one label of a host name (63 characters, RFC 1035).
 MAX_REGION_LENGTH = 54
 
 
 class TableBucketArn(NamedTuple):
-    """A table bucket, by region, owner and name; each within the alphabet of a host name."""
+    """The region, account id and name of a table bucket."""
 
     region: str
     account_id: str
@@ -32,14 +32,17 @@ class TableBucketArn(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> TableBucketArn:
-        """Read `acs:osstables:<region>:<account>:bucket/<name>` to its full length.
+        """Parse `acs:osstables:<region>:<account id>:bucket/<name>`.
 
-        Raises InvalidEvent for anything else: this is what stands between an event and a host name.
+        Raises InvalidEvent unless the whole text has this form, so that no event chooses a host.
+
+        >>> TableBucketArn.parse("acs:osstables:cn-hangzhou:1234567890:bucket/analytics").region
+        'cn-hangzhou'
         """
         match = _ARN.fullmatch(text)
         if not match or len(match[1]) > MAX_REGION_LENGTH:
             raise InvalidEvent(
-                f"{quoted(text)} is not the ARN of a table bucket: it has to read"
+                f"{quoted(text)} is not the ARN of a table bucket, which has the form"
                 " acs:osstables:<region>:<account id>:bucket/<name>."
             )
         return cls(*match.groups())
@@ -49,27 +52,27 @@ class TableBucketArn(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """An account, None where it is not known, and a region of it."""
+    """An account (None if it is unknown) and one of its regions."""
 
     account_id: str | None
     region: str
 
     @classmethod
     def of(cls, arn: TableBucketArn) -> Scope:
-        """Where a bucket is."""
+        """Return the scope that contains a bucket."""
         return cls(arn.account_id, arn.region)
 
 
 def claims_oss_tables(text: str) -> bool:
-    """Whether a value calls itself an OSS Tables ARN; it must then be a valid one."""
+    """Return whether a text starts like an OSS Tables ARN, valid or not."""
     return bool(_CLAIMS_OSS_TABLES.match(text))
 
 
 def is_bucket_name(text: str) -> bool:
-    """Whether a value is within the alphabet and length of a bucket name (3 to 63)."""
+    """Return whether a text is a valid bucket name: 3 to 63 characters of a-z, 0-9 and -."""
     return bool(_NAME.fullmatch(text))
 
 
 def is_region(text: str) -> bool:
-    """Whether a value may be a region's id, such as cn-hangzhou."""
+    """Return whether a text has the form of a region id, such as cn-hangzhou."""
     return bool(re.fullmatch(REGION, text, re.ASCII)) and len(text) <= MAX_REGION_LENGTH

@@ -1,4 +1,7 @@
-"""An access key: of the function's role, or of an operator's shell; its only reader."""
+"""The access key of the function's role or of the operator's shell.
+
+Only this module reads the access key.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from dataclasses import dataclass
 
 from encryption_guard.errors import ConfigurationError
 
-# What a key may consist of, since it has to fit into a header.
-_SENDABLE = "[!-~]*"
+# Printable ASCII without the space, which every header accepts.
+_HEADER_VALUE = "[!-~]*"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Credentials:
-    """An access key, temporary if it comes with a token; it belongs to one invocation."""
+    """An access key for one invocation, temporary if it has a security token."""
 
     access_key_id: str
     access_key_secret: str
@@ -22,12 +25,12 @@ class Credentials:
 
     def __post_init__(self) -> None:
         parts = (self.access_key_id, self.access_key_secret, self.security_token or "")
-        if not all(re.fullmatch(_SENDABLE, text) for text in parts):
-            # Whichever it is: a library that cannot send it would tell all of it to its log.
+        if not all(re.fullmatch(_HEADER_VALUE, text) for text in parts):
+            # A library that cannot send such a value would write all of it to its log.
             raise ConfigurationError(
                 "ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET or"
-                " ALIBABA_CLOUD_SECURITY_TOKEN holds what no key does, such as a space or the end"
-                " of a line; set them anew."
+                " ALIBABA_CLOUD_SECURITY_TOKEN contains an invalid character, such as a space or a"
+                " line break; set the three variables again."
             )
 
     def __repr__(self) -> str:
@@ -35,18 +38,18 @@ class Credentials:
 
     @classmethod
     def read(cls, context: object = None) -> Credentials:
-        """Take `context.credentials` where there is one, else what the environment holds now.
+        """Read `context.credentials` if present, else the current environment variables.
 
-        Function Compute has dropped `context.credentials` on python3.12 and renews the environment
-        variables instead:
+        On python3.12 Function Compute no longer sets `context.credentials`. It renews the
+        environment variables instead:
         https://www.alibabacloud.com/help/en/functioncompute/fc/environment-variables
 
-        Raises ConfigurationError where neither holds an access key.
+        Raises ConfigurationError if neither contains a valid access key.
         """
-        held = getattr(context, "credentials", None)
-        if held and held.access_key_id:
-            token = getattr(held, "security_token", None)
-            found = cls(held.access_key_id, held.access_key_secret, token or None)
+        from_context = getattr(context, "credentials", None)
+        if from_context and from_context.access_key_id:
+            token = getattr(from_context, "security_token", None)
+            found = cls(from_context.access_key_id, from_context.access_key_secret, token or None)
         else:
             found = cls(
                 os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_ID", ""),
@@ -54,14 +57,14 @@ class Credentials:
                 os.environ.get("ALIBABA_CLOUD_SECURITY_TOKEN") or None,
             )
         if not found.access_key_id or not found.access_key_secret:
-            raise _no_credentials(in_function=context is not None)
+            raise _missing_credentials(in_function=context is not None)
         return found
 
 
-def _no_credentials(*, in_function: bool) -> ConfigurationError:
+def _missing_credentials(*, in_function: bool) -> ConfigurationError:
     hint = (
-        "give the function a role, and see that its setting disableInjectCredentials is None: Env,"
-        " Request and All take the role's credentials away"
+        "give the function a role, and check that its setting disableInjectCredentials is None:"
+        " Env, Request and All remove the role's credentials"
         if in_function
         else "set them in your shell"
     )

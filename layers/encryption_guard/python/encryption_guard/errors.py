@@ -1,16 +1,16 @@
-"""What can go wrong, whose fault it is and who tries again.
+"""The exceptions of the package: who causes each one, and what follows.
 
 GuardError
-├── ConfigurationError       the operator's: a setting or the credentials; the message names it
-├── Unavailable              the service's, for now: leaves the handler, so that the platform
-│   │                        retries
-│   ├── LetterNotWritten     the dead-letter queue did not take a letter
-│   └── Throttled            the service wants to be asked later
-└── DeadEnd                  a retry cannot help: becomes a dead letter with `reason`
-    ├── InvalidEvent         the event names no bucket, or not one bucket
-    ├── ForeignAccount       the bucket belongs to an account that is not allowed
-    ├── ForeignRegion        the bucket is in a region that is another deployment's
-    └── Refused              the service's last word on this bucket
+├── ConfigurationError          the operator has to correct the setting that the message names
+├── Unavailable                 a temporary failure of a service: it leaves the handler, and the
+│   │                           platform retries
+│   ├── DeadLetterNotWritten    the dead-letter queue did not accept a dead letter
+│   └── Throttled               the service asks for a pause that is too long
+└── PermanentError              a retry cannot help: the event becomes a dead letter with `reason`
+    ├── InvalidEvent            the event names no bucket, or more than one
+    ├── ForeignAccount          the bucket belongs to an account that is not allowed
+    ├── ForeignRegion           the bucket is in a region of another deployment
+    └── Refused                 the service refused the request for the bucket
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ Reason = Literal[
 
 
 class GuardError(Exception):
-    """Root of everything this package raises on purpose."""
+    """The base class of all exceptions that this package raises on purpose."""
 
     fault: ClassVar[Literal["operator", "service", "event"]]
     retryable: ClassVar[bool] = False
 
 
 class ConfigurationError(GuardError):
-    """A setting or the credentials are missing or wrong."""
+    """A missing or wrong setting or access key."""
 
     fault = "operator"
 
 
 class Unavailable(GuardError):
-    """The service gave no final answer within the time there was."""
+    """A temporary failure: a service gave no final answer in time."""
 
     fault = "service"
     retryable = True
 
 
 class DeadLetterNotWritten(Unavailable):
-    """The dead-letter queue did not confirm a letter; the letter is in the log."""
+    """A dead letter that the queue did not confirm; the log contains it instead."""
 
 
 class Throttled(Unavailable):
-    """The service asks to slow down, for longer than there was time."""
+    """A pause, requested by a service, that is longer than the remaining time."""
 
 
 class PermanentError(GuardError):
-    """Nothing that a retry could change; an operator has to look at it."""
+    """A failure that no retry can change; an operator has to check it."""
 
     reason: Reason
-    # What the service said, where it was asked.
+    # The answer of the service, if the guard sent a request.
     status: int | None = None
     code: str | None = None
     message: str | None = None
@@ -70,34 +70,34 @@ class PermanentError(GuardError):
 
 
 class InvalidEvent(PermanentError):
-    """The event cannot be understood as the creation of one table bucket."""
+    """An event that does not describe the creation of exactly one table bucket."""
 
     fault = "event"
     reason: Reason = "invalid_event"
 
 
 class ForeignAccount(PermanentError):
-    """The bucket's account is neither the function's own nor an allowed one."""
+    """A bucket of an account that is neither the function's own nor an allowed one."""
 
     fault = "event"
     reason: Reason = "foreign_account"
 
 
 class ForeignRegion(PermanentError):
-    """The bucket's region is neither the function's own nor one that it sweeps."""
+    """A bucket in a region that is neither the function's own nor one that it sweeps."""
 
     fault = "event"
     reason: Reason = "foreign_region"
 
 
 class Refused(PermanentError):
-    """The service refused, or kept refusing, and says so in `status`, `code` and `message`."""
+    """A refusal by the service that no retry can change."""
 
     fault = "service"
 
     def __init__(
         self,
-        sentence: str,
+        detail: str,
         *,
         reason: Reason,
         status: int,
@@ -107,7 +107,7 @@ class Refused(PermanentError):
         oss_request_id: str | None,
         attempts: int,
     ) -> None:
-        super().__init__(sentence)
+        super().__init__(detail)
         self.reason = reason
         self.status = status
         self.code = code

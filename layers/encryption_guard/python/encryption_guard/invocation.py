@@ -1,4 +1,4 @@
-"""What one invocation has: time, settings, credentials, and the connections that outlive it."""
+"""The resources of one invocation: clock, time budget, settings, credentials and transport."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import httpx
 from encryption_guard.credentials import Credentials
 from encryption_guard.settings import Settings
 
-# One request, its repeats and pauses included, may take this much of the time that is left: the
-# dead letter of a request that failed needs the rest.
+# One request, including its retries and pauses, may take this share of the remaining time. The dead
+# letter of a failed request needs the rest.
 REQUEST_SHARE = 0.6
 
-# A transport on which every wait ends at the deadline of `http.deadlines`. httpx's own are not of
-# this type: their time-outs start again with every read.
+# A transport whose every wait ends at the deadline of `http.deadlines`. The transports of httpx do
+# not have this type: their time-outs restart with every read.
 DeadlineTransport = NewType("DeadlineTransport", httpx.BaseTransport)
 
 
@@ -27,7 +27,10 @@ def _utc_now() -> datetime:
 
 
 class Clock(NamedTuple):
-    """Time and chance, as arguments: `now` in UTC, the rest in seconds."""
+    """The sources of time and randomness, which a test can replace.
+
+    `now` returns UTC, `monotonic` and `sleep` use seconds, `chance` returns from 0 to below 1.
+    """
 
     now: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic
@@ -36,22 +39,22 @@ class Clock(NamedTuple):
 
 
 class TimeBudget(NamedTuple):
-    """What is left of one invocation; instants are those of the monotonic clock."""
+    """The time of one invocation; `ends_at` is an instant of the monotonic clock."""
 
     ends_at: float
     clock: Clock
 
     def remaining(self) -> float:
-        """Seconds left; never less than zero."""
+        """Return the remaining seconds, at least 0."""
         return max(self.ends_at - self.clock.monotonic(), 0)
 
     def request_deadline(self) -> float:
-        """The instant at which a request that starts now has to be over, repeats included."""
+        """Return the instant at which a request that starts now must end, retries included."""
         return self.clock.monotonic() + REQUEST_SHARE * self.remaining()
 
 
 class Invocation(NamedTuple):
-    """What every request of one invocation needs; only the transport outlives it."""
+    """The resources that every request of one invocation uses; only the transport outlives it."""
 
     transport: DeadlineTransport
     settings: Settings
@@ -60,15 +63,15 @@ class Invocation(NamedTuple):
     clock: Clock
 
     def __repr__(self) -> str:
-        # What reads the credentials may hold the platform's context, and so the key.
+        # `read_credentials` may hold the platform's context, which contains the access key.
         return f"Invocation({self.settings!r}, {self.budget!r})"
 
     def within(self, seconds: float) -> Invocation:
-        """The same, over in so many seconds if it is not over before."""
+        """Return a copy of the invocation that ends in `seconds`, or earlier if this one does."""
         end = min(self.budget.ends_at, self.clock.monotonic() + seconds)
         return self._replace(budget=TimeBudget(end, self.clock))
 
     def attempt_deadline(self, request_deadline: float) -> float:
-        """The instant at which an attempt that starts now has to be over."""
+        """Return the instant at which an attempt that starts now must end."""
         one_attempt = self.clock.monotonic() + self.settings.http_timeout_seconds
         return min(one_attempt, request_deadline)

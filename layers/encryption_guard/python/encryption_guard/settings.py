@@ -1,4 +1,4 @@
-"""Settings: what an operator sets in the environment, and what Function Compute says there."""
+"""The settings, which the operator and Function Compute provide in the environment."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from encryption_guard.arn import ACCOUNT_ID, REGION, is_region
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.untrusted import loads, quoted
 
-# Texts, and compiled when they are asked for: most instances never read most of them.
+# Strings, because `re` compiles them on first use: most instances never use most of them.
 _QUEUE_ARN = (
     rf"acs:mns:(?P<region>{REGION}):(?P<account_id>{ACCOUNT_ID})"
     r":/queues/(?P<name>[A-Za-z0-9_-]{1,120})(?:/messages)?"
 )
 _FC_NAME = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
-_FC_PLACE = rf"acs:fc:(?P<region>{REGION}):(?P<account_id>{ACCOUNT_ID}):"
-# Below its region and account a function is written in one of these forms; the last one is FC 2.0's
-# as FC 3.0 lists it. Both forms of the ARN:
+_FC_PREFIX = rf"acs:fc:(?P<region>{REGION}):(?P<account_id>{ACCOUNT_ID}):"
+# The forms of a function after its region and account. FC 3.0 uses the last one for a function of
+# FC 2.0. Both forms of the ARN:
 # https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
 _FUNCTION_FORMS = (
     rf"functions/(?P<name>{_FC_NAME})",
@@ -37,7 +37,7 @@ _ENDPOINT = (
 
 
 class QueueArn(NamedTuple):
-    """An SMQ queue, as `acs:mns:<region>:<uid>:/queues/<name>` names it."""
+    """An SMQ queue, written as `acs:mns:<region>:<account id>:/queues/<name>`."""
 
     region: str
     account_id: str
@@ -45,7 +45,7 @@ class QueueArn(NamedTuple):
 
 
 class FunctionArn(NamedTuple):
-    """A function of FC 3.0, or with `service` one of FC 2.0; a bare name tells no region."""
+    """A function of FC 3.0, or of FC 2.0 if it has a `service`; a bare name has no region."""
 
     name: str
     region: str | None = None
@@ -55,30 +55,30 @@ class FunctionArn(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> FunctionArn:
-        """Read a name, `service$name`, or an ARN with or without `acs:fc:<region>:<uid>:`.
+        """Parse a name, `service$name`, or an ARN with or without `acs:fc:<region>:<account id>:`.
 
-        Raises ValueError for anything else.
+        Raises ValueError for any other text.
         """
-        place = re.match(_FC_PLACE, text, re.ASCII)
-        below = text[place.end() :] if place else text
-        # A name alone is no ARN.
-        bare = () if place else (f"(?P<name>{_FC_NAME})",)
-        for form in (*_FUNCTION_FORMS, *bare):
-            if found := re.fullmatch(form, below, re.ASCII):
-                return cls(**found.groupdict(), **(place.groupdict() if place else {}))
+        prefix = re.match(_FC_PREFIX, text, re.ASCII)
+        rest = text[prefix.end() :] if prefix else text
+        # A bare name after a region and an account is not an ARN.
+        bare_name = () if prefix else (f"(?P<name>{_FC_NAME})",)
+        for form in (*_FUNCTION_FORMS, *bare_name):
+            if match := re.fullmatch(form, rest, re.ASCII):
+                return cls(**match.groupdict(), **(prefix.groupdict() if prefix else {}))
         raise ValueError
 
     def __str__(self) -> str:
-        """The ARN, as far as it is known."""
-        place = f"acs:fc:{self.region}:{self.account_id}:" if self.region else ""
+        """Return the ARN, without its prefix if the region is unknown."""
+        prefix = f"acs:fc:{self.region}:{self.account_id}:" if self.region else ""
         if not self.service:
-            return f"{place}functions/{self.name}"
-        version = f".{self.qualifier}" if self.qualifier else ""
-        return f"{place}services/{self.service}{version}/functions/{self.name}"
+            return f"{prefix}functions/{self.name}"
+        qualifier = f".{self.qualifier}" if self.qualifier else ""
+        return f"{prefix}services/{self.service}{qualifier}/functions/{self.name}"
 
 
 class Exemption(NamedTuple):
-    """A bucket, or a glob of buckets, that the guard leaves alone, and why."""
+    """A bucket name or glob that the guard does not encrypt, with the reason."""
 
     bucket: str
     reason: str
@@ -86,48 +86,49 @@ class Exemption(NamedTuple):
 
     @classmethod
     def read(cls, entry: object) -> Exemption:
-        """Read an entry of GUARD_EXEMPTIONS; raises ValueError or TypeError, which says why not."""
+        """Read an entry of GUARD_EXEMPTIONS; raises TypeError or ValueError with the problem."""
         if not isinstance(entry, dict):
-            raise TypeError("it is not an object")
-        for key in entry.keys() - {"bucket", "reason", "expires"}:
-            raise ValueError(f"{quoted(key)} is not known")
-        return cls(_filled(entry, "bucket"), _filled(entry, "reason"), _day(entry.get("expires")))
+            raise TypeError("it is not a JSON object")
+        for key in sorted(entry.keys() - {"bucket", "reason", "expires"}):
+            raise ValueError(f"{quoted(key)} is not a known key")
+        bucket, reason = _required_text(entry, "bucket"), _required_text(entry, "reason")
+        return cls(bucket, reason, _last_day(entry.get("expires")))
 
     def matches(self, bucket: str, *, on: date) -> bool:
-        """Whether it names this bucket and still counts on this day (UTC), the last included."""
+        """Return whether the exemption covers a bucket on a day (UTC), its last day included."""
         return fnmatchcase(bucket, self.bucket) and (self.expires is None or on <= self.expires)
 
     def as_dict(self) -> dict[str, str | None]:
-        """The entry again, for JSON."""
+        """Return the entry as a dict for JSON."""
         return self._asdict() | {"expires": self.expires.isoformat() if self.expires else None}
 
     @property
     def warning(self) -> str:
-        """What to know before it ends."""
+        """The warning for the days before the exemption ends."""
         return (
-            f"The exemption of {quoted(self.bucket)} ({quoted(self.reason)}) ends with"
-            f" {self.expires}: afterwards its buckets are encrypted. Renew it in GUARD_EXEMPTIONS"
-            " if they are not to be."
+            f"The exemption of {quoted(self.bucket)} ({quoted(self.reason)}) ends after"
+            f" {self.expires}; then the guard encrypts its buckets. To keep them exempt, renew it"
+            " in GUARD_EXEMPTIONS."
         )
 
 
-def _filled(entry: Mapping[str, object], key: str) -> str:
+def _required_text(entry: Mapping[str, object], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f'"{key}" is not a text with something in it')
+        raise ValueError(f'"{key}" is missing, empty or not a string')
     return value.strip()
 
 
-def _day(value: object) -> date | None:
+def _last_day(value: object) -> date | None:
     if value is None:
         return None
-    # A typing error must not become another day than the one that was meant.
+    # A misspelled date must not become a different date.
     if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
-        raise ValueError('"expires" is not a day in the form YYYY-MM-DD')
+        raise ValueError('"expires" is not a date in the form YYYY-MM-DD')
     try:
         return date.fromisoformat(value)
     except ValueError:
-        raise ValueError('"expires" is no day of the calendar') from None
+        raise ValueError('"expires" is a date that does not exist') from None
 
 
 def _queue_or_file(text: str) -> QueueArn | Path:
@@ -147,14 +148,14 @@ def _account_ids(text: str) -> frozenset[str]:
 
 
 def _regions(text: str) -> tuple[str, ...]:
-    """Each region once, in the order given."""
+    """Return each region once, in the given order."""
     regions = [part.strip() for part in text.split(",") if part.strip()]
     if not all(is_region(region) for region in regions):
         raise ValueError
     return tuple(dict.fromkeys(regions))
 
 
-def _one_endpoint(text: str) -> str:
+def _fixed_endpoint(text: str) -> str:
     if "{" in text:
         raise ValueError
     return _endpoint(text)
@@ -167,43 +168,46 @@ def _endpoint(text: str) -> str:
     return text.rstrip("/")
 
 
-def _in_the_form(pattern: str, text: str) -> str:
+def _matching(pattern: str, text: str) -> str:
     if not re.fullmatch(pattern, text, re.ASCII):
         raise ValueError
     return text
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
-    return partial(_in_the_form, "|".join(allowed))
+    return partial(_matching, "|".join(allowed))
 
 
-def _seconds(text: str) -> float:
-    seconds = float(_in_the_form(r"[0-9]+(?:\.[0-9]+)?", text))
+def _timeout(text: str) -> float:
+    seconds = float(_matching(r"[0-9]+(?:\.[0-9]+)?", text))
     if not 0 < seconds <= 60:
         raise ValueError
     return seconds
 
 
-def _sweep_every(text: str) -> float:
-    seconds = int(_in_the_form("[0-9]{1,5}", text))
+def _sweep_interval(text: str) -> float:
+    seconds = int(_matching("[0-9]{1,5}", text))
     if seconds > 24 * 60 * 60:
         raise ValueError
     return float(seconds)
 
 
 def _attempts(text: str) -> int:
-    attempts = int(_in_the_form("[0-9]+", text))
+    attempts = int(_matching("[0-9]+", text))
     if not 1 <= attempts <= 20:
         raise ValueError
     return attempts
 
 
 def _is_true(text: str) -> bool:
-    return _in_the_form("true|false", text) == "true"
+    return _matching("true|false", text) == "true"
 
 
 class Variable(NamedTuple):
-    """A variable of the environment; `read` makes a value of its text or raises ValueError."""
+    """An environment variable.
+
+    `read` converts its text or raises ValueError; `allowed` describes the valid values.
+    """
 
     name: str
     read: Callable[[str], object]
@@ -211,7 +215,7 @@ class Variable(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Everything an operator can set, and what Function Compute says of the function itself."""
+    """The settings of the operator, and the function's own data from Function Compute."""
 
     mode: Literal["enforce", "detect"] = "enforce"
     dead_letter_queue: QueueArn | Path | None = None
@@ -229,8 +233,8 @@ class Settings(NamedTuple):
     audit_tables: bool = False
     trust_env: bool = False
     exemptions: tuple[Exemption, ...] = ()
-    # What was wrong with GUARD_EXEMPTIONS: logged as errors, because stopping the function for it
-    # would leave buckets unencrypted.
+    # The problems of GUARD_EXEMPTIONS. They are logged and do not stop the function, because a
+    # stopped function would leave buckets unencrypted.
     exemption_errors: tuple[str, ...] = ()
     region: str | None = None
     account_id: str | None = None
@@ -245,21 +249,24 @@ class Settings(NamedTuple):
         region: str | None = None,
         overrides: Mapping[str, str | None] | None = None,
     ) -> Settings:
-        """Read the environment (or the given one); an empty variable counts as not set.
+        """Read the settings from `environment`, or from the environment of the process.
 
-        `account_id` and `region` stand in for FC_ACCOUNT_ID and FC_REGION where those are not set;
-        `overrides` count before the environment where they are not None.
-        Raises ConfigurationError, one sentence that names the variable, its value and what is
-        allowed.
+        An empty variable counts as not set. `account_id` and `region` replace FC_ACCOUNT_ID and
+        FC_REGION if those are not set. An override that is not None replaces its variable.
+
+        Raises ConfigurationError, which names the variable, its value and the valid values.
+
+        >>> Settings.from_environment({"GUARD_MODE": "detect"}).mode
+        'detect'
         """
         source = dict(os.environ if environment is None else environment)
         source |= {k: v for k, v in (overrides or {}).items() if v is not None}
         known = {"FC_ACCOUNT_ID": account_id, "FC_REGION": region}
         given = {k: v for k, v in known.items() if v} | {k: v for k, v in source.items() if v}
-        exemptions, errors = _exemptions(given)
+        exemptions, errors = _read_exemptions(given)
         settings = cls(
             **{
-                setting: _read(variable, given)
+                setting: _read_variable(variable, given)
                 for setting, variable in VARIABLES.items()
                 if variable.name in given
             },
@@ -267,11 +274,11 @@ class Settings(NamedTuple):
             exemption_errors=errors,
         )
         if settings.function_name and not isinstance(settings.dead_letter_queue, QueueArn):
-            raise _queue_required(given)
+            raise _missing_queue(given)
         return settings
 
 
-# Which variable each setting is read from, but for GUARD_EXEMPTIONS.
+# The variable of each setting, except GUARD_EXEMPTIONS.
 VARIABLES: Final = {
     "mode": Variable("GUARD_MODE", _one_of("enforce", "detect"), "enforce or detect"),
     "dead_letter_queue": Variable(
@@ -293,67 +300,66 @@ VARIABLES: Final = {
     "oss_tables_endpoint": Variable(
         "GUARD_OSS_TABLES_ENDPOINT",
         _endpoint,
-        "http(s)://<host>[:<port>], in which {region} is filled in",
+        "http(s)://<host>[:<port>], where {region} stands for the region id",
     ),
     "function": Variable(
         "GUARD_FUNCTION",
         FunctionArn.parse,
         "a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>;"
-        " of FC 2.0: <service>$<name> or ...:services/<service>/functions/<name>",
+        " in FC 2.0 <service>$<name> or ...:services/<service>/functions/<name>",
     ),
-    "fc_endpoint": Variable("GUARD_FC_ENDPOINT", _one_endpoint, "http(s)://<host>[:<port>]"),
-    "smq_endpoint": Variable("GUARD_SMQ_ENDPOINT", _one_endpoint, "http(s)://<host>[:<port>]"),
+    "fc_endpoint": Variable("GUARD_FC_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
+    "smq_endpoint": Variable("GUARD_SMQ_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
     "http_timeout_seconds": Variable(
-        "GUARD_HTTP_TIMEOUT_SECONDS", _seconds, "a number of seconds above 0, at most 60"
+        "GUARD_HTTP_TIMEOUT_SECONDS", _timeout, "a number of seconds above 0, at most 60"
     ),
     "max_attempts": Variable("GUARD_MAX_ATTEMPTS", _attempts, "a whole number from 1 to 20"),
     "sweep_regions": Variable(
         "GUARD_SWEEP_REGIONS", _regions, "region ids such as cn-hangzhou, separated by commas"
     ),
     "sweep_every": Variable(
-        "GUARD_SWEEP_EVERY", _sweep_every, "a whole number of seconds, at most 86400"
+        "GUARD_SWEEP_EVERY", _sweep_interval, "a whole number of seconds, at most 86400"
     ),
     "audit_tables": Variable("GUARD_AUDIT_TABLES", _is_true, "true or false"),
     "trust_env": Variable("GUARD_TRUST_ENV", _is_true, "true or false"),
-    "region": Variable(
-        "FC_REGION", partial(_in_the_form, REGION), "a region id such as cn-hangzhou"
-    ),
+    "region": Variable("FC_REGION", partial(_matching, REGION), "a region id such as cn-hangzhou"),
     "account_id": Variable(
-        "FC_ACCOUNT_ID", partial(_in_the_form, ACCOUNT_ID), "an account id of 5 to 20 digits"
+        "FC_ACCOUNT_ID", partial(_matching, ACCOUNT_ID), "an account id of 5 to 20 digits"
     ),
     "function_name": Variable("FC_FUNCTION_NAME", str, "a function's name"),
 }
 
 
-def _read(variable: Variable, given: Mapping[str, str]) -> Any:
+def _read_variable(variable: Variable, given: Mapping[str, str]) -> Any:
     try:
         return variable.read(given[variable.name])
     except ValueError:
         raise ConfigurationError(
-            f"{variable.name} is {_shown(given[variable.name], given)}, but has to be"
+            f"{variable.name} is {_redacted(given[variable.name], given)}, but has to be"
             f" {variable.allowed}; correct the variable."
         ) from None
 
 
-def _shown(value: str, given: Mapping[str, str]) -> str:
-    """The value of a variable, but for a secret that was put there by mistake."""
+def _redacted(value: str, given: Mapping[str, str]) -> str:
+    """Quote the value of a variable, and redact a secret that is there by mistake."""
     for name in ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN"):
         if name in given:
             value = value.replace(given[name], "[redacted]")
     return quoted(re.sub(r"//\S*:\S*@", "//[redacted]@", value))
 
 
-def _queue_required(given: Mapping[str, str]) -> ConfigurationError:
+def _missing_queue(given: Mapping[str, str]) -> ConfigurationError:
     value = given.get("GUARD_DEAD_LETTER_QUEUE")
-    found = f"is {_shown(value, given)}" if value else "is not set"
+    found = f"is {_redacted(value, given)}" if value else "is not set"
     return ConfigurationError(
-        f"GUARD_DEAD_LETTER_QUEUE {found}, but on Function Compute, whose disk does not last, it"
-        " has to be acs:mns:<region>:<account id>:/queues/<name>; set the variable."
+        f"GUARD_DEAD_LETTER_QUEUE {found}, but on Function Compute it has to be"
+        " acs:mns:<region>:<account id>:/queues/<name>, because the function's disk is temporary;"
+        " set the variable."
     )
 
 
-def _exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[str, ...]]:
-    """The readable entries of GUARD_EXEMPTIONS, and a sentence for each that is not."""
+def _read_exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[str, ...]]:
+    """Return the valid entries of GUARD_EXEMPTIONS, and a message for each problem."""
     value = text = given.get("GUARD_EXEMPTIONS", "[]")
     try:
         if value.startswith("file:"):
@@ -365,71 +371,71 @@ def _exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], tuple[
     except (OSError, TypeError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a JSON list"
         return (), (
-            f"GUARD_EXEMPTIONS is {_shown(value, given)}, but cannot be read ({why}); nothing is"
-            " exempt.",
+            f"GUARD_EXEMPTIONS is {_redacted(value, given)}, but cannot be read ({why}); no bucket"
+            " is exempt until you correct it.",
         )
-    kept, errors = [], []
+    exemptions, errors = [], []
     for number, entry in enumerate(entries, start=1):
         try:
-            kept.append(Exemption.read(entry))
+            exemptions.append(Exemption.read(entry))
         except (TypeError, ValueError) as error:
             errors.append(
-                f"GUARD_EXEMPTIONS, entry {number}: {error}; the entry is dropped. It has to be"
-                ' {"bucket": glob, "reason": text, "expires": "YYYY-MM-DD"}.'
+                f"GUARD_EXEMPTIONS, entry {number}: {error}; the guard ignores the entry. It has"
+                ' to be {"bucket": glob, "reason": text, "expires": "YYYY-MM-DD"}.'
             )
-    return tuple(kept), tuple(errors)
+    return tuple(exemptions), tuple(errors)
 
 
-def _level(text: str) -> str:
-    return _in_the_form("DEBUG|INFO|WARNING|WARN|ERROR", text.upper())
+def _log_level(text: str) -> str:
+    return _matching("DEBUG|INFO|WARNING|WARN|ERROR", text.upper())
 
 
-def _switch(text: str) -> str:
-    return _in_the_form("1|y|yes|t|true|on|0|n|no|f|false|off", text.lower())
+def _boolean(text: str) -> str:
+    return _matching("1|y|yes|t|true|on|0|n|no|f|false|off", text.lower())
 
 
-def _share(text: str) -> float:
-    share = float(_in_the_form(r"[0-9]*\.?[0-9]+", text))
+def _sample_rate(text: str) -> float:
+    share = float(_matching(r"[0-9]*\.?[0-9]+", text))
     if share > 1:
         raise ValueError
     return share
 
 
-# What aws-lambda-powertools reads by itself for a Logger. It raises for what it does not know, and
-# for a level or a switch that is empty. Of the levels the first that is set counts. CRITICAL is not
-# allowed: it would silence a letter that the queue did not take, which only the log has then.
+# The variables that aws-lambda-powertools reads itself for a Logger. It raises for unknown values
+# and for an empty level or switch. The first level that is set counts. CRITICAL is not allowed: it
+# would suppress a dead letter that the queue did not accept and that only the log contains.
 _LEVELS = tuple(
-    Variable(name, _level, "DEBUG, INFO, WARNING or ERROR")
+    Variable(name, _log_level, "DEBUG, INFO, WARNING or ERROR")
     for name in ("AWS_LAMBDA_LOG_LEVEL", "POWERTOOLS_LOG_LEVEL", "LOG_LEVEL")
 )
 _LOG_VARIABLES = (
     *_LEVELS,
-    Variable("POWERTOOLS_LOGGER_SAMPLE_RATE", _share, "a number from 0 to 1"),
-    Variable("POWERTOOLS_DEBUG", _switch, "true or false"),
-    Variable("POWERTOOLS_DEV", _switch, "true or false"),
-    Variable("POWERTOOLS_LOG_DEDUPLICATION_DISABLED", _switch, "true or false"),
+    Variable("POWERTOOLS_LOGGER_SAMPLE_RATE", _sample_rate, "a number from 0 to 1"),
+    Variable("POWERTOOLS_DEBUG", _boolean, "true or false"),
+    Variable("POWERTOOLS_DEV", _boolean, "true or false"),
+    Variable("POWERTOOLS_LOG_DEDUPLICATION_DISABLED", _boolean, "true or false"),
 )
 
 
 class LogSettings(NamedTuple):
-    """The level of the log, and a sentence for each variable of it that is wrong."""
+    """The log level, and a message for each log variable that is wrong."""
 
     level: str
     errors: tuple[str, ...]
 
     @classmethod
     def from_environment(cls) -> LogSettings:
-        """Read the log's variables, and take those that are empty or wrong out of the environment.
+        """Read the log variables, and remove empty and wrong ones from the environment.
 
-        A log that is not as somebody wanted it must not keep a bucket open, and the logger would
-        raise: for some of them while it is imported.
+        The logger would raise for them, for some even during its import. A wrong log setting must
+        not leave a bucket unencrypted.
         """
         errors = []
         for variable in _LOG_VARIABLES:
             if variable.name in os.environ:
                 try:
                     if os.environ[variable.name]:
-                        _read(variable, os.environ)
+                        _read_variable(variable, os.environ)
                         continue
                 except ConfigurationError as error:
                     errors.append(str(error))

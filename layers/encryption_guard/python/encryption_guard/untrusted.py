@@ -1,7 +1,7 @@
-"""JSON that others wrote: strict about what JSON is, lenient about what stands in it.
+"""Untrusted JSON and text: parsing is strict about the syntax and lenient about the content.
 
-By hand on the standard library: a model for every document would be loaded by each cold start, for
-a few texts of which each may be absent.
+This module uses only the standard library: a pydantic model for each document would slow down every
+cold start, and the guard reads only a few optional fields.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# The first half of a character, alone or with the second one after it.
-_MAYBE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+# An escaped surrogate: it is unpaired or half of a valid pair.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def loads(text: str | bytes) -> Any:
-    """What a JSON text in UTF-8 means.
+    """Parse a JSON text in UTF-8.
 
-    Raises ValueError for anything else, also for what is nested too deeply to be read, and for half
-    a character (`"\\ud800"`), which nobody could write down again.
+    Raises ValueError for any other input, for JSON that is nested too deeply, and for an unpaired
+    surrogate (`"\\ud800"`), which UTF-8 cannot encode again.
     """
     decoded = text.decode() if isinstance(text, bytes) else text
-    # Some writers mark their text as UTF-8.
+    # Some producers start their text with a byte order mark.
     decoded = decoded.removeprefix("\ufeff")
     try:
         value = json.loads(decoded)
-        if _MAYBE_HALF.search(decoded):
+        if _SURROGATE.search(decoded):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -38,7 +38,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def as_object(value: object) -> dict[str, object] | None:
-    """An object, or the JSON text of one; None for anything else."""
+    """Return an object, parsed if it is a JSON text; None for any other value."""
     if isinstance(value, (str, bytes)):
         try:
             value = loads(value)
@@ -48,17 +48,20 @@ def as_object(value: object) -> dict[str, object] | None:
 
 
 def object_or_empty(value: object) -> dict[str, object]:
-    """The same, where anything else is as good as absent."""
+    """Return an object as `as_object` does, but an empty one instead of None."""
     return as_object(value) or {}
 
 
 def lowercase_keys(document: dict[str, T]) -> dict[str, T]:
-    """The same with its keys in lower case; of a key in two casings, the first one counts."""
+    """Return the document with lower-case keys; the first of two keys that become equal counts."""
     return {key.lower(): value for key, value in reversed(document.items())}
 
 
 def text_of(value: object) -> str | None:
-    """A string, or a number where a lenient writer left out the quotes; anything else is absent."""
+    """Return a string, or a whole number as a string; None for any other value.
+
+    Some producers leave out the quotes of a string of digits. An empty string counts as None.
+    """
     if isinstance(value, str):
         return value or None
     if isinstance(value, float) and value.is_integer():
@@ -66,27 +69,30 @@ def text_of(value: object) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def strings(place: object, *keys: str) -> Iterator[str]:
-    """The texts under these keys (given in lower case), in whatever casing they stand."""
-    for key, value in object_or_empty(place).items():
-        found = text_of(value)
-        if key.lower() in keys and found:
-            yield found
+def strings(document: object, *keys: str) -> Iterator[str]:
+    """Yield the texts of an object whose lower-case key is one of `keys`."""
+    for key, value in object_or_empty(document).items():
+        text = text_of(value)
+        if key.lower() in keys and text:
+            yield text
 
 
-# Times, and text for a sentence or a terminal.
+# Times, and text for messages and terminals.
 
 
 def read_time(value: str | None) -> datetime | None:
-    """The instant that an ISO 8601 text means, if it does; in UTC where it tells no zone.
+    """Parse an ISO 8601 time or 13 digits of milliseconds since 1970; return None otherwise.
 
-    So do 13 digits: milliseconds since 1970.
+    A time without a zone counts as UTC.
+
+    >>> str(read_time("2026-01-02T03:04:05Z"))
+    '2026-01-02 03:04:05+00:00'
     """
     text = value or ""
     if text.isascii() and text.isdigit() and len(text) == 13:
         return datetime.fromtimestamp(int(text) / 1000, timezone.utc)
     try:
-        # Python 3.10 does not know the Z.
+        # Python 3.10 does not accept the Z.
         at = datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
     except ValueError:
         return None
@@ -94,7 +100,7 @@ def read_time(value: str | None) -> datetime | None:
 
 
 def instant(value: object) -> datetime | None:
-    """The time that an ISO text or a number of milliseconds means, if it does."""
+    """Parse a text as `read_time` does, or a number of milliseconds since 1970."""
     if isinstance(value, str):
         return read_time(value)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -109,22 +115,22 @@ MAX_QUOTE_LENGTH = 200
 
 
 def shortened(text: str) -> str:
-    """A foreign value, cut so that its JSON-escaped ASCII form is at most 200 characters."""
+    """Cut an untrusted text so that its `quoted` form has at most 200 characters."""
     if len(text) <= MAX_QUOTE_LENGTH and len(json.dumps(text)) <= MAX_QUOTE_LENGTH:
         return text
-    # Found by halves: a payload may hold hundreds of these.
+    # A binary search, because a payload may contain hundreds of long texts.
     lengths = range(1, MAX_QUOTE_LENGTH)
     kept = bisect_right(lengths, MAX_QUOTE_LENGTH, key=lambda n: len(json.dumps(text[:n] + "...")))
     return text[:kept] + "..."
 
 
 def quoted(text: str) -> str:
-    """A foreign value as it may stand in a sentence: JSON-escaped ASCII, at most 200 characters."""
+    """Quote an untrusted text for a message: JSON-escaped ASCII, at most 200 characters."""
     return json.dumps(shortened(text))
 
 
 def plain(text: object) -> str:
-    """Printable ASCII: what an event or a service says must not steer the terminal."""
+    """Escape all but printable ASCII: untrusted text must not control the terminal."""
     return "".join(
         char if char.isascii() and char.isprintable() else char.encode("unicode_escape").decode()
         for char in str(text)
@@ -132,7 +138,7 @@ def plain(text: object) -> str:
 
 
 def plain_json(value: object, *, indent: int | None = None) -> str:
-    """JSON in printable ASCII, for the same reason."""
+    """Serialize a value as JSON in printable ASCII, which cannot control the terminal."""
     return json.dumps(value, indent=indent, default=_as_text).replace("\x7f", "\\u007f")
 
 

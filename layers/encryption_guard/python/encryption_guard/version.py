@@ -1,7 +1,7 @@
-"""The version of the guard, which pyproject.toml states.
+"""The version of the package, read from its installed metadata.
 
-`make build` replaces this file by one that states it too: in the layer there are no metadata of
-the package, and what reads them would cost a cold start.
+The layer contains no package metadata, and `importlib.metadata` would slow down a cold start.
+Therefore `make build` replaces this file with one that contains the version as a constant.
 """
 
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""`encryption-guard`, for operators: it reads arguments and prints results, and decides nothing."""
+"""The `encryption-guard` command line: it reads arguments and prints results."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from encryption_guard.version import __version__
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="encryption-guard")
 def main() -> None:
-    """Keep every OSS table bucket encrypted from the moment it exists."""
+    """Encrypt OSS table buckets and handle the dead letters of the guard."""
 
 
 @main.command()
@@ -57,40 +57,44 @@ def main() -> None:
 @click.option(
     "--account",
     metavar="ID",
-    help="Your account's id; FC_ACCOUNT_ID otherwise. An ARN brings its own.",
+    help="Your account ID; an ARN already contains it. Default: FC_ACCOUNT_ID.",
 )
 @output_option
 def enforce(event_or_arn: str, account: str | None, output: str) -> None:
-    """Decide about an event, or about a bucket by its ARN, and act, as the function would.
+    """Process an event from a file, or a bucket by its ARN.
 
-    Uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on) and the GUARD_*
-    settings. Without GUARD_DEAD_LETTER_QUEUE a dead letter is printed.
+    The command decides and acts as the function does. `-` reads the event from standard input.
+
+    It uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on) and the GUARD_*
+    settings. Without GUARD_DEAD_LETTER_QUEUE it prints dead letters.
     """
     try:
-        event, account = _event(event_or_arn, account)
+        event, account = _read_event(event_or_arn, account)
         settings = Settings.from_environment(overrides={"FC_ACCOUNT_ID": account})
         if not settings.account_id:
-            misuse("Whose account is yours? Give it with --account, or set FC_ACCOUNT_ID.")
-        processed, letters = _process(event, settings)
+            misuse("No account ID: pass --account, or set FC_ACCOUNT_ID.")
+        processed, dead_letters = _process(event, settings)
     except GuardError as error:
         misuse(str(error))
     stdout = Stdout()
     _print(processed, output, stdout)
-    for letter in letters:
-        stdout.line(plain_json(letter.model_dump()))
+    for dead_letter in dead_letters:
+        stdout.line(plain_json(dead_letter.model_dump()))
         if stdout.is_lost:
-            # It is kept nowhere else.
+            # Without a queue, no other copy of the dead letter exists.
             with suppress(NotLogged):
-                log_line(plain_json(letter.model_dump()))
+                log_line(plain_json(dead_letter.model_dump()))
     for failure in processed.failures:
         say(str(failure))
-    stdout.say_if_lost("the log lines on standard error tell what was done")
-    dead = any(isinstance(outcome, DeadLettered) for outcome in processed.outcomes)
-    sys.exit(FAILED if dead or processed.failures or stdout.is_lost else OK)
+    stdout.say_if_lost("the log lines on standard error show what was done")
+    dead_lettered = any(isinstance(outcome, DeadLettered) for outcome in processed.outcomes)
+    sys.exit(FAILED if dead_lettered or processed.failures or stdout.is_lost else OK)
 
 
-def _event(event_or_arn: str, account: str | None) -> tuple[bytes | TableBucketArn, str | None]:
-    """What to process, and whose account is allowed: an ARN brings its own."""
+def _read_event(
+    event_or_arn: str, account: str | None
+) -> tuple[bytes | TableBucketArn, str | None]:
+    """Return the payload or ARN to process, and the account to allow: an ARN contains its own."""
     if event_or_arn.startswith("acs:"):
         arn = TableBucketArn.parse(event_or_arn)
         return arn, arn.account_id
@@ -98,17 +102,18 @@ def _event(event_or_arn: str, account: str | None) -> tuple[bytes | TableBucketA
         with click.open_file(event_or_arn, "rb") as file:
             return file.read(), account
     except OSError as error:
-        place = "standard input" if event_or_arn == "-" else event_or_arn
-        misuse(f"{place} cannot be read: {error.strerror}.")
+        source = "standard input" if event_or_arn == "-" else event_or_arn
+        misuse(f"{source} cannot be read: {error.strerror}.")
 
 
 def _process(
     event: bytes | TableBucketArn, settings: Settings
 ) -> tuple[Processed, list[DeadLetter]]:
-    letters: list[DeadLetter] = []
+    """Return the outcomes and, if no queue is set, the dead letters to print."""
+    unsent: list[DeadLetter] = []
     log = partial(log_outcome, logger=open_logger(sys.stderr))
     with open_command(settings, seconds=MAX_RUN_SECONDS) as invocation:
-        put = partial(put_into_queue, invocation) if settings.dead_letter_queue else letters.append
+        put = partial(put_into_queue, invocation) if settings.dead_letter_queue else unsent.append
         tables, dead_letters = OssTables(invocation), open_dead_letters(put, command="enforce")
         if isinstance(event, bytes):
             processed = process_payload(
@@ -116,7 +121,7 @@ def _process(
             )
         else:
             processed = _process_bucket(event, invocation, tables, dead_letters, log)
-    return processed, letters
+    return processed, unsent
 
 
 def _process_bucket(
@@ -143,12 +148,12 @@ def _print(processed: Processed, output: str, stdout: Stdout) -> None:
         for outcome in processed.outcomes:
             stdout.line(plain_json(outcome.as_dict()))
         return
-    headings = ("bucket", "outcome", "reason", "status", "OSS request id")
+    headings = ("bucket", "outcome", "reason", "status", "OSS request ID")
     rows = [
         (
             str(outcome.arn) if outcome.arn else None,
             outcome.outcome,
-            _why(outcome),
+            _reason(outcome),
             status_and_code(outcome),
             outcome.oss_request_id,
         )
@@ -157,7 +162,7 @@ def _print(processed: Processed, output: str, stdout: Stdout) -> None:
     stdout.table(headings, rows)
 
 
-def _why(outcome: Outcome) -> str:
+def _reason(outcome: Outcome) -> str:
     last_day = outcome.exempt_until
     return f"{outcome.reason} (until {last_day})" if last_day else outcome.reason
 

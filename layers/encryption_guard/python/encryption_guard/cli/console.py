@@ -1,7 +1,7 @@
-"""What the commands of an operator's shell have in common: time, exits, and printing safely.
+"""Helpers that the commands share: exit codes, safe printing, progress bars and Ctrl-C.
 
-A disk may be full, a reader gone, a standard stream closed: every command then says so where it
-still can, and ends with a code that means what it means elsewhere.
+A standard stream is lost if its disk is full, its reader has gone or the shell closed it. A command
+then reports the loss on the other stream and still exits with the documented code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 OK, FAILED, MISUSE = 0, 1, 2
 
-# Nobody stops an operator's command, but one event should not seem to hang either.
+# No platform stops a command, so this limit keeps one event from hanging.
 MAX_RUN_SECONDS = 120.0
 
 output_option = click.option(
@@ -40,24 +40,24 @@ output_option = click.option(
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="json: one object a line.",
+    help="Output format; json prints one object per line.",
 )
 
 
 class NotLogged(GuardError):
-    """What has to be in the log before something is done could not be written there."""
+    """A log line that an action requires could not be written."""
 
     fault = "operator"
 
 
 class Commands(click.Group):
-    """A group whose commands end without a traceback, whatever becomes of the standard streams."""
+    """A click group whose commands exit without a traceback, even if a stream is lost."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run one command, and end the program."""
+        """Run one command and exit with its code."""
         reopen_closed_streams()
         try:
-            # Not standalone: click would fail where it cannot print why it refuses.
+            # In standalone mode, click itself fails if it cannot print a usage error.
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or OK)
         except click.ClickException as error:
             with suppress(OSError):
@@ -67,34 +67,36 @@ class Commands(click.Group):
             say("stopped.")
             sys.exit(FAILED)
         except OSError as error:
-            # Help or the version. With PYTHONUNBUFFERED nothing of it is left, so a line is tried.
-            if not _is_lost(sys.stdout, "\n"):
+            # Printing the help or the version failed. With PYTHONUNBUFFERED the buffer is empty, so
+            # a flush alone would succeed: write a line to test the stream.
+            if not _cannot_write(sys.stdout, "\n"):
                 raise
             say(f"standard output cannot be written ({error.strerror}).")
             sys.exit(FAILED)
         finally:
-            # Else what is left in its buffer fails when Python ends, and the code is 120.
-            _is_lost(sys.stderr)
+            # If Python cannot flush the buffer at exit, it exits with code 120.
+            _cannot_write(sys.stderr)
 
 
 def reopen_closed_streams() -> None:
-    """Give each standard stream that was closed (`>&-`) one that fails whenever it is used.
+    """Replace each closed standard stream (`>&-`) with a stream that fails on every use.
 
-    Python has None for it, which prints nothing and fails nowhere; and the next file or connection
-    would get its number.
+    Python sets a closed stream to None: printing to it succeeds and loses the text, and the next
+    file or connection gets its descriptor number.
     """
+    # Each descriptor has the opposite access mode, so every read or write raises OSError.
     streams = (
         ("stdin", "r", os.O_WRONLY),
         ("stdout", "w", os.O_RDONLY),
         ("stderr", "w", os.O_RDONLY),
     )
-    for name, mode, wrong_way in streams:
+    for name, mode, access in streams:
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, wrong_way), mode))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode))
 
 
-def _is_lost(stream: IO[str], text: str = "") -> bool:
-    """Whether a stream does not take this text; what is left in its buffer then goes nowhere."""
+def _cannot_write(stream: IO[str], text: str = "") -> bool:
+    """Return whether writing and flushing fails; if so, discard the rest of the buffer."""
     try:
         stream.write(text)
         stream.flush()
@@ -105,24 +107,27 @@ def _is_lost(stream: IO[str], text: str = "") -> bool:
 
 
 def silence(stream: IO[str]) -> None:
-    """Let a stream that takes nothing more take everything, and pass it on to nobody."""
-    # A stream of a test has no descriptor.
+    """Redirect a lost stream to the null device, so that later writes succeed."""
+    # A stream that a test substitutes has no descriptor.
     with suppress(io.UnsupportedOperation):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        null_device = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, stream.fileno())
+            os.dup2(null_device, stream.fileno())
         finally:
-            os.close(nowhere)
+            os.close(null_device)
 
 
 def say(sentence: str) -> None:
-    """Tell the operator something that is no result; who closed standard error is told nothing."""
+    """Print a sentence for the operator on standard error; do nothing if that stream is lost."""
     with suppress(OSError):
         click.echo(f"encryption-guard: {plain(sentence)}", err=True)
 
 
 def log_line(line: str) -> None:
-    """Write a line on standard error; raises NotLogged where it cannot be written."""
+    """Write one line to standard error.
+
+    Raises NotLogged if the line cannot be written.
+    """
     try:
         click.echo(line, err=True)
     except OSError as error:
@@ -130,56 +135,56 @@ def log_line(line: str) -> None:
 
 
 class Stdout:
-    """Standard output, for the results of one command: once it takes nothing more it is lost."""
+    """Standard output for the results of one command; it is lost after the first failed write."""
 
     def __init__(self) -> None:
         reopen_closed_streams()
-        self._why: str | None = None
+        self._error: str | None = None
 
     @property
     def is_lost(self) -> bool:
-        """Whether something could not be printed; a command stops where it is."""
-        return self._why is not None
+        """Whether a write has failed; a command then stops early."""
+        return self._error is not None
 
     def text(self, text: str) -> None:
-        """Print a text as it is, unless there is nobody to print it for."""
+        """Print text unchanged; do nothing if the stream is lost."""
         if self.is_lost:
             return
         try:
             click.echo(text, nl=False)
         except OSError as error:
-            self._why = error.strerror
+            self._error = error.strerror
             silence(sys.stdout)
 
     def line(self, line: str = "") -> None:
-        """Print a line."""
+        """Print one line."""
         self.text(f"{line}\n")
 
     def csv_row(self, cells: Sequence[str]) -> None:
-        """Print a row of a spreadsheet."""
+        """Print one CSV row."""
         row = io.StringIO()
         csv.writer(row).writerow(cells)
         self.text(row.getvalue())
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-        """Print a table, if it has any rows; every cell is made plain."""
+        """Print a table with escaped cells; print nothing if there are no rows."""
         if rows and not self.is_lost:
             self.text(_table(headings, rows))
 
-    def say_if_lost(self, what_is_done: str) -> None:
-        """Where not everything could be printed, say so, and what was done all the same."""
+    def say_if_lost(self, consequence: str) -> None:
+        """If the stream is lost, report this and its consequence on standard error."""
         if self.is_lost:
-            say(f"standard output cannot be written ({self._why}): {what_is_done}.")
+            say(f"standard output cannot be written ({self._error}): {consequence}.")
 
 
 def misuse(sentence: str) -> NoReturn:
-    """Say what is wrong with the command, its settings or its credentials, and end it."""
+    """Report a wrong argument, setting or credential and exit with code 2."""
     say(sentence)
     sys.exit(MISUSE)
 
 
 def open_dead_letters(put: Callable[[DeadLetter], None], *, command: str) -> DeadLetters:
-    """What writes the dead letters of one command."""
+    """Return a writer that gives each dead letter of one command to `put`."""
     return DeadLetters(
         put=put,
         log_error=open_logger(sys.stderr).error,
@@ -198,9 +203,9 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*(plain(cell) if cell else "-" for cell in row))
-    # A file or a pipe has no width to fit in, unless COLUMNS says so.
+    # A file or a pipe has no width: use 240 columns unless COLUMNS is set.
     width = shutil.get_terminal_size((240, 50)).columns
-    # Not printed by rich, which ends the program without a word when the reader has gone.
+    # rich exits silently if the reader of a pipe has gone, so it draws into a string.
     drawn = io.StringIO()
     as_terminal = True if sys.stdout.isatty() else None
     Console(
@@ -216,9 +221,12 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str
 
 @contextmanager
 def progress(
-    what: str, *, silent: bool = False
+    label: str, *, silent: bool = False
 ) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """A bar on standard error, where that is a terminal: to expect so many more, to count one."""
+    """Show a progress bar on standard error if that is a terminal.
+
+    Yields two functions: the first raises the expected total, the second counts one item as done.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -233,34 +241,36 @@ def progress(
         redirect_stdout=False,
         redirect_stderr=False,
         disable=silent or not console.is_terminal,
-    ) as shown:
-        task = shown.add_task(what, total=None)
+    ) as bar:
+        task = bar.add_task(label, total=None)
 
         def expect(more: int) -> None:
-            shown.update(task, total=(shown.tasks[0].total or 0) + more)
+            bar.update(task, total=(bar.tasks[0].total or 0) + more)
 
-        yield expect, functools.partial(shown.advance, task)
+        yield expect, functools.partial(bar.advance, task)
 
 
 @contextmanager
 def asked_to_stop(*, leave: Callable[[int], object] = os._exit) -> Iterator[Callable[[], bool]]:
-    """Take the first Ctrl-C (or SIGTERM) as a request; the second ends the process at once.
+    """Treat the first Ctrl-C or SIGTERM as a request to stop; the second exits at once.
 
-    `leave` is no exception: that would wait for the threads which are at work.
+    Yields a function that returns whether a stop was requested. `leave` ends the process without
+    raising, because an exception would wait for the running threads.
     """
-    asked = threading.Event()
+    requested = threading.Event()
 
-    def ask(*_: object) -> None:
-        if asked.is_set():
-            _is_lost(sys.stdout)
+    def request_stop(*_: object) -> None:
+        if requested.is_set():
+            _cannot_write(sys.stdout)
             leave(FAILED)
             return
-        asked.set()
-        say("stopping: what is under way comes to its end; once more to leave at once.")
+        requested.set()
+        say("stopping after the work in progress; press Ctrl-C again to stop at once.")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, request_stop) for number in signals}
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,6 +1,6 @@
-"""Dead letters as a person or a program reads them: a row, a group, a line, the whole story.
+"""Views of queued messages for people and programs: table rows, groups, result lines and details.
 
-Everything here is pure. What a letter says is foreign: whatever is for a terminal is made plain.
+All functions are pure. Messages contain untrusted text, so all text for a terminal is escaped.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from encryption_guard.enforcement import Outcome
 from encryption_guard.untrusted import loads, plain, plain_json
 
 KINDS = {
-    "dead_letter": "a dead letter of the guard",
-    "destination_record": "a record of Function Compute's failure destination",
-    "cloud_event": "an event from EventBridge",
-    "unknown": "a message of no known kind",
+    "dead_letter": "a dead letter from the guard",
+    "destination_record": "a failure record from Function Compute",
+    "cloud_event": "an undelivered event from EventBridge",
+    "unknown": "a message of an unknown kind",
 }
 STATES = {
     "planned": "planned",
     "done": "done",
     "done_not_removed": "done, not removed",
     "failed": "failed",
-    "left": "left alone",
-    "returned": "came back",
+    "left": "skipped",
+    "returned": "failed again",
 }
 HEADINGS = ("age", "ID", "reason", "bucket", "status", "redrives", "what to do")
 
@@ -41,48 +41,48 @@ Grouping = Literal["reason", "bucket", "code"]
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A letter without its contents, of which there may be hundreds."""
+    """The summary of a queued message, without its contents: a list may hold hundreds."""
 
-    letter: MessageSummary
+    summary: MessageSummary
     key: str
     since: datetime | None
 
     @classmethod
-    def of(cls, waiting: QueuedMessage) -> Listed:
-        """What a list keeps of a letter that waits."""
-        return cls(waiting.message.summary, waiting.key, waiting.since)
+    def of(cls, queued: QueuedMessage) -> Listed:
+        """Keep only the parts of a queued message that a list shows."""
+        return cls(queued.message.summary, queued.key, queued.since)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything known of it, and what to do."""
-        remedy = remedy_for(self.letter)
+        """Return the summary, its cause and its remedy for JSON output."""
+        remedy = remedy_for(self.summary)
         return {
-            **asdict(self.letter),
-            "bucket": self.letter.bucket,
+            **asdict(self.summary),
+            "bucket": self.summary.bucket,
             "message_id": self.key,
             "since": self.since,
             "cause": remedy.cause,
             "meaning": remedy.meaning,
             "what_to_do": remedy.what_to_do,
-            "missing_right": missing_right(self.letter),
+            "missing_right": missing_right(self.summary),
         }
 
     def row(self, now: datetime) -> tuple[str | None, ...]:
-        """The cells under HEADINGS."""
-        letter = self.letter
+        """Return the table cells for HEADINGS."""
+        summary = self.summary
         return (
             age(self.since, now),
-            letter.id[:MIN_ID_PREFIX],
-            letter.reason,
-            letter.bucket,
-            status_and_code(letter),
-            str(letter.redrives),
-            remedy_for(letter).what_to_do,
+            summary.id[:MIN_ID_PREFIX],
+            summary.reason,
+            summary.bucket,
+            status_and_code(summary),
+            str(summary.redrives),
+            remedy_for(summary).what_to_do,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """How many letters have one thing in common, how old the oldest is, and what to do."""
+    """The messages with one value in common: their number, the oldest time and the remedies."""
 
     by: Grouping
     value: str | None
@@ -91,28 +91,28 @@ class Group:
     what_to_do: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Return all fields for JSON output."""
         return asdict(self)
 
     def row(self, now: datetime) -> tuple[str | None, ...]:
-        """Value, number, age of the oldest, what to do."""
+        """Return the value, the number, the age of the oldest message and the remedies."""
         return self.value, str(self.letters), age(self.oldest, now), " ".join(self.what_to_do)
 
 
 def grouped(listed: Sequence[Listed], by: Grouping) -> list[Group]:
-    """The largest group first; `listed` has the oldest letter first."""
+    """Group messages, which are sorted from old to new, and return the largest group first."""
     members: dict[str | None, list[Listed]] = defaultdict(list)
-    for one in listed:
-        members[getattr(one.letter, by)].append(one)
+    for message in listed:
+        members[getattr(message.summary, by)].append(message)
     groups = []
-    for value, found in members.items():
-        remedy = dict.fromkeys(remedy_for(one.letter).what_to_do for one in found)
-        groups.append(Group(by, value, len(found), found[0].since, list(remedy)))
+    for value, messages in members.items():
+        remedies = dict.fromkeys(remedy_for(message.summary).what_to_do for message in messages)
+        groups.append(Group(by, value, len(messages), messages[0].since, list(remedies)))
     return sorted(groups, key=lambda group: -group.letters)
 
 
 def age(since: datetime | None, now: datetime) -> str | None:
-    """How long ago, in the largest unit that fits."""
+    """Return the elapsed time in its largest whole unit, such as `3 h`; None without a start."""
     if since is None:
         return None
     seconds = max(int((now - since).total_seconds()), 0)
@@ -122,93 +122,101 @@ def age(since: datetime | None, now: datetime) -> str | None:
     return f"{seconds} s"
 
 
-def status_and_code(about: MessageSummary | Outcome) -> str:
-    """Status and code, as far as there are any."""
-    return " ".join(str(part) for part in (about.status, about.code) if part)
+def status_and_code(source: MessageSummary | Outcome) -> str:
+    """Return the HTTP status and the error code, or the part that is known."""
+    return " ".join(str(part) for part in (source.status, source.code) if part)
 
 
 def result_as_dict(result: Result) -> dict[str, Any]:
-    """A letter and what became of it."""
-    told = {"message_id": result.key, "state": result.state, "result": result.detail}
-    return {**asdict(result.letter), "bucket": result.letter.bucket, **told}
+    """Return the summary of a message and its result for JSON output."""
+    fields = {"message_id": result.key, "state": result.state, "result": result.detail}
+    return {**asdict(result.summary), "bucket": result.summary.bucket, **fields}
 
 
 def result_line(result: Result) -> str:
-    """The same on one line."""
-    letter = result.letter
-    about = letter.bucket or letter.event_id or "-"
-    cells = (letter.id[:MIN_ID_PREFIX], f"{STATES[result.state]:17}", f"{about:24}")
+    """Return the result as one line of text."""
+    summary = result.summary
+    subject = summary.bucket or summary.event_id or "-"
+    cells = (summary.id[:MIN_ID_PREFIX], f"{STATES[result.state]:17}", f"{subject:24}")
     return plain("  ".join([*cells, result.detail]))
 
 
-def contents(waiting: QueuedMessage) -> dict[str, Any]:
-    """The message as it is, so that it could be put back, and the events in it."""
-    events = [readable(event.raw) for event in waiting.message.events]
-    return {"body": readable(waiting.body), "events_in_it": events}
+def contents(queued: QueuedMessage) -> dict[str, Any]:
+    """Return the unchanged body, which can be put back into a queue, and the events in it."""
+    events = [readable(event.raw) for event in queued.message.events]
+    return {"body": readable(queued.body), "events_in_it": events}
 
 
 def readable(data: bytes) -> str:
-    """The text, or `base64:` and what it needs where it is none."""
+    """Return UTF-8 text unchanged, and other bytes as `base64:` followed by their Base64 form."""
     try:
         return data.decode()
     except UnicodeDecodeError:
         return f"base64:{b64encode(data).decode()}"
 
 
-def details(waiting: QueuedMessage, now: datetime, *, queue: str | None = None) -> str:
-    """All there is to tell about one letter, for a terminal; `queue` as the operator named it."""
-    letter = waiting.message.summary
-    lines = [f"{name:17} {plain(value)}" for name, value in _fields(waiting, now).items() if value]
-    right = missing_right(letter)
-    if right:
-        lines += ["", "The missing right, as a statement of a RAM policy:"]
-        lines += [plain_json(right, indent=2)]
-    lines += ["", *map(plain, _commands(letter, queue))]
-    for event in waiting.message.events:
+def details(queued: QueuedMessage, now: datetime, *, queue: str | None = None) -> str:
+    """Return everything about one message as text for a terminal.
+
+    The suggested commands contain `--queue` with `queue`, the value that the operator passed.
+    """
+    summary = queued.message.summary
+    fields = _fields(queued, now).items()
+    lines = [f"{name:17} {plain(value)}" for name, value in fields if value]
+    statement = missing_right(summary)
+    if statement:
+        lines += ["", "The missing permission, as a RAM policy statement:"]
+        lines += [plain_json(statement, indent=2)]
+    lines += ["", *map(plain, _commands(summary, queue))]
+    for event in queued.message.events:
         lines += ["", "Event:", _indented(event.raw)]
-    if not waiting.message.events:
-        lines += ["", "Message:", plain(readable(waiting.body))]
+    if not queued.message.events:
+        lines += ["", "Message:", plain(readable(queued.body))]
     return "\n".join([*lines, ""])
 
 
 def _indented(event: bytes) -> str:
-    """The event for a person to read; as it is where it is no JSON."""
+    """Return JSON with indentation, and any other text on one line."""
     try:
         return plain_json(loads(event), indent=2)
     except ValueError:
         return plain(readable(event))
 
 
-def _fields(waiting: QueuedMessage, now: datetime) -> dict[str, str | None]:
-    letter = waiting.message.summary
-    remedy = remedy_for(letter)
-    ids = (("EC", letter.ec), ("OSS request id", letter.oss_request_id))
-    said = [status_and_code(letter), letter.message, *(f"({k} {v})" for k, v in ids if v)]
-    at = waiting.since
+def _fields(queued: QueuedMessage, now: datetime) -> dict[str, str | None]:
+    summary = queued.message.summary
+    remedy = remedy_for(summary)
+    ids = (("EC", summary.ec), ("OSS request ID", summary.oss_request_id))
+    response = [
+        status_and_code(summary),
+        summary.message,
+        *(f"({name} {value})" for name, value in ids if value),
+    ]
+    since = queued.since
     return {
-        "letter": f"{letter.id}, {KINDS[letter.kind]}",
-        "bucket": letter.arn,
-        "event": letter.event_id,
-        "waiting since": f"{at:%Y-%m-%d %H:%M:%S} UTC ({age(at, now)})" if at else None,
-        "reason": f"{letter.reason}: {remedy.cause}",
-        "what happened": letter.detail,
-        "the service said": " ".join(filter(None, said)),
-        "function": letter.function,
-        "its request id": letter.function_request_id,
-        "tries": str(letter.attempts or ""),
-        "redriven": f"{letter.redrives} times",
+        "ID": f"{summary.id}, {KINDS[summary.kind]}",
+        "bucket": summary.arn,
+        "event ID": summary.event_id,
+        "in queue since": f"{since:%Y-%m-%d %H:%M:%S} UTC ({age(since, now)})" if since else None,
+        "reason": f"{summary.reason}: {remedy.cause}",
+        "what happened": summary.detail,
+        "service response": " ".join(filter(None, response)),
+        "function": summary.function,
+        "FC request ID": summary.function_request_id,
+        "attempts": str(summary.attempts or ""),
+        "redrives": str(summary.redrives),
         "what it means": remedy.meaning,
         "what to do": remedy.what_to_do,
     }
 
 
-def _commands(letter: MessageSummary, queue: str | None) -> list[str]:
-    # To be pasted into a shell, where a letter's words must be nothing but words.
-    on = f"--queue {quote(queue)} " if queue else ""
+def _commands(summary: MessageSummary, queue: str | None) -> list[str]:
+    # Operators paste these lines into a shell, so untrusted values are quoted.
+    queue_option = f"--queue {quote(queue)} " if queue else ""
     commands = []
-    if letter.events:
-        commands.append(f"encryption-guard dead-letters redrive {letter.id} {on}--apply")
-    if letter.arn:
-        commands.append(f"encryption-guard enforce {quote(letter.arn)}")
-    discard = f'encryption-guard dead-letters discard {letter.id} {on}--because "..." --apply'
-    return [*commands, discard]
+    if summary.events:
+        commands.append(f"encryption-guard dead-letters redrive {summary.id} {queue_option}--apply")
+    if summary.arn:
+        commands.append(f"encryption-guard enforce {quote(summary.arn)}")
+    discard = f"encryption-guard dead-letters discard {summary.id} {queue_option}"
+    return [*commands, f'{discard}--because "..." --apply']

@@ -1,4 +1,4 @@
-"""`encryption-guard dead-letters`: what waits in the queue, and what an operator does about it."""
+"""`encryption-guard dead-letters`: list, show, redrive and discard the messages in the queue."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ from encryption_guard.cli.redrive import (
     Skip,
     Target,
     execute,
-    names,
-    process_here,
-    why_not,
+    is_named_by,
+    process_locally,
+    reason_to_skip,
 )
 from encryption_guard.dead_letters.destinations import (
     Destination,
@@ -77,28 +77,43 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 queue_option = click.option(
     "--queue",
     metavar="QUEUE",
-    help="acs:mns:<region>:<account>:/queues/<name> or file:<path>; GUARD_DEAD_LETTER_QUEUE"
-    " otherwise.",
+    help="Dead-letter queue: acs:mns:<region>:<account>:/queues/<name> or file:<path>. Default:"
+    " GUARD_DEAD_LETTER_QUEUE.",
 )
-reason_option = click.option("--reason", help="Only letters with this reason.")
-bucket_option = click.option("--bucket", metavar="GLOB", help="Only letters about these buckets.")
-apply_option = click.option("--apply", is_flag=True, help="Do it; without it, show what would be.")
+reason_option = click.option(
+    "--reason", help="Select messages with this reason, such as 'rejected'."
+)
+bucket_option = click.option(
+    "--bucket",
+    metavar="GLOB",
+    help="Select messages about matching buckets, such as 'orders-*'.",
+)
+apply_option = click.option(
+    "--apply", is_flag=True, help="Execute the plan; without this option, it is only printed."
+)
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Read the dead-letter queue, send its events again, or give them up.
+    """Read, redrive or discard messages in the dead-letter queue.
 
-    The queue is read by receiving its messages, which hides them from others for as long as the
-    command runs; they are released at its end, also on Ctrl-C, which takes a second.
+    The commands read the queue by receiving its messages, which hides them from other readers. At
+    the end, also after Ctrl-C, a command makes the remaining messages visible again; this takes
+    one second.
     """
 
 
 @dead_letters.command("list")
 @_options(queue_option, reason_option, bucket_option, output_option)
-@click.option("--by", type=click.Choice(["reason", "bucket", "code"]), help="Count them by this.")
-@click.option("--peek", is_flag=True, help="Hide nothing; shows 16 letters at most.")
-def list_letters(
+@click.option(
+    "--by",
+    type=click.Choice(["reason", "bucket", "code"]),
+    help="Count the messages per reason, bucket or error code.",
+)
+@click.option(
+    "--peek", is_flag=True, help="Read without hiding messages; an SMQ queue returns at most 16."
+)
+def list_messages(
     queue: str | None,
     reason: str | None,
     bucket: str | None,
@@ -106,63 +121,66 @@ def list_letters(
     by: Grouping | None,
     peek: bool,
 ) -> None:
-    """Every letter: how old, why, which bucket, and what to do about it. Nothing is changed."""
-    with _opened(queue) as (letters, invocation), asked_to_stop() as stopping:
+    """List the messages, and what to do about each.
+
+    The list shows the age, reason, bucket and status of each message. The command changes nothing.
+    """
+    with _opened(queue) as (destination, invocation), asked_to_stop() as stopping:
         now = invocation.clock.now()
-        waiting = iter(letters.peek().letters) if peek else _read(letters, stopping)
-        listed, complete = _listed(waiting, Selection(reason=reason, bucket=bucket))
-    listed.sort(key=lambda one: one.since or now)
+        messages = iter(destination.peek().letters) if peek else _read(destination, stopping)
+        listed, complete = _listed(messages, Selection(reason=reason, bucket=bucket))
+    listed.sort(key=lambda message: message.since or now)
     stdout = Stdout()
     if output == "json":
-        for one in grouped(listed, by) if by else listed:
-            stdout.line(plain_json(one.as_dict()))
+        for item in grouped(listed, by) if by else listed:
+            stdout.line(plain_json(item.as_dict()))
     elif by:
-        headings = (by, "letters", "oldest", "what to do")
+        headings = (by, "messages", "oldest", "what to do")
         stdout.table(headings, [group.row(now) for group in grouped(listed, by)])
     else:
-        stdout.table(HEADINGS, [one.row(now) for one in listed])
-    stdout.say_if_lost("not every letter was printed, and nothing was changed")
+        stdout.table(HEADINGS, [message.row(now) for message in listed])
+    stdout.say_if_lost("not every message was printed, and nothing was changed")
     complete = complete and not stopping()
     if not complete and listed:
-        say("this is not all of it.")
+        say("the list is incomplete.")
     elif complete and not listed:
-        say("no letters; those that another command holds at the moment do not show.")
+        say("no messages found; messages that another command has received are hidden.")
     sys.exit(OK if complete and not stdout.is_lost else FAILED)
 
 
-def _listed(letters: Iterator[QueuedMessage], selection: Selection) -> tuple[list[Listed], bool]:
-    """What is selected, and whether that is all: what was read before a failure still counts."""
+def _listed(messages: Iterator[QueuedMessage], selection: Selection) -> tuple[list[Listed], bool]:
+    """Return the selected messages, and whether the queue was read to its end."""
     listed: list[Listed] = []
-    with progress("letters read") as (_, one_more):
+    with progress("messages read") as (_, count_one):
         try:
-            for waiting in letters:
-                one_more()
-                if selection.matches(waiting):
-                    listed.append(Listed.of(waiting))
+            for queued in messages:
+                count_one()
+                if selection.matches(queued):
+                    listed.append(Listed.of(queued))
         except Unavailable as error:
             say(str(error))
             return listed, False
     return listed, True
 
 
-def _read(queue: Destination, stopping: Callable[[], bool]) -> Iterator[QueuedMessage]:
-    with leased(queue) as letters:
-        for waiting in letters:
-            yield waiting
+def _read(destination: Destination, stopping: Callable[[], bool]) -> Iterator[QueuedMessage]:
+    with leased(destination) as messages:
+        for queued in messages:
+            yield queued
             if stopping():
                 return
 
 
 @contextmanager
 def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Destination, Invocation]]:
-    """The queue and the means to ask for it; what goes wrong with either ends the command."""
+    """Open the queue and an invocation; exit the command if either fails."""
     try:
         settings = Settings.from_environment(
             overrides={"GUARD_DEAD_LETTER_QUEUE": queue, **overrides}
         )
         if settings.dead_letter_queue is None:
-            misuse("Which queue? Give it with --queue, or set GUARD_DEAD_LETTER_QUEUE.")
-        # Each request has its own time.
+            misuse("No queue: pass --queue, or set GUARD_DEAD_LETTER_QUEUE.")
+        # The command has no deadline; each request has a time-out.
         with open_command(settings, seconds=math.inf) as invocation:
             destination = open_destination(invocation)
             if scope := destination.scope:
@@ -176,52 +194,62 @@ def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Destin
 
 
 @dead_letters.command("show")
-@click.argument("letter_id", metavar="ID")
+@click.argument("wanted_id", metavar="ID")
 @_options(queue_option, output_option)
-def show(letter_id: str, queue: str | None, output: str) -> None:
-    """The whole story of one letter: what happened, what it means, what to do, and its event.
+def show(wanted_id: str, queue: str | None, output: str) -> None:
+    """Show one message: its event, its cause and what to do.
 
-    ID is the letter's as `list` shows it, in full or its first 8 characters; or the id of its event
-    or of its message.
+    ID is the ID from `list` (in full, or at least its first 8 characters), the ID of the event, or
+    the ID of the message in the queue.
     """
     found, stdout = 0, Stdout()
-    with _opened(queue) as (letters, invocation), asked_to_stop() as stopping:
-        for waiting in _read(letters, stopping):
-            if names(letter_id, waiting):
+    with _opened(queue) as (destination, invocation), asked_to_stop() as stopping:
+        for queued in _read(destination, stopping):
+            if is_named_by(queued, wanted_id):
                 found += 1
                 if output == "json":
-                    stdout.line(plain_json(Listed.of(waiting).as_dict() | contents(waiting)))
+                    stdout.line(plain_json(Listed.of(queued).as_dict() | contents(queued)))
                 else:
-                    stdout.line(details(waiting, invocation.clock.now(), queue=queue))
+                    stdout.line(details(queued, invocation.clock.now(), queue=queue))
     if not found:
-        _not_found(letter_id)
-    stdout.say_if_lost("the letter was not printed, and nothing was changed")
+        _say_not_found(wanted_id)
+    stdout.say_if_lost("the message was not printed, and nothing was changed")
     sys.exit(OK if found and not stdout.is_lost else FAILED)
 
 
-def _not_found(letter_id: str) -> None:
+def _say_not_found(wanted_id: str) -> None:
     say(
-        f"No letter in the queue has the ID {letter_id}. It may be hidden because another command"
-        f" is at work on it; an ID is given in full, or by {MIN_ID_PREFIX} characters or more."
+        f"No message in the queue has the ID {wanted_id}. Pass the full ID or at least its first"
+        f" {MIN_ID_PREFIX} characters; a message that another command has received is hidden."
     )
 
 
 @dead_letters.command("redrive")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @_options(queue_option, reason_option, bucket_option, output_option, apply_option)
-@click.option("--function", help="Send to this function, by name or ARN; GUARD_FUNCTION otherwise.")
+@click.option(
+    "--function",
+    metavar="NAME|ARN",
+    help="Send the events to this function. Default: GUARD_FUNCTION, else the function that the"
+    " message names.",
+)
 @click.option(
     "--max-redrives",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Leave letters alone that were redriven as often.",
+    help="Skip messages that have been redriven this many times.",
 )
-@click.option("--local", is_flag=True, help="Process the events here, with your credentials.")
+@click.option(
+    "--local",
+    is_flag=True,
+    help="Process the events on this machine with your credentials, instead of sending them.",
+)
 @click.option(
     "--account",
     metavar="ID",
-    help="Whose letters a file's are; FC_ACCOUNT_ID otherwise. A queue tells it.",
+    help="Your account ID, if the queue is a file; an SMQ queue's ARN contains it. Default:"
+    " FC_ACCOUNT_ID.",
 )
 def redrive(
     ids: tuple[str, ...],
@@ -235,27 +263,29 @@ def redrive(
     local: bool,
     account: str | None,
 ) -> None:
-    """Send the events of letters to the function again: all letters, or those selected.
+    """Send the events of the messages to the function again.
 
-    A letter is removed when its event was accepted. A letter that comes back tells how often it was
-    redriven.
+    Without IDs, --reason and --bucket, the command selects all messages. It removes a message after
+    the function has accepted its event. An event that fails again returns to the queue with its
+    redrive count. An ID is any ID that `show` accepts.
     """
     overrides = {"GUARD_FUNCTION": function, "FC_ACCOUNT_ID": account}
-    with _opened(queue, **overrides) as (letters, invocation):
+    with _opened(queue, **overrides) as (destination, invocation):
         if apply and local and not invocation.settings.account_id:
-            misuse("Whose account is yours? Give it with --account, or set FC_ACCOUNT_ID.")
+            misuse("No account ID: pass --account, or set FC_ACCOUNT_ID.")
         if apply:
-            invocation.read_credentials()  # none are misuse, not the failure of every letter
-        again = _process_here(invocation) if local else _send(invocation)
+            # Missing credentials are misuse, so fail before the first message.
+            invocation.read_credentials()
+        redrive_plan = _local_plan(invocation) if local else _send_plan(invocation)
 
-        def plan(waiting: QueuedMessage) -> Action | Skip:
-            return why_not(waiting, max_redrives=max_redrives) or again(waiting)
+        def plan(queued: QueuedMessage) -> Action | Skip:
+            return reason_to_skip(queued, max_redrives=max_redrives) or redrive_plan(queued)
 
-        _execute(letters, Selection(ids, reason, bucket), plan, apply=apply, output=output)
+        _execute(destination, Selection(ids, reason, bucket), plan, apply=apply, output=output)
 
 
-def _send(invocation: Invocation) -> Plan:
-    # Only who sends needs the vendor's client.
+def _send_plan(invocation: Invocation) -> Plan:
+    # Import the vendor's client only when it is needed.
     from encryption_guard.services.function_compute import FunctionCompute
 
     settings = invocation.settings
@@ -263,29 +293,31 @@ def _send(invocation: Invocation) -> Plan:
     return Sender(target, FunctionCompute(invocation).invoke).plan
 
 
-def _process_here(invocation: Invocation) -> Plan:
+def _local_plan(invocation: Invocation) -> Plan:
     def process(event: Event) -> Outcome:
-        own = invocation.within(MAX_RUN_SECONDS)
+        event_invocation = invocation.within(MAX_RUN_SECONDS)
         outcome = process_event(
             event,
-            invocation=own,
-            tables=OssTables(own),
-            # What fails again stays where it is.
+            invocation=event_invocation,
+            tables=OssTables(event_invocation),
+            # A failed event stays in the queue, so it needs no new dead letter.
             dead_letters=open_dead_letters(lambda _: None, command="dead-letters redrive"),
         )
         log_outcome(outcome, logger=open_logger(sys.stderr))
         return outcome
 
-    return lambda waiting: Action(
-        "would be processed here", functools.partial(process_here, waiting, process=process)
+    return lambda queued: Action(
+        "would be processed locally", functools.partial(process_locally, queued, process=process)
     )
 
 
 @dead_letters.command("discard")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @_options(queue_option, reason_option, bucket_option, output_option, apply_option)
-@click.option("--all", "everything", is_flag=True, help="All letters.")
-@click.option("--because", metavar="TEXT", help="Why; it is logged. Required with --apply.")
+@click.option("--all", "everything", is_flag=True, help="Select all messages.")
+@click.option(
+    "--because", metavar="TEXT", help="Reason for the removal; it is logged. Required with --apply."
+)
 def discard(
     ids: tuple[str, ...],
     queue: str | None,
@@ -296,107 +328,110 @@ def discard(
     everything: bool,
     because: str | None,
 ) -> None:
-    """Remove letters whose events nobody needs.
+    """Remove messages from the queue permanently.
 
-    Each is logged on standard error in full, with your reason, before it is removed.
+    Before it removes a message, the command logs it in full on standard error, with your reason.
+    An ID is any ID that `show` accepts.
     """
     if not (ids or reason or bucket or everything):
-        misuse("Which letters? Give their IDs, --reason, --bucket or --all.")
+        misuse("No messages selected: pass IDs, --reason, --bucket or --all.")
     if apply and not (because or "").strip():
-        misuse('Why? Say it with --because "..."; it is logged.')
+        misuse('No reason given: pass --because "..."; it is logged.')
 
-    with _opened(queue) as (letters, invocation):
-        one_line = Lock()
+    with _opened(queue) as (destination, invocation):
+        writing = Lock()
 
-        def log(waiting: QueuedMessage) -> str:
-            # Not through the logger, whose level somebody may have set.
+        def log(queued: QueuedMessage) -> str:
+            # The logger would drop this line if the shell sets a high log level.
             line = {
                 "message": "dead letter discarded",
                 "timestamp": invocation.clock.now(),
                 "because": because,
-                "dead_letter": Listed.of(waiting).as_dict() | contents(waiting),
+                "dead_letter": Listed.of(queued).as_dict() | contents(queued),
             }
-            with one_line:
+            with writing:
                 log_line(plain_json(line))
             return f"discarded: {because}"
 
-        def plan(waiting: QueuedMessage) -> Action:
-            return Action("would be discarded", functools.partial(log, waiting))
+        def plan(queued: QueuedMessage) -> Action:
+            return Action("would be discarded", functools.partial(log, queued))
 
-        _execute(letters, Selection(ids, reason, bucket), plan, apply=apply, output=output)
+        _execute(destination, Selection(ids, reason, bucket), plan, apply=apply, output=output)
 
 
 def _execute(
-    queue: Destination, selection: Selection, plan: Plan, *, apply: bool, output: str
+    destination: Destination, selection: Selection, plan: Plan, *, apply: bool, output: str
 ) -> NoReturn:
-    """Carry a plan out, or show it; print every result as it comes, and end the command."""
+    """Execute or print the plan, print each result at once, and exit the command."""
     results = _Results(selection, as_json=output == "json")
     with (
-        asked_to_stop() as asked,
-        # On a terminal of its own every result is a sign of progress.
-        progress("letters", silent=sys.stdout.isatty()) as (_, one_more),
+        asked_to_stop() as stop_requested,
+        # On a terminal, the printed results already show the progress.
+        progress("messages", silent=sys.stdout.isatty()) as (_, count_one),
     ):
 
         def stopping() -> bool:
-            return asked() or results.stdout.is_lost
+            return stop_requested() or results.stdout.is_lost
 
         def report(result: Result) -> None:
-            one_more()
+            count_one()
             results.add(result)
 
         try:
-            execute(queue, results.matches, plan, apply=apply, report=report, stopping=stopping)
+            execute(
+                destination, results.matches, plan, apply=apply, report=report, stopping=stopping
+            )
         finally:
-            results.say_how_many(stopped=stopping())
+            results.say_totals(stopped=stopping())
         stopped = stopping()
     if not stopped:
-        results.say_what_is_missing()
+        results.say_missing()
     if not apply:
-        say("nothing was done; the same command with --apply does it.")
-    sys.exit(FAILED if stopped or not results.are_as_asked(applied=apply) else OK)
+        say("dry run: nothing was changed; to execute the plan, run the same command with --apply.")
+    sys.exit(FAILED if stopped or not results.are_complete(applied=apply) else OK)
 
 
 class _Results:
-    """What became of the letters of one command, printed as it comes and counted."""
+    """The results of one command: printed as they arrive, and counted by state."""
 
     def __init__(self, selection: Selection, *, as_json: bool) -> None:
         self._selection = selection
         self._as_json = as_json
-        # The IDs that no letter was found for, so far.
+        # The requested IDs that no message has matched yet.
         self._missing = dict.fromkeys(selection.ids)
         self._counts: Counter[str] = Counter()
         self.stdout = Stdout()
 
-    def matches(self, waiting: QueuedMessage) -> bool:
-        """Whether the command is about this letter."""
-        for word in [word for word in self._missing if names(word, waiting)]:
+    def matches(self, queued: QueuedMessage) -> bool:
+        """Return whether the message is selected, and note which requested IDs it has."""
+        for word in [word for word in self._missing if is_named_by(queued, word)]:
             del self._missing[word]
-        return self._selection.matches(waiting)
+        return self._selection.matches(queued)
 
     def add(self, result: Result) -> None:
-        """Count and print one."""
+        """Count and print one result."""
         self._counts[result.state] += 1
         line = plain_json(result_as_dict(result)) if self._as_json else result_line(result)
         self.stdout.line(line)
 
-    def say_how_many(self, *, stopped: bool) -> None:
-        """Say how many there are in each state."""
+    def say_totals(self, *, stopped: bool) -> None:
+        """Print the number of messages in each state."""
         self.stdout.say_if_lost("not every result was printed")
-        told = ", ".join(f"{number} {STATES[state]}" for state, number in self._counts.items())
+        totals = ", ".join(f"{number} {STATES[state]}" for state, number in self._counts.items())
         if stopped:
-            say(f"stopped: {told or 'nothing was done'}; the rest is still in the queue.")
-        elif told:
-            say(f"{told}.")
+            say(f"stopped: {totals or 'nothing was done'}; the rest is still in the queue.")
+        elif totals:
+            say(f"{totals}.")
 
-    def say_what_is_missing(self) -> None:
-        """Say which letters were asked for, and not found."""
+    def say_missing(self) -> None:
+        """Print the requested IDs that were not found."""
         for word in self._missing:
-            _not_found(word)
+            _say_not_found(word)
         if not self._counts and not self._missing:
-            say("no letter was selected.")
+            say("no message was selected.")
 
-    def are_as_asked(self, *, applied: bool) -> bool:
-        """Whether each letter that was named is there, and where `applied` everything was done."""
+    def are_complete(self, *, applied: bool) -> bool:
+        """Return whether every requested ID was found and, if `applied`, every action is done."""
         if self._missing:
             return False
         is_undone = set(self._counts) - {"done"} or (self._selection.ids and not self._counts)

@@ -1,12 +1,13 @@
-"""Dead letters on their way again, or out: each is decided about first, then acted on.
+"""Redrive or discard messages: first plan a step for each message, then execute it.
 
-leased letter ─▶ not selected │ left, with the reason │ an act: sent, processed here, discarded
-                      ▼                    ▼              │              │
-                   released ◀── released ◀─┴── not done ◀─┤   several    │
-                                     removed ◀── done ◀───┴── at a time ─┘
+leased message ─▶ not selected │ Skip, with the reason │ Action: send, process locally or discard
+                       ▼       │         ▼             │    │
+                   released    │     released          │    ├─▶ failed ─▶ released
+                                                       │    └─▶ done ───▶ removed
 
-A letter is removed only after its act has succeeded. Whoever is killed in between leaves it in the
-queue, to be acted on again: every act here may be repeated.
+Several actions run at a time. A message is removed only after its action has succeeded. If the
+process is killed in between, the message stays in the queue and the next redrive repeats the
+action, which is safe.
 """
 
 from __future__ import annotations
@@ -33,62 +34,66 @@ from encryption_guard.untrusted import loads, quoted
 
 State = Literal["planned", "done", "done_not_removed", "failed", "left", "returned"]
 
-# What an asynchronous invocation takes:
+# The limit of an asynchronous invocation:
 # https://www.alibabacloud.com/help/en/functioncompute/fc/product-overview/limits
 MAX_ASYNC_EVENT_BYTES = 128 * 1024
-# The CloudEvents extension in which a redrive counts itself.
+# The CloudEvents extension that counts the redrives of an event.
 COUNT = "guardredrives"
-# As many as the table of letters shows.
+# The table of messages shows this many characters.
 MIN_ID_PREFIX = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which letters a command is about: all, or those that meet every condition given."""
+    """The messages that meet every given condition; without conditions, all messages."""
 
     ids: tuple[str, ...] = ()
     reason: str | None = None
     bucket: str | None = None
 
-    def matches(self, waiting: QueuedMessage) -> bool:
-        """Whether the letter is one of them."""
-        letter = waiting.message.summary
-        named = not self.ids or any(names(word, waiting) for word in self.ids)
-        in_bucket = self.bucket is None or fnmatchcase(letter.bucket or "", self.bucket)
-        return named and in_bucket and self.reason in (None, letter.reason)
+    def matches(self, queued: QueuedMessage) -> bool:
+        """Return whether the message meets every condition."""
+        summary = queued.message.summary
+        is_named = not self.ids or any(is_named_by(queued, word) for word in self.ids)
+        is_in_bucket = self.bucket is None or fnmatchcase(summary.bucket or "", self.bucket)
+        return is_named and is_in_bucket and self.reason in (None, summary.reason)
 
 
-def names(word: str, waiting: QueuedMessage) -> bool:
-    """Whether an operator means this letter: by its ID or the start of it, its event or message."""
-    letter = waiting.message.summary
-    started = len(word) >= MIN_ID_PREFIX and letter.id.startswith(word)
-    return started or word in (letter.id, letter.event_id, waiting.key)
+def is_named_by(queued: QueuedMessage, word: str) -> bool:
+    """Return whether the word is an ID of the message or the ID of its event.
+
+    The ID that `list` shows may be shortened to 8 characters or more; the event ID and the ID in
+    the queue must be complete.
+    """
+    summary = queued.message.summary
+    is_prefix = len(word) >= MIN_ID_PREFIX and summary.id.startswith(word)
+    return is_prefix or word in (summary.id, summary.event_id, queued.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What would be done with a letter, in words, and what does it.
+    """A step to execute for one message, and its description in a plan.
 
-    `run` returns a sentence when it is done, and raises a GuardError when it is not.
+    `run` returns a sentence about the result, and raises GuardError if the step fails.
     """
 
-    told: str
+    description: str
     run: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Do nothing; `told` says why."""
+    """A decision to leave a message in the queue, with the reason."""
 
-    told: str
+    reason: str
     state: State = "left"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became, or would become, of one letter."""
+    """The planned or final state of one message."""
 
-    letter: MessageSummary
+    summary: MessageSummary
     key: str
     state: State
     detail: str
@@ -96,75 +101,78 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where events go: `named` by the operator, else the function that the letter names.
+    """The function to send events to: `named` by the operator, else named by the message.
 
-    Whoever may write to the queue could name any function there: the operator's rights are lent to
-    none outside `region` and `account_id`, the queue's own.
+    Anyone who can write to the queue could name a function of another account. A function that the
+    message names must therefore be in `region` and `account_id`, which are the queue's.
     """
 
     named: FunctionArn | None
     region: str | None
     account_id: str | None
 
-    def of(self, letter: MessageSummary) -> FunctionArn | Skip:
-        """The function for this letter, completed by region and account."""
+    def of(self, summary: MessageSummary) -> FunctionArn | Skip:
+        """Return the function for a message, with its region and account."""
         function = self.named
         if not function:
             try:
-                function = FunctionArn.parse(letter.function or "")
+                function = FunctionArn.parse(summary.function or "")
             except ValueError:
-                return Skip("it does not tell its function: name it with --function")
+                return Skip("the message names no valid function: pass --function")
             place = (function.region or self.region, function.account_id or self.account_id)
             if place != (self.region, self.account_id):
-                home = f"{self.region or 'an unknown region'} of {self.account_id or 'nobody'}"
                 return Skip(
-                    f"it names {quoted(str(function))}, which is not in {home}: if it is right,"
-                    " name it with --function"
+                    f"the message names {quoted(str(function))}, which is not in region"
+                    f" {self.region or 'unknown'} of account {self.account_id or 'unknown'}: if it"
+                    " is correct, pass it with --function"
                 )
         region, account_id = function.region or self.region, function.account_id or self.account_id
         if not region or not account_id:
-            return Skip(f"{function} has no region or account: give --function as an ARN")
+            return Skip(f"{function} has no region or account: pass --function as an ARN")
         return function._replace(region=region, account_id=account_id)
 
 
-def why_not(waiting: QueuedMessage, *, max_redrives: int) -> Skip | None:
-    """What speaks against processing this letter's events again, if anything does."""
-    letter = waiting.message.summary
-    if letter.is_sweep:
-        return Skip("it is a sweep's, and the next sweep does its work again: discard it")
-    if not waiting.message.events:
-        return Skip(f"there is no event in it: {letter.detail}")
-    if letter.redrives >= max_redrives:
+def reason_to_skip(queued: QueuedMessage, *, max_redrives: int) -> Skip | None:
+    """Return a Skip if the events of a message must not be processed again, otherwise None."""
+    summary = queued.message.summary
+    if summary.is_sweep:
+        return Skip("a sweep failed, and the next sweep repeats its work: discard the message")
+    if not queued.message.events:
+        return Skip(f"the message contains no event: {summary.detail}")
+    if summary.redrives >= max_redrives:
         return Skip(
-            f"it was redriven {letter.redrives} times already: mend the cause, then raise"
-            " --max-redrives"
+            f"the redrive count ({summary.redrives}) has reached the limit ({max_redrives}): fix"
+            " the cause, then raise --max-redrives"
         )
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Plans to hand the events of letters to a function, which `invoke` does."""
+    """A planner of actions that send the events of messages to a function with `invoke`."""
 
     target: Target
     invoke: Callable[[FunctionArn, bytes], str]
-    # How often each event will have been redriven when this command has sent it.
+    # The redrive count of each event, by fingerprint, after this command has sent it.
     sent: dict[str, int] = field(default_factory=dict)
 
-    def plan(self, waiting: QueuedMessage) -> Action | Skip:
-        """Which function gets what."""
-        letter = waiting.message.summary
-        function = self.target.of(letter)
+    def plan(self, queued: QueuedMessage) -> Action | Skip:
+        """Plan which function receives the events of a message."""
+        summary = queued.message.summary
+        function = self.target.of(summary)
         if isinstance(function, Skip):
             return function
-        payload = redriven(waiting.message.events, letter.redrives + 1)
+        payload = redriven(queued.message.events, summary.redrives + 1)
         if payload is None:
-            return Skip("its event is larger than an asynchronous invocation may be: use --local")
-        # What fails at once is back in the queue before the last letter is sent.
-        events = [fingerprint(event) for event in waiting.message.events]
-        if any(letter.redrives >= self.sent.get(event, letter.redrives + 1) for event in events):
-            return Skip(f"it failed again: {letter.detail}", state="returned")
-        self.sent.update(dict.fromkeys(events, letter.redrives + 1))
+            return Skip(
+                f"the event is larger than {MAX_ASYNC_EVENT_BYTES // 1024} KiB, the limit of an"
+                " asynchronous invocation: use --local"
+            )
+        # An event that fails at once is back in the queue while this command still reads it.
+        events = [fingerprint(event) for event in queued.message.events]
+        if any(summary.redrives >= self.sent.get(event, summary.redrives + 1) for event in events):
+            return Skip(f"the event failed again: {summary.detail}", state="returned")
+        self.sent.update(dict.fromkeys(events, summary.redrives + 1))
         return Action(f"would be sent to {function}", partial(self._send, function, payload))
 
     def _send(self, function: FunctionArn, payload: bytes) -> str:
@@ -173,27 +181,27 @@ class Sender:
 
 
 class NotDone(GuardError):
-    """The event was processed, and its bucket is not encrypted."""
+    """An event was processed, but its bucket is still not encrypted."""
 
     fault = "service"
 
 
-def process_here(waiting: QueuedMessage, *, process: Callable[[Event], Outcome]) -> str:
-    """Process the letter's events on the spot; returns what became of them.
+def process_locally(queued: QueuedMessage, *, process: Callable[[Event], Outcome]) -> str:
+    """Process the events of a message in this process and return their outcomes.
 
-    Raises NotDone where an event would be a dead letter again, or was only looked at, and
-    Unavailable as `process` does.
+    Raises NotDone if an event was dead-lettered again or only detected, and Unavailable if
+    `process` does.
     """
-    outcomes = [process(event) for event in waiting.message.events]
-    told = ", ".join(f"{outcome.outcome} ({outcome.reason})" for outcome in outcomes)
+    outcomes = [process(event) for event in queued.message.events]
+    result = ", ".join(f"{outcome.outcome} ({outcome.reason})" for outcome in outcomes)
     if any(isinstance(outcome, (DeadLettered, Detected)) for outcome in outcomes):
-        raise NotDone(f"{told}; the letter stays")
-    return told
+        raise NotDone(f"{result}; the message stays in the queue")
+    return result
 
 
 def execute(
     queue: Destination,
-    covers: Callable[[QueuedMessage], bool],
+    is_selected: Callable[[QueuedMessage], bool],
     plan: Callable[[QueuedMessage], Action | Skip],
     *,
     apply: bool,
@@ -201,45 +209,47 @@ def execute(
     stopping: Callable[[], bool] = lambda: False,
     workers: int = WORKERS,
 ) -> None:
-    """Act on every letter that the command `covers`, several at a time; report each at once.
+    """Plan a step for each selected message, and with `apply` execute up to `workers` at a time.
 
-    Without `apply` the plan alone is reported. Once it is `stopping`, nothing else is begun.
+    Each result is reported at once. After `stopping` returns True, no further action starts.
     """
-    under_way: set[Future[None]] = set()
+    running: set[Future[None]] = set()
     reporting = Lock()
 
-    def tell(waiting: QueuedMessage, state: State, detail: str) -> None:
+    def report_result(queued: QueuedMessage, state: State, detail: str) -> None:
         with reporting:
-            report(Result(waiting.message.summary, waiting.key, state, detail))
+            report(Result(queued.message.summary, queued.key, state, detail))
 
-    def run(waiting: QueuedMessage, act: Action) -> None:
-        # It may have waited for its turn.
+    def run(queued: QueuedMessage, action: Action) -> None:
+        # A stop may be requested while the action waits for a free thread.
         if not stopping():
-            tell(waiting, *_acted(queue, waiting.key, act))
+            report_result(queued, *_run_and_remove(queue, queued.key, action))
 
-    with leased(queue) as letters, _pool(workers) as pool:
-        for waiting in letters:
+    with leased(queue) as messages, _pool(workers) as pool:
+        for queued in messages:
             if stopping():
                 break
-            if not covers(waiting):
+            if not is_selected(queued):
                 continue
-            step = plan(waiting)
+            step = plan(queued)
             if not apply or isinstance(step, Skip):
-                tell(waiting, *_planned(step))
+                report_result(queued, *_planned(step))
                 continue
-            under_way.add(pool.submit(run, waiting, step))
-            if len(under_way) >= 2 * workers:
-                under_way = _unfinished(under_way, until=FIRST_COMPLETED)
-        _unfinished(under_way, until=FIRST_EXCEPTION)
+            running.add(pool.submit(run, queued, step))
+            if len(running) >= 2 * workers:
+                running = _wait(running, until=FIRST_COMPLETED)
+        _wait(running, until=FIRST_EXCEPTION)
 
 
 def _planned(step: Action | Skip) -> tuple[State, str]:
-    return (step.state if isinstance(step, Skip) else "planned"), step.told
+    if isinstance(step, Skip):
+        return step.state, step.reason
+    return "planned", step.description
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads; what they have not begun when something is raised, they do not begin."""
+    """Open a thread pool that cancels the tasks still waiting at the end of the block."""
     with ThreadPoolExecutor(workers) as pool:
         try:
             yield pool
@@ -247,37 +257,40 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(cancel_futures=True)
 
 
-def _acted(queue: Destination, key: str, act: Action) -> tuple[State, str]:
+def _run_and_remove(queue: Destination, key: str, action: Action) -> tuple[State, str]:
     try:
         if not queue.keep(key):
-            return "left", "it cannot be held: another command may have it"
-        done = act.run()
+            return "left", "the lease could not be renewed: another command may hold the message"
+        done = action.run()
     except GuardError as error:
         return "failed", str(error)
     try:
         if queue.remove(key):
             return "done", done
-        why = "it was no longer held"
+        cause = "the lease was lost"
     except GuardError as error:
-        why = str(error)
-    return "done_not_removed", f"{done}, but it may still be in the queue: {why}"
+        cause = str(error)
+    return "done_not_removed", f"{done}, but the message may still be in the queue: {cause}"
 
 
-def _unfinished(futures: set[Future[None]], *, until: str) -> set[Future[None]]:
-    """Wait, and raise what one of them ran into; returns those that are not done."""
-    done, under_way = wait(futures, return_when=until)
+def _wait(futures: set[Future[None]], *, until: str) -> set[Future[None]]:
+    """Wait, raise the exception of a finished task, and return the unfinished tasks."""
+    done, unfinished = wait(futures, return_when=until)
     for future in done:
         future.result()
-    return under_way
+    return unfinished
 
 
-# What is sent when an event goes its way again.
+# The payload of a redrive.
 
 
 def counted(event: bytes, redrives: int) -> bytes | None:
-    """The event with the CloudEvents extension `guardredrives`, otherwise byte for byte.
+    """Return the event with the CloudEvents extension `guardredrives`, otherwise unchanged.
 
-    None if it cannot have one: it is no JSON object, or spells that name in a casing of its own.
+    Returns None if the event is not a JSON object, or has that key in another casing.
+
+    >>> counted(b'{"id": "7"}', 2)
+    b'{"id": "7","guardredrives":2}'
     """
     try:
         parsed = loads(event)
@@ -291,31 +304,32 @@ def counted(event: bytes, redrives: int) -> bytes | None:
 
 
 def _without_count(members: bytes) -> bytes:
-    """An object up to its closing brace, without the count that an earlier redrive put last."""
+    """Remove the count that an earlier redrive appended to the members of an object."""
     before, name, value = members.rpartition(f'"{COUNT}"'.encode())
     try:
-        # Alone it is an object only if it is the last member: within another one braces are left.
+        # The text parses only if the count is the last member of the outermost object: inside a
+        # nested object, a closing brace would be left over.
         last = json.loads(b"{" + name + value + b"}")
     except ValueError:
         return members
     before = before.rstrip()
-    # Behind anything else the quote ends a text, or stands in one.
-    is_alone = before.endswith((b"{", b",")) and last.keys() == {COUNT}
-    if is_alone and type(last[COUNT]) is int:
+    # After any other character, the quotation mark belongs to a string value.
+    is_member = before.endswith((b"{", b",")) and last.keys() == {COUNT}
+    if is_member and type(last[COUNT]) is int:
         return before.removesuffix(b",")
     return members
 
 
 def fingerprint(event: Event) -> str:
-    """The same for an event however often it was sent again."""
+    """Return a hash of the event that does not depend on its redrive count."""
     return sha256(counted(event.raw, 0) or event.raw).hexdigest()
 
 
 def redriven(events: Sequence[Event], redrives: int) -> bytes | None:
-    """What is sent to the function: the events, counted; None if it is too large in any form.
+    """Return the payload for the function: the events with their redrive count.
 
-    An event that cannot be counted, or that is too large as it stands, goes as a dead letter, which
-    the function opens.
+    An event that cannot carry the count, or that is too large, is wrapped in a dead letter, which
+    the function opens. Returns None if the payload exceeds 128 KiB in every encoding.
     """
     if len(events) == 1:
         event = events[0].raw
@@ -330,12 +344,12 @@ def redriven(events: Sequence[Event], redrives: int) -> bytes | None:
 
 
 def _item(event: bytes, redrives: int) -> bytes:
-    # What is no object might end the array, or make it none.
+    # Text that is not a JSON object could break the array, so wrap it.
     return counted(event, redrives) or next(_wrapped(event, redrives))
 
 
 def _wrapped(event: bytes, redrives: int) -> Iterator[bytes]:
-    """The event as a dead letter that holds no more than the function needs."""
+    """Yield the event in a minimal dead letter, once for each encoding."""
     for encoding, text in encodings(event):
-        letter = {"version": 1, "event": text, "event_encoding": encoding, "redrives": redrives}
-        yield json.dumps(letter).encode()
+        wrapper = {"version": 1, "event": text, "event_encoding": encoding, "redrives": redrives}
+        yield json.dumps(wrapper).encode()

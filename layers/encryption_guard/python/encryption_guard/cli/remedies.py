@@ -1,4 +1,4 @@
-"""What a dead letter means, and what to do about it: one row for each cause."""
+"""Causes of the messages in the dead-letter queue, and the remedy for each cause."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from encryption_guard.dead_letters.messages import (
     MessageSummary,
 )
 from encryption_guard.errors import InvalidEvent
+from encryption_guard.http.retries import CERTIFICATE_REFUSED
 
 # https://www.alibabacloud.com/help/en/oss/how-to-troubleshoot-403-status-code-when-you-access-oss
 WRONG_KEY = frozenset(
@@ -28,17 +29,20 @@ LOCKED = frozenset(
     {"UserDisable", "InDebt", "InDebtOverdue", "AbnormalBucketOwnerStatus", "BucketDisable"}
 )
 DENIED = frozenset({401, 403})
-# OSS Tables may name every 403 alike: then only its words tell a wrong key from a missing right.
+# OSS Tables may return the same code for every 403. Then only the text of the error distinguishes
+# wrong credentials from a missing permission.
 KEY_WORDS = ("access key", "signature", "security token", "request time")
+# A part of `DeadLetterNotWritten` and of its earlier name, `LetterNotWritten`.
+NOT_WRITTEN = "LetterNotWritten"
 
 Fits = Callable[[MessageSummary], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """A cause, what it means, and what an operator has to do, each in words.
+    """A cause, its meaning and the steps that an operator takes.
 
-    It is about letters with this `reason` (None: with any) that it `fits`.
+    It applies to messages with this `reason` (None: any reason) for which `fits` returns True.
     """
 
     cause: str
@@ -48,202 +52,217 @@ class Remedy:
     fits: Fits = lambda _: True
 
 
-def _wrong_key(letter: MessageSummary) -> bool:
-    said = (letter.message or "").lower()
-    named = letter.code in WRONG_KEY or any(words in said for words in KEY_WORDS)
-    return letter.status in DENIED and named
+def _wrong_key(summary: MessageSummary) -> bool:
+    text = (summary.message or "").lower()
+    is_wrong_key = summary.code in WRONG_KEY or any(words in text for words in KEY_WORDS)
+    return summary.status in DENIED and is_wrong_key
 
 
 def _code_has(*words: str) -> Fits:
-    return lambda letter: any(word in (letter.code or "") for word in words)
+    return lambda summary: any(word in (summary.code or "") for word in words)
 
 
-def _timed_out(letter: MessageSummary) -> bool:
-    # The platform may name the class of the error only; its words then tell.
-    said = (letter.message or "").lower()
-    return _code_has("TimedOut", "Timeout")(letter) or "time out" in said or "timed out" in said
+def _timed_out(summary: MessageSummary) -> bool:
+    # Function Compute may return only an error class as the code; then the error text decides.
+    text = (summary.message or "").lower()
+    return _code_has("TimedOut", "Timeout")(summary) or "time out" in text or "timed out" in text
 
 
-def _untrusted(letter: MessageSummary) -> bool:
-    unfinished = _code_has("Unavailable", "LetterNotWritten")(letter)
-    return unfinished and "certificate is refused" in (letter.message or "")
+def _untrusted(summary: MessageSummary) -> bool:
+    is_unfinished = _code_has("Unavailable", NOT_WRITTEN)(summary)
+    return is_unfinished and CERTIFICATE_REFUSED in (summary.message or "")
 
 
-# The first that fits counts.
+# The order matters: the first remedy that fits applies.
 REMEDIES = (
     Remedy(
         "no event",
         None,
-        "The event itself is not in the letter: it was empty, or too large for the queue.",
-        "Encrypt the bucket with `encryption-guard enforce <its ARN>`, or take the event's bytes"
-        " from the function's log; then `discard` the letter.",
-        fits=lambda letter: not letter.events and letter.kind != "unknown",
+        "The message does not contain the event, because the event was empty or too large for the"
+        " queue.",
+        "Encrypt the bucket with `encryption-guard enforce <bucket ARN>`; if the bucket is not"
+        " known, find the event in the function's log. Then discard the message.",
+        fits=lambda summary: not summary.events and summary.kind != "unknown",
     ),
     Remedy(
         "wrong key",
         "rejected",
-        "OSS Tables did not accept who was asking: the access key, the signature, the token or the"
-        " clock.",
-        "Check that the function has its role (or your shell the right key), then redrive.",
+        "OSS Tables did not accept the credentials: the access key, the signature, the security"
+        " token or the clock is wrong.",
+        "Check that the function has its role; if you ran `encryption-guard` yourself, check the"
+        " credentials of your shell and the clock of your machine. Then redrive.",
         fits=_wrong_key,
     ),
     Remedy(
         "locked",
         "rejected",
-        "The account or the bucket is disabled, or in debt.",
-        "Settle it with Alibaba Cloud, then redrive.",
-        fits=lambda letter: letter.code in LOCKED,
+        "The account or the bucket is disabled, or a payment is overdue.",
+        "Pay the overdue amount, or ask Alibaba Cloud to enable the account or the bucket; then"
+        " redrive.",
+        fits=lambda summary: summary.code in LOCKED,
     ),
     Remedy(
         "no permission",
         "rejected",
-        "The function's role may not change the bucket's encryption, or a bucket policy denies it.",
-        "Grant oss:PutTableBucketEncryption on the bucket to the function's role, and look for a"
-        " Deny in the bucket's policy; then redrive.",
-        fits=lambda letter: letter.status in DENIED,
+        "The function's role is not allowed to change the bucket's encryption, or a bucket policy"
+        " denies it.",
+        "Grant oss:PutTableBucketEncryption on the bucket to the function's role, and check the"
+        " bucket policy for a Deny statement; then redrive.",
+        fits=lambda summary: summary.status in DENIED,
     ),
     Remedy(
         "bad request",
         "rejected",
-        "OSS Tables does not take the request as it is: a wrong setting, or an API that changed.",
-        "Check the GUARD_OSS_TABLES_* settings against the message, then redrive; if they are"
-        " right, report it with the OSS request id.",
+        "OSS Tables did not accept the form of the request: a setting is wrong, or the API has"
+        " changed.",
+        "Compare the GUARD_OSS_TABLES_* settings with the error message, correct them and redrive;"
+        " if they are correct, report the error with its OSS request ID.",
     ),
     Remedy(
         "gone",
         "not_found",
-        "The bucket was not there, 3 seconds after its creation: most likely deleted at once.",
-        "If the bucket exists now, redrive; if it is gone, discard.",
+        "The bucket did not exist 3 seconds after its creation; most likely, its owner deleted it"
+        " at once.",
+        "If the bucket exists now, redrive; otherwise, discard the message.",
     ),
     Remedy(
         "conflict",
         "conflict",
-        "Another change to the bucket was under way at every try.",
-        "Redrive.",
+        "Another change to the bucket was in progress at every attempt.",
+        "Redrive the message.",
     ),
     Remedy(
         "unreadable event",
         "invalid_event",
-        "The event is not JSON, or names no bucket, or two, or something that is no valid ARN.",
-        "Find the bucket in the event with `show` and encrypt it with `encryption-guard enforce"
-        " <its ARN>`; then discard, and report the event's form.",
+        "The event is not JSON, or it names no bucket, two buckets or an invalid ARN.",
+        "Find the bucket in the event with `show`, and encrypt it with `encryption-guard enforce"
+        " <bucket ARN>`. Then discard the message, and report the format of the event.",
     ),
     Remedy(
         "foreign account",
         "foreign_account",
-        "The bucket belongs to an account that the guard is not responsible for.",
-        "If it should be, add the account to GUARD_ALLOWED_ACCOUNTS and redrive; else discard.",
+        "The bucket belongs to an account that the guard does not protect.",
+        "If the guard should protect it, add the account to GUARD_ALLOWED_ACCOUNTS and redrive;"
+        " otherwise, discard the message.",
     ),
     Remedy(
         "foreign region",
         "foreign_region",
-        "The bucket is in another region than the function, which encrypts there only if it sweeps"
-        " that region.",
-        "Deploy the guard in that region, or let the sweep look after it with GUARD_SWEEP_REGIONS;"
-        " then discard. If nobody uses that region, find out who put the event here.",
+        "The bucket is in a region other than the function's, where the function encrypts buckets"
+        " only if it sweeps that region.",
+        "Deploy the guard in that region, or add the region to GUARD_SWEEP_REGIONS; then discard"
+        " the message. If you do not use that region, find out who put the event into the queue.",
     ),
     Remedy(
         "redirect",
         "unexpected_redirect",
-        "Something redirected the request, and a signed request is never sent elsewhere.",
+        "The endpoint answered with a redirect, and the guard never sends a signed request to"
+        " another address.",
         "Check GUARD_OSS_TABLES_ENDPOINT, GUARD_OSS_TABLES_NETWORK and the region, then redrive.",
     ),
     Remedy(
         "sweep failed",
         FUNCTION_FAILED,
-        "A sweep failed as a whole; the next one does its work again.",
-        "Mend what the message says (a setting, the role, the time-out), see that a later sweep"
-        " succeeds, then discard.",
-        fits=lambda letter: letter.is_sweep,
+        "A sweep failed as a whole; the next sweep repeats its work.",
+        "Fix the cause in the error message (a setting, the role or the time-out), check that a"
+        " later sweep succeeds, then discard the message.",
+        fits=lambda summary: summary.is_sweep,
     ),
     Remedy(
         "wrong setting",
         FUNCTION_FAILED,
-        "A setting of the function is wrong; the message names it.",
+        "A setting of the function is wrong; the error message names it.",
         "Correct the function's environment variable, then redrive.",
         fits=_code_has("ConfigurationError"),
     ),
     Remedy(
         "certificate refused",
         FUNCTION_FAILED,
-        "A service did not prove its name: the message says why its certificate was refused.",
-        "Check SSL_CERT_FILE and SSL_CERT_DIR of the function, and who answers for the service;"
-        " then redrive.",
+        "The function did not accept the TLS certificate of a service; the error message gives the"
+        " reason.",
+        "Check SSL_CERT_FILE and SSL_CERT_DIR of the function, and check which server answers at"
+        " the address of the service; then redrive.",
         fits=_untrusted,
     ),
     Remedy(
-        "letter not written",
+        "dead letter not written",
         FUNCTION_FAILED,
-        "The function could not put its dead letter into the queue; the letter is in its log.",
+        "The function could not write its dead letter to the queue; the dead letter is in the"
+        " function's log.",
         "Grant mns:SendMessage on the queue to the function's role, then redrive.",
-        fits=_code_has("LetterNotWritten"),
+        fits=_code_has(NOT_WRITTEN),
     ),
     Remedy(
         "service down",
         FUNCTION_FAILED,
-        "OSS Tables gave no final answer at any of the platform's tries.",
-        "When the service is well again, redrive.",
+        "OSS Tables gave no final answer at any attempt, for example because it timed out or"
+        " returned a 5xx status.",
+        "Wait until OSS Tables works again, then redrive.",
         fits=_code_has("Unavailable"),
     ),
     Remedy(
         "no capacity",
         FUNCTION_FAILED,
-        "Function Compute had no instance free: the account's or the function's concurrency is"
-        " used up.",
-        "Raise the concurrency if it is too low, then redrive.",
+        "Function Compute had no free instance, because the account or the function has reached"
+        " its concurrency limit.",
+        "Raise the concurrency limit if it is too low, then redrive.",
         fits=_code_has("Exhausted", "Throttl", "Concurrency", "TooManyRequests"),
     ),
     Remedy(
         "time-out",
         FUNCTION_FAILED,
-        "The function was stopped by its time-out at every try.",
-        "Look at the function's log under its request id; raise its timeout if the service is slow;"
-        " then redrive.",
+        "The function exceeded its time-out at every attempt.",
+        "Find the request ID in the function's log; if a service is slow, raise the function's"
+        " time-out. Then redrive.",
         fits=_timed_out,
     ),
     Remedy(
         "function crashed",
         FUNCTION_FAILED,
-        "The function itself failed at every try of the platform: its layer, its start, its memory"
-        " or a bug.",
-        "Look at the function's log under its request id; redrive with --local if it cannot be"
-        " mended at once.",
+        "The function crashed at every attempt, because of its layer, its start, its memory or a"
+        " bug.",
+        "Find the request ID in the function's log, fix the cause, then redrive; if you cannot fix"
+        " it at once, redrive with --local.",
     ),
     Remedy(
         "not delivered",
         NOT_DELIVERED,
-        "EventBridge could not hand the event to the function: it is gone, or EventBridge may not"
-        " invoke it.",
-        "Check that the function exists, and the role AliyunServiceRoleForEventBridgeSendToFC; then"
+        "EventBridge could not deliver the event to the function: the function does not exist, or"
+        " EventBridge is not allowed to invoke it.",
+        "Check that the function and the role AliyunServiceRoleForEventBridgeSendToFC exist, then"
         " redrive with --function.",
     ),
     Remedy(
         "unknown",
         UNKNOWN,
-        "A message that neither the guard, nor Function Compute, nor EventBridge wrote; or one that"
-        " is damaged, or newer than this program. It is left alone.",
-        "Look at it with `show`; if nobody needs it, `discard` it by its ID.",
+        "The guard cannot read the message: another program wrote it, it is damaged, or a newer"
+        " version of the guard wrote it.",
+        "Read the message with `show`; if it is not needed, discard it by its ID. A redrive skips"
+        " it.",
     ),
 )
 
 
-def remedy_for(letter: MessageSummary) -> Remedy:
-    """What this letter means, and what to do."""
+def remedy_for(summary: MessageSummary) -> Remedy:
+    """Return the first remedy that fits the message."""
     return next(
         remedy
         for remedy in REMEDIES
-        if remedy.reason in (None, letter.reason) and remedy.fits(letter)
+        if remedy.reason in (None, summary.reason) and remedy.fits(summary)
     )
 
 
-def missing_right(letter: MessageSummary) -> dict[str, object] | None:
-    """The statement of a RAM policy that would have let the request through."""
-    if remedy_for(letter).cause != "no permission":
+def missing_right(summary: MessageSummary) -> dict[str, object] | None:
+    """Return the RAM policy statement that allows the rejected request.
+
+    Returns None if no permission is missing, or if the message names no valid bucket.
+    """
+    if remedy_for(summary).cause != "no permission":
         return None
     try:
-        arn = TableBucketArn.parse(letter.arn or "")
+        arn = TableBucketArn.parse(summary.arn or "")
     except InvalidEvent:
-        return None  # a forged one might grant more
+        return None  # a forged ARN could grant access to more than one bucket
     return {
         "Effect": "Allow",
         "Action": ["oss:GetTableBucketEncryption", "oss:PutTableBucketEncryption"],

@@ -1,4 +1,4 @@
-"""A sweep as one HTML page for an auditor: no script, nothing loaded, foreign words as text."""
+"""The HTML report of a sweep: one file without scripts or external resources, all text escaped."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from encryption_guard.settings import Exemption, Settings
 from encryption_guard.sweep.findings import RECREATE_TABLE, Finding, Tally, Totals
 from encryption_guard.version import __version__
 
-# State is never told by colour alone, and these are in every font.
+# Color alone never shows a state. Every font has these characters.
 MARKS: dict[State, str] = {"not_encrypted": "✗", "unknown": "?", "encrypted": "✓"}
 
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """What one sweep found, and how it was taken.
+    """The findings and options of one sweep, which ended at `at`.
 
-    It is not `complete` where it was stopped or ran out of time.
+    `complete` is false if the sweep did not reach everything.
     """
 
     findings: Sequence[Finding]
@@ -41,45 +41,43 @@ class ReportData:
 
     @property
     def accounts(self) -> list[str]:
-        """Whose buckets these are."""
+        """The IDs of the accounts that own the buckets."""
         arns = {finding.arn for finding in self.findings if finding.arn}
         return sorted({arn.account_id for arn in arns})
 
 
 class Summary(NamedTuple):
-    """How it stands, in one sentence."""
+    """The verdict on a sweep, in one sentence."""
 
     state: State
     sentence: str
 
 
-def write_page(path: Path, data: ReportData) -> None:
-    """Write the page, all of it or nothing."""
-    unfinished = path.with_name(f".{uuid4().hex}.tmp")
+def write_report(path: Path, data: ReportData) -> None:
+    """Write the report to a file; replace an existing file only if all was written."""
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
-        # What cannot be encoded came from elsewhere, and must not cost the reader the page.
-        with unfinished.open(
-            "x", encoding="utf-8", errors="backslashreplace", newline="\n"
-        ) as file:
-            file.writelines(_pieces(data))
-            # A disk may be found full only now.
+        # A foreign text may contain a lone surrogate, which UTF-8 cannot encode.
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.writelines(_chunks(data))
+            # A full disk may raise an error only here.
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
+        temporary.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _pieces(data: ReportData) -> Iterator[str]:
-    found = sorted(data.findings, key=rows.problems_first)
-    buckets = [finding for finding in found if finding.kind == "bucket"]
+def _chunks(data: ReportData) -> Iterator[str]:
+    findings = sorted(data.findings, key=rows.problems_first)
+    buckets = [finding for finding in findings if finding.kind == "bucket"]
     problems: dict[str, list[str]] = defaultdict(list)
-    covered: dict[Exemption, list[Finding]] = defaultdict(list)
-    for finding in found:
+    exempt: dict[Exemption, list[Finding]] = defaultdict(list)
+    for finding in findings:
         if finding.kind == "region":
             problems[finding.region].append(rows.description(finding))
         if finding.exemption:
-            covered[finding.exemption].append(finding)
+            exempt[finding.exemption].append(finding)
     regions = [(scope.region, tally) for scope, tally in data.totals.regions.items()]
     stream = _template().stream(
         data=data,
@@ -87,10 +85,12 @@ def _pieces(data: ReportData) -> Iterator[str]:
         regions=sorted(regions, key=lambda pair: (pair[1].ok, pair[0])),
         problems=problems,
         buckets=buckets,
-        exemptions=sorted(data.settings.exemptions, key=lambda one: one.expires or date.max),
-        covered=covered,
-        tables=[finding for finding in found if finding.kind == "table" and not finding.ok],
-        exposed=sum(f.outcome == "skipped" and f.state != "encrypted" for f in buckets),
+        exemptions=sorted(
+            data.settings.exemptions, key=lambda exemption: exemption.expires or date.max
+        ),
+        exempt=exempt,
+        tables=[finding for finding in findings if finding.kind == "table" and not finding.ok],
+        exempt_unconfirmed=sum(f.outcome == "skipped" and f.state != "encrypted" for f in buckets),
     )
     stream.enable_buffering(100)
     return stream
@@ -101,7 +101,7 @@ def _template() -> Template:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_legible,
+        finalize=_escape_invisible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -115,8 +115,8 @@ def _template() -> Template:
     return environment.get_template("report.html")
 
 
-def _legible(value: Any) -> Any:
-    """Words as they are, but for what nobody sees: controls, and what turns the text around."""
+def _escape_invisible(value: Any) -> Any:
+    """Escape the characters that a reader cannot see, such as control characters."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return "".join(
@@ -125,30 +125,30 @@ def _legible(value: Any) -> Any:
 
 
 def summarize(data: ReportData) -> Summary:
-    """Judge a sweep; one that is not complete never has an all-clear."""
+    """Return the verdict on a sweep; an incomplete sweep never has the state `encrypted`."""
     tally = data.totals.all
     problems = [
-        _problems("table bucket", tally.not_encrypted, tally.unknown),
-        _problems("table", tally.unprotected_tables, tally.unknown_tables),
-        f"{rows.counted(tally.not_listed, 'list')} could not be read, so there may be more"
+        _count_problems("table bucket", tally.not_encrypted, tally.unknown),
+        _count_problems("table", tally.unprotected_tables, tally.unknown_tables),
+        f"{rows.pluralize(tally.not_listed, 'list')} could not be read, so there may be more"
         if tally.not_listed
         else "",
     ]
     if not data.complete:
-        problems.insert(0, "This sweep is incomplete: it ended before it had looked at everything")
-    told = "; ".join(filter(None, problems))
-    if not told:
+        problems.insert(0, "This sweep is incomplete: it ended before it had checked everything")
+    text = "; ".join(filter(None, problems))
+    if not text:
         return Summary("encrypted", _all_clear(tally))
-    is_exposed = tally.not_encrypted or tally.unprotected_tables
-    return Summary("not_encrypted" if is_exposed else "unknown", f"{told}.")
+    has_unencrypted = tally.not_encrypted or tally.unprotected_tables
+    return Summary("not_encrypted" if has_unencrypted else "unknown", f"{text}.")
 
 
-def _problems(what: str, not_encrypted: int, unknown: int) -> str:
+def _count_problems(noun: str, not_encrypted: int, unknown: int) -> str:
     numbers = {"not_encrypted": not_encrypted, "unknown": unknown}
     parts: list[str] = []
     for state, words in rows.STATE_WORDS.items():
         if number := numbers.get(state):
-            subject = str(number) if parts else rows.counted(number, what)
+            subject = str(number) if parts else rows.pluralize(number, noun)
             parts.append(f"{subject} {'is' if number == 1 else 'are'} {words}")
     return " and ".join(parts)
 
@@ -164,12 +164,12 @@ def _all_clear(tally: Tally) -> str:
 
 
 def warning(exemption: Exemption, data: ReportData) -> str | None:
-    """What is to be watched about an exemption."""
+    """Return a warning about an exemption that has ended or ends soon."""
     if not exemption.expires:
         return None
-    left = (exemption.expires - data.at.date()).days
-    if left < 0:
-        return "over: it no longer counts"
-    if left <= EXPIRES_SOON.days:
-        return f"ends in {rows.counted(left, 'day')}" if left else "ends today"
+    days_left = (exemption.expires - data.at.date()).days
+    if days_left < 0:
+        return "expired: the guard ignores it"
+    if days_left <= EXPIRES_SOON.days:
+        return f"ends in {rows.pluralize(days_left, 'day')}" if days_left else "ends today"
     return None

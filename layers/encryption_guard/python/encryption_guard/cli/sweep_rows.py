@@ -1,4 +1,4 @@
-"""What a sweep found, in words and in rows: for a terminal, a page, a spreadsheet, a program."""
+"""The findings of a sweep as text and rows, for a terminal, a CSV file and the HTML report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from encryption_guard.sweep.findings import (
 from encryption_guard.untrusted import plain
 from encryption_guard.version import __version__
 
-BUCKET_HEADINGS = ("region", "bucket", "created", "encryption", "done, or to be done")
+BUCKET_HEADINGS = ("region", "bucket", "created", "encryption", "action")
 TABLE_HEADINGS = ("region", "bucket", "table", "created", "encryption", "what to do")
 TOTAL_HEADINGS = ("region", "buckets", "encrypted", "not encrypted", "unknown", "exempt")
 AUDIT_HEADINGS = ("tables", "unprotected", "unknown tables")
@@ -46,7 +46,7 @@ CSV_COLUMNS = (
     "version",
 )
 
-# How a person calls the three states.
+# The three states, as an operator reads them.
 STATE_WORDS: Final[dict[State, str]] = {
     "not_encrypted": "not encrypted",
     "unknown": "unknown",
@@ -54,20 +54,20 @@ STATE_WORDS: Final[dict[State, str]] = {
 }
 NOT_KNOWN: Final = "not known"
 
-_DONE = {
+_ACTIONS = {
     "encrypted": "encrypted now ({reason})",
     "already_encrypted": "nothing to do",
     "kept_stronger": "kept {reason}",
     "detected": "would be encrypted",
-    "dead_lettered": "refused, kept as a dead letter ({reason})",
+    "dead_lettered": "dead-lettered ({reason})",
     NOT_REACHED: "not reached",
     UNPROTECTED: "its owner has to recreate it",
 }
-_FAILED = {
+_FAILURES = {
     "unread": "could not be read",
     "gone": "not found",
     "unavailable": "could not be encrypted",
-    "not_confirmed": "encrypted, but not confirmed",
+    "not_confirmed": "encryption not confirmed",
     "not_listed": "could not be listed",
     "unreadable": "could not be listed in full",
     "error": "the guard failed",
@@ -78,23 +78,23 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def action(finding: Finding) -> str:
-    """What was done, or would be, in a few words; `detail` may say more."""
+    """Return what the sweep did or would do, in a few words; `detail` may have more."""
     if finding.outcome == "skipped":
         return _exempt_reason(finding)
     if finding.outcome == FAILED:
-        return _FAILED.get(finding.reason, "failed")
+        return _FAILURES.get(finding.reason, "failed")
     if finding.reason == "made_before":
-        return "made while its bucket was open: its owner has to recreate it"
+        return "created while its bucket was unencrypted: its owner has to recreate it"
     reason = _REASONS.get(finding.reason, finding.reason.replace("_", " "))
-    return _DONE[finding.outcome].format(reason=reason)
+    return _ACTIONS[finding.outcome].format(reason=reason)
 
 
 def description(finding: Finding) -> str:
-    """The same on a line of its own, with the reason where something failed."""
+    """Return the action, followed by the cause of a failure."""
     if finding.outcome == FAILED and finding.detail:
         return f"{action(finding)}: {finding.detail}"
     if finding.detail == ENCRYPTED_SINCE_UNKNOWN:
-        return f"{action(finding)}; since when it is encrypted is not known"
+        return f"{action(finding)}; the start of its encryption is unknown"
     return action(finding)
 
 
@@ -107,81 +107,85 @@ def _exempt_reason(finding: Finding) -> str:
 
 
 def day(at: date | None) -> str:
-    """A day of the calendar; of a moment, its day in UTC."""
+    """Return a date in ISO format; the date of a time is that in UTC."""
     if at is None:
         return NOT_KNOWN
     return (_utc(at).date() if isinstance(at, datetime) else at).isoformat()
 
 
 def minute(at: datetime | None) -> str | None:
-    """A moment, to the minute."""
+    """Return a time in UTC, to the minute."""
     return f"{_utc(at):%Y-%m-%d %H:%M} UTC" if at else None
 
 
 def _utc(at: datetime) -> datetime:
     try:
         return at.astimezone(timezone.utc)
-    # A service may say anything, such as a moment before the first year.
+    # A service may send a time that is outside the range of datetime in UTC.
     except OverflowError:
         return at
 
 
-def seconds(milliseconds: int) -> str:
-    """A time span, in the two largest units that fit."""
+def duration(milliseconds: int) -> str:
+    """Return a duration in the two largest units that fit.
+
+    >>> duration(4210), duration(5_400_000)
+    ('4.2 s', '1 h 30 min')
+    """
     whole = round(milliseconds / 1000)
     if whole < 60:
         return f"{milliseconds / 1000:.1f} s"
-    (size, unit), (smaller, below) = next(two for two in pairwise(_UNITS) if whole >= two[0][0])
-    rest = whole % size // smaller
-    return f"{whole // size} {unit}" + (f" {rest} {below}" if rest else "")
+    units = pairwise(_UNITS)
+    (size, unit), (lower_size, lower_unit) = next(two for two in units if whole >= two[0][0])
+    rest = whole % size // lower_size
+    return f"{whole // size} {unit}" + (f" {rest} {lower_unit}" if rest else "")
 
 
-def in_order(finding: Finding) -> tuple[str, ...]:
-    """A key to sort by: region and names."""
+def sort_key(finding: Finding) -> tuple[str, ...]:
+    """Return a sort key: region, bucket, namespace, table."""
     names = (finding.region, finding.bucket, finding.namespace, finding.table)
     return tuple(name or "" for name in names)
 
 
 def problems_first(finding: Finding) -> tuple[int, tuple[str, ...]]:
-    """A key to sort by: not encrypted, unknown, left alone, encrypted; then region and names."""
+    """Return a sort key: not encrypted, unknown, skipped, encrypted; then region and names."""
     kind = "skipped" if finding.outcome == "skipped" else finding.state
     rank = ("not_encrypted", "unknown", "skipped", "encrypted").index(kind)
-    return rank, in_order(finding)
+    return rank, sort_key(finding)
 
 
-def counted(number: int, what: str) -> str:
-    """A number of things, in words that fit it."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def pluralize(number: int, noun: str) -> str:
+    """Return a number and a noun, in the singular for 1."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-# In rows.
+# Rows.
 
 
-def is_shown(finding: Finding) -> bool:
-    """Whether a finding has a row: every bucket and region, and of the tables those amiss."""
+def has_row(finding: Finding) -> bool:
+    """Return whether a finding has a row; encrypted tables are only counted."""
     return finding.kind != "table" or not finding.ok
 
 
 def row(finding: Finding) -> tuple[str | None, ...]:
-    """The cells under BUCKET_HEADINGS, or of a table those under TABLE_HEADINGS."""
+    """Return the cells under BUCKET_HEADINGS, or those under TABLE_HEADINGS for a table."""
     table = ".".join(part for part in (finding.namespace, finding.table) if part)
     return (
         finding.region,
         finding.bucket,
         *([table] if finding.kind == "table" else []),
         minute(finding.created_at),
-        # The algorithm, or which of the other two states it is.
         finding.encryption or STATE_WORDS[finding.state],
         description(finding),
     )
 
 
 def total_rows(totals: Totals, *, audited: bool) -> list[tuple[str, ...]]:
-    """The cells under TOTAL_HEADINGS, and AUDIT_HEADINGS where tables were looked at."""
-    named = [(scope.region, tally) for scope, tally in totals.regions.items()]
-    if len(named) > 1:
-        named.append(("all", totals.all))
-    return [(region, *_numbers(tally, audited=audited)) for region, tally in named]
+    """Return the cells under TOTAL_HEADINGS, and under AUDIT_HEADINGS if tables were checked."""
+    rows = [(scope.region, tally) for scope, tally in totals.regions.items()]
+    if len(rows) > 1:
+        rows.append(("all", totals.all))
+    return [(region, *_numbers(tally, audited=audited)) for region, tally in rows]
 
 
 def _numbers(tally: Tally, *, audited: bool) -> tuple[str, ...]:
@@ -193,7 +197,7 @@ def _numbers(tally: Tally, *, audited: bool) -> tuple[str, ...]:
 
 
 def csv_cells(finding: Finding) -> list[str]:
-    """The cells under CSV_COLUMNS; none of them is a formula to a spreadsheet."""
+    """Return the cells under CSV_COLUMNS; a spreadsheet reads none of them as a formula."""
     exemption = finding.exemption
     fields: dict[str, Any] = {
         **finding.as_dict(),
@@ -210,7 +214,7 @@ def _cell(value: object) -> str:
 
 
 def summary(totals: Totals, *, applied: bool, audited: bool) -> str:
-    """How it went, in a sentence."""
+    """Return the totals as one sentence."""
     tally = totals.all
     parts = [
         f"{tally.encrypted} encrypted",
@@ -219,14 +223,14 @@ def summary(totals: Totals, *, applied: bool, audited: bool) -> str:
         f"{tally.unknown} unknown",
         f"{tally.exempt} exempt",
     ]
-    told = f"{counted(tally.buckets, 'table bucket')}: {', '.join(parts)}"
+    text = f"{pluralize(tally.buckets, 'table bucket')}: {', '.join(parts)}"
     if tally.dead_lettered:
-        told += f"; {counted(tally.dead_lettered, 'dead letter')}"
+        text += f"; {pluralize(tally.dead_lettered, 'dead letter')}"
     if audited:
-        told += (
-            f"; {counted(tally.tables, 'table')}: {tally.unprotected_tables} unprotected,"
+        text += (
+            f"; {pluralize(tally.tables, 'table')}: {tally.unprotected_tables} unprotected,"
             f" {tally.unknown_tables} unknown"
         )
     if tally.not_listed:
-        told += f"; {counted(tally.not_listed, 'list')} not read to the end: there may be more"
-    return f"{told}."
+        text += f"; {pluralize(tally.not_listed, 'list')} not read to the end: there may be more"
+    return f"{text}."

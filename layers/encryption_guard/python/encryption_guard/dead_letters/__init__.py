@@ -1,4 +1,4 @@
-"""Where dead letters go, and what is done when they cannot."""
+"""Write dead letters to their destination, or to the log if the destination fails."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from encryption_guard.untrusted import shortened
 if TYPE_CHECKING:
     from encryption_guard.dead_letters.document import DeadLetter
 
+# Bytes of an event in one log line.
 LOG_CHUNK = 8 * 1024
 
 
 class DeadLetters(NamedTuple):
-    """Writes the letters of one invocation.
+    """A writer for the dead letters of one invocation.
 
-    `put` raises unless the letter is safe; `log_error` is the last resort: a constant message and
-    keys.
+    `put` stores a dead letter or raises. `log_error` takes a constant message and keyword fields.
     """
 
     put: Callable[[DeadLetter], None]
@@ -34,73 +34,72 @@ class DeadLetters(NamedTuple):
 
     def write(
         self,
-        dead_end: PermanentError,
+        error: PermanentError,
         *,
         event: Event,
         arn: TableBucketArn | None,
     ) -> DeadLetter:
-        """Write one letter.
+        """Write one dead letter and return it.
 
-        Raises LetterNotWritten when nobody confirmed it; the whole letter is then in the log.
+        Raises DeadLetterNotWritten if `put` fails; the log then holds the whole dead letter.
         """
-        letter = self._new(dead_end, event, arn)
-        if event.raw and not letter.event:
-            self._log_in_chunks(letter, event.raw)
+        dead_letter = self._new(error, event, arn)
+        if event.raw and not dead_letter.event:
+            self._log_in_chunks(dead_letter, event.raw)
         try:
-            self.put(letter)
-        # Whatever kept the letter from being written, it has to be in the log.
-        except Exception as error:
-            self.log_error("dead letter not written", dead_letter=letter.model_dump())
+            self.put(dead_letter)
+        # After any error, the log is the only place left for the dead letter.
+        except Exception as put_error:
+            self.log_error("dead letter not written", dead_letter=dead_letter.model_dump())
             raise DeadLetterNotWritten(
-                f"The dead letter {letter.id} was not written: {error}"
-            ) from error
-        return letter
+                f"The dead letter {dead_letter.id} was not written: {put_error}"
+            ) from put_error
+        return dead_letter
 
-    def _new(
-        self, dead_end: PermanentError, event: Event, arn: TableBucketArn | None
-    ) -> DeadLetter:
-        # With all of pydantic, which only a failure needs.
+    def _new(self, error: PermanentError, event: Event, arn: TableBucketArn | None) -> DeadLetter:
+        # Only a failure needs this import, which loads all of pydantic.
         from encryption_guard.dead_letters.document import DeadLetter, dead_letter_id, fit
 
         empty = DeadLetter(
-            id=dead_letter_id(event, dead_end.reason),
-            reason=dead_end.reason,
-            detail=str(dead_end),
+            id=dead_letter_id(event, error.reason),
+            reason=error.reason,
+            detail=str(error),
             event="",
             event_encoding="utf-8",
             event_id=shortened(event.event_id) if event.event_id else None,
             arn=str(arn) if arn else None,
-            status=dead_end.status,
-            code=dead_end.code,
-            message=dead_end.message,
-            ec=dead_end.ec,
-            oss_request_id=dead_end.oss_request_id,
+            status=error.status,
+            code=error.code,
+            message=error.message,
+            ec=error.ec,
+            oss_request_id=error.oss_request_id,
             function=self.function,
             function_request_id=self.function_request_id,
-            attempts=dead_end.attempts,
+            attempts=error.attempts,
             redrives=event.redrives,
             at=self.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
         return fit(empty, event.raw)
 
-    def _log_in_chunks(self, letter: DeadLetter, raw: bytes) -> None:
+    def _log_in_chunks(self, dead_letter: DeadLetter, raw: bytes) -> None:
         parts = -(-len(raw) // LOG_CHUNK)
         for number in range(parts):
             chunk = raw[number * LOG_CHUNK : (number + 1) * LOG_CHUNK]
             self.log_error(
                 "event too large for its dead letter",
-                dead_letter_id=letter.id,
+                dead_letter_id=dead_letter.id,
                 part=number + 1,
                 parts=parts,
                 event_base64=b64encode(chunk).decode(),
             )
 
 
-def put_into_queue(invocation: Invocation, letter: DeadLetter) -> None:
-    """Put a letter where GUARD_DEAD_LETTER_QUEUE says, and return when it is safe there.
+def put_into_queue(invocation: Invocation, dead_letter: DeadLetter) -> None:
+    """Put a dead letter into the destination that GUARD_DEAD_LETTER_QUEUE names.
 
-    Raises Unavailable, ConfigurationError or OSError where it is not.
+    Raises Unavailable, ConfigurationError or OSError if the destination does not store it.
     """
-    from encryption_guard.dead_letters.destinations import open_destination  # a failure's alone
+    # Only a failure needs this import.
+    from encryption_guard.dead_letters.destinations import open_destination
 
-    open_destination(invocation).put(letter)
+    open_destination(invocation).put(dead_letter)

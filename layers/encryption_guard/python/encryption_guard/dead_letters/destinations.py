@@ -1,6 +1,6 @@
-"""Where dead letters go and wait: an SMQ queue, or a local file with a letter on each line.
+"""Destinations of dead letters: an SMQ queue, or a local file with one dead letter per line.
 
-Each is a class with `put`, `peek`, `read` and `remove`; nobody else has to know which one it is.
+Both implement `Destination`, so callers do not depend on the kind.
 """
 
 from __future__ import annotations
@@ -24,64 +24,65 @@ from encryption_guard.services.smq import SmqMessage, SmqQueue
 from encryption_guard.settings import QueueArn
 from encryption_guard.untrusted import instant
 
-# Every request of a long run has its own time.
+# The time for one request; a command may run for much longer.
 REQUEST_SECONDS = 30.0
-# Enough for all tries of one event, so that nobody else is handed the letter meanwhile.
+# Long enough for all attempts of one event: no other receiver gets the message meanwhile.
 LEASE_SECONDS = 120
+# The shortest visibility time-out that SMQ accepts.
 MIN_HIDE_SECONDS = 1
-# Requests under way at a time.
+# Concurrent requests.
 WORKERS = 8
-# One node answers for itself, and the next for itself: one "empty" is not everybody's word.
+# Each SMQ node returns only its own messages, so one empty answer does not prove an empty queue.
 EMPTY_ANSWERS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedMessage:
-    """A letter in its queue: `key` is what keeps or removes it there."""
+    """A message in a destination; `keep` and `remove` take its `key`."""
 
     key: str
     body: bytes
     message: Message
-    # When it was put there; None where nobody wrote it down.
+    # When the message entered the queue; None if unknown.
     since: datetime | None
 
 
 class Peek(NamedTuple):
-    """What is in sight of a queue, hidden from nobody; `is_all` where nothing else can wait."""
+    """The messages that a peek shows; `is_all` if the destination holds no others."""
 
     letters: tuple[QueuedMessage, ...]
     is_all: bool
 
 
 class Destination(Protocol):
-    """What can be done with dead letters; `put`, `keep` and `remove` from any thread."""
+    """A store of dead letters; any thread may call `put`, `keep` and `remove`."""
 
     @property
     def scope(self) -> Scope | None:
-        """The account and the region that its letters are of; None where it does not tell."""
+        """The account and the region of the dead letters; None if the destination has neither."""
 
-    def put(self, letter: DeadLetter) -> None:
-        """Add a letter; returns when it is safe. Raises Unavailable or OSError where it is not."""
+    def put(self, dead_letter: DeadLetter) -> None:
+        """Store a dead letter durably; raises Unavailable or OSError if that fails."""
 
     def peek(self) -> Peek:
-        """What is in sight without hiding it."""
+        """Return the visible messages, and do not hide them."""
 
     def read(self) -> Iterator[QueuedMessage]:
-        """Every letter once, hidden from others until it is released."""
+        """Yield each message once, and hide it from other receivers until `release`."""
 
     def keep(self, key: str) -> bool:
-        """Make sure of a letter for as long as one event takes; False if somebody else has it."""
+        """Renew the lease of a message; return False if the lease is lost."""
 
     def remove(self, key: str) -> bool:
-        """Remove a letter for good; False if it is no longer ours to remove."""
+        """Remove a message for good; return False if the lease is lost."""
 
     def release(self) -> None:
-        """Let others see again what was read and not removed; returns when they do."""
+        """Make each message visible that was read and not removed; wait until it is."""
 
 
 @contextmanager
 def leased(destination: Destination) -> Iterator[Iterator[QueuedMessage]]:
-    """Every letter; whatever happens, what was not removed is released at the end."""
+    """Read the messages of a destination; always release those that were not removed."""
     try:
         yield destination.read()
     finally:
@@ -91,34 +92,35 @@ def leased(destination: Destination) -> Iterator[Iterator[QueuedMessage]]:
 class SmqDestination:
     """An SMQ queue.
 
-    There is no listing in SMQ: a peek shows at most 16 messages of one node, and always the same
-    ones. So letters are received, which hides them, until no new one comes, and released after.
+    SMQ cannot list its messages: a peek shows at most 16 of one node, and always the same ones. So
+    `read` receives messages, which hides them, until no new one comes; `release` shows them again.
     """
 
     def __init__(self, queue: QueueArn, invocation: Invocation) -> None:
         self._queue = queue
         self._invocation = invocation
-        # A letter whose time has run out is handed out again, with a new handle.
+        # Receipt handles by message ID. If a lease expires, SMQ delivers the message again with a
+        # new handle.
         self._handles: dict[str, str] = {}
         self._removed: set[str] = set()
 
     @property
     def scope(self) -> Scope:
-        """The queue's own: a guard's queue is where the guard is."""
+        """The account and the region of the queue, which are also the guard's."""
         return Scope(self._queue.account_id, self._queue.region)
 
-    def put(self, letter: DeadLetter) -> None:
-        """Send a message, within the time of the invocation; raises Unavailable."""
-        SmqQueue(self._queue, self._invocation).send(letter.body())
+    def put(self, dead_letter: DeadLetter) -> None:
+        """Send a dead letter before the invocation's deadline; raises Unavailable otherwise."""
+        SmqQueue(self._queue, self._invocation).send(dead_letter.body())
 
     def peek(self) -> Peek:
-        """At most 16 letters, of one node of the service."""
-        return Peek(tuple(map(self._read, self._smq().peek())), is_all=False)
+        """Return at most 16 messages of one node of SMQ."""
+        return Peek(tuple(map(self._to_queued, self._smq().peek())), is_all=False)
 
     def read(self) -> Iterator[QueuedMessage]:
-        """Receive until several answers in a row were empty.
+        """Receive messages until EMPTY_ANSWERS answers in a row are empty.
 
-        Raises Unavailable where a whole round brought nothing but letters that are known.
+        Raises Unavailable if a whole round returns only known messages.
         """
         known = self._handles
         empty = repeated = 0
@@ -126,64 +128,66 @@ class SmqDestination:
             messages = self._smq().receive()
             empty = 0 if messages else empty + 1
             new = [message for message in messages if message.message_id not in known]
-            # All of them before the first is given away: whoever stops there has to release these.
+            # A caller may stop at the first yield and release: record all handles before it.
             known |= {m.message_id: m.receipt_handle or "" for m in messages}
             for message in messages:
                 if message not in new:
-                    # Its time ran out.
+                    # SMQ delivered it again because its lease expired.
                     self.keep(message.message_id)
-            yield from map(self._read, new)
+            yield from map(self._to_queued, new)
             repeated = 0 if new else repeated + len(messages)
             if repeated > len(known):
-                raise self._going_round()
+                raise self._lease_too_short()
 
-    def _going_round(self) -> Unavailable:
+    def _lease_too_short(self) -> Unavailable:
         return Unavailable(
-            f"The queue {self._queue.name} gives the same letters again and again: its visibility"
-            f" time-out is too short for {len(self._handles)} letters. There may be more."
+            f"The queue {self._queue.name} returns the same messages again and again: its"
+            f" visibility time-out is too short for {len(self._handles)} messages. Increase it;"
+            " the queue may hold more messages."
         )
 
     def keep(self, key: str) -> bool:
-        """Hide a letter for LEASE_SECONDS from now."""
+        """Hide a message for LEASE_SECONDS from now."""
         handle = self._smq().hide(self._handles[key], seconds=LEASE_SECONDS)
         if handle:
             self._handles[key] = handle
         return handle is not None
 
     def remove(self, key: str) -> bool:
-        """Delete the message."""
+        """Delete a message from the queue."""
         removed = self._smq().delete(self._handles[key])
         if removed:
             self._removed.add(key)
         return removed
 
     def release(self) -> None:
-        """Make the messages visible in a second, the least that SMQ knows, and wait for it.
+        """Make the messages visible after MIN_HIDE_SECONDS, and wait until they are.
 
-        Whoever looks next, most likely the same operator, should not find the queue empty. What
-        cannot be released is visible again when the queue's own time-out is over.
+        The next command, probably of the same operator, must not find the queue empty. A message
+        that cannot be released is visible again after its visibility time-out.
         """
-        from concurrent.futures import ThreadPoolExecutor  # only who reads needs it
+        # Only a command needs this import.
+        from concurrent.futures import ThreadPoolExecutor
 
         clock = self._invocation.clock
-        until = clock.monotonic() + REQUEST_SECONDS
+        deadline = clock.monotonic() + REQUEST_SECONDS
 
-        def soon(key: str) -> None:
-            # A queue that is gone should not hold up the end of a command for each of its letters.
-            if clock.monotonic() < until:
+        def unhide(key: str) -> None:
+            # If the queue is unavailable, a command must not wait for each message in turn.
+            if clock.monotonic() < deadline:
                 with suppress(Unavailable):
                     self._smq().hide(self._handles[key], seconds=MIN_HIDE_SECONDS)
 
         held = self._handles.keys() - self._removed
         if held:
             with ThreadPoolExecutor(WORKERS) as pool:
-                list(pool.map(soon, held))
+                list(pool.map(unhide, held))
             clock.sleep(MIN_HIDE_SECONDS)
 
     def _smq(self) -> SmqQueue:
         return SmqQueue(self._queue, self._invocation.within(REQUEST_SECONDS))
 
-    def _read(self, message: SmqMessage) -> QueuedMessage:
+    def _to_queued(self, message: SmqMessage) -> QueuedMessage:
         body = decoded(message.body)
         return QueuedMessage(
             key=message.message_id,
@@ -194,73 +198,73 @@ class SmqDestination:
 
 
 class FileDestination:
-    """A file as GUARD_DEAD_LETTER_QUEUE=file:<path> makes it.
+    """A local file, as GUARD_DEAD_LETTER_QUEUE=file:<path> names it.
 
-    A letter that is removed leaves a blank line of its length: whoever appends meanwhile is not
-    disturbed, and nothing is copied that a crash could cut short.
+    `remove` overwrites a line with spaces. So another process may append at the same time, and
+    there is no copy that a crash could leave incomplete.
     """
 
     scope: Scope | None = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Where a line begins, how long it is and what it was: not the line, there may be many.
+        # Offset, length and SHA-256 by key; the lines themselves could take much memory.
         self._lines: dict[str, tuple[int, int, bytes]] = {}
 
-    def put(self, letter: DeadLetter) -> None:
-        """Add a line, and return only when it is on the disk; raises OSError otherwise."""
-        append_line(self._path, letter.body())
+    def put(self, dead_letter: DeadLetter) -> None:
+        """Append a line and sync it to the disk; raises OSError if that fails."""
+        append_line(self._path, dead_letter.body())
 
     def peek(self) -> Peek:
-        """All of them: nothing in a file is hidden."""
+        """Return every message: a file hides none."""
         return Peek(tuple(self.read()), is_all=True)
 
     def read(self) -> Iterator[QueuedMessage]:
-        """The letters, oldest first; raises ConfigurationError where the file cannot be read."""
+        """Yield the messages, oldest first; raises ConfigurationError if the file is unreadable."""
         try:
             with self._path.open("rb") as file:
-                # A device, such as /dev/full, would be read without end.
+                # A device, such as /dev/full, has no end.
                 if self._path.is_char_device():
                     raise OSError(EINVAL, "it is a device")
-                at = 0
+                offset = 0
                 for line in file:
                     if line.strip():
-                        yield self._read(at, line.rstrip(b"\n"))
-                    at += len(line)
+                        yield self._to_queued(offset, line.rstrip(b"\n"))
+                    offset += len(line)
         except OSError as error:
             raise self._unusable(error) from error
 
     def keep(self, key: str) -> bool:
-        """Whether the line is still as it was read."""
-        return self._is_there(key, blank=False)
+        """Return whether the line is unchanged since `read`."""
+        return self._is_unchanged(key, blank=False)
 
     def remove(self, key: str) -> bool:
-        """Blank the line, and return only when that is on the disk."""
-        return self._is_there(key, blank=True)
+        """Overwrite an unchanged line with spaces, and sync the file to the disk."""
+        return self._is_unchanged(key, blank=True)
 
     def release(self) -> None:
-        """Nothing was hidden."""
+        """Do nothing: a file hides no message."""
 
-    def _is_there(self, key: str, *, blank: bool) -> bool:
-        at, length, digest = self._lines[key]
+    def _is_unchanged(self, key: str, *, blank: bool) -> bool:
+        offset, length, digest = self._lines[key]
         try:
             with self._path.open("r+b", buffering=0) as file:
-                file.seek(at)
+                file.seek(offset)
                 found = file.read(length + 1)
-                # A last line may have been cut short, and grown since.
-                whole = found[length:] in (b"", b"\n")
-                ours = whole and sha256(found[:length]).digest() == digest
-                if ours and blank:
-                    file.seek(at)
+                # The last line may have been incomplete when it was read, and longer now.
+                is_whole_line = found[length:] in (b"", b"\n")
+                unchanged = is_whole_line and sha256(found[:length]).digest() == digest
+                if unchanged and blank:
+                    file.seek(offset)
                     file.write(b" " * length)
                     os.fsync(file.fileno())
         except OSError as error:
             raise self._unusable(error) from error
-        return ours
+        return unchanged
 
-    def _read(self, at: int, line: bytes) -> QueuedMessage:
-        key = str(at)
-        self._lines[key] = (at, len(line), sha256(line).digest())
+    def _to_queued(self, offset: int, line: bytes) -> QueuedMessage:
+        key = str(offset)
+        self._lines[key] = (offset, len(line), sha256(line).digest())
         message = open_message(line)
         return QueuedMessage(key=key, body=line, message=message, since=message.summary.at)
 
@@ -272,26 +276,26 @@ class FileDestination:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Add a line to a file and return only when it is on the disk; raises OSError otherwise."""
+    """Append a line to a file and sync it to the disk; raises OSError if that fails."""
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         size = os.fstat(descriptor).st_size
-        # Whoever crashed in the middle of a line must not take this one along.
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        left = memoryview((b"\n" if torn else b"") + line + b"\n")
-        while left:
-            left = left[os.write(descriptor, left) :]
+        # If a process crashed within a line, this line must not continue it.
+        is_incomplete = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        unwritten = memoryview((b"\n" if is_incomplete else b"") + line + b"\n")
+        while unwritten:
+            unwritten = unwritten[os.write(descriptor, unwritten) :]
         os.fsync(descriptor)
     except OSError as error:
         raise OSError(
-            error.errno, f"{error.strerror}; a part of it may be in the file", str(path)
+            error.errno, f"{error.strerror}; the file may hold a part of the line", str(path)
         ) from error
     finally:
         os.close(descriptor)
 
 
 def open_destination(invocation: Invocation) -> Destination:
-    """The destination that GUARD_DEAD_LETTER_QUEUE names; raises ConfigurationError without it."""
+    """Return the destination in GUARD_DEAD_LETTER_QUEUE; raises ConfigurationError if not set."""
     match invocation.settings.dead_letter_queue:
         case QueueArn() as queue:
             return SmqDestination(queue, invocation)

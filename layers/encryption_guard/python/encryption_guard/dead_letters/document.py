@@ -1,4 +1,4 @@
-"""A dead letter as it is written: the document, which is a contract, and the event in it."""
+"""The dead letter as a JSON document: a versioned contract that includes the original event."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from encryption_guard.errors import Reason
 from encryption_guard.events.envelopes import MAX_DECODED_BYTES, Event
 
-# SMQ takes 64 KB and a base64 body is a third longer: this leaves room for the XML around it.
+# SMQ accepts 64 KB, and base64 makes a body a third longer. The rest is for the XML around it.
 MAX_DEAD_LETTER_BYTES = 47 * 1024
-# What is kept compressed, for an operator to read; the function opens no more than LARGEST_EVENT.
+# A dead letter keeps a compressed event up to this size, for an operator to read. The function
+# decodes at most MAX_DECODED_BYTES.
 MAX_COMPRESSED_EVENT_BYTES = 4 * 1024 * 1024
 
 Encoding = Literal["utf-8", "base64", "gzip+base64"]
 
 
 class DeadLetter(BaseModel):
-    """An event that no retry can help, with all an operator needs to mend it and send it again."""
+    """An event that no retry can fix, with the facts that an operator needs to redrive it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,35 +49,45 @@ class DeadLetter(BaseModel):
     at: str
 
     def body(self) -> bytes:
-        """The letter as it is written."""
+        """Return the dead letter as JSON in UTF-8."""
         return self.model_dump_json().encode()
 
 
 def dead_letter_id(event: Event, reason: str) -> str:
-    """The same for a repeat of the same event with the same result."""
+    """Return the ID of a dead letter, equal for each repeat of an event with the same reason.
+
+    If the event has no ID, the ID depends on the bytes of the event alone.
+    """
     if event.event_id:
         return str(uuid5(NAMESPACE_URL, f"{event.source or ''}/{event.event_id}/{reason}"))
     return str(uuid5(NAMESPACE_URL, sha256(event.raw).hexdigest()))
 
 
-def fit(letter: DeadLetter, raw: bytes) -> DeadLetter:
-    """Put the event into the letter in the first encoding that keeps it within LARGEST_LETTER.
+def fit(dead_letter: DeadLetter, raw: bytes) -> DeadLetter:
+    """Add the event to a dead letter, in the first encoding that fits MAX_DEAD_LETTER_BYTES.
 
-    An event that fits in none is left out; its size and hash go to `detail`.
+    If none fits, `event` stays empty, and `detail` states the size and hash of the event.
     """
     for encoding, text in encodings(raw, largest=MAX_COMPRESSED_EVENT_BYTES):
-        filled = letter.model_copy(update={"event": text, "event_encoding": encoding})
+        filled = dead_letter.model_copy(update={"event": text, "event_encoding": encoding})
         if len(text) <= MAX_DEAD_LETTER_BYTES and len(filled.body()) <= MAX_DEAD_LETTER_BYTES:
             return filled
-    lost = f" The event is too large: {len(raw)} bytes, sha256 {sha256(raw).hexdigest()}."
-    return letter.model_copy(update={"detail": letter.detail + lost})
+    size = f"{len(raw)} bytes, sha256 {sha256(raw).hexdigest()}"
+    detail = f"{dead_letter.detail} The event is too large for its dead letter: {size}."
+    return dead_letter.model_copy(update={"detail": detail})
 
 
 def encodings(raw: bytes, *, largest: int = MAX_DECODED_BYTES) -> Iterator[tuple[Encoding, str]]:
-    """Each form that an event may have in a letter; compressed only up to the `largest`."""
+    """Yield each encoding that an event may have in a dead letter, with the encoded text.
+
+    An event of more than `largest` bytes is not compressed.
+
+    >>> [encoding for encoding, _ in encodings(b"{}")]
+    ['utf-8', 'base64', 'gzip+base64']
+    """
     with suppress(UnicodeDecodeError):
         yield "utf-8", raw.decode()
     yield "base64", b64encode(raw).decode()
     if len(raw) <= largest:
-        # Level 9, the default, takes up to thirty times as long for a twentieth less.
+        # The default, level 9, takes up to 30 times as long and saves only 5 % more.
         yield "gzip+base64", b64encode(gzip.compress(raw, 6, mtime=0)).decode()

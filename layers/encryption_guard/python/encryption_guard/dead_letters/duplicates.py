@@ -1,4 +1,4 @@
-"""A sweep meets the same refusal each time it comes, and an operator needs to read of it once."""
+"""Skip duplicate dead letters: a sweep meets the same refusal in each run."""
 
 from __future__ import annotations
 
@@ -14,60 +14,61 @@ if TYPE_CHECKING:
     from encryption_guard.dead_letters.document import DeadLetter
     from encryption_guard.dead_letters.messages import MessageSummary
 
-# One node of SMQ answers for itself, and the next for itself.
+# A peek shows the messages of one SMQ node, so several peeks are needed.
 PEEKS = 3
 MAX_PEEKED = 16
 A_DAY = timedelta(days=1)
 
-# The bucket's ARN and the reason of a letter.
-About = tuple[str | None, str]
+# A dead letter's ARN and reason.
+DuplicateKey = tuple[str | None, str]
 
 
 def skip_duplicates(
     put: Callable[[DeadLetter], None],
     invocation: Invocation,
     *,
-    written: dict[About, datetime],
+    written: dict[DuplicateKey, datetime],
 ) -> Callable[[DeadLetter], None]:
-    """`put`, but not for a letter about a bucket of which one with the same reason waits already.
+    """Return a `put` that skips a dead letter if the queue holds one for its bucket and reason.
 
-    `written` is what this process has put and when: it counts for a day where the queue is too long
-    to be seen as a whole. Otherwise what is not in sight was removed, and is put again.
+    `written` maps the dead letters of this process to their times; the new `put` adds to it. If
+    the queue is too long for a peek, a dead letter that was written within a day is a duplicate.
+    In a shorter queue, a dead letter that no peek shows was removed, and is put again.
     """
-    looking = Lock()
-    look_once = functools.cache(functools.partial(_look, invocation))
+    lock = Lock()
+    peek_once = functools.cache(functools.partial(_peek, invocation))
 
-    def put_once(letter: DeadLetter) -> None:
-        about, now = (letter.arn, letter.reason), invocation.clock.now()
-        # The cache alone lets each thread that comes meanwhile look for itself.
-        with looking:
-            in_sight, is_all = look_once()
-        lately = about in written and now - written[about] < A_DAY
-        if about in in_sight or (lately and not is_all):
+    def put_once(dead_letter: DeadLetter) -> None:
+        key, now = (dead_letter.arn, dead_letter.reason), invocation.clock.now()
+        # The cache alone does not keep several threads from peeking at the same time.
+        with lock:
+            queued_keys, is_all = peek_once()
+        is_recent = key in written and now - written[key] < A_DAY
+        if key in queued_keys or (is_recent and not is_all):
             return
-        put(letter)
-        written[about] = now
+        put(dead_letter)
+        written[key] = now
 
     return put_once
 
 
-def _look(invocation: Invocation) -> tuple[frozenset[About], bool]:
-    """What the letters in sight are about, and whether they are all; it hides none from anybody."""
-    # With all that reads letters, which only a failure needs.
+def _peek(invocation: Invocation) -> tuple[frozenset[DuplicateKey], bool]:
+    """Return the keys of the visible dead letters, and whether the queue holds no other."""
+    # Only a failure needs this import, which loads all of pydantic.
     from encryption_guard.dead_letters.destinations import open_destination
 
-    letters: dict[str, MessageSummary] = {}
+    summaries: dict[str, MessageSummary] = {}
     is_all = False
     try:
         destination = open_destination(invocation)
         for _ in range(PEEKS):
             peek = destination.peek()
-            letters |= {waiting.key: waiting.message.summary for waiting in peek.letters}
+            summaries |= {queued.key: queued.message.summary for queued in peek.letters}
             if peek.is_all:
                 is_all = True
                 break
-    # Whatever keeps it from looking must not keep a letter back.
+    # A failed peek must not stop a dead letter.
     except Exception:
         return frozenset(), False
-    about = frozenset((letter.arn, letter.reason) for letter in letters.values())
-    return about, is_all or len(letters) < MAX_PEEKED
+    keys = frozenset((summary.arn, summary.reason) for summary in summaries.values())
+    return keys, is_all or len(summaries) < MAX_PEEKED

@@ -1,7 +1,8 @@
-"""What waits in the dead-letter queue: messages of three kinds, read as one.
+"""Read the messages in the dead-letter queue, which are of three kinds.
 
-A dead letter of ours; a record of FC's failure destination; a CloudEvent that an EventBridge rule
-could not deliver. A message of any other kind is told as such, and nothing is done with it.
+A message is a dead letter of the guard, a record of Function Compute's failure destination, or a
+CloudEvent that an EventBridge rule could not deliver. Any other message is of the kind `unknown`
+and has no events to redrive.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from encryption_guard.untrusted import instant, object_or_empty, quoted, shorten
 
 Kind = Literal["dead_letter", "destination_record", "cloud_event", "unknown"]
 
-# Reasons beside those of our own letters.
+# Reasons in addition to those of the guard's own dead letters.
 FUNCTION_FAILED = "function_failed"
 NOT_DELIVERED = "not_delivered"
 UNKNOWN = "unknown"
 
-# The ARN of a function may have 400 characters, a sentence somewhat more.
+# In characters: a function's ARN may have 400, and a sentence may have more.
 MAX_TEXT_LENGTH = 1000
-READ_APART = {"version", "event", "event_encoding", "at", "detail", "function"}
+# Fields of a DeadLetter that a MessageSummary does not copy unchanged.
+NOT_COPIED = {"version", "event", "event_encoding", "at", "detail", "function"}
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _JSON_START = re.compile(rb"\s*[\[{]")
@@ -41,7 +43,7 @@ _JSON_START = re.compile(rb"\s*[\[{]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageSummary:
-    """What is known of one message; every text in it is foreign."""
+    """The facts about one message; every text in it is untrusted."""
 
     id: str
     kind: Kind
@@ -60,33 +62,37 @@ class MessageSummary:
     attempts: int = 0
     redrives: int = 0
     at: datetime | None = None
-    # Of a sweep that failed as a whole: its event is the timer's, and no bucket's.
+    # Whether a whole sweep failed: its event comes from the timer and names no bucket.
     is_sweep: bool = False
 
     @property
     def bucket(self) -> str | None:
-        """The name of the table bucket that it is about."""
+        """The name of the table bucket, if the message names one."""
         return self.arn.rpartition("/")[2] if self.arn else None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the queue, and the events in it that could be sent again."""
+    """A message of the queue, and the events in it that an operator can redrive."""
 
     summary: MessageSummary
     events: tuple[Event, ...]
 
 
 def decoded(body: str) -> bytes:
-    """The bytes of a message's body: base64 as the vendor's client sends it, or as it stands.
+    """Return the bytes of a message's body, which may be in base64.
 
-    Whether FC and EventBridge encode what they put into a queue is not documented.
+    The vendor's client encodes each body. The documentation does not state whether Function
+    Compute and EventBridge do so.
+
+    >>> decoded("e30="), decoded("{}")
+    (b'{}', b'{}')
     """
     raw = body.encode("utf-8", "surrogatepass")
     if _JSON_START.match(raw):
         return raw
     found = from_base64(raw)
-    # Words may look like base64 that somebody has cut short or wrapped: then it has to be JSON.
+    # Text without padding or on several lines may be plain words, so it must decode to JSON.
     if found is None or not (_JSON_START.match(found) or b64encode(found) == raw):
         return raw
     return found
@@ -95,94 +101,98 @@ def decoded(body: str) -> bytes:
 def open_message(
     body: bytes, *, region: str | None = None, account_id: str | None = None
 ) -> Message:
-    """Tell what kind of message this is, and read it.
+    """Read a message of any kind.
 
-    `region` and `account_id` complete a bucket's bare name where its event does not tell them.
+    `region` and `account_id` complete the bare name of a bucket if its event lacks them.
     """
     events = open_payload(body, decoded=MAX_COMPRESSED_EVENT_BYTES).events
     document = object_or_empty(body)
     keys = {key.lower() for key in document}
     if {"version", "event", "event_encoding"} <= keys:
-        return _own(body, document, _unwrapped(body, events))
+        return _read_dead_letter(body, document, _unwrapped(body, events))
     if {"requestcontext", "requestpayload"} <= keys:
         inner = _unwrapped(body, events)
-        about = _of_events(events, FUNCTION_FAILED, region, account_id)
-        about["events"] = len(inner)
-        about["is_sweep"] = all(_is_timer(event) for event in events)
-        return Message(_destination_record(document, about), inner)
+        fields = _event_fields(events, FUNCTION_FAILED, region, account_id)
+        fields["events"] = len(inner)
+        fields["is_sweep"] = all(_is_timer(event) for event in events)
+        return Message(_summarize_record(document, fields), inner)
     if all(_is_event(event) for event in events):
-        about = _of_events(events, NOT_DELIVERED, region, account_id)
-        detail = "An event that did not come as far as the function."
-        return Message(MessageSummary(kind="cloud_event", detail=detail, **about), events)
-    stray = next(event.parsed for event in events if not _is_event(event))
-    return _unknown(body, f"No kind of message that is known here. {stray}")
+        fields = _event_fields(events, NOT_DELIVERED, region, account_id)
+        detail = "The event did not reach the function."
+        return Message(MessageSummary(kind="cloud_event", detail=detail, **fields), events)
+    problem = next(event.parsed for event in events if not _is_event(event))
+    return _unknown(body, f"The kind of this message is not known. {problem}")
 
 
-def _own(body: bytes, document: dict[str, object], events: tuple[Event, ...]) -> Message:
+def _read_dead_letter(
+    body: bytes, document: dict[str, object], events: tuple[Event, ...]
+) -> Message:
     version = document.get("version")
     if version is True or version != 1:
         return _unknown(
             body,
-            f"A dead letter of version {quoted(str(version))}; this program reads version 1: use"
-            " the encryption-guard that wrote it.",
+            f"The dead letter has version {quoted(str(version))}, and this program reads version 1"
+            " only: use the version of encryption-guard that wrote it.",
         )
     try:
-        read = DeadLetter.model_validate(document)
+        dead_letter = DeadLetter.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = quoted(".".join(str(part) for part in first["loc"]))
-        return _unknown(body, f"Not quite a dead letter: {where}: {first['msg']}.")
-    if not _UUID.fullmatch(read.id):
-        return _unknown(body, f"Not quite a dead letter: its id is {quoted(read.id)}, no UUID.")
-    told = read.model_dump(exclude=READ_APART)
-    letter = MessageSummary(
+        field = quoted(".".join(str(part) for part in first["loc"]))
+        return _unknown(body, f"The dead letter is not valid: {field}: {first['msg']}.")
+    if not _UUID.fullmatch(dead_letter.id):
+        return _unknown(
+            body, f"The dead letter is not valid: its id {quoted(dead_letter.id)} is not a UUID."
+        )
+    copied = dead_letter.model_dump(exclude=NOT_COPIED)
+    summary = MessageSummary(
         kind="dead_letter",
-        at=instant(read.at),
+        at=instant(dead_letter.at),
         events=len(events),
-        detail=read.detail[:MAX_TEXT_LENGTH],
-        function=read.function[:MAX_TEXT_LENGTH],
-        **{key: _short(value) for key, value in told.items()},
+        detail=dead_letter.detail[:MAX_TEXT_LENGTH],
+        function=dead_letter.function[:MAX_TEXT_LENGTH],
+        **{key: _short(value) for key, value in copied.items()},
     )
-    return Message(letter, events)
+    return Message(summary, events)
 
 
-def _destination_record(document: dict[str, object], about: dict[str, Any]) -> MessageSummary:
-    """https://www.alibabacloud.com/help/en/fc/user-guide/result-callback"""
+def _summarize_record(document: dict[str, object], fields: dict[str, Any]) -> MessageSummary:
+    # https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
     record = {key.lower(): value for key, value in document.items()}
     context = record["requestcontext"]
-    answer = record.get("responsepayload")
+    response = record.get("responsepayload")
     condition = next(strings(context, "condition"), "")
-    error = next(strings(answer, "errortype"), "") or condition
-    said = next(strings(answer, "errormessage"), "")
+    error = next(strings(response, "errortype"), "") or condition
+    error_message = next(strings(response, "errormessage"), "")
     tries = next(strings(context, "approximateinvokecount"), "")
     function = next(strings(context, "functionarn"), None)
     return MessageSummary(
         kind="destination_record",
-        detail=f"The function gave up after {tries or 'some'} tries: {said or error}"[
+        detail=f"The function failed after {tries or 'some'} tries: {error_message or error}"[
             :MAX_TEXT_LENGTH
         ],
         code=_short(error or None),
-        message=_short(said or None),
+        message=_short(error_message or None),
         function=function and function[:MAX_TEXT_LENGTH],
         function_request_id=_short(next(strings(context, "requestid"), None)),
         attempts=int(tries) if tries.isdecimal() and len(tries) < 9 else 0,
         at=instant(record.get("timestamp")),
-        **about,
+        **fields,
     )
 
 
 def _unknown(body: bytes, detail: str) -> Message:
-    letter = MessageSummary(
+    summary = MessageSummary(
         id=dead_letter_id(Event(body, 0, None, None, InvalidEvent(detail)), UNKNOWN),
         kind="unknown",
         reason=UNKNOWN,
         detail=detail[:MAX_TEXT_LENGTH],
     )
-    return Message(letter, ())
+    return Message(summary, ())
 
 
 def _is_event(event: Event) -> bool:
-    """Whether it is a CloudEvent, or a record of the audit trail."""
+    """Return whether this is a CloudEvent or a record of the audit trail."""
     if not isinstance(event.parsed, InvalidEvent):
         return True
     return event.source is not None and event.event_id is not None
@@ -194,17 +204,17 @@ def _is_timer(event: Event) -> bool:
 
 
 def _unwrapped(body: bytes, events: tuple[Event, ...]) -> tuple[Event, ...]:
-    # What could not be unwrapped comes back whole: sending the wrapping would not help anybody.
+    # An envelope that cannot be opened comes back unchanged; the function cannot open it either.
     return tuple(event for event in events if event.raw not in (body, b""))
 
 
-def _of_events(
+def _event_fields(
     events: tuple[Event, ...], reason: str, region: str | None, account_id: str | None
 ) -> dict[str, Any]:
     first = events[0]
     arns = (_arn(event, region, account_id) for event in events)
     return {
-        # Of the event alone: one that is there twice, on two ways, has one ID.
+        # The reason is constant, so an event that both services put into the queue has one ID.
         "id": dead_letter_id(first, NOT_DELIVERED),
         "reason": reason,
         "event_id": shortened(first.event_id) if first.event_id else None,

@@ -1,4 +1,4 @@
-"""The main flow: from what Function Compute hands over to an outcome for every event in it."""
+"""The main flow: from the payload of Function Compute to one outcome for each event in it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from encryption_guard.version import __version__
 if TYPE_CHECKING:
     from encryption_guard.dead_letters.document import DeadLetter
 
-# No event is begun with less than this left: a dead letter has to fit in.
+# No event starts with less time than this, because a dead letter may have to be written.
 MIN_EVENT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How one event ended; `outcome` is the kind, as it is logged and returned."""
+    """The result of one event; `outcome` names its kind in the log and in the returned JSON."""
 
     outcome: ClassVar[str]
     reason: str
@@ -57,13 +57,13 @@ class Outcome:
     oss_request_id: str | None = None
     status: int | None = None
     code: str | None = None
-    # Of what was skipped: the last day on which an exemption counts.
+    # If an exemption skipped the bucket: the last day of the exemption.
     exempt_until: date | None = None
-    # Of what was encrypted: until when it was open.
+    # If the guard encrypted the bucket: the time until which it was not encrypted.
     open_until: datetime | None = None
 
     def as_dict(self) -> dict[str, str | int | None]:
-        """The outcome in the form that is logged and returned."""
+        """Return the fields of the log line and of the returned JSON."""
         line = {name: getattr(self, name) for name in LOGGED_FIELDS}
         line["arn"] = str(self.arn) if self.arn else None
         return {"outcome": self.outcome, **line, "version": __version__}
@@ -76,69 +76,70 @@ LOGGED_FIELDS: Final = tuple(
 
 
 class Encrypted(Outcome):
-    """The service confirmed the encryption that was asked for."""
+    """A bucket that the guard encrypted; the service confirmed it."""
 
     __slots__ = ()
     outcome = "encrypted"
 
 
 class AlreadyEncrypted(Outcome):
-    """AES256 was there before."""
+    """A bucket that already had AES256."""
 
     __slots__ = ()
     outcome = "already_encrypted"
 
 
 class KeptStronger(Outcome):
-    """The owner chose something stronger than AES256, and keeps it."""
+    """A bucket whose owner chose stronger encryption than AES256; the guard keeps it."""
 
     __slots__ = ()
     outcome = "kept_stronger"
 
 
 class KeptUnknown(KeptStronger):
-    """The owner chose what this guard does not know, and keeps it; somebody has to look at it."""
+    """A bucket whose encryption the guard does not know and keeps; an operator must check it."""
 
     __slots__ = ()
 
 
 class Skipped(Outcome):
-    """Nothing was to be done."""
+    """An event that needs no action."""
 
     __slots__ = ()
     outcome = "skipped"
 
 
 class Detected(Outcome):
-    """Mode `detect`: this bucket would have been encrypted."""
+    """A bucket that the guard would encrypt, found in the mode `detect`."""
 
     __slots__ = ()
     outcome = "detected"
 
 
 class DeadLettered(Outcome):
-    """Nothing that a retry could change; the event is kept for an operator."""
+    """An event that no retry can fix; a dead letter keeps it for an operator."""
 
     __slots__ = ()
     outcome = "dead_lettered"
 
 
 class Processed(NamedTuple):
-    """What became of one invocation's payload; failures are for the platform to retry."""
+    """The results of one payload; the platform retries if there are failures."""
 
     outcomes: tuple[Outcome, ...]
     failures: tuple[Exception, ...]
     is_array: bool
 
     def raise_failures(self) -> None:
-        """Raise if any event is unfinished: the one exception, or one that counts them."""
+        """Raise if an event is unfinished: its own exception, or one that counts several."""
         if not self.failures:
             return
         if len(self.failures) == 1:
             raise self.failures[0]
         total = len(self.failures) + len(self.outcomes)
         raise Unavailable(
-            f"{len(self.failures)} of {total} events are unfinished; the first: {self.failures[0]}"
+            f"{len(self.failures)} of {total} events are unfinished; the first error:"
+            f" {self.failures[0]}"
         ) from self.failures[0]
 
 
@@ -150,26 +151,27 @@ def process_payload(
     dead_letters: DeadLetters,
     report: Callable[[Outcome | Exception], None],
 ) -> Processed:
-    """Process every event handed in, each on its own, and report each result at once.
+    """Process each event of a payload on its own, and report each result at once.
 
-    Events whose turn the time does not allow are unavailable, and reported together.
+    If the time runs out, the remaining events share one Unavailable, which is reported once.
     """
     opened = open_payload(payload)
     results: list[Outcome | Exception] = []
     for number, event in enumerate(opened.events):
         if invocation.budget.remaining() < MIN_EVENT_SECONDS:
-            left = len(opened.events) - number
-            late = Unavailable(f"The invocation's time was over before the turn of {left} events.")
-            report(late)
-            results += [late] * left
+            unprocessed = len(opened.events) - number
+            out_of_time = Unavailable(
+                f"The time of the invocation ended before {unprocessed} events were processed."
+            )
+            report(out_of_time)
+            results += [out_of_time] * unprocessed
             break
         result: Outcome | Exception
         try:
             result = process_event(
                 event, invocation=invocation, tables=tables, dead_letters=dead_letters
             )
-        # Whatever one event ran into, bugs included, must not cost the others their turn: it is
-        # raised by the door when they are done.
+        # An error of one event, even a bug, must not stop the others. The handler raises it later.
         except Exception as error:
             result = error
         report(result)
@@ -188,9 +190,9 @@ def process_event(
     tables: OssTables,
     dead_letters: DeadLetters,
 ) -> Outcome:
-    """Decide, act, and keep as a dead letter what no retry can help.
+    """Decide about an event and act; write a dead letter if no retry can help.
 
-    Raises Unavailable when the event has to come again.
+    Raises Unavailable if the platform has to deliver the event again.
     """
     bucket: NamedBucket | None = None
     try:
@@ -219,9 +221,10 @@ def process_bucket(
     tables: OssTables,
     dead_letters: DeadLetters,
 ) -> Outcome:
-    """The same for a bucket that no event named: only its dead letter needs one.
+    """Decide about a bucket that no event named, and act; write a dead letter if no retry can help.
 
-    Raises Unavailable when the bucket has to be found again.
+    The dead letter contains the event that should have named the bucket. Raises Unavailable if the
+    caller has to try the bucket again.
     """
     try:
         decision = decide(found, invocation.settings, today=invocation.clock.now().date())
@@ -229,17 +232,16 @@ def process_bucket(
     except PermanentError as error:
         name = next(name for name, cause in CAUSES.items() if cause == found.cause)
         event = missed_event(found.arn, name=name, time=found.created_at)
-        letter = dead_letters.write(error, event=event, arn=found.arn)
-        outcome = _dead_lettered(letter)
+        outcome = _dead_lettered(dead_letters.write(error, event=event, arn=found.arn))
     return replace(outcome, arn=found.arn)
 
 
-def _dead_lettered(letter: DeadLetter) -> Outcome:
+def _dead_lettered(dead_letter: DeadLetter) -> Outcome:
     return DeadLettered(
-        reason=letter.reason,
-        status=letter.status,
-        code=letter.code,
-        oss_request_id=letter.oss_request_id,
+        reason=dead_letter.reason,
+        status=dead_letter.status,
+        code=dead_letter.code,
+        oss_request_id=dead_letter.oss_request_id,
     )
 
 
@@ -255,14 +257,14 @@ def _act(
             return Skipped(reason=reason, exempt_until=exemption.expires if exemption else None)
         case Deny(bucket, "account"):
             raise ForeignAccount(
-                f"The bucket {bucket.arn} belongs to an account that is not the guard's own, or not"
-                " the one that forwarded the event; if the guard is to encrypt it, add the account"
-                " to GUARD_ALLOWED_ACCOUNTS."
+                f"The bucket {bucket.arn} is in an account that is not the guard's own, or not the"
+                " one that forwarded the event; if the guard should encrypt the bucket, add the"
+                " account to GUARD_ALLOWED_ACCOUNTS."
             )
         case _:
             raise ForeignRegion(
-                f"The bucket {decision.bucket.arn} is in another region than this function: deploy"
-                " the guard there, or let the sweep look after it with GUARD_SWEEP_REGIONS."
+                f"The bucket {decision.bucket.arn} is in another region than this function; deploy"
+                " the guard in that region, or add the region to GUARD_SWEEP_REGIONS."
             )
 
 
@@ -274,7 +276,7 @@ def ensure_encrypted(
     invocation: Invocation,
     tables: OssTables,
 ) -> Outcome:
-    """Encrypt the bucket unless it clearly is; when in doubt, encrypt.
+    """Encrypt a bucket unless it clearly has an encryption; in doubt, encrypt it.
 
     Raises Refused and Unavailable as OssTables.put_encryption does.
     """
@@ -284,11 +286,11 @@ def ensure_encrypted(
     if invocation.settings.mode == "detect":
         return Detected(reason="would_encrypt")
     try:
-        # Only what was just created may not be visible yet.
+        # A new bucket may not be visible yet.
         pauses = VISIBILITY_PAUSES if cause == "created" else ()
         found = tables.put_encryption(arn, WANTED, pauses)
     except Refused as refused:
-        # Whoever takes a bucket down may take its encryption off first.
+        # A client may remove the encryption of a bucket before it deletes the bucket.
         if cause == "drift" and refused.reason == "not_found":
             return Skipped(
                 reason="gone", status=refused.status, oss_request_id=refused.oss_request_id
@@ -315,7 +317,7 @@ def _kept(reading: Reading) -> Outcome:
 
 
 def kept(reading: Reading) -> type[Outcome]:
-    """What it is called when a bucket keeps the encryption that it has."""
+    """Return the kind of outcome for a bucket that keeps its encryption."""
     match choice_of(reading):
         case "wanted":
             return AlreadyEncrypted
@@ -326,5 +328,5 @@ def kept(reading: Reading) -> type[Outcome]:
 
 
 def _milliseconds_between(since: datetime, now: datetime) -> int:
-    # The audit trail's clock is not ours: a bucket encrypted "before" its event took no time.
+    # The audit trail has another clock, so an event may seem to be later than the encryption.
     return max(0, round((now - since).total_seconds() * 1000))

@@ -1,7 +1,7 @@
-"""What a function's `index.py` and an operator's command call: one invocation, composed here.
+"""Compose one invocation, for the `index.py` of a function and for a command of an operator.
 
-Connections and settings last from one invocation of an instance to the next; credentials, the clock
-and the time that is left never do.
+An instance reuses its connections and settings for all invocations. Each invocation has its own
+credentials, clock and deadline.
 """
 
 from __future__ import annotations
@@ -27,34 +27,35 @@ shared_transport = functools.cache(open_transport)
 
 @functools.cache
 def read_settings(account_id: str, region: str) -> Settings:
-    """The settings of this instance; what is wrong with an exemption is logged, once."""
+    """Read the settings of this instance, and log each invalid exemption once."""
     settings = Settings.from_environment(account_id=account_id, region=region)
     log_exemption_errors(settings)
     return settings
 
 
 def log_exemption_errors(settings: Settings, stream: IO[str] | None = None) -> None:
-    """Write a line for each entry of GUARD_EXEMPTIONS that does not count."""
-    for sentence in settings.exemption_errors:
-        open_logger(stream).error("exemption dropped", detail=sentence)
+    """Log one line for each invalid entry of GUARD_EXEMPTIONS."""
+    for error in settings.exemption_errors:
+        open_logger(stream).error("exemption dropped", detail=error)
 
 
 @functools.cache
 def open_proxied_transport() -> DeadlineTransport:
-    """The transport of an instance that trusts its environment's proxy."""
+    """Return a transport that uses the proxy of the environment."""
     return _through_proxy(shared_transport())
 
 
 def _through_proxy(transport: DeadlineTransport) -> DeadlineTransport:
-    from encryption_guard.http.proxies import trusting_environment  # only who asks for it needs it
+    # Only an instance that trusts a proxy needs this import.
+    from encryption_guard.http.proxies import trusting_environment
 
     return trusting_environment(transport)
 
 
 def open_invocation(context: Any) -> Invocation:
-    """What one invocation of a function may use, until the function's time-out.
+    """Return an invocation of a function, which ends at the function's time-out.
 
-    Raises ConfigurationError for a wrong setting.
+    Raises ConfigurationError if a setting is wrong.
     """
     settings = read_settings(context.account_id, context.region)
     return _compose(
@@ -67,9 +68,9 @@ def open_invocation(context: Any) -> Invocation:
 
 @contextmanager
 def open_command(settings: Settings, *, seconds: float) -> Iterator[Invocation]:
-    """What one command may use: its shell's credentials, and connections that it closes.
+    """Yield an invocation for a command, with the credentials of the shell; close its connections.
 
-    Raises ConfigurationError for a proxy that cannot be used.
+    Raises ConfigurationError if the proxy cannot be used.
     """
     log_exemption_errors(settings, sys.stderr)
     direct = open_transport()
@@ -95,7 +96,7 @@ def _compose(
 
 
 def open_dead_letters(invocation: Invocation, context: Any) -> DeadLetters:
-    """What writes the dead letters of a function's invocation."""
+    """Return a writer for the dead letters of a function's invocation."""
     return DeadLetters(
         put=functools.partial(put_into_queue, invocation),
         log_error=open_logger().error,
@@ -106,7 +107,7 @@ def open_dead_letters(invocation: Invocation, context: Any) -> DeadLetters:
 
 
 def process(event: object, invocation: Invocation, context: Any) -> Processed:
-    """Process one event, or an array of them, with a log line for each."""
+    """Process one event or an array of events, and log one line for each."""
     return process_payload(
         event,
         invocation=invocation,
@@ -117,7 +118,7 @@ def process(event: object, invocation: Invocation, context: Any) -> Processed:
 
 
 def result(processed: Processed) -> str:
-    """What the function returns; raises what was left unfinished, so that the platform retries."""
+    """Return the outcomes as JSON; raise if an event is unfinished: the platform then retries."""
     processed.raise_failures()
     outcomes = [outcome.as_dict() for outcome in processed.outcomes]
     return json.dumps(outcomes if processed.is_array else outcomes[0])

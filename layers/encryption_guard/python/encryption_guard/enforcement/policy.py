@@ -1,4 +1,4 @@
-"""What is to be done about an event: decisions as values, no request made for them."""
+"""Decide what to do about an event or a bucket, without any request."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
 from encryption_guard.services.oss_tables import Reading
 from encryption_guard.settings import Exemption, Settings
 
-# OSS creates and keeps this one for itself:
+# OSS creates and uses this bucket itself:
 # https://www.alibabacloud.com/help/en/ram/developer-reference/aliyunservicerolepolicyforosssystemtables
 MANAGED_BY_OSS = "oss-managed-table-bucket"
-# What the service calls a bucket's `type`: its customer's, or its own.
+# The known values of a bucket's `type`: the owner is a customer, or OSS itself.
 # https://help.aliyun.com/en/oss/developer-reference/createbucketmetadataconfiguration
 KINDS = frozenset({"customer", "oss"})
 
-# Long enough to ask for more time, or to get the bucket ready.
+# Enough time to extend an exemption, or to prepare its bucket.
 EXPIRES_SOON = timedelta(days=14)
 
 Cause = Literal["created", "drift"]
@@ -26,7 +26,7 @@ CAUSES: dict[str, Cause] = {
     "DeleteTableBucketEncryption": "drift",
 }
 
-# Which algorithm a bucket gets, and which ones are stronger.
+# The algorithm that the guard sets, and the stronger ones that it keeps.
 WANTED: Final = "AES256"
 STRONGER: Final = frozenset({"KMS", "SM4"})
 
@@ -34,17 +34,14 @@ Choice = Literal["wanted", "stronger", "unknown"]
 
 
 def choice_of(reading: Reading) -> Choice:
-    """How good an encryption is that was found; each of the three is kept as it is."""
+    """Classify the encryption of a bucket; the guard keeps it in each of the three cases."""
     if reading.known_as == WANTED:
         return "wanted"
     return "stronger" if reading.known_as in STRONGER else "unknown"
 
 
 class FoundBucket(NamedTuple):
-    """A bucket that no event named, but a list or an operator.
-
-    `kind` is its type, where a list has told it.
-    """
+    """A bucket that a list or an operator named; `kind` is its `type`, if the list has it."""
 
     arn: TableBucketArn
     cause: Cause
@@ -53,14 +50,14 @@ class FoundBucket(NamedTuple):
 
 
 class Encrypt(NamedTuple):
-    """This bucket has to be encrypted."""
+    """The decision to encrypt a bucket."""
 
     bucket: NamedBucket
     cause: Cause
 
 
 class Skip(NamedTuple):
-    """Nothing is to be done, and why."""
+    """The decision to do nothing, with the reason."""
 
     reason: str
     bucket: NamedBucket | None = None
@@ -68,7 +65,7 @@ class Skip(NamedTuple):
 
 
 class Deny(NamedTuple):
-    """The bucket is of an account or region that the guard is not responsible for."""
+    """The decision to reject a bucket in a foreign account or region."""
 
     bucket: NamedBucket
     foreign: Literal["account", "region"]
@@ -78,19 +75,23 @@ Decision = Encrypt | Skip | Deny
 
 
 def decide(found: BucketEvent | FoundBucket, settings: Settings, *, today: date) -> Decision:
-    """Judge one event, or one bucket; the order of the rows is part of the contract.
+    """Decide about one event or one bucket; the order of the checks is part of the contract.
 
-    Raises InvalidEvent where the event would matter, but does not name one bucket.
+    Raises InvalidEvent if a relevant event does not name exactly one bucket.
+
+    >>> arn = TableBucketArn.parse("acs:osstables:cn-hangzhou:1234567890123456:bucket/orders")
+    >>> decide(FoundBucket(arn, "drift"), Settings(), today=date(2026, 1, 2)).cause
+    'drift'
     """
     if isinstance(found, FoundBucket):
         bucket = NamedBucket(found.arn, named_by=None)
-        # A shell may not know its account; a bucket that it lists is its own.
+        # A shell may not know its account, but the buckets that it lists are its own.
         is_foreign = bool(settings.account_id) and not _is_allowed(found.arn.account_id, settings)
         return _in_scope(bucket, found.cause, settings, is_foreign, today, found.kind)
     cause = CAUSES.get(found.name)
     if cause is None:
         return Skip("not_relevant")
-    # A failed call is recorded like any other, and often names nothing.
+    # ActionTrail also records failed calls, and these often name no bucket.
     if found.failed:
         return Skip("call_failed")
     bucket = find_bucket(found, region=settings.region, account_id=settings.account_id)
@@ -99,7 +100,7 @@ def decide(found: BucketEvent | FoundBucket, settings: Settings, *, today: date)
 
 
 def _is_foreign_account(account_id: str, event: BucketEvent, settings: Settings) -> bool:
-    # Who may put events on a bus of ours may not speak for another account.
+    # An account that forwards events may name only its own buckets.
     if event.forwarded_from and event.forwarded_from != account_id:
         return True
     return not _is_allowed(account_id, settings)
@@ -121,7 +122,7 @@ def _in_scope(
         return Deny(bucket, "account")
     if settings.region and bucket.arn.region not in {settings.region, *settings.sweep_regions}:
         return Deny(bucket, "region")
-    # Where the service tells a type that is known, it says whose bucket it is, else the name does.
+    # A known type states who owns the bucket. Without one, the name does.
     name = bucket.arn.name
     if kind == "oss" or (kind not in KINDS and name == MANAGED_BY_OSS):
         return Skip("managed_by_oss", bucket)
@@ -132,7 +133,7 @@ def _in_scope(
 
 
 def expiring(settings: Settings, *, today: date) -> tuple[Exemption, ...]:
-    """The exemptions that count today and end within 14 days, the next one to end first."""
+    """Return the active exemptions that end within EXPIRES_SOON, the earliest end first."""
     soon = today + EXPIRES_SOON
     dated = ((exemption.expires, exemption) for exemption in settings.exemptions)
     ending = [(day, exemption) for day, exemption in dated if day and today <= day <= soon]

@@ -1,4 +1,4 @@
-"""One outcome, one log line."""
+"""Log one JSON line for each outcome."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from encryption_guard.version import __version__
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-    # A sweep's own; the creation function does without.
-
 SERVICE = "oss-tables-encryption-guard"
 
 
 @functools.cache
 def open_logger(stream: IO[str] | None = None) -> Logger:
-    """The one logger of a process; writes JSON lines to standard output unless told otherwise.
+    """Return the logger of this process, which writes JSON lines to `stream`, by default stdout.
 
-    Its first line names the variables of the log that are wrong; without them it is at level INFO.
+    If log settings are wrong, the first line names them, and the logger ignores them. The default
+    level is INFO.
     """
     settings = LogSettings.from_environment()
-    # Not before: it raises for a wrong POWERTOOLS_DEBUG when it is imported.
+    # This import raises for a wrong POWERTOOLS_DEBUG, which LogSettings has removed by now.
     from aws_lambda_powertools import Logger
 
     logger = Logger(
@@ -46,14 +45,14 @@ def open_logger(stream: IO[str] | None = None) -> Logger:
 
 
 def _serialize(line: dict[str, Any]) -> str:
-    # Powertools leaves out what is None, but an outcome's line always has the same keys.
+    # Powertools omits a field that is None, but the line of an outcome always has all keys.
     if "outcome" in line:
         line = line | {name: line.get(name) for name in LOGGED_FIELDS}
     return json.dumps(line, default=str, separators=(",", ":"))
 
 
 def log_outcome(result: Outcome | Exception, *, logger: Logger) -> None:
-    """Write the line of one event's result."""
+    """Log the result of one event."""
     match result:
         case DeadLettered():
             logger.warning("event dead-lettered", extra=result.as_dict())

@@ -1,8 +1,8 @@
 """An event of the audit trail, and the bucket that it names.
 
-No public sample of a CreateTableBucket event exists, and the record of OSS's own PutBucket carries
-neither requestParameters nor responseElements: so every place that may name the bucket is read
-(`PLACES`), each may be absent, and keys count in any casing.
+No public sample of a CreateTableBucket event exists, and the records of OSS's own PutBucket have
+neither requestParameters nor responseElements. The guard therefore reads every place that may name
+the bucket (`PLACES`). Each place may be absent, and its keys may be in any casing.
 https://www.alibabacloud.com/help/doc-detail/293590.htm
 """
 
@@ -33,7 +33,7 @@ from encryption_guard.untrusted import (
     text_of,
 )
 
-# The region as short as it can be (`?`): `-internal` is no part of it.
+# The region is matched lazily (`?`), so that it does not contain `-internal`.
 _HOST = re.compile(
     rf"(?P<label>{BUCKET_NAME})\.(?P<region>{REGION}?)(?:-internal)?"
     r"\.oss-tables\.aliyuncs\.com(?::[0-9]+)?",
@@ -41,36 +41,36 @@ _HOST = re.compile(
 )
 _SUBJECT = re.compile(rf".*:{ACCOUNT_ID}:([^:]*)", re.ASCII)
 _ACCOUNT_IN_SUBJECT = re.compile(rf":({ACCOUNT_ID}):", re.ASCII)
-# More than any server takes.
+# No server accepts a longer URL.
 MAX_URL_LENGTH = 8 * 1024
 _PATH_ARN = re.compile(r"/buckets/(acs:[^/]*/[^/]*)", re.IGNORECASE)
-# What an `errorCode` may say of a call that succeeded, in lower case.
+# The values of `errorCode` that mean success, in lower case.
 NO_ERROR: Final = frozenset(
     {"", "null", "none", "nil", "-", "0", "200", "ok", "success", "successful"}
 )
 
 
 class BucketEvent(NamedTuple):
-    """One event of the audit trail, not yet judged; of another kind where its `name` is empty."""
+    """An event of the audit trail; `name` is empty if the event is of another kind."""
 
     name: str
     time: datetime | None
     failed: bool
-    # An ActionTrail management event, its keys in lower case.
+    # An ActionTrail management event, with its keys in lower case.
     # https://www.alibabacloud.com/help/doc-detail/28819.html
     record: Mapping[str, object]
     subject: str | None
-    # What completes a bare name, as far as record and envelope tell.
+    # From the record or the envelope, to complete a bare name.
     region: str | None
     account_id: str | None
     # https://www.alibabacloud.com/help/en/eventbridge/user-guide/route-events-to-eventbridge
     forwarded_from: str | None
-    # Every account that it names, but for those of ARNs.
+    # Every account in the event, except those in ARNs.
     accounts: frozenset[str]
 
 
 class NamedBucket(NamedTuple):
-    """A bucket, the place in an event that named it first, and the first that says otherwise."""
+    """A bucket, the first place in an event that names it, and the first that disagrees."""
 
     arn: TableBucketArn
     named_by: str | None
@@ -84,16 +84,15 @@ class _Host(NamedTuple):
     region: str
 
 
-# What a place says: a bucket, a bare name, or what only calls itself a bucket.
+# The value of a place: a bucket, a bare name, or the error about an invalid ARN.
 _Named = TableBucketArn | str | InvalidEvent
 
 
 def read_event(record: object, envelope: Mapping[str, object]) -> BucketEvent:
-    """Read an ActionTrail record, parsed or its JSON text, and the CloudEvent around it.
+    """Read an ActionTrail record, as an object or JSON text, and the CloudEvent around it.
 
-    The envelope's keys are in lower case; a bare record has none.
-    Raises InvalidEvent where the record has no eventName, unless the envelope says that it is an
-    event of another kind.
+    The keys of the envelope are in lower case; the envelope of a bare record is empty. Raises
+    InvalidEvent if the record has no eventName, unless the envelope states another kind of event.
     """
     document = as_object(record)
     read = lowercase_keys(document or {})
@@ -101,10 +100,10 @@ def read_event(record: object, envelope: Mapping[str, object]) -> BucketEvent:
     if name is None and document is not None and _is_of_another_kind(envelope):
         name = ""
     elif not isinstance(name, str) or not name:
-        raise InvalidEvent("There is no record with an eventName (a text) in the event.")
+        raise InvalidEvent("The event contains no record with an eventName (a string).")
     subject = text_of(envelope.get("subject"))
     forwarded_from = text_of(envelope.get("aliyunoriginalaccountid"))
-    # The owner's account first; the caller's last, since the caller may be of another one.
+    # The owner's account is first, the caller's last: the caller may belong to another account.
     accounts = [
         text_of(read.get("recipientaccountid")),
         forwarded_from,
@@ -126,48 +125,53 @@ def read_event(record: object, envelope: Mapping[str, object]) -> BucketEvent:
 
 
 def _is_of_another_kind(envelope: Mapping[str, object]) -> bool:
-    # `<service>:ActionTrail:ApiCall` and the like are the audit trail's:
+    # The audit trail has types such as `<service>:ActionTrail:ApiCall`:
     # https://www.alibabacloud.com/help/en/eventbridge/user-guide/oss-events
     kind = envelope.get("type")
     return isinstance(kind, str) and bool(kind) and ":actiontrail:" not in kind.lower()
 
 
 def _failed(record: Mapping[str, object]) -> bool:
-    """Whether the call has failed beyond doubt; what is not there will answer 404.
+    """Return whether the call certainly failed.
 
-    An `errorMessage` alone proves nothing, nor does an `errorCode` beside the bucket's ARN.
+    If in doubt, it did not: OSS Tables answers 404 for a bucket that does not exist. An
+    `errorMessage` alone proves nothing, and neither does an `errorCode` next to the bucket's ARN.
     """
     code = record.get("errorcode")
     if not isinstance(code, str) or code.strip().lower() in NO_ERROR:
         return False
-    answered = (_read(value, frozenset()) for value in _response_elements(record))
-    return not any(isinstance(value, TableBucketArn | str) for value in answered)
+    values = (_read(value, frozenset()) for value in _response_elements(record))
+    return not any(isinstance(value, TableBucketArn | str) for value in values)
 
 
 def find_bucket(
     event: BucketEvent, *, region: str | None = None, account_id: str | None = None
 ) -> NamedBucket:
-    """The one bucket that the event names, whichever of `PLACES` does so.
+    """Return the one bucket that the event names in any of `PLACES`.
 
-    An ARN in responseElements is the service's own word: a place that says otherwise is told, and
-    not obeyed. `region` and `account_id`, the function's own, complete a bare name where the event
-    does not.
-    Raises InvalidEvent when nothing names a bucket, when two places name different ones, and when
-    what calls itself an OSS Tables ARN is not a valid one.
+    The service itself writes the ARN in responseElements: it overrules the other places, and
+    `disagrees` is the first place that contradicts it. `region` and `account_id` are the function's
+    own, and complete a bare name if the event does not. Raises InvalidEvent if no place names a
+    bucket, if two places name different buckets, or if a value claims to be an OSS Tables ARN but
+    is invalid.
+
+    >>> event = read_event({"eventName": "CreateTableBucket", "resourceName": "logs"}, {})
+    >>> str(find_bucket(event, region="cn-hangzhou", account_id="123456789").arn)
+    'acs:osstables:cn-hangzhou:123456789:bucket/logs'
     """
     found = list(_candidates(event, account_id))
     if not found:
         raise InvalidEvent(
-            f"Nothing in the event names a table bucket; looked in {', '.join(dict(PLACES))}."
+            f"The event names no table bucket in any of these places: {', '.join(dict(PLACES))}."
         )
-    answered = {value for place, value in found if place == RESPONSE}
-    arns = [value for value in answered if isinstance(value, TableBucketArn)]
-    if len(arns) == 1 and not any(isinstance(value, InvalidEvent) for value in answered):
+    response_values = {value for place, value in found if place == RESPONSE}
+    arns = [value for value in response_values if isinstance(value, TableBucketArn)]
+    if len(arns) == 1 and not any(isinstance(value, InvalidEvent) for value in response_values):
         others = (place for place, value in found if not _agree(arns[0], value))
         return NamedBucket(arns[0], RESPONSE, disagrees=next(others, None))
     bucket = _agreed(found)
     if isinstance(bucket, str):
-        # A host tells its region, too.
+        # The host in eventSource also contains a region.
         region = next((host.region for host in _in_event_source(event)), region)
         bucket = _complete(bucket, event, region=region, account_id=account_id)
     return NamedBucket(bucket, named_by=found[0][0])
@@ -187,7 +191,7 @@ def _candidates(event: BucketEvent, account_id: str | None) -> Iterator[tuple[st
 def _read(value: str | _Host, accounts: Collection[str | None]) -> _Named | None:
     if isinstance(value, _Host):
         name, _, account_id = value.label.rpartition("-")
-        # Digits that nobody names as an account are the end of a name.
+        # Digits that are not a known account are the end of the name.
         is_account = account_id in accounts and re.fullmatch(ACCOUNT_ID, account_id)
         if not is_account or not is_bucket_name(name):
             return value.label
@@ -196,25 +200,25 @@ def _read(value: str | _Host, accounts: Collection[str | None]) -> _Named | None
         try:
             return TableBucketArn.parse(value)
         except InvalidEvent as error:
-            # Without what it was raised from: a payload may hold many.
+            # A new error has no traceback, which saves memory: a payload may cause many errors.
             return InvalidEvent(str(error))
     return value if is_bucket_name(value) else None
 
 
 def _agreed(found: Sequence[tuple[str, _Named]]) -> TableBucketArn | str:
-    """The bucket or the bare name that all places mean."""
+    """Return the bucket or the bare name that all places agree on."""
     named: list[tuple[str, TableBucketArn | str]] = []
     for place, value in found:
         if isinstance(value, InvalidEvent):
             raise InvalidEvent(f"In {place}: {value}")
         named.append((place, value))
-    # An ARN tells more than a bare name: it is what the others are held against.
+    # An ARN is more precise than a bare name, so the others are compared with it.
     place, bucket = next((pair for pair in named if isinstance(pair[1], TableBucketArn)), named[0])
     for where, other in named:
         if not _agree(bucket, other):
             raise InvalidEvent(
-                f"The event names different buckets: {place} says {quoted(str(bucket))}, {where}"
-                f" says {quoted(str(other))}."
+                f"The event names different buckets: {place} names {quoted(str(bucket))}, {where}"
+                f" names {quoted(str(other))}."
             )
     return bucket
 
@@ -236,13 +240,13 @@ def _complete(
     account_id = event.account_id or account_id
     if not region or not account_id:
         raise InvalidEvent(
-            f"The event names the bucket {quoted(name)}, but neither it nor the function's"
-            f" environment tells its {'account' if region else 'region'}."
+            f"The event names the bucket {quoted(name)}, but neither the event nor the"
+            f" function's environment contains its {'account' if region else 'region'}."
         )
     return TableBucketArn.parse(f"acs:osstables:{region}:{account_id}:bucket/{name}")
 
 
-# Where the bucket may stand.
+# The places that may name the bucket.
 
 
 def _in_response_elements(event: BucketEvent) -> Iterator[str]:
@@ -272,14 +276,14 @@ def _in_resource_name(event: BucketEvent) -> Iterator[str]:
 
 
 def _preferring_buckets(groups: Iterable[tuple[str, list[str]]]) -> Iterator[str]:
-    # A log bucket may stand beside the table bucket, and a role beside either.
+    # An event may name a log bucket or a role next to the table bucket.
     table_buckets: dict[str, None] = {}
     buckets: dict[str, None] = {}
     others: dict[str, None] = {}
     for kind, names in groups:
-        word = kind.lower()
-        found = table_buckets if "tablebucket" in word else buckets if "bucket" in word else others
-        # Once each: a name may stand there ten thousand times.
+        kind = kind.lower()
+        found = table_buckets if "tablebucket" in kind else buckets if "bucket" in kind else others
+        # Each name only once: an event may contain it ten thousand times.
         usable = (name for name in names if claims_oss_tables(name) or is_bucket_name(name))
         found.update(dict.fromkeys(usable))
     return iter(table_buckets or buckets or others)
@@ -312,8 +316,8 @@ def _in_event_source(event: BucketEvent) -> Iterator[_Host]:
 def _in_subject(event: BucketEvent) -> Iterator[str]:
     subject = event.subject or ""
     match = _SUBJECT.fullmatch(subject)
-    # `acs:osstables:<region>:<uid>:<bucket>` is what OSS's own subjects would be for a table
-    # bucket: the second form, and no ARN gone wrong.
+    # For a table bucket, OSS's own form of a subject is `acs:osstables:<region>:<uid>:<bucket>`: it
+    # contains a bare name, and is not an invalid ARN.
     if match and is_bucket_name(match[1]):
         yield match[1]
     elif claims_oss_tables(subject):

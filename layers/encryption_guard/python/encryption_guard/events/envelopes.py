@@ -1,9 +1,9 @@
-"""From what Function Compute hands over to the events in it: wrappings are taken off here.
+"""The payload of a function, and the events in its envelopes.
 
 A payload is a CloudEvent, a bare ActionTrail record, a record of FC's failure destination, a dead
-letter of ours, a row of the log service, an answer of LookupEvents, or an array of any of them;
-each may be in base64, behind a byte order mark, or a JSON text within JSON. What is kept of each
-event is its exact bytes.
+letter of the guard, a row of the log service, an answer of LookupEvents, or an array of these. Each
+may be in base64, start with a byte order mark, or be JSON text within JSON. An event keeps its
+exact bytes.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import BucketEvent, read_event
 from encryption_guard.untrusted import loads, lowercase_keys, object_or_empty, quoted, text_of
 
-# An array of FC records of dead letters of arrays is far more than anything that occurs.
+# No real payload has more envelopes, not even an array of FC records of dead letters of arrays.
 MAX_NESTING = 8
-# Against payloads that were made to unpack without end: so much in all is decoded of one. It is
-# twice what an asynchronous event may be, and as JSON may take 40 times the memory.
+# The total of all decoded parts of one payload, as a limit for decompression bombs. It is twice the
+# maximum size of an asynchronous event; parsed JSON may need 40 times as much memory.
 MAX_DECODED_BYTES = 256 * 1024
 CHUNK_BYTES = 4 * 1024
 MAX_BASE64_LAYERS = 2
 SPACE = b" \t\r\n"
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
-# Against an array of nothings, each of which would become a dead letter: as many events as this, or
-# as a payload holds of the smallest real ones. An asynchronous one holds some 400 of those.
+# The maximum number of events in a payload: an array of invalid items must not fill the dead-letter
+# queue. A payload may have more events if it has MIN_EVENT_BYTES, the size of the smallest real
+# event, for each. An asynchronous payload holds about 400 of those.
 MAX_EVENTS = 1000
 MIN_EVENT_BYTES = 300
 
 
 class Event(NamedTuple):
-    """One event, without its wrappings: its bytes, and what they were parsed to.
+    """One event without its envelopes: its bytes, and the result of parsing them.
 
-    `source` and `event_id` identify it, so that a repeat is recognized.
+    `source` and `event_id` identify the event, so that a duplicate is recognized.
     """
 
     raw: bytes
@@ -52,14 +53,14 @@ class Event(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """The events of one invocation; `is_array` if the innermost document was a list of them."""
+    """The events of one invocation; `is_array` is true if the payload contains an array."""
 
     events: tuple[Event, ...]
     is_array: bool
 
 
-class _Wrapped(NamedTuple):
-    """What has yet to be opened: an event, or what wraps one or several."""
+class _Unopened(NamedTuple):
+    """Bytes that are not opened yet: an event, or an envelope around events."""
 
     raw: bytes
     redrives: int = 0
@@ -67,44 +68,46 @@ class _Wrapped(NamedTuple):
 
 
 class _Array(NamedTuple):
-    """The items of an array, and the array itself."""
+    """The items of an array, and the whole array as one event."""
 
     whole: Event
-    items: tuple[_Wrapped, ...]
+    items: tuple[_Unopened, ...]
 
 
-class _Decoding:
-    """How many more bytes of a payload may be compressed or in base64."""
+class _DecodingBudget:
+    """The number of bytes of one payload that may still be decoded."""
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, remaining: int) -> None:
+        self.remaining = remaining
 
-    def take(self, decoded: int) -> None:
-        """Raise InvalidEvent unless the payload may hold so many bytes more."""
-        self.left -= decoded
-        if self.left < 0:
+    def spend(self, decoded: int) -> None:
+        """Count decoded bytes; raises InvalidEvent if they exceed the budget."""
+        self.remaining -= decoded
+        if self.remaining < 0:
             raise InvalidEvent(
-                "The event cannot be decoded: more bytes than a payload may hold, with what was"
-                " decoded before it."
+                "The event cannot be decoded: all decoded parts of the payload together have more"
+                " bytes than a payload may hold."
             )
 
 
 def open_payload(payload: object, *, decoded: int = MAX_DECODED_BYTES) -> Payload:
-    """Read what a handler may be given: bytes, or the same as text or as parsed JSON.
+    """Open a payload (bytes, text or parsed JSON), and return its events without envelopes.
 
-    Wrappings are taken off; what cannot be read becomes a delivery whose event is the InvalidEvent
-    that says why. What was compressed or in base64 may become so many bytes in all as `decoded`
-    says.
+    An unreadable part becomes an event whose `parsed` is an InvalidEvent with the reason. `decoded`
+    is the maximum size, in bytes, of all decompressed and base64-decoded parts together.
+
+    >>> open_payload('[{"eventName": "CreateTableBucket"}]').events[0].parsed.name
+    'CreateTableBucket'
     """
-    raw, decoding = _as_bytes(payload), _Decoding(decoded)
-    most = max(MAX_EVENTS, len(raw) // MIN_EVENT_BYTES)
-    # The next one is the last of these.
-    waiting = [_Wrapped(raw)]
+    raw, budget = _as_bytes(payload), _DecodingBudget(decoded)
+    max_events = max(MAX_EVENTS, len(raw) // MIN_EVENT_BYTES)
+    # A stack: the last item is the next one.
+    waiting = [_Unopened(raw)]
     events: list[Event] = []
     outermost: Event | None = None
     while waiting:
-        room = most - len(events) - len(waiting) + 1
-        match _open(waiting.pop(), decoding, most_items=room):
+        room = max_events - len(events) - len(waiting) + 1
+        match _open(waiting.pop(), budget, most_items=room):
             case _Array(whole, items):
                 outermost = outermost or whole
                 if len(items) > room:
@@ -120,7 +123,7 @@ def open_payload(payload: object, *, decoded: int = MAX_DECODED_BYTES) -> Payloa
 
 
 def missed_event(arn: TableBucketArn, *, name: str, time: datetime | None) -> Event:
-    """The event that should have told of a bucket; the same bytes each time."""
+    """Return the event that should have reported a bucket, with the same bytes each time."""
     record = {
         "eventName": name,
         "eventTime": time.isoformat() if time else None,
@@ -137,47 +140,49 @@ def _as_bytes(event: object) -> bytes:
     try:
         return json.dumps(event, default=str).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        return f"What was handed in is not JSON: {error}.".encode()
+        return f"The payload is not JSON: {error}.".encode()
 
 
-def _open(wrapped: _Wrapped, decoding: _Decoding, *, most_items: int) -> _Wrapped | _Array | Event:
-    """Take one wrapping off; what has none, or cannot be opened, is an event.
+def _open(
+    unopened: _Unopened, budget: _DecodingBudget, *, most_items: int
+) -> _Unopened | _Array | Event:
+    """Remove one envelope; bytes without one, or that cannot be opened, become an event.
 
-    Of an array not more items are read than one too many.
+    Of an array, read at most one item more than `most_items`, to detect that there are too many.
     """
-    raw, redrives, depth = wrapped
+    raw, redrives, depth = unopened
     envelope: dict[str, object] = {}
     try:
         if depth > MAX_NESTING:
-            raise InvalidEvent(f"The event is wrapped more than {MAX_NESTING} times.")
-        raw = _json_in(raw, decoding) or raw
+            raise InvalidEvent(f"The event has more than {MAX_NESTING} envelopes.")
+        raw = _json_in(raw, budget) or raw
         if raw.lstrip(SPACE)[:1] == b"[":
             return _open_array(raw, redrives, depth, most_items)
         document = _document(raw)
         if isinstance(document, dict):
             envelope = lowercase_keys(document)
             redrives = max(redrives, *_redrives(envelope))
-            inner = _wrapped(envelope, raw, decoding)
+            inner = _inside(envelope, raw, budget)
         else:
-            inner = _json_in(document.encode(), decoding)
+            inner = _json_in(document.encode(), budget)
         if inner is not None:
-            return _Wrapped(inner, redrives, depth + 1)
-        parsed: BucketEvent | InvalidEvent = _read(document, envelope, decoding)
+            return _Unopened(inner, redrives, depth + 1)
+        parsed: BucketEvent | InvalidEvent = _read(document, envelope, budget)
     except InvalidEvent as error:
-        # As a value it must not keep alive what it was raised from, of which there may be much.
+        # A new error holds no traceback, which would keep large objects in memory.
         parsed = InvalidEvent(str(error))
     return _new_event(raw, redrives, envelope, parsed)
 
 
-def _json_in(raw: bytes, decoding: _Decoding) -> bytes | None:
-    """What may be JSON: the bytes themselves, or what they are in base64, at most twice."""
+def _json_in(raw: bytes, budget: _DecodingBudget) -> bytes | None:
+    """Return bytes that may be JSON, after up to two layers of base64; None for other bytes."""
     for _ in range(MAX_BASE64_LAYERS):
         if (found := _json_at(raw)) is not None:
             return found
         decoded = from_base64(raw.strip().removeprefix(BOM_UTF8))
         if not decoded:
             return None
-        decoding.take(len(decoded))
+        budget.spend(len(decoded))
         raw = decoded
     return _json_at(raw)
 
@@ -189,7 +194,10 @@ def _json_at(raw: bytes) -> bytes | None:
 
 
 def from_base64(text: bytes) -> bytes | None:
-    """Padded or not, in one line or several, in either alphabet; None where it is none."""
+    """Decode base64 in either alphabet, with or without padding and line breaks.
+
+    Returns None if the text is not base64.
+    """
     digits = b"".join(text.split()).rstrip(b"=").translate(_URL_SAFE)
     try:
         return b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
@@ -198,30 +206,31 @@ def from_base64(text: bytes) -> bytes | None:
 
 
 def _redrives(envelope: Mapping[str, object]) -> tuple[int, int]:
-    """How often an event, or the dead letter that it is in, was redriven."""
-    letters = envelope.get("redrives") if "event_encoding" in envelope else None
-    return _count(envelope.get("guardredrives")), _count(letters)
+    """Return how often the event was redriven, and how often the dead letter around it."""
+    count = envelope.get("redrives") if "event_encoding" in envelope else None
+    return _count(envelope.get("guardredrives")), _count(count)
 
 
-def _wrapped(envelope: Mapping[str, object], raw: bytes, decoding: _Decoding) -> bytes | None:
-    """What an object wraps: a text's bytes, or the exact piece of the object; None for an event."""
-    # What FC sends to a destination: https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
-    if (requested := envelope.get("requestpayload")) is not None:
-        if isinstance(requested, dict | list):
+def _inside(envelope: Mapping[str, object], raw: bytes, budget: _DecodingBudget) -> bytes | None:
+    """Return the exact bytes inside an envelope; None if the object is an event."""
+    # A record that FC sends to a destination:
+    # https://www.alibabacloud.com/help/en/fc/user-guide/result-callback
+    if (request := envelope.get("requestpayload")) is not None:
+        if isinstance(request, dict | list):
             return _piece(raw, "requestpayload")
-        if not isinstance(requested, str) or not requested:
+        if not isinstance(request, str) or not request:
             raise InvalidEvent("The destination record's requestPayload holds no event.")
-        return requested.encode()
+        return request.encode()
     if envelope.get("event") is not None and envelope.get("event_encoding") is not None:
-        return _lettered(envelope, decoding)
+        return _from_dead_letter(envelope, budget)
     if envelope.get("data") is not None or "eventname" in envelope:
         return None
-    # A row of the log service has an `event`; what ActionTrail answers to LookupEvents, `Events`.
+    # A row of the log service has an `event`, and an answer of LookupEvents has `Events`.
     for key in ("event", "events", "records"):
-        held = envelope.get(key)
-        if isinstance(held, dict | list):
+        value = envelope.get(key)
+        if isinstance(value, dict | list):
             return _piece(raw, key)
-        if isinstance(held, str) and (inner := _json_in(held.encode(), decoding)):
+        if isinstance(value, str) and (inner := _json_in(value.encode(), budget)):
             return inner
     return None
 
@@ -230,7 +239,7 @@ def _piece(raw: bytes, key: str) -> bytes:
     return lowercase_keys(dict(_slices(raw.decode())))[key].encode()
 
 
-def _read(document: object, envelope: Mapping[str, object], decoding: _Decoding) -> BucketEvent:
+def _read(document: object, envelope: Mapping[str, object], budget: _DecodingBudget) -> BucketEvent:
     """Read a CloudEvent (https://alibabacloud.com/help/en/doc-detail/181428.html) or a record."""
     if not isinstance(document, dict):
         raise InvalidEvent("The event is not a JSON object.")
@@ -239,9 +248,7 @@ def _read(document: object, envelope: Mapping[str, object], decoding: _Decoding)
     data = envelope.get("data_base64") if data is None else data
     if data is None:
         return read_event(document, {})
-    return read_event(
-        _json_in(data.encode(), decoding) if isinstance(data, str) else data, envelope
-    )
+    return read_event(_json_in(data.encode(), budget) if isinstance(data, str) else data, envelope)
 
 
 def _document(raw: bytes) -> dict[str, object] | str:
@@ -259,21 +266,21 @@ def _open_array(raw: bytes, redrives: int, depth: int, most_items: int) -> _Arra
         items = [piece for _, piece in islice(_slices(raw.decode()), most_items + 1)]
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"The event is not a JSON array: {error}.") from None
-    why = (
+    reason = (
         f"The array holds more than {MAX_EVENTS} events, and they are smaller than any real one."
         if items
         else "The event is an empty array."
     )
     return _Array(
-        _new_event(raw, redrives, {}, InvalidEvent(why)),
-        tuple(_Wrapped(item.encode(), redrives, depth + 1) for item in items),
+        _new_event(raw, redrives, {}, InvalidEvent(reason)),
+        tuple(_Unopened(item.encode(), redrives, depth + 1) for item in items),
     )
 
 
 def _slices(text: str) -> Iterator[tuple[str, str]]:
-    """The items of a JSON array, or key and value of each member of an object.
+    """Yield the items of a JSON array with empty keys, or the keys and values of an object.
 
-    Each is the exact piece of text that it is; an array's have no key.
+    Each item or value is an exact piece of the text.
     """
     decoder = json.JSONDecoder()
     start = _skip_space(text, 0)
@@ -308,41 +315,44 @@ def _count(redrives: object) -> int:
     return max(redrives, 0)
 
 
-def _lettered(letter: Mapping[str, object], decoding: _Decoding) -> bytes:
-    version, event, encoding = (letter.get(key) for key in ("version", "event", "event_encoding"))
+def _from_dead_letter(dead_letter: Mapping[str, object], budget: _DecodingBudget) -> bytes:
+    keys = "version", "event", "event_encoding"
+    version, event, encoding = (dead_letter.get(key) for key in keys)
     if version is True or version != 1:
         raise InvalidEvent(
-            f"It looks like a dead letter of version {quoted(str(version)[:9])}; this guard reads"
-            " version 1."
+            f"The event looks like a dead letter of version {quoted(str(version)[:9])}; this guard"
+            " reads only version 1."
         )
     if not isinstance(event, str) or not event:
         raise InvalidEvent(
             "The dead letter holds no event: it was empty, or too large (see its log)."
         )
     if encoding not in ("utf-8", "base64", "gzip+base64"):
-        raise InvalidEvent(f"The dead letter's encoding {quoted(str(encoding))} is not known.")
+        raise InvalidEvent(
+            f"This guard does not know the dead letter's encoding {quoted(str(encoding))}."
+        )
     if encoding == "utf-8":
         return event.encode()
     packed = from_base64(event.encode())
     if packed is None:
         raise InvalidEvent("The dead letter's event cannot be decoded: it is not in base64.")
     if encoding == "base64":
-        decoding.take(len(packed))
+        budget.spend(len(packed))
         return packed
     try:
-        return _unpack(packed, decoding)
+        return _unpack(packed, budget)
     except (ValueError, zlib.error) as error:
         raise InvalidEvent(f"The dead letter's event cannot be decoded: {error}.") from None
 
 
-def _unpack(packed: bytes, decoding: _Decoding) -> bytes:
+def _unpack(packed: bytes, budget: _DecodingBudget) -> bytes:
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
     event = bytearray()
     while packed and not unpacker.eof:
-        # Paid in advance: nobody tells how much of a damaged piece was unpacked.
-        decoding.left -= CHUNK_BYTES
+        # Counted in advance, because zlib does not show how much of a damaged piece it unpacked.
+        budget.remaining -= CHUNK_BYTES
         piece = unpacker.decompress(packed, CHUNK_BYTES)
-        decoding.take(len(piece) - CHUNK_BYTES)
+        budget.spend(len(piece) - CHUNK_BYTES)
         event += piece
         packed = unpacker.unconsumed_tail
     if not unpacker.eof:

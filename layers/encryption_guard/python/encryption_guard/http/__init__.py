@@ -1,7 +1,7 @@
-"""One signed request and its answer, before a deadline.
+"""Send one signed request, and read its answer before a deadline.
 
-httpx has the requests and the answers, httpcore the connections; `deadlines` bounds every wait.
-What an answer means, and whether to ask again, is decided elsewhere.
+httpx provides requests and responses, httpcore provides connections, and `deadlines` limits every
+wait. Other modules interpret the answer and decide about a retry.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from encryption_guard.invocation import DeadlineTransport
 from encryption_guard.version import __version__
 
 CONNECT_SECONDS = 2.0
-# What is read is raw: an answer that was compressed all the same would be unreadable.
+# The guard does not decompress an answer, so it asks for the identity encoding.
 COMMON_HEADERS = {
     "user-agent": f"oss-tables-encryption-guard/{__version__}",
     "accept-encoding": "identity",
 }
 MAX_ANSWER_BYTES = 64 * 1024
-# These tell the length of their content also where there is none: RFC 9110, 8.6.
+# Requests with these methods have a Content-Length even without content: RFC 9110, 8.6.
 EXPECTING_CONTENT = {"POST", "PUT"}
-# In an instance at a time, idle ones included: as many as a sweep has workers.
+# The maximum per instance, idle connections included: as many as a sweep has workers.
 CONNECTIONS = 64
 KEEP_ALIVE_SECONDS = 60.0
-# certifi's, as `make build` puts them beside the layer's `python/`: a file for each, found by the
-# hash of its name and read when a server presents what it signed. To read all takes 20 ms.
+# certifi's authorities, which `make build` puts beside the layer's `python/`, each in a file with a
+# hash as its name. OpenSSL reads only the one that a server needs; to read all takes 20 ms.
 AUTHORITIES = Path(__file__).parents[3] / "authorities"
-# At DEBUG they print headers and URLs, and so do httpx's at INFO.
+# At DEBUG these loggers print headers and URLs; the logger of httpx does so at INFO, too.
 CHATTY_LOGGERS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy")))
-# Their exceptions have the same names.
+# The exceptions of httpcore, and those of httpx with the same names.
 ERRORS = {
     getattr(httpcore, name): getattr(httpx, name)
     for name in (
@@ -53,7 +53,7 @@ ERRORS = {
 
 
 class Answer(NamedTuple):
-    """A service's answer: its body is what was read of it, at most 64 KB unless asked for more."""
+    """A service's answer; its body may be cut at the limit of `send`."""
 
     status: int
     headers: httpx.Headers
@@ -67,11 +67,11 @@ def send(
     until: float,
     longest: int = MAX_ANSWER_BYTES,
 ) -> Answer:
-    """Send a signed request once and read its answer, all before the instant `until`.
+    """Send a signed request once, and read its answer before the instant `until`.
 
-    Credentials are taken out of the answer: a service or a proxy that echoes them must not bring
-    them into a log or a dead letter.
-    Raises httpx.TransportError if that does not succeed, whatever the reason.
+    `until` is an instant of `time.monotonic`. The body ends after `longest` bytes. The answer is
+    redacted: credentials that a service or a proxy echoes must not reach a log or a dead letter.
+    Raises httpx.TransportError if the request fails for any reason.
     """
     left = seconds_until(until)
     connect = min(CONNECT_SECONDS, left)
@@ -80,20 +80,20 @@ def send(
         with deadline(until):
             answer = _read(transport.handle_request(request), longest)
     except httpx.TransportError as error:
-        said = redact(secrets_of(request, with_id=True), str(error).encode()).decode()
-        if said == str(error):
+        message = redact(secrets_of(request, with_id=True), str(error).encode()).decode()
+        if message == str(error):
             raise
-        # It quotes what came instead of HTTP, and so do its causes.
-        raise type(error)(said) from None
-    # What is handed out may be an event about the same key, which has to stay as it is.
+        # The original error and its causes quote an answer that is not HTTP.
+        raise type(error)(message) from None
+    # A successful answer may contain an event that names the same key id: it must stay unchanged.
     return _redacted(answer, secrets_of(request, with_id=answer.status >= 300))
 
 
 def _read(response: httpx.Response, longest: int) -> Answer:
-    """Read to the end, even a body that has none: else httpcore closes the connection."""
+    """Read the body to its end, even if it is empty: otherwise httpcore closes the connection."""
     try:
         body = bytearray()
-        # As it comes: neither decompressed nor counted.
+        # The raw stream, which httpx neither decompresses nor counts.
         for chunk in cast("httpx.SyncByteStream", response.stream):
             body += chunk
             if len(body) > longest:
@@ -104,26 +104,26 @@ def _read(response: httpx.Response, longest: int) -> Answer:
 
 
 def _redacted(answer: Answer, secrets: list[str]) -> Answer:
-    said = b"\n".join([*(value for _, value in answer.headers.raw), answer.body])
-    if redact(secrets, said) == said:
+    text = b"\n".join([*(value for _, value in answer.headers.raw), answer.body])
+    if redact(secrets, text) == text:
         return answer
     headers = [(name, redact(secrets, value)) for name, value in answer.headers.raw]
     return Answer(answer.status, httpx.Headers(headers), redact(secrets, answer.body))
 
 
-# What is read of a bucket is written next, under the same URL, which takes long to parse.
-_parsed = lru_cache(maxsize=1)(httpx.URL)
+# The guard often reads and then writes the same URL. Parsing a URL is slow.
+_parse_url = lru_cache(maxsize=1)(httpx.URL)
 
 
 def new_request(
     method: str, url: str, *, headers: dict[str, str], content: bytes = b""
 ) -> httpx.Request:
-    """A request with the headers that all of ours have; nothing else is added on its way."""
-    parsed = _parsed(url)
+    """Return a request with the common headers; httpx adds no others."""
+    parsed = _parse_url(url)
     framing = {"host": parsed.netloc.decode("ascii")}
     if content or method in EXPECTING_CONTENT:
         framing["content-length"] = str(len(content))
-    # To what comes as a stream httpx adds nothing.
+    # httpx adds no headers to a request with a stream.
     request = httpx.Request(
         method,
         parsed,
@@ -140,10 +140,10 @@ def open_transport(
     connections: int = CONNECTIONS,
     proxy: httpcore.Proxy | None = None,
 ) -> DeadlineTransport:
-    """Open the connections of a process, of which at most so many are open at a time.
+    """Open the transport of a process, with at most `connections` open connections.
 
-    Trust comes from certifi, or from `SSL_CERT_FILE` or `SSL_CERT_DIR` where they are set.
-    Raises ConfigurationError where those do not lead to certificates.
+    It trusts certifi's authorities, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR` if set.
+    Raises ConfigurationError if those variables do not point to certificates.
     """
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).disabled = True
@@ -158,29 +158,29 @@ def open_transport(
 
 
 class _PoolTransport(httpx.BaseTransport):
-    """httpx's requests and answers on httpcore's pool.
+    """A transport that sends the requests of httpx through a connection pool of httpcore.
 
-    Nothing follows a redirect, asks a proxy of the environment or keeps a cookie. No more requests
-    are in the pool than it has connections: one that waits there may have it close a connection
-    that another thread has just begun to use.
+    It follows no redirects, reads no proxy from the environment and keeps no cookies. It sends only
+    as many requests at a time as the pool has connections: for a request that waits in the pool,
+    httpcore may close a connection that another thread has just started to use.
     """
 
     def __init__(self, pool: httpcore.ConnectionPool, connections: int) -> None:
         self._pool = pool
-        self._free = BoundedSemaphore(connections)
+        self._slots = BoundedSemaphore(connections)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request, and read the head of its answer."""
-        if not self._free.acquire(timeout=request.extensions["timeout"]["pool"]):
+        """Send one request, and read the status and the headers of its answer."""
+        if not self._slots.acquire(timeout=request.extensions["timeout"]["pool"]):
             raise httpx.PoolTimeout("every connection is in use")
         try:
-            answer = self._pool.handle_request(_of_httpcore(request))
+            answer = self._pool.handle_request(_to_httpcore(request))
         except BaseException as error:
-            self._free.release()
+            self._slots.release()
             if type(error) in ERRORS:
                 raise ERRORS[type(error)](str(error)) from error
             raise
-        body = _Body(answer, self._free.release)
+        body = _Body(answer, self._slots.release)
         return httpx.Response(answer.status, headers=answer.headers, stream=body)
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class _PoolTransport(httpx.BaseTransport):
         self._pool.close()
 
 
-def _of_httpcore(request: httpx.Request) -> httpcore.Request:
+def _to_httpcore(request: httpx.Request) -> httpcore.Request:
     url = request.url
     return httpcore.Request(
         request.method,
@@ -222,18 +222,19 @@ class _Body(httpx.SyncByteStream):
 
 
 def bytes_behind(answer: httpcore.Response) -> bytes:
-    """What a server sent behind its answer in the same packet.
+    """Return the bytes that a server sent after its answer in the same packet.
 
-    httpcore would take it for the answer to the next request, and has no public place to see it.
+    httpcore would use them as the answer to the next request, and has no public API for them.
     """
     state = answer.stream._stream._connection._h11_state  # type: ignore[union-attr]
     return cast("bytes", state.trailing_data[0])
 
 
 def tls_context(authorities: Path = AUTHORITIES) -> ssl.SSLContext:
-    """Trust the authorities that the environment names, else those of the layer, else certifi's.
+    """Return a TLS context with the authorities of the environment, the layer or certifi.
 
-    Raises ConfigurationError where the environment names none that can be read.
+    The first of these sources that exists counts. Raises ConfigurationError if the environment
+    names authorities that cannot be read.
     """
     try:
         if authorities.is_dir() and not names_authorities():
@@ -242,14 +243,14 @@ def tls_context(authorities: Path = AUTHORITIES) -> ssl.SSLContext:
             context = httpx.create_ssl_context()
     except OSError as error:
         raise ConfigurationError(
-            f"SSL_CERT_FILE or SSL_CERT_DIR does not lead to certificates ({error.strerror});"
-            " correct or unset it."
+            "SSL_CERT_FILE or SSL_CERT_DIR does not point to certificates"
+            f" ({error.strerror}); correct or unset the variable."
         ) from error
-    # Python's own default, unless it was built to follow OpenSSL's.
+    # This is Python's default, except in a build that uses OpenSSL's defaults.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 
 def names_authorities() -> bool:
-    """Whether the environment says which certificate authorities to trust."""
+    """Return whether the environment names the certificate authorities to trust."""
     return bool(os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"))

@@ -1,8 +1,8 @@
-"""httpcore's connections, with one deadline for a whole request.
+"""Connections of httpcore with one deadline for a whole request.
 
-httpcore's time-outs start again with every read, so a server that drips its answer can hold a
-request for as long as it likes. Inside `deadline(...)` no wait on a socket lasts beyond that
-instant. Only the look-up of a host is bounded by the system's resolver alone.
+The time-outs of httpcore restart with every read: a server that sends its answer byte by byte can
+hold a request without limit. Inside `deadline(...)` every wait on a socket ends at that instant.
+Only the system's resolver limits the look-up of a host name.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 
 import httpcore
 
-# Without a default: a wait outside of `deadline(...)` is a bug, and raises LookupError.
+# There is no default: a wait outside `deadline(...)` is a bug, and raises LookupError.
 _deadline: ContextVar[float] = ContextVar("deadline")
-# Zero would make a socket non-blocking, and then not look like a time-out.
+# Zero would make a socket non-blocking, and its error would not be a time-out.
 MIN_WAIT_SECONDS = 0.001
-# A TLS record holds as much: a socket takes it at once, or waits.
+# The size of a TLS record: a socket accepts one chunk at once, or waits.
 CHUNK_BYTES = 16 * 1024
 
 
 @contextmanager
 def deadline(at: float) -> Iterator[None]:
-    """Let every wait of this thread end at `at`, an instant of `time.monotonic`."""
+    """End every wait of this thread at `at`, an instant of `time.monotonic`."""
     token = _deadline.set(at)
     try:
         yield
@@ -36,12 +36,12 @@ def deadline(at: float) -> Iterator[None]:
 
 
 def current_deadline() -> float:
-    """The instant at which this thread has to stop waiting; raises LookupError without one."""
+    """Return the deadline of this thread; raises LookupError if it has none."""
     return _deadline.get()
 
 
 def seconds_until(instant: float) -> float:
-    """How long a socket may wait."""
+    """Return the seconds until an instant, at least MIN_WAIT_SECONDS."""
     return max(instant - time.monotonic(), MIN_WAIT_SECONDS)
 
 
@@ -51,7 +51,7 @@ def _seconds_left(timeout: float | None) -> float:
 
 
 class DeadlineBackend(httpcore.SyncBackend):
-    """Opens connections that keep the deadline."""
+    """A network backend whose connections keep the deadline."""
 
     def connect_tcp(
         self,
@@ -61,7 +61,7 @@ class DeadlineBackend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Try each address of the host, each with its share of the time that is left."""
+        """Connect to the first address that accepts; the addresses share the remaining time."""
         until = time.monotonic() + _seconds_left(timeout)
         addresses = _addresses(host, port)
         while True:
@@ -79,25 +79,25 @@ class DeadlineBackend(httpcore.SyncBackend):
 def _addresses(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    # UnicodeError: a label of more than 63 characters.
+    # A label of more than 63 characters raises UnicodeError.
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(str(error)) from error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A connection on which a time-out never reaches beyond the deadline."""
+    """A connection whose waits end at the deadline."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
         self._in_use = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """As httpcore's own."""
+        """Read as httpcore does, but not after the deadline."""
         return self._stream.read(max_bytes, _seconds_left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """As httpcore's own, whose time-out starts again with each piece that a socket takes."""
+        """Write in chunks: httpcore's time-out restarts with each part that a socket accepts."""
         self._in_use = True
         for start in range(0, len(buffer), CHUNK_BYTES):
             self._stream.write(buffer[start : start + CHUNK_BYTES], _seconds_left(timeout))
@@ -108,23 +108,23 @@ class DeadlineStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        """As httpcore's own."""
+        """Start TLS as httpcore does, but not after the deadline."""
         seconds = _seconds_left(timeout)
         return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, seconds))
 
     def close(self) -> None:
-        """As httpcore's own."""
+        """Close the connection."""
         self._stream.close()
 
     def end_use(self) -> None:
-        """The answer to what was written has been read: the next request may be anybody's."""
+        """Mark the connection as idle: its answer is complete, and any thread may use it next."""
         self._in_use = False
 
     def get_extra_info(self, info: str) -> Any:
-        """As httpcore's own: it asks for `ssl_object` and `is_readable`.
+        """Return httpcore's value, but False for `is_readable` while the connection is in use.
 
-        A pool closes an idle connection that is readable. Another thread may have begun to use it
-        since the pool found it idle: what can be read is that thread's answer then.
+        A pool closes an idle connection that is readable. Another thread may have started to use
+        the connection since the pool found it idle: the readable bytes are that thread's answer.
         """
         if info == "is_readable" and self._in_use:
             return False

@@ -1,9 +1,9 @@
-"""Proxies of the environment: used only where GUARD_TRUST_ENV says so, and shown nothing secret.
+"""Proxies of the environment, which the guard uses only if GUARD_TRUST_ENV is true.
 
-HTTPS_PROXY, else ALL_PROXY; NO_PROXY names the hosts that are reached directly (each in lower case
-too, which counts first). A proxy only carries the connection (CONNECT): TLS ends at the service,
-which has to prove its name as ever. A request that is not HTTPS goes to no proxy, which could read
-its signature.
+HTTPS_PROXY counts before ALL_PROXY, and NO_PROXY lists the hosts that need no proxy. The lower-case
+form of each name counts first. The proxy only opens a tunnel (CONNECT): the guard verifies the TLS
+certificate of the service as usual. A request without TLS uses no proxy, because the proxy could
+read its signature.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from encryption_guard.invocation import DeadlineTransport
 
 
 class _ProxiedTransport(httpx.BaseTransport):
-    """Sends each request through the proxy or directly, as the environment wants it."""
+    """A transport that sends each request directly or through the proxy of the environment."""
 
     def __init__(self, direct: DeadlineTransport, through_proxy: DeadlineTransport) -> None:
         self._direct = direct
@@ -38,29 +38,29 @@ class _ProxiedTransport(httpx.BaseTransport):
 
 
 def trusting_environment(direct: DeadlineTransport) -> DeadlineTransport:
-    """The transport, with the environment's proxy if there is one.
+    """Return a transport that uses the environment's proxy, or `direct` if there is none.
 
-    Raises ConfigurationError for a proxy that is not one of HTTP.
+    Raises ConfigurationError if the variable does not contain the URL of an HTTP proxy.
     """
     proxies = getproxies_environment()
     for scheme in ("https", "all"):
         if given := proxies.get(scheme):
-            tunnels = open_transport(proxy=_proxy(given, f"{scheme}_PROXY"))
-            return DeadlineTransport(_ProxiedTransport(direct, tunnels))
+            through_proxy = open_transport(proxy=_parse_proxy(given, f"{scheme}_PROXY"))
+            return DeadlineTransport(_ProxiedTransport(direct, through_proxy))
     return direct
 
 
-def _proxy(given: str, variable: str) -> httpcore.Proxy:
+def _parse_proxy(given: str, variable: str) -> httpcore.Proxy:
     try:
         url = httpx.URL(given if "://" in given else f"http://{given}")
         if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65535:
             raise ValueError
     except (httpx.InvalidURL, ValueError):
-        # Not the value: it may hold a password.
+        # The message omits the value, which may contain a password.
         raise ConfigurationError(
-            f"{variable.upper()} is not a proxy that can be used; it has to be"
-            " http://<host>:<port> or https://<host>:<port>."
+            f"{variable.upper()} is not a valid proxy URL: it has to be"
+            " http://<host>:<port> or https://<host>:<port>; correct or unset the variable."
         ) from None
-    # As bytes: httpcore takes no text beyond ASCII, and complains of it with all of it.
+    # As bytes: httpcore accepts only ASCII text, and its error would quote the whole value.
     auth = (url.username.encode(), url.password.encode()) if url.userinfo else None
     return httpcore.Proxy(url=str(url.copy_with(username=None, password=None)), auth=auth)

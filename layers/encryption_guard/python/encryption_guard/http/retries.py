@@ -1,6 +1,6 @@
-"""Sending a request again: until a deadline, with back-off, clock and credentials.
+"""Retries of a request until a deadline: back-off, clock correction and new credentials.
 
-What an answer means is each service's own; here stands what can be done about it.
+The modules of the services interpret the answers; this module acts on the result.
 """
 
 from __future__ import annotations
@@ -21,54 +21,56 @@ from encryption_guard.invocation import Clock, DeadlineTransport, Invocation
 from encryption_guard.settings import Settings
 
 FIRST_BACKOFF_SECONDS = 0.2
-# Of a service that is busy; every 5xx is worth a retry too.
+# The statuses below 500 that are worth a retry; every 5xx is worth one, too.
 RETRYABLE = frozenset({408, 425, 429})
-# Throttling of OSS comes as 503: https://help.aliyun.com/en/oss/user-guide/http-status-code-503
+# OSS throttles with 503: https://help.aliyun.com/en/oss/user-guide/http-status-code-503
 THROTTLING = frozenset({429, 503})
-# A service whose clock differs by more is not believed.
+# The guard ignores a service's time that differs from its own by more.
 MAX_CLOCK_CORRECTION = timedelta(days=366)
-# A service tells its own time in whole seconds: RFC 9110, 5.6.7.
+# A service states its time in whole seconds: RFC 9110, 5.6.7.
 DATE_PRECISION = timedelta(seconds=1)
+# Part of an error message; the operator's commands recognize the cause by it.
+CERTIFICATE_REFUSED: Final = "certificate is refused"
 _SERVER_TIME = re.compile(rb'ServerTime(?:\b[^<>"]*>|"\s*:\s*")\s*([^<"]{1,40})', re.IGNORECASE)
 
 
 class Reaction(Enum):
-    """What to do about an answer."""
+    """The reaction to an answer."""
 
-    GIVE_UP = "no repeat helps"
-    RETRY = "retry, after a back-off"
-    WAIT_UNTIL_VISIBLE = "retry, after one of the pauses for what was just created"
-    RENEW_CREDENTIALS = "sign again, with new credentials"
-    SIGN_AGAIN = "sign again, with the service's time"
+    GIVE_UP = "a retry cannot help"
+    RETRY = "retry after a back-off"
+    WAIT_UNTIL_VISIBLE = "retry after the next pause for a new resource"
+    RENEW_CREDENTIALS = "sign again with new credentials"
+    SIGN_AGAIN = "sign again with the service's time"
 
 
-# The same request again, which may have been carried out before.
+# These reactions repeat a request that the service may already have executed.
 REPEATS: Final = frozenset({Reaction.RETRY, Reaction.WAIT_UNTIL_VISIBLE})
 
 
 class UnreadableAnswer(ValueError):
-    """A 2xx whose body is nothing that the API documents: as good as no answer."""
+    """A 2xx answer with a body that the API does not document; it counts as no answer."""
 
 
 def is_retryable(status: int) -> bool:
-    """Whether the same request may get another answer later."""
+    """Return whether the same request may get another answer later."""
     return status >= 500 or status in RETRYABLE
 
 
 def says_clock_is_wrong(code: str | None, message: str | None) -> bool:
-    """Whether an error is about the time of a signature, in the words of OSS, OSS4 or SMQ."""
-    said = re.sub(r"[\s_-]", "", f"{code} {message}".lower())
-    words = ("skew", "requesttimeandthe", "signingdate", "timeexpired", "requesthasexpired")
-    return any(word in said for word in words)
+    """Return whether an error of OSS, OSS4 or SMQ is about the time of a signature."""
+    text = re.sub(r"[\s_-]", "", f"{code} {message}".lower())
+    phrases = ("skew", "requesttimeandthe", "signingdate", "timeexpired", "requesthasexpired")
+    return any(phrase in text for phrase in phrases)
 
 
 def whose_clock(settings: Settings) -> str:
-    """Which clock has to be set where a correction was not enough."""
+    """Name the clock that an operator has to set if the correction did not help."""
     return "the function's clock" if settings.function_name else "this machine's clock"
 
 
 class Session:
-    """The credentials and the clock with which the requests of one thread are signed."""
+    """The credentials and the corrected clock that sign the requests of one thread."""
 
     def __init__(self, invocation: Invocation) -> None:
         self._invocation = invocation
@@ -77,45 +79,45 @@ class Session:
         self.credentials = invocation.read_credentials()
 
     def now(self) -> datetime:
-        """The time, corrected by what the service said of its own."""
+        """Return the time, corrected by the time of the service."""
         return self._invocation.clock.now() + self._offset
 
     def latest(self) -> datetime:
-        """The latest that it can be: a time that was corrected may be early by what was cut off."""
+        """Return the latest possible time: a corrected time may be up to a second early."""
         return self.now() + self._imprecision
 
     def correct_clock(self, answer: Answer) -> bool:
-        """Take over the service's time; False where it names none that can be believed."""
-        for theirs in server_times(answer):
-            offset = theirs - self._invocation.clock.now()
+        """Adopt the service's time; return False if the answer has none that is plausible."""
+        for server_time in server_times(answer):
+            offset = server_time - self._invocation.clock.now()
             if abs(offset) <= MAX_CLOCK_CORRECTION:
                 self._offset, self._imprecision = offset, DATE_PRECISION
                 return True
         return False
 
     def renew_credentials(self) -> bool:
-        """Read the credentials again; False where they are the same."""
+        """Read the credentials again; return False if they are unchanged."""
         before, self.credentials = self.credentials, self._invocation.read_credentials()
         return self.credentials != before
 
 
 class Throttle:
-    """Holds back everybody who asks the same service, while it asks to slow down."""
+    """A pause of all requests to a service that asks to slow down, shared by all threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._resume_at = -math.inf
 
     def left(self) -> float:
-        """Seconds until requests may go out; zero where they may."""
+        """Return the remaining seconds of the pause, at least 0."""
         return max(self._resume_at - self._clock.monotonic(), 0)
 
     def hold(self, seconds: float) -> None:
-        """Let nobody send a request for so long."""
+        """Start a pause of `seconds`, unless the current pause ends later."""
         self._resume_at = max(self._resume_at, self._clock.monotonic() + seconds)
 
     def wait(self, until: float) -> None:
-        """Wait until requests may go out; raises Throttled where that is not before `until`."""
+        """Wait until the pause ends; raises Throttled if that is not before `until`."""
         while left := self.left():
             if self._resume_at >= until:
                 raise Throttled(
@@ -126,10 +128,10 @@ class Throttle:
 
 
 class Limits(NamedTuple):
-    """How long and how often a request is sent; `until` is an instant.
+    """The limits of one request; its attempts end at the instant `until`.
 
-    An answer that says WAIT_UNTIL_VISIBLE is asked for again after each of `visibility_pauses`, in
-    seconds, beside the `max_attempts`.
+    The reaction WAIT_UNTIL_VISIBLE allows one more attempt after each of `visibility_pauses` (in
+    seconds), in addition to `max_attempts`.
     """
 
     until: float
@@ -138,9 +140,9 @@ class Limits(NamedTuple):
 
 
 class FailedRequest(NamedTuple):
-    """The last answer or fault of a request that was never answered as it should be.
+    """The last answer or fault of a request that did not succeed.
 
-    It is `final` where no repeat would help, and not where the time ran out.
+    `final` is False if the time ran out, and True if no attempt is left or no retry can help.
     """
 
     answer: Answer | None
@@ -149,32 +151,34 @@ class FailedRequest(NamedTuple):
     final: bool
 
     def tls_problem(self) -> str | None:
-        """What kept TLS from coming about, in OpenSSL's words, and what to check; else None."""
+        """Return OpenSSL's reason for a TLS failure, and what to check; None for other faults."""
         error = tls_error(self.fault)
         if error is None:
             return None
         if isinstance(error, ssl.SSLCertVerificationError):
             return (
-                f"its certificate is refused ({error.verify_message.rstrip('.')}): check"
-                " SSL_CERT_FILE and SSL_CERT_DIR, this machine's clock, and who answers for the"
-                " service"
+                f"its {CERTIFICATE_REFUSED} ({error.verify_message.rstrip('.')}): check"
+                " SSL_CERT_FILE and SSL_CERT_DIR, this machine's clock, and which server"
+                " answers for the service"
             )
-        # As `[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)` has it.
+        # For example `[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)`.
         reason = re.sub(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$", "", str(error.args[-1]))
-        return f"TLS failed ({reason}): check the endpoint, and who answers for the service"
+        return (
+            f"TLS failed ({reason}): check the endpoint, and which server answers for the service"
+        )
 
 
 def tls_error(fault: BaseException | None) -> ssl.SSLError | None:
-    """OpenSSL's error behind a fault; None where the other side only hung up, or it is no TLS."""
+    """Return the TLS error that caused a fault; None if there is none or the peer only hung up."""
     while fault is not None and not isinstance(fault, ssl.SSLError):
         fault = fault.__cause__ or fault.__context__
     return None if isinstance(fault, ssl.SSLEOFError | ssl.SSLZeroReturnError) else fault
 
 
 class Attempts:
-    """The tries of one request: one after the other, until nothing helps any more.
+    """The attempts of one request, until the caller has its result or no retry can help.
 
-    A service sends in each of them, and returns as soon as it has what it wants:
+    The module of a service sends the request in each attempt, and returns when it has its result:
 
         for attempt in attempts:
             with attempt:
@@ -184,8 +188,8 @@ class Attempts:
                 attempt.reaction = ...
         return attempts.failure
 
-    What a transport raises, and Unreadable, ends no loop: it is the fault of that attempt, and as
-    good as a RETRY.
+    An httpx.TransportError or UnreadableAnswer in an attempt does not end the loop. It becomes the
+    fault of the attempt, with the reaction RETRY unless the server's certificate is refused.
     """
 
     def __init__(
@@ -201,11 +205,11 @@ class Attempts:
         self._final = False
         self._may_correct_clock = True
         self.reaction = Reaction.RETRY
-        # Whether the same request was sent before, and may have been carried out.
+        # Whether the service may have executed the same request in an earlier attempt.
         self.is_repeat = False
 
     def __iter__(self) -> Iterator[Attempts]:
-        """Wait before each attempt but the first, as long as the last one makes it necessary."""
+        """Yield each attempt, and pause before the next one as the last reaction requires."""
         pauses = _Pauses(self._limits, self._session, self._clock)
         while True:
             self.reaction = Reaction.RETRY
@@ -227,7 +231,7 @@ class Attempts:
         if not isinstance(error, httpx.TransportError | UnreadableAnswer):
             return False
         self._fault = error
-        # Whoever answers has no other certificate a moment later.
+        # The server has no other certificate a moment later.
         if isinstance(tls_error(error), ssl.SSLCertVerificationError):
             self.reaction = Reaction.GIVE_UP
         return True
@@ -240,16 +244,16 @@ class Attempts:
         until: float,
         longest: int = MAX_ANSWER_BYTES,
     ) -> Answer:
-        """Send the request, which is signed already, as `http.send` does."""
+        """Send the signed request as `http.send` does."""
         self._sent += 1
         self._answer = send(transport, request, until=until, longest=longest)
         return self._answer
 
     def corrects_clock(self, *, says_wrong: bool) -> bool:
-        """Take over the service's time, if the answer says that ours is wrong; only once.
+        """Adopt the service's time if the answer reports a wrong clock; only once per request.
 
-        False where it does not, or names no time that can be believed: the answer then counts as it
-        is.
+        Returns True if the caller has to sign the request again, and False if it has to interpret
+        the answer.
         """
         if not says_wrong or not self._may_correct_clock or not self._answer:
             return False
@@ -260,12 +264,12 @@ class Attempts:
         return True
 
     def is_late(self) -> bool:
-        """Whether the time for this request is over."""
+        """Return whether the time for this request is over."""
         return self._clock.monotonic() >= self._limits.until
 
     @property
     def failure(self) -> FailedRequest:
-        """How the last attempt ended that was sent."""
+        """The outcome of the last attempt."""
         return FailedRequest(self._answer, self._fault, self._sent, self._final)
 
     def _hold_others_back(self, pause: float | None) -> None:
@@ -276,7 +280,7 @@ class Attempts:
 
 
 class _Pauses:
-    """How long to wait before the next attempt of one request."""
+    """The pauses between the attempts of one request."""
 
     def __init__(self, limits: Limits, session: Session, clock: Clock) -> None:
         self._limits = limits
@@ -287,7 +291,7 @@ class _Pauses:
         self._credentials_renewed = False
 
     def before_next(self, reaction: Reaction, answer: Answer | None) -> float | None:
-        """Seconds until the next attempt; None where none would help."""
+        """Return the seconds until the next attempt; None if there is none."""
         match reaction:
             case Reaction.RETRY:
                 self._repeats += 1
@@ -306,16 +310,16 @@ class _Pauses:
 
 
 def backoff(answer: Answer | None, *, repeats: int, clock: Clock) -> float:
-    """Seconds until the next attempt: those that the service names, else with full jitter.
+    """Return the seconds until the next attempt: the service's own value, or full jitter.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
-    asked = None if answer is None else _named_pause(answer, clock)
-    return clock.chance() * FIRST_BACKOFF_SECONDS * 2.0 ** (repeats - 1) if asked is None else asked
+    pause = None if answer is None else _requested_pause(answer, clock)
+    return clock.chance() * FIRST_BACKOFF_SECONDS * 2.0 ** (repeats - 1) if pause is None else pause
 
 
-def _named_pause(answer: Answer, clock: Clock) -> float | None:
-    # Of RPC APIs, in milliseconds: no page names the unit, the vendor's SDK divides by 1000.
+def _requested_pause(answer: Answer, clock: Clock) -> float | None:
+    # RPC APIs use milliseconds: no page documents the unit, but the vendor's SDK divides by 1000.
     milliseconds = _number(answer.headers.get("x-acs-retry-after", ""))
     if milliseconds:
         return milliseconds / 1000
@@ -335,8 +339,8 @@ def _number(text: str) -> float | None:
 
 
 def http_date(text: str) -> datetime | None:
-    """A `Date` header's time in UTC, or None where it is not one."""
-    from email.utils import parsedate_to_datetime  # only a clock that is wrong needs it
+    """Parse an HTTP date, which is UTC if it has no zone; None for any other text."""
+    from email.utils import parsedate_to_datetime  # slow to import, and rarely needed
 
     try:
         at = parsedate_to_datetime(text)
@@ -346,7 +350,7 @@ def http_date(text: str) -> datetime | None:
 
 
 def server_times(answer: Answer) -> Iterator[datetime]:
-    """The service's time, as `ServerTime` of an error's body and as the `Date` header tell it."""
+    """Yield the service's times: `ServerTime` from the body of an error, then the `Date` header."""
     stated = _SERVER_TIME.search(answer.body)
     texts = (stated[1].decode("ascii", "replace") if stated else "", answer.headers.get("date", ""))
     for text in map(str.strip, texts):

@@ -1,1 +1,1 @@
-"""APIs of Alibaba Cloud, a module for each way in which they are signed."""
+"""Clients of the Alibaba Cloud APIs: OSS Tables, SMQ, Function Compute and the RPC APIs."""

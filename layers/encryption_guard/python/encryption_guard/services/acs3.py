@@ -1,8 +1,9 @@
-"""RPC APIs of Alibaba Cloud, signed with ACS3-HMAC-SHA256: most of its services have no other.
+"""A client of the RPC APIs of Alibaba Cloud, which are signed with ACS3-HMAC-SHA256.
 
-The signature: https://www.alibabacloud.com/help/en/doc-detail/2593177.htm
-What that page leaves open was read in the vendor's SDK (`alibabacloud-tea-openapi`): parameters go
-into the query, those of some actions into a form; errors are JSON, with keys in either casing.
+Most services of Alibaba Cloud have no other API. The signature:
+https://www.alibabacloud.com/help/en/doc-detail/2593177.htm
+The vendor's SDK (`alibabacloud-tea-openapi`) shows the rest: parameters are in the query, and for
+some actions in a form. Errors are JSON, and their keys may be in lower case or capitalized.
 """
 
 from __future__ import annotations
@@ -33,13 +34,17 @@ from encryption_guard.invocation import Invocation
 from encryption_guard.untrusted import lowercase_keys, object_or_empty, quoted, text_of
 
 ALGORITHM = "ACS3-HMAC-SHA256"
-_SIGNED = ("content-type", "host")
+_SIGNED_HEADERS = ("content-type", "host")
 THROTTLED = frozenset({"throttling", "throttling.user", "throttling.api"})
 CLOCK_IS_WRONG = "invalidtimestamp.expired"
 
 
 def canonical_query(parameters: Mapping[str, str]) -> str:
-    """The parameters sorted and percent-encoded, a blank as `%20`; it is a form's body too."""
+    """Return the sorted and percent-encoded parameters, for a query or for the body of a form.
+
+    >>> canonical_query({"b": "x y", "a": "1/2"})
+    'a=1%2F2&b=x%20y'
+    """
     pairs = sorted(parameters.items())
     return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
 
@@ -47,7 +52,7 @@ def canonical_query(parameters: Mapping[str, str]) -> str:
 def canonical_request(
     *, method: str, path: str, query: str, headers: Iterable[tuple[str, str]], digest: str
 ) -> tuple[str, str]:
-    """The text that stands for the request, and the names of the headers in it.
+    """Return the canonical request, and the names of the headers in it joined by `;`.
 
     METHOD
     path
@@ -64,20 +69,21 @@ def canonical_request(
 
 
 def signature(*, access_key_secret: str, canonical_request: str) -> str:
-    """The hash of the canonical request under the secret itself, in hex: no key is derived."""
+    """Return the HMAC of the hashed canonical request in hex; its key is the secret itself."""
     to_sign = f"{ALGORITHM}\n{sha256(canonical_request.encode()).hexdigest()}"
     return hmac.digest(access_key_secret.encode(), to_sign.encode(), "sha256").hex()
 
 
 def new_nonce() -> str:
-    """What no other request has: one that comes twice is refused."""
+    """Return a unique value; the service refuses a second request with the same nonce."""
     return uuid4().hex
 
 
 class Acs3Auth(httpx.Auth):
-    """Signs `host`, `content-type` and all `x-acs-*` of one request; set every other one before.
+    """An httpx authentication that signs `host`, `content-type` and every `x-acs-*` header.
 
-    The query of its URL has to be a `canonical_query`.
+    Set all other headers of a request before you sign it. The query of its URL has to be a
+    `canonical_query`.
     """
 
     def __init__(
@@ -92,47 +98,50 @@ class Acs3Auth(httpx.Auth):
         self._nonce = nonce
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Sign the request, and send it once."""
+        """Sign the request and send it once."""
         yield self.sign(request)
 
     def sign(self, request: httpx.Request) -> httpx.Request:
-        """Add date, nonce, digest, token and signature to the request, which is returned."""
-        given, headers = self._credentials, request.headers
+        """Add date, nonce, digest, token and signature to the request, and return it."""
+        credentials, headers = self._credentials, request.headers
         digest = sha256(request.content).hexdigest()
         headers["x-acs-date"] = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         headers["x-acs-signature-nonce"] = self._nonce()
         headers["x-acs-content-sha256"] = digest
-        if given.security_token:
-            headers["x-acs-accesskey-id"] = given.access_key_id
-            headers["x-acs-security-token"] = given.security_token
+        if credentials.security_token:
+            headers["x-acs-accesskey-id"] = credentials.access_key_id
+            headers["x-acs-security-token"] = credentials.security_token
         path, _, query = request.url.raw_path.decode("ascii").partition("?")
         canonical, names = canonical_request(
             method=request.method,
             path=path,
             query=query,
-            headers=[each for each in headers.items() if _is_signed(each[0])],
+            headers=[header for header in headers.items() if _is_signed(header[0])],
             digest=digest,
         )
-        signed = signature(access_key_secret=given.access_key_secret, canonical_request=canonical)
+        hex_signature = signature(
+            access_key_secret=credentials.access_key_secret, canonical_request=canonical
+        )
         headers["authorization"] = (
-            f"{ALGORITHM} Credential={given.access_key_id},SignedHeaders={names},Signature={signed}"
+            f"{ALGORITHM} Credential={credentials.access_key_id}"
+            f",SignedHeaders={names},Signature={hex_signature}"
         )
         return request
 
 
 def _is_signed(name: str) -> bool:
-    return name in _SIGNED or name.startswith("x-acs-")
+    return name in _SIGNED_HEADERS or name.startswith("x-acs-")
 
 
 class Api(NamedTuple):
-    """An RPC API: scheme and host, and the version that its actions are of."""
+    """An RPC API: its endpoint (scheme and host), and the version of its actions."""
 
     endpoint: str
     version: str
 
 
 class ApiRefused(GuardError):
-    """An API's last word on a request; `status` and `code` are its own."""
+    """The final refusal of a request, with the API's own `status` and `code`."""
 
     fault = "operator"
 
@@ -151,9 +160,10 @@ def call(
     form: Mapping[str, str] | None = None,
     longest: int = MAX_ANSWER_BYTES,
 ) -> dict[str, object]:
-    """The JSON object that an action answers with; of its answer at most `longest` bytes are read.
+    """Call an action and return the JSON object in its answer.
 
-    Raises ApiRefused where no repeat helps, and Unavailable where nobody answered as documented.
+    Reads at most `longest` bytes of the answer. Raises ApiRefused if no retry can help, and
+    Unavailable if the API gives no documented answer in time.
     """
     until = invocation.budget.request_deadline()
     session = Session(invocation)
@@ -168,13 +178,13 @@ def call(
                 until=invocation.attempt_deadline(until),
                 longest=longest,
             )
-            said = _ApiAnswer.of(answer)
-            if attempt.corrects_clock(says_wrong=said.code.lower() == CLOCK_IS_WRONG):
+            parsed = _ApiAnswer.of(answer)
+            if attempt.corrects_clock(says_wrong=parsed.code.lower() == CLOCK_IS_WRONG):
                 continue
-            found = _read(answer, said)
-            if not isinstance(found, Reaction):
-                return found
-            attempt.reaction = found
+            result = _read(answer, parsed)
+            if not isinstance(result, Reaction):
+                return result
+            attempt.reaction = result
     raise _failure(f"{action} of {urlsplit(api.endpoint).hostname}", attempts.failure)
 
 
@@ -189,7 +199,7 @@ def _new_request(
 
 
 class _ApiAnswer(NamedTuple):
-    """What an answer says of itself; EventBridge refuses with a 200 that is no success."""
+    """A parsed answer; EventBridge refuses a request with a 200 whose `success` is false."""
 
     fields: dict[str, object]
     success: bool
@@ -200,53 +210,54 @@ class _ApiAnswer(NamedTuple):
     @classmethod
     def of(cls, answer: Answer) -> _ApiAnswer:
         fields = object_or_empty(answer.body)
-        said = lowercase_keys(fields)
+        lowered = lowercase_keys(fields)
         return cls(
             fields=fields,
-            success=answer.status < 300 and said.get("success") is not False,
-            code=text_of(said.get("code")) or "",
-            message=text_of(said.get("message")) or "",
-            request_id=text_of(said.get("requestid")) or answer.headers.get("x-acs-request-id", ""),
+            success=answer.status < 300 and lowered.get("success") is not False,
+            code=text_of(lowered.get("code")) or "",
+            message=text_of(lowered.get("message")) or "",
+            request_id=text_of(lowered.get("requestid"))
+            or answer.headers.get("x-acs-request-id", ""),
         )
 
 
-def _read(answer: Answer, said: _ApiAnswer) -> dict[str, object] | Reaction:
-    if answer.status < 300 and not said.fields:
-        raise UnreadableAnswer("no JSON object")
-    if said.success:
-        return said.fields
-    if _may_succeed_later(answer, said):
+def _read(answer: Answer, parsed: _ApiAnswer) -> dict[str, object] | Reaction:
+    if answer.status < 300 and not parsed.fields:
+        raise UnreadableAnswer("not a JSON object")
+    if parsed.success:
+        return parsed.fields
+    if _may_succeed_later(answer, parsed):
         return Reaction.RETRY
-    code = said.code.lower()
+    code = parsed.code.lower()
     if answer.status == 401 or ("token" in code and "expired" in code):
         return Reaction.RENEW_CREDENTIALS
     return Reaction.GIVE_UP
 
 
-def _may_succeed_later(answer: Answer, said: _ApiAnswer) -> bool:
-    return is_retryable(answer.status) or said.code.lower() in THROTTLED
+def _may_succeed_later(answer: Answer, parsed: _ApiAnswer) -> bool:
+    return is_retryable(answer.status) or parsed.code.lower() in THROTTLED
 
 
-def _failure(what: str, ended: FailedRequest) -> ApiRefused | Unavailable:
-    """Why there is no answer that counts, as a sentence without key, token and signature."""
-    answer = ended.answer
+def _failure(action: str, failure: FailedRequest) -> ApiRefused | Unavailable:
+    """Return the error to raise; its message contains no key, token or signature."""
+    answer = failure.answer
     if answer is None:
         return Unavailable(
-            f"{what} gave no answer in {ended.attempts} tries ({type(ended.fault).__name__}):"
+            f"{action} gave no answer in {failure.attempts} tries ({type(failure.fault).__name__}):"
             " check the region and the network."
         )
-    said = _ApiAnswer.of(answer)
-    sentence = f"{what} answered {answer.status}{_in_its_words(said)}"
-    if ended.fault:
-        return Unavailable(f"{sentence}, which is {ended.fault}.")
-    if _may_succeed_later(answer, said):
+    parsed = _ApiAnswer.of(answer)
+    sentence = f"{action} answered {answer.status}{_details(parsed)}"
+    if failure.fault:
+        return Unavailable(f"{sentence}, which is {failure.fault}.")
+    if _may_succeed_later(answer, parsed):
         return Unavailable(f"{sentence}; a later try may succeed.")
-    return ApiRefused(f"{sentence}.", status=answer.status, code=said.code)
+    return ApiRefused(f"{sentence}.", status=answer.status, code=parsed.code)
 
 
-def _in_its_words(said: _ApiAnswer) -> str:
-    words = f" {quoted(said.code)[1:-1]}" if said.code else ""
-    # A signature that does not match is told with the request, headers and all.
-    if said.message and "x-acs-" not in said.message.lower():
-        words += f": {quoted(said.message)}"
-    return words + (f" (request {quoted(said.request_id)[1:-1]})" if said.request_id else "")
+def _details(parsed: _ApiAnswer) -> str:
+    text = f" {quoted(parsed.code)[1:-1]}" if parsed.code else ""
+    # The message about a wrong signature quotes the request with its headers, and so the token.
+    if parsed.message and "x-acs-" not in parsed.message.lower():
+        text += f": {quoted(parsed.message)}"
+    return text + (f" (request {quoted(parsed.request_id)[1:-1]})" if parsed.request_id else "")

@@ -1,12 +1,11 @@
-"""Asynchronous invocations of a function, signed by `aliyun-fc2`, the vendor's client.
+"""Asynchronous invocations of functions, signed by `aliyun-fc2`, the vendor's client.
 
-The client knows FC 2.0; a request to FC 3.0 has another path, and Serverless Devs signs it in the
-same way. That is not documented, so this file is the one place to exchange.
+The client supports FC 2.0. A request to FC 3.0 has another path, and Serverless Devs signs it in
+the same way. No documentation describes this. If it changes, only this module has to change.
 
-The client does not send the requests: it logs requests with their tokens as errors,
-follows redirects with them, lets a password of `.netrc` replace the signature, waits half a minute
-for a host that is not there, and fails on an answer that is not quite JSON. Requests go through the
-guard's own transport instead.
+The client only signs the requests, and the guard's own transport sends them. The client itself logs
+requests with their tokens as errors, follows redirects with them, lets a password in `.netrc`
+replace the signature, waits 30 s for a missing host, and fails on an answer that is not valid JSON.
 """
 
 from __future__ import annotations
@@ -25,49 +24,50 @@ from encryption_guard.settings import FunctionArn
 from encryption_guard.untrusted import object_or_empty, quoted, strings
 
 ASYNCHRONOUS = {"x-fc-invocation-type": "Async"}
-# For one event, repeats and pauses included.
+# The time for one event, including its retries and pauses.
 MAX_SECONDS = 30.0
 HINTS = {
     401: "check the credentials",
-    403: "check the credentials, that they may fc:InvokeFunction on it, and this machine's clock",
+    403: "check the credentials, their permission fc:InvokeFunction, and this machine's clock",
     404: "name the function with --function or GUARD_FUNCTION",
 }
 
 
 class Unreachable(Unavailable):
-    """Nobody answered for this function at any try."""
+    """The error if the endpoint of a function gives no answer at any attempt."""
 
 
 class NotAccepted(GuardError):
-    """The service does not take this event; it may take another."""
+    """The refusal of one event; the service may accept other events."""
 
     fault = "event"
 
 
 class FunctionCompute:
-    """Hands events to functions; one object for one command, from any thread."""
+    """A thread-safe client that sends events to functions; a command needs only one."""
 
     def __init__(self, invocation: Invocation) -> None:
-        _silence()
+        _silence_client()
         self._invocation = invocation
-        self._hopeless: dict[FunctionArn, ConfigurationError | Unreachable] = {}
+        self._failures: dict[FunctionArn, ConfigurationError | Unreachable] = {}
 
     def invoke(self, function: FunctionArn, payload: bytes) -> str:
-        """Hand over one event; returns the request's id when the service has accepted it.
+        """Send one event to a function and return the id of the accepted request.
 
-        Raises Unavailable if it did not this time, and ConfigurationError if it never will. After
-        that, or when nobody answered at all, no further event is sent to the same function.
+        Raises Unavailable if a later attempt may succeed, NotAccepted if the service refuses this
+        event, and ConfigurationError if no event can succeed. After a ConfigurationError or an
+        Unreachable, the client sends no further event to the same function.
         """
-        hopeless = self._hopeless.get(function)
-        if hopeless:
-            raise type(hopeless)(str(hopeless))
+        failure = self._failures.get(function)
+        if failure:
+            raise type(failure)(str(failure))
         try:
-            return self._tried(function, payload)
+            return self._send(function, payload)
         except (ConfigurationError, Unreachable) as error:
-            self._hopeless[function] = error
+            self._failures[function] = error
             raise
 
-    def _tried(self, function: FunctionArn, payload: bytes) -> str:
+    def _send(self, function: FunctionArn, payload: bytes) -> str:
         invocation = self._invocation
         session = Session(invocation)
         until = invocation.clock.monotonic() + MAX_SECONDS
@@ -82,11 +82,11 @@ class FunctionCompute:
                 )
                 if not is_retryable(answer.status):
                     return _request_id(function, answer)
-        ended = attempts.failure
-        if not ended.answer:
-            why = ended.tls_problem() or "check its region and the network"
-            raise Unreachable(f"Nobody answered for {function}: {why}.")
-        return _request_id(function, ended.answer)
+        failure = attempts.failure
+        if not failure.answer:
+            hint = failure.tls_problem() or "check the region and the network"
+            raise Unreachable(f"The endpoint of {function} gave no answer: {hint}.")
+        return _request_id(function, failure.answer)
 
     def _signed(self, function: FunctionArn, payload: bytes, session: Session) -> httpx.Request:
         credentials, endpoint = session.credentials, self._invocation.settings.fc_endpoint
@@ -104,7 +104,7 @@ class FunctionCompute:
 
 
 def _path(function: FunctionArn) -> str:
-    """A function of FC 3.0 belongs to no service.
+    """Return the path of an invocation; a function of FC 3.0 belongs to no service.
 
     https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-invokefunction
     """
@@ -116,38 +116,39 @@ def _path(function: FunctionArn) -> str:
 
 
 def _request_id(function: FunctionArn, answer: Answer) -> str:
-    """The id of a request that was accepted; raises what kept it from being."""
+    """Return the id of an accepted request; raises an error if the service did not accept it."""
     request_id = answer.headers.get("x-fc-request-id")
     if answer.status == 202 and request_id:
         return str(request_id)
     document = object_or_empty(answer.body.decode("utf-8", "replace"))
-    # FC 2.0 says ErrorCode, FC 3.0 says Code:
+    # The key is ErrorCode in FC 2.0, and Code in FC 3.0:
     # https://help.aliyun.com/zh/functioncompute/fc/developer-reference/api-fc-2023-03-30-struct-error
     code = next(strings(document, "errorcode", "code"), "")
-    said = f"{function} was answered {answer.status} {quoted(code)[1:-1]}".rstrip()
+    sentence = f"The endpoint of {function} answered {answer.status} {quoted(code)[1:-1]}".rstrip()
     if is_retryable(answer.status):
-        raise Unavailable(f"{said}; a later try may succeed.")
+        raise Unavailable(f"{sentence}; a later try may succeed.")
     if answer.status < 400:
         raise ConfigurationError(
-            f"{said}, which does not say that the event was accepted; check GUARD_FC_ENDPOINT."
+            f"{sentence}, which does not confirm that it accepted the event;"
+            " check GUARD_FC_ENDPOINT."
         )
     if answer.status in HINTS:
-        raise ConfigurationError(f"{said}; {HINTS[answer.status]}.")
+        raise ConfigurationError(f"{sentence}; {HINTS[answer.status]}.")
     message = next(strings(document, "errormessage", "message"), "")
-    # It may quote the request, and so its signature.
+    # The message may quote the request, and so its signature.
     quotable = message and "authorization" not in message.lower()
-    raise NotAccepted(f"{said}; it said {quoted(message) if quotable else 'no reason'}.")
+    raise NotAccepted(f"{sentence}: {quoted(message) if quotable else 'no message'}.")
 
 
-def _silence() -> None:
-    """Keep from everybody what the client logs of a signature, through the root logger."""
+def _silence_client() -> None:
+    """Make the root logger drop the client's records, which contain signatures."""
     root = logging.getLogger()
     if not root.handlers:
-        # Else the client's first line would set the root logger up to print to standard error.
+        # Without a handler, the client's first record makes the root logger print to stderr.
         root.addHandler(logging.NullHandler())
-    if _not_of_the_client not in root.filters:
-        root.addFilter(_not_of_the_client)
+    if _is_not_from_client not in root.filters:
+        root.addFilter(_is_not_from_client)
 
 
-def _not_of_the_client(record: logging.LogRecord) -> bool:
+def _is_not_from_client(record: logging.LogRecord) -> bool:
     return Path(record.pathname).parent != Path(fc2.__file__).parent

@@ -1,7 +1,8 @@
-"""What there is in OSS Tables, and what the service clearly says of each encryption.
+"""The lists of buckets, namespaces and tables in OSS Tables, and the encryption of each entry.
 
-Three states, never two: what was not clearly said is unknown, with the reason. Lists come page by
-page: https://help.aliyun.com/en/oss/developer-reference/listtablebuckets
+An encryption has three states, not two: if the service does not clearly state it, it is unknown,
+with a reason. The service returns lists page by page:
+https://help.aliyun.com/en/oss/developer-reference/listtablebuckets
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from encryption_guard.services.oss_tables import (
 )
 from encryption_guard.untrusted import quoted, read_time
 
-# Where OSS Tables is offered: https://www.alibabacloud.com/help/en/oss/user-guide/quick-start
+# The regions that offer OSS Tables: https://www.alibabacloud.com/help/en/oss/user-guide/quick-start
 REGIONS: Final = (
     "cn-hangzhou",
     "cn-shanghai",
@@ -41,44 +42,44 @@ REGIONS: Final = (
     "us-east-1",
 )
 
-GONE = "OSS Tables says that it is not there: deleted since it was listed, or not yet visible."
+GONE = "OSS Tables does not find it: it was deleted after it was listed, or is not visible yet."
 
-# What a name may have; a page of such names is far below the longest that is read.
+# In characters; a page of such names is far smaller than MAX_PAGE_BYTES.
 MAX_NAME_LENGTH = 255
 PAGE_SIZE = 100
 MAX_PAGE_BYTES = 1024 * 1024
 
 
-# Another bucket may get the name of one that was deleted: it is known with its creation.
+# The time of creation distinguishes a bucket from a deleted one with the same name.
 BucketIdentity = tuple[TableBucketArn, datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
 class ListedBucket:
-    """A table bucket, as a list tells of it."""
+    """A table bucket, as an entry of a list."""
 
     arn: TableBucketArn
     created_at: datetime | None
-    # Its `type`, as it came.
+    # The unchanged `type` of the entry.
     kind: str | None = None
 
     @classmethod
     def read(cls, entry: object, *, region: str) -> ListedBucket:
-        """Raises InvalidEvent for what is not the entry of a bucket in this region."""
+        """Read the entry of a list; raises InvalidEvent unless it is a bucket in this region."""
         arn = TableBucketArn.parse(_text(entry, "arn"))
         if arn.region != region:
-            raise InvalidEvent(f"It is listed in {region}, but its ARN is {arn}.")
+            raise InvalidEvent(f"The list of {region} contains {arn}, which names another region.")
         return cls(arn, read_time(_text(entry, "createdAt")), _text(entry, "type") or None)
 
     @property
     def identity(self) -> BucketIdentity:
-        """What tells it from another one."""
+        """The key that distinguishes this bucket from every other one."""
         return self.arn, self.created_at
 
 
 @dataclass(frozen=True, slots=True)
 class ListedTable:
-    """A table, as a list tells of it."""
+    """A table, as an entry of a list."""
 
     bucket: TableBucketArn
     namespace: str
@@ -87,14 +88,14 @@ class ListedTable:
 
     @classmethod
     def read(cls, entry: object, *, bucket: TableBucketArn, namespace: str) -> ListedTable:
-        """Raises InvalidEvent for what is not the entry of a table."""
+        """Read the entry of a list; raises InvalidEvent unless it is a table."""
         return cls(
             bucket, namespace, _name(_text(entry, "name")), read_time(_text(entry, "createdAt"))
         )
 
 
 def read_namespace(entry: object) -> str:
-    """The one name of a namespace; raises InvalidEvent for what has none, or several."""
+    """Return the name of a namespace; raises InvalidEvent unless the entry has exactly one."""
     names = entry.get("namespace") if isinstance(entry, dict) else None
     if not isinstance(names, list) or len(names) != 1:
         raise InvalidEvent(f"{quoted(str(entry))} is not the entry of a namespace.")
@@ -107,34 +108,40 @@ def _text(entry: object, key: str) -> str:
 
 
 def _name(text: object) -> str:
-    # Dots alone would lead elsewhere in a path.
+    # In a path, a name such as `..` would lead to another resource.
     if not isinstance(text, str) or not text.strip(".") or len(text) > MAX_NAME_LENGTH:
         raise InvalidEvent(f"{quoted(str(text))} is not the name of a namespace or table.")
     return text
 
 
-# How an encryption is read.
+# Encryption.
 
 
 def read_bucket(tables: OssTables, arn: TableBucketArn) -> Reading:
-    """Read a bucket's default encryption."""
-    exists = bucket_operation("GetTableBucket", "GET", arn)
-    return _read(tables, get_encryption(arn), exists)
+    """Read the default encryption of a bucket."""
+    get_bucket = bucket_operation("GetTableBucket", "GET", arn)
+    return _read(tables, get_encryption(arn), get_bucket)
 
 
 def read_table(tables: OssTables, table: ListedTable) -> Reading:
-    """Read the encryption that a table got when it was created."""
-    path = f"{_below('tables', table.bucket)}/{_escaped(table.namespace)}/{_escaped(table.name)}"
+    """Read the encryption that a table received at its creation."""
+    path = (
+        f"{_bucket_path('tables', table.bucket)}/{_escaped(table.namespace)}/{_escaped(table.name)}"
+    )
     encryption = _get("GetTableEncryption", f"{path}/encryption", table.bucket)
-    named = {"tableBucketARN": str(table.bucket), "namespace": table.namespace, "name": table.name}
-    exists = _get("GetTable", "get-table", table.bucket, _query(named))
-    return _read(tables, encryption, exists)
+    parameters = {
+        "tableBucketARN": str(table.bucket),
+        "namespace": table.namespace,
+        "name": table.name,
+    }
+    get_table = _get("GetTable", "get-table", table.bucket, _query(parameters))
+    return _read(tables, encryption, get_table)
 
 
-def _read(tables: OssTables, encryption: Operation, exists: Operation) -> Reading:
+def _read(tables: OssTables, encryption: Operation, existence: Operation) -> Reading:
     reading = _ask(tables, encryption, read_encryption)
-    # No page tells whether an encryption that was never set is a 200 without one or a 404.
-    return _ask(tables, exists, _exists) if reading.gone else reading
+    # The documentation does not state whether a missing encryption is an empty 200 or a 404.
+    return _ask(tables, existence, _read_existence) if reading.gone else reading
 
 
 def _ask(tables: OssTables, operation: Operation, parse: Callable[[Answer], Reading]) -> Reading:
@@ -155,16 +162,16 @@ def _ask(tables: OssTables, operation: Operation, parse: Callable[[Answer], Read
 
 
 def sentence(error: Refused | Unavailable, operation: str) -> str:
-    """What happened, and where it may be a missing right, which."""
+    """Return the error's message and, after a 403, the permission that may be missing."""
     if isinstance(error, Refused) and error.status == 403:
         return f"{error} If that is a missing right, grant oss:{operation}."
     return str(error)
 
 
-def _exists(answer: Answer) -> Reading:
-    """What a bucket or a table tells of itself; it had no encryption to tell of before."""
+def _read_existence(answer: Answer) -> Reading:
+    """Return not_encrypted if the bucket or the table exists: its encryption was not found."""
     if not isinstance(read_object(answer).get("name"), str):
-        raise UnreadableAnswer("nothing with a name")
+        raise UnreadableAnswer("an object without a name")
     return _not_encrypted(answer)
 
 
@@ -172,12 +179,15 @@ def _not_encrypted(answer: Answer) -> Reading:
     return Reading("not_encrypted", status=answer.status, oss_request_id=oss_request_id(answer))
 
 
-# How lists are read.
+# Lists.
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list, from one of its pages on; `items` is what the API calls its entries."""
+    """A list, from one of its pages on.
+
+    `items` is the key of the entries in an answer; `seen` holds the tokens of earlier pages.
+    """
 
     operation: Operation
     items: str
@@ -185,9 +195,9 @@ class Listing:
     seen: frozenset[str] = frozenset()
 
     def page(self, tables: OssTables) -> Page:
-        """Read one page; raises as OssTables.call does."""
-        asked = self.operation._replace(query=_query(self.parameters), longest=MAX_PAGE_BYTES)
-        entries, token = tables.call(asked, partial(_page, items=self.items))
+        """Read one page; raises the errors of OssTables.call."""
+        operation = self.operation._replace(query=_query(self.parameters), longest=MAX_PAGE_BYTES)
+        entries, token = tables.call(operation, partial(_page, items=self.items))
         if not token:
             return Page(entries, None)
         if token in self.seen:
@@ -198,9 +208,10 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a list: its entries as they came, and the rest of it.
+    """One page of a list: its unchanged entries, and the rest of the list.
 
-    It is circular where its token leads back: there may be more than can be listed.
+    It is circular if its token leads back to an earlier page: the list may then have more entries
+    than the guard can read.
     """
 
     entries: tuple[Any, ...]
@@ -209,26 +220,26 @@ class Page:
 
 
 def bucket_list(region: str) -> Listing:
-    """The table buckets of a region that are the caller's own."""
+    """Return the list of the caller's own table buckets in a region."""
     operation = Operation(name="ListTableBuckets", method="GET", path="buckets", region=region)
     return Listing(operation, "tableBuckets", {"maxBuckets": str(PAGE_SIZE)})
 
 
 def namespace_list(arn: TableBucketArn) -> Listing:
-    """The namespaces of a bucket."""
-    operation = _get("ListNamespaces", _below("namespaces", arn), arn)
+    """Return the list of the namespaces in a bucket."""
+    operation = _get("ListNamespaces", _bucket_path("namespaces", arn), arn)
     return Listing(operation, "namespaces", {"maxNamespaces": str(PAGE_SIZE)})
 
 
 def table_list(arn: TableBucketArn, namespace: str) -> Listing:
-    """The tables of one namespace."""
-    operation = _get("ListTables", _below("tables", arn), arn)
+    """Return the list of the tables in a namespace."""
+    operation = _get("ListTables", _bucket_path("tables", arn), arn)
     return Listing(operation, "tables", {"namespace": namespace, "maxTables": str(PAGE_SIZE)})
 
 
 def _page(answer: Answer, *, items: str) -> tuple[tuple[Any, ...], str | None]:
     parsed = read_object(answer)
-    # Nothing at all is an empty list; something else is no list.
+    # An empty object, or one with only a token, is an empty list.
     if items not in parsed and parsed.keys() - {"continuationToken"}:
         raise UnreadableAnswer("not a list")
     entries, token = parsed.get(items), parsed.get("continuationToken")
@@ -237,7 +248,7 @@ def _page(answer: Answer, *, items: str) -> tuple[tuple[Any, ...], str | None]:
     return tuple(entries or ()), token or None
 
 
-def _below(kind: str, arn: TableBucketArn) -> str:
+def _bucket_path(kind: str, arn: TableBucketArn) -> str:
     return f"{kind}/{_escaped(str(arn))}"
 
 

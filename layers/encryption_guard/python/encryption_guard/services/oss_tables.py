@@ -1,4 +1,4 @@
-"""The OSS Tables API, as far as the guard needs it, and what each of its answers means.
+"""A client of the operations of OSS Tables that the guard needs, and the meaning of each answer.
 
 https://help.aliyun.com/en/oss/developer-reference/puttablebucketencryption
 https://help.aliyun.com/en/oss/developer-reference/gettablebucketencryption
@@ -41,8 +41,8 @@ from encryption_guard.untrusted import as_object, loads, lowercase_keys, quoted
 
 T = TypeVar("T")
 
-# Words for an encryption, without separators and in lower case, and the algorithm that each means.
-# A word that is in neither set is one of tomorrow.
+# Names that mean no encryption, and names of algorithms: in lower case, without separators. A
+# future algorithm may have a name that is in neither of them.
 NO_ENCRYPTION: Final = frozenset(
     {
         *("", "none", "null", "nil", "off", "false", "disabled"),
@@ -56,20 +56,20 @@ SPELLINGS: Final = {
     "sm4": "SM4",
 }
 MAX_ALGORITHM_LENGTH = 100
-# Without one of them an answer ends where its connection does.
+# Without one of these headers, an answer ends when its connection ends.
 FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
 
 ADVICE_SECONDS = 2.0
-# A bucket that was just created may not be visible yet; pauses between tries, in seconds.
+# A new bucket may not be visible yet: the pauses before the next attempts, in seconds.
 VISIBILITY_PAUSES = (0.5, 1.0, 1.5)
 MAX_LABEL_LENGTH = 63
 
 
 class AnswerKind(Enum):
-    """What an answer says, whatever its wording."""
+    """The meaning of an answer, whatever its wording."""
 
     DONE = "done"
-    TOKEN_EXPIRED = "token expired"  # noqa: S105  a meaning, not a token
+    TOKEN_EXPIRED = "token expired"  # noqa: S105  not a token
     NOT_FOUND = "not found"
     CONFLICT = "conflict"
     BUSY = "busy"
@@ -85,8 +85,8 @@ REACTIONS: Final[dict[AnswerKind, Reaction]] = {
     AnswerKind.BROKEN: Reaction.RETRY,
 }
 
-# The service's last word on a bucket becomes a dead letter with this reason; a meaning that is not
-# here is the service's trouble or the credentials', which a later invocation may find gone.
+# A final answer of one of these kinds becomes a dead letter with this reason. Every other kind is a
+# problem of the service or of the credentials: a later invocation may succeed.
 DEAD_LETTER_REASONS: Final[dict[AnswerKind, Reason]] = {
     AnswerKind.NOT_FOUND: "not_found",
     AnswerKind.CONFLICT: "conflict",
@@ -96,7 +96,7 @@ DEAD_LETTER_REASONS: Final[dict[AnswerKind, Reason]] = {
 
 
 class ServiceError(NamedTuple):
-    """What the service says of a failure, each part cut to a size that a dead letter can hold."""
+    """The parts of an error that the service returns, each cut to fit into a dead letter."""
 
     code: str | None
     message: str | None
@@ -104,9 +104,9 @@ class ServiceError(NamedTuple):
 
     @classmethod
     def parse(cls, answer: Answer) -> ServiceError:
-        """Understand all three forms: `x-oss-error-type` with JSON, JSON alone, XML.
+        """Parse an error in one of its forms: `x-oss-error-type` with JSON, JSON alone, or XML.
 
-        As the vendor's SDK tells them apart (`_client.py`).
+        The vendor's SDK distinguishes the same forms (`_client.py`).
         """
         try:
             parsed = loads(answer.body)
@@ -124,26 +124,26 @@ class ServiceError(NamedTuple):
         )
 
     def readable_code(self) -> str:
-        """The code as it may stand in a sentence."""
+        """Return the code for a message, in quotes if it has unusual characters."""
         code = self.code or ""
         return code if re.fullmatch(r"[\w.-]*", code, re.ASCII) else quoted(code)
 
 
 _XML_PART = r"<(Code|Message|EC)>([^<]*)</"
 _ERROR_ELEMENT = re.compile(rb"<(?:[\w.-]+:)?\w*error|<(?:code|message)>", re.IGNORECASE)
-# Keys of a JSON object that is an error, in lower case.
+# The keys of a JSON object that is an error, in lower case.
 ERROR_KEYS: Final = frozenset(
     {*("error", "errors", "code", "message", "errorcode", "errormessage"), "errortype", "__type"}
 )
 KMS_KEYS: Final = ("kmskeyarn", "kmskeyid")
 
 
-def _cut(value: object, longest: int) -> str | None:
-    return value[:longest] if isinstance(value, str) and value else None
+def _cut(value: object, max_length: int) -> str | None:
+    return value[:max_length] if isinstance(value, str) and value else None
 
 
 def kind_of(answer: Answer) -> AnswerKind:
-    """The one table of HTTP status -> meaning."""
+    """Return the kind of an answer; only this function maps HTTP statuses to meanings."""
     match answer.status:
         case status if 200 <= status < 300:
             return AnswerKind.DONE
@@ -166,14 +166,17 @@ def kind_of(answer: Answer) -> AnswerKind:
 
 
 def _kind_of_403(error: ServiceError) -> AnswerKind:
-    # No list of the codes of OSS Tables is published, and its code may not tell these apart.
-    said = f"{error.code} {_without_arns(error.message)}".lower()
-    is_expired = "token" in said and "expired" in said
+    # OSS Tables publishes no list of its codes, so the message counts, too.
+    text = f"{error.code} {_without_arns(error.message)}".lower()
+    is_expired = "token" in text and "expired" in text
     return AnswerKind.TOKEN_EXPIRED if is_expired else AnswerKind.REJECTED
 
 
 def clock_is_wrong(answer: Answer) -> bool:
-    """Whether an answer may be about the clock: its words may also quote the name of a bucket."""
+    """Return whether an answer may be about the clock.
+
+    A match is no proof: the answer may quote the name of a bucket that contains the same words.
+    """
     if not 400 <= answer.status < 500:
         return False
     error = ServiceError.parse(answer)
@@ -181,7 +184,7 @@ def clock_is_wrong(answer: Answer) -> bool:
 
 
 def _without_arns(message: str | None) -> str:
-    # A bucket may be called expired-tokens.
+    # A bucket may have the name expired-tokens.
     return re.sub(r"acs:\S+", "", message or "")
 
 
@@ -189,10 +192,11 @@ State = Literal["encrypted", "not_encrypted", "unknown"]
 
 
 class Reading(NamedTuple):
-    """What a service says of an encryption; `why` is a sentence where that is nothing.
+    """The encryption of a bucket or a table, as the service states it.
 
-    `algorithm` is the word as it came, and `known_as` what it means; of a word that nobody knows
-    that is nothing, and the state is unknown.
+    `algorithm` is the name that the service uses, and `known_as` the algorithm that it stands for.
+    If the guard does not know the name, `known_as` is None and the state is unknown. `why` is a
+    sentence that explains an unknown state.
     """
 
     state: State
@@ -206,33 +210,37 @@ class Reading(NamedTuple):
 
 
 def read_encryption(answer: Answer) -> Reading:
-    """What a 200 says of the encryption of a bucket or a table.
+    """Read the encryption of a bucket or a table from a 200.
 
-    Raises Unreadable where it is nothing of this API.
+    Raises UnreadableAnswer if the answer does not follow the API.
+
+    >>> body = b'{"encryptionConfiguration": {"sseAlgorithm": "AES256"}}'
+    >>> read_encryption(Answer(200, httpx.Headers(), body)).state
+    'encrypted'
     """
     configuration = _configuration(answer)
-    named = configuration.get("ssealgorithm")
-    word = named.strip()[:MAX_ALGORITHM_LENGTH] if isinstance(named, str) else ""
-    plain = _plain(word)
-    reading = Reading("encrypted", word, status=200, oss_request_id=oss_request_id(answer))
+    value = configuration.get("ssealgorithm")
+    name = value.strip()[:MAX_ALGORITHM_LENGTH] if isinstance(value, str) else ""
+    normalized = _normalized(name)
+    reading = Reading("encrypted", name, status=200, oss_request_id=oss_request_id(answer))
     if any(_is_given(configuration.get(key)) for key in KMS_KEYS):
-        # Its owner chose a key, whatever the word.
-        algorithm = word if plain not in NO_ENCRYPTION else "KMS"
+        # The owner chose a KMS key, whatever the name of the algorithm is.
+        algorithm = name if normalized not in NO_ENCRYPTION else "KMS"
         return reading._replace(algorithm=algorithm, known_as="KMS")
-    if not isinstance(named, str | None):
+    if not isinstance(value, str | None):
         raise UnreadableAnswer("not an algorithm")
-    if plain in NO_ENCRYPTION:
+    if normalized in NO_ENCRYPTION:
         return reading._replace(state="not_encrypted", algorithm=None)
-    if known_as := SPELLINGS.get(plain):
-        return reading._replace(algorithm=AES256 if known_as == AES256 else word, known_as=known_as)
-    why = f"This guard does not know its encryption, {quoted(word)}."
+    if known_as := SPELLINGS.get(normalized):
+        return reading._replace(algorithm=AES256 if known_as == AES256 else name, known_as=known_as)
+    why = f"This guard does not know the encryption {quoted(name)}."
     return reading._replace(state="unknown", why=why)
 
 
 def read_put(answer: Answer, algorithm: str) -> Reading | None:
-    """What a 2xx says of a PUT of this algorithm: nothing unless it clearly is OSS Tables'.
+    """Read a 2xx to a PUT of this algorithm; None unless OSS Tables clearly confirms it.
 
-    Raises Unreadable for an error that has the status of a success.
+    Raises UnreadableAnswer if the answer is an error with the status of a success.
     """
     request_id = oss_request_id(answer)
     if not _is_plain_success(answer.body) or answer.status not in (200, 204) or not request_id:
@@ -243,9 +251,10 @@ def read_put(answer: Answer, algorithm: str) -> Reading | None:
 
 
 def _is_plain_success(body: bytes) -> bool:
-    """Whether a body is empty, or a JSON object that is no error; raises Unreadable for an error.
+    """Return whether a body is empty, or a JSON object that is not an error.
 
-    OSS Tables, its Lance catalog and what stands before them have errors of several forms.
+    Raises UnreadableAnswer if it is an error. OSS Tables, its Lance catalog and the gateways in
+    front of them write errors in several forms.
     """
     if not body.strip():
         return True
@@ -260,30 +269,30 @@ def _is_plain_success(body: bytes) -> bool:
     return isinstance(parsed, dict)
 
 
-def _plain(word: str) -> str:
-    return re.sub(r"[\s:_./-]+", "", word).lower() if word.isascii() else word
+def _normalized(name: str) -> str:
+    return re.sub(r"[\s:_./-]+", "", name).lower() if name.isascii() else name
 
 
 def _is_given(key: object) -> bool:
-    return _plain(key.strip()) not in NO_ENCRYPTION if isinstance(key, str) else bool(key)
+    return _normalized(key.strip()) not in NO_ENCRYPTION if isinstance(key, str) else bool(key)
 
 
 def _configuration(answer: Answer) -> dict[str, Any]:
     if answer.status != 200:
         raise UnreadableAnswer("not a 200")
-    # "An empty encryption configuration" of the documentation may be nothing at all; but what ends
-    # with its connection may be the rest of nothing.
+    # The "empty encryption configuration" of the documentation may be an empty body. But an answer
+    # that ends with its connection may have lost its body.
     if not answer.body.strip() and not FRAMING.intersection(answer.headers):
-        raise UnreadableAnswer("nothing, and perhaps cut short")
+        raise UnreadableAnswer("an empty body, perhaps cut short")
     parsed = lowercase_keys(read_object(answer)) if answer.body.strip() else {}
     if not parsed:
         return {}
     if "encryptionconfiguration" in parsed:
-        held = parsed["encryptionconfiguration"]
-        found = {} if held is None else as_object(held)
+        value = parsed["encryptionconfiguration"]
+        found = {} if value is None else as_object(value)
     else:
-        # Nobody documents this form: a stronger choice in it is kept, and nothing else is believed.
-        known_as = SPELLINGS.get(_plain(str(parsed.get("ssealgorithm"))))
+        # No documentation shows this form: the guard trusts only a stronger choice in it.
+        known_as = SPELLINGS.get(_normalized(str(parsed.get("ssealgorithm"))))
         is_other = known_as not in (None, AES256)
         found = parsed if is_other or any(parsed.get(key) for key in KMS_KEYS) else None
     if found is None:
@@ -292,21 +301,21 @@ def _configuration(answer: Answer) -> dict[str, Any]:
 
 
 def read_object(answer: Answer) -> dict[str, Any]:
-    """The JSON object of an answer; raises Unreadable where it holds none."""
+    """Return the JSON object in an answer; raises UnreadableAnswer if there is none."""
     try:
         parsed = loads(answer.body)
     except ValueError as error:
         raise UnreadableAnswer(str(error)) from error
     if not isinstance(parsed, dict):
-        raise UnreadableAnswer("not an object")
+        raise UnreadableAnswer("not a JSON object")
     return parsed
 
 
 class Operation(NamedTuple):
-    """One operation of the API; `path` and `query` as they stand in the URL.
+    """One operation of the API; `path` and `query` are percent-encoded.
 
-    Without a `bucket` it is about the region. After a 404 it is repeated after each of
-    `visibility_pauses`, in seconds; of the answer at most `longest` bytes are read.
+    Without a `bucket`, the operation concerns the region. After a 404, the client repeats it after
+    each of the `visibility_pauses` (in seconds). It reads at most `longest` bytes of an answer.
     """
 
     name: str
@@ -321,14 +330,14 @@ class Operation(NamedTuple):
 
     @property
     def about(self) -> str:
-        """What the operation concerns, as a sentence may name it."""
+        """The bucket or the region that the operation concerns, for a message."""
         return str(self.bucket or self.region)
 
 
 def bucket_operation(
     name: str, method: str, arn: TableBucketArn, *, below: str = "", **rest: Any
 ) -> Operation:
-    """An operation on a table bucket, or on what is `below` it."""
+    """Return an operation on a table bucket, or on the path `below` it."""
     path = f"buckets/{quote(str(arn), safe='')}{below}"
     return Operation(name=name, method=method, path=path, region=arn.region, bucket=arn, **rest)
 
@@ -336,8 +345,8 @@ def bucket_operation(
 def put_encryption(
     arn: TableBucketArn, algorithm: str, visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES
 ) -> Operation:
-    """PutTableBucketEncryption with an algorithm that needs no key."""
-    # Spaces as the vendor's SDK puts them: the same request down to Content-MD5.
+    """Return the operation PutTableBucketEncryption with an algorithm that needs no key."""
+    # The vendor's SDK writes the same spaces, so both send the same Content-MD5.
     body = json.dumps({"encryptionConfiguration": {"sseAlgorithm": algorithm}})
     return bucket_operation(
         "PutTableBucketEncryption",
@@ -350,14 +359,14 @@ def put_encryption(
 
 
 def get_encryption(arn: TableBucketArn) -> Operation:
-    """GetTableBucketEncryption."""
+    """Return the operation GetTableBucketEncryption."""
     return bucket_operation("GetTableBucketEncryption", "GET", arn, below="/encryption")
 
 
 class OssTables:
-    """The service, as one thread of an invocation sees it: its credentials, its clock, its time.
+    """A client for one thread of an invocation, with its own credentials and clock correction.
 
-    `throttle` is shared with the other threads that ask the same region.
+    All threads that send requests to the same region share a `throttle`.
     """
 
     def __init__(self, invocation: Invocation, throttle: Throttle | None = None) -> None:
@@ -367,18 +376,18 @@ class OssTables:
         self._session = Session(invocation)
 
     def now(self) -> datetime:
-        """The time, by the service's clock where that is known to differ from ours."""
+        """Return the time of the service's clock if it is known, else of the local clock."""
         return self._session.now()
 
     def latest(self) -> datetime:
-        """The latest that it can be by the service's clock: not before `now`."""
+        """Return the latest possible time of the service's clock, which is never before `now`."""
         return self._session.latest()
 
     def current_encryption(self, arn: TableBucketArn) -> Reading | None:
-        """GetTableBucketEncryption, as advice: None for every answer that shows no choice.
+        """Read a bucket's encryption as advice; None unless an answer shows an algorithm.
 
-        At most 2 s in all. Raises Throttled where the service asks others to wait for longer:
-        they come again, and need not go on without advice.
+        Takes at most 2 s, retries included. Raises Throttled if the service asks for a longer
+        pause: the caller can then retry later instead of continuing without advice.
         """
         until = self._clock.monotonic() + ADVICE_SECONDS
         return self._choice(arn, until, self._invocation.settings.max_attempts)
@@ -389,30 +398,30 @@ class OssTables:
         algorithm: str,
         visibility_pauses: tuple[float, ...] = VISIBILITY_PAUSES,
     ) -> Reading:
-        """PutTableBucketEncryption, and what shows that it was done.
+        """Set a bucket's default encryption, and return the reading that confirms it.
 
-        Before each repeat the encryption is read: an owner may have made a stronger choice since,
-        which is then what is returned, and the answer to a PUT may be lost after it was done.
-        Raises as `call` does.
+        Before each retry, the client reads the encryption, and returns it if there is one: an
+        earlier PUT may have succeeded although its answer was lost, or the owner may have made a
+        stronger choice. Raises the errors of `call`.
         """
         until = self._invocation.budget.request_deadline()
 
-        def look() -> Reading | None:
+        def read_choice() -> Reading | None:
             try:
                 return self._choice(arn, min(until, self._clock.monotonic() + ADVICE_SECONDS), 1)
             except Throttled:
-                # The repeat has more time to wait than this look.
+                # The retry may wait longer than this read.
                 return None
 
-        def confirmed(answer: Answer) -> Reading:
-            reading = read_put(answer, algorithm) or look()
+        def confirm(answer: Answer) -> Reading:
+            reading = read_put(answer, algorithm) or read_choice()
             if reading is None:
-                raise UnreadableAnswer("nothing that confirms it")
+                raise UnreadableAnswer("no confirmation")
             return reading
 
         operation = put_encryption(arn, algorithm, visibility_pauses)
         return self._result_or_raise(
-            operation, self._send(operation, confirmed, until, before_repeat=look)
+            operation, self._send(operation, confirm, until, before_repeat=read_choice)
         )
 
     def _choice(self, arn: TableBucketArn, until: float, max_attempts: int) -> Reading | None:
@@ -423,11 +432,11 @@ class OssTables:
         return found if isinstance(found, Reading) and found.algorithm else None
 
     def call(self, operation: Operation, parse: Callable[[Answer], T]) -> T:
-        """Repeat a call as far as that can help, and return what `parse` makes of its 2xx.
+        """Call an operation, with retries, and return the result of `parse` for its 2xx.
 
-        What `parse` finds Unreadable is as good as no answer.
-        Raises Refused when the service's last word is one that no retry can change, Unavailable
-        when there was no such word in time.
+        An answer for which `parse` raises UnreadableAnswer counts as no answer. Raises Refused if
+        no retry can change the service's answer, and Unavailable if there is no final answer in
+        time.
         """
         return self._result_or_raise(
             operation, self._send(operation, parse, self._invocation.budget.request_deadline())
@@ -447,10 +456,10 @@ class OssTables:
         max_attempts: int | None = None,
         before_repeat: Callable[[], T | None] = lambda: None,
     ) -> T | FailedRequest:
-        """What `parse` makes of the first 2xx, or `before_repeat` finds meanwhile."""
+        """Return the result of `parse` for the first 2xx, or an earlier one of `before_repeat`."""
         invocation = self._invocation
-        most = max_attempts or invocation.settings.max_attempts
-        limits = Limits(until, most, operation.visibility_pauses)
+        max_attempts = max_attempts or invocation.settings.max_attempts
+        limits = Limits(until, max_attempts, operation.visibility_pauses)
         attempts = Attempts(limits, self._session, self._clock, self._throttle)
         for attempt in attempts:
             if attempt.is_repeat:
@@ -482,7 +491,7 @@ class OssTables:
             content=operation.content,
             headers={
                 "content-type": "application/json",
-                # The signature covers the body through this header alone.
+                # The signature covers the body only through this header.
                 "content-md5": b64encode(
                     md5(operation.content, usedforsecurity=False).digest()
                 ).decode(),
@@ -507,11 +516,11 @@ def _parse_success(answer: Answer, parse: Callable[[Answer], T]) -> T:
 
 
 def _reaction(answer: Answer, operation: Operation) -> Reaction:
-    said = kind_of(answer)
-    # Only what changes something can be in conflict for a moment.
-    if said is AnswerKind.CONFLICT and operation.method != "GET":
+    kind = kind_of(answer)
+    # A change may conflict with another one for a moment; a GET changes nothing.
+    if kind is AnswerKind.CONFLICT and operation.method != "GET":
         return Reaction.RETRY
-    return REACTIONS.get(said, Reaction.GIVE_UP)
+    return REACTIONS.get(kind, Reaction.GIVE_UP)
 
 
 def _base_url(operation: Operation, settings: Settings) -> str:
@@ -526,42 +535,44 @@ def _base_url(operation: Operation, settings: Settings) -> str:
 
 
 def oss_request_id(answer: Answer) -> str | None:
-    """The id to name when asking the vendor about this request."""
+    """Return the request id, which the vendor needs to find this request."""
     return _cut(answer.headers.get("x-oss-request-id", "").strip(), 100)
 
 
 def _final_error(
-    operation: Operation, ended: FailedRequest, settings: Settings
+    operation: Operation, failure: FailedRequest, settings: Settings
 ) -> Refused | Unavailable:
-    """What is to be raised; whatever is not final may be different at a later time."""
-    answer, sent = ended.answer, ended.attempts
+    """Return the error to raise: Refused for a final answer, else Unavailable."""
+    answer, attempts = failure.answer, failure.attempts
     if answer is None:
-        said = f"OSS Tables gave no answer to {operation.name} of {operation.about}"
-        if tls_problem := ended.tls_problem():
-            return Unavailable(f"{said}: {tls_problem}.")
+        silence = f"OSS Tables gave no answer to {operation.name} of {operation.about}"
+        if tls_problem := failure.tls_problem():
+            return Unavailable(f"{silence}: {tls_problem}.")
         return Unavailable(
-            f"{said} in {sent} tries ({type(ended.fault).__name__}); a later try may get one."
+            f"{silence} in {attempts} tries ({type(failure.fault).__name__}); a later try may"
+            " succeed."
         )
     error = ServiceError.parse(answer)
-    said = f"{answer.status} {error.readable_code()}".rstrip()
-    # It was corrected once, or could not be; the words may also be those of a bucket's name.
-    clock = f" If it is about the time, set {whose_clock(settings)}."
-    todo = clock if clock_is_wrong(answer) else ""
+    status = f"{answer.status} {error.readable_code()}".rstrip()
+    # The correction of the clock did not help, or the words belong to a bucket's name.
+    is_clock = clock_is_wrong(answer)
+    hint = f" If it is about the time, set {whose_clock(settings)}." if is_clock else ""
     reason = DEAD_LETTER_REASONS.get(kind_of(answer))
-    # Of what had no time for its repeats a later invocation may find something else.
-    if reason is None or not ended.final:
+    # If there was no time for all retries, a later invocation may get another answer.
+    if reason is None or not failure.final:
         return Unavailable(
-            f"OSS Tables answered {said} to {operation.name} of {operation.about} in {sent} tries"
-            f"{f' ({ended.fault})' if ended.fault else ''}; a later try may succeed.{todo}"
+            f"OSS Tables answered {status} to {operation.name} of {operation.about} in"
+            f" {attempts} tries{f' ({failure.fault})' if failure.fault else ''}; a later try may"
+            f" succeed.{hint}"
         )
     return Refused(
-        f"OSS Tables answered {said} to {operation.name} of {operation.about}:"
-        f" {quoted(error.message or 'no message')}.{todo}",
+        f"OSS Tables answered {status} to {operation.name} of {operation.about}:"
+        f" {quoted(error.message or 'no message')}.{hint}",
         reason=reason,
         status=answer.status,
         code=error.code,
         message=error.message,
         ec=error.ec,
         oss_request_id=oss_request_id(answer),
-        attempts=sent,
+        attempts=attempts,
     )

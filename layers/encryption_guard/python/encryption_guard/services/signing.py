@@ -1,11 +1,11 @@
-"""OSS4-HMAC-SHA256 for OSS Tables, stage by stage.
+"""OSS4-HMAC-SHA256, the signature of requests to OSS Tables.
 
-The stages are public, so that a refused signature can be compared line by line with what the
-service expects. General description:
+Each stage is a public function. If the service refuses a signature, compare each stage with the
+value that the service expects. General description:
 https://www.alibabacloud.com/help/en/oss/developer-reference/recommend-to-use-signature-version-4
 
-What is particular to OSS Tables (read in the vendor's SDK, `signer/tables_v4.py`): the product is
-`osstables`, and the canonical URI is the resource's ARN followed by the path, both unquoted first.
+OSS Tables has two rules of its own, which are in the vendor's SDK (`signer/tables_v4.py`): the
+product is `osstables`, and the canonical URI is the ARN of the resource followed by the path.
 """
 
 from __future__ import annotations
@@ -22,21 +22,25 @@ import httpx
 ALGORITHM = "OSS4-HMAC-SHA256"
 PRODUCT = "osstables"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
-_SIGNED = ("content-md5", "content-type")
+_SIGNED_HEADERS = ("content-md5", "content-type")
 
 
-@lru_cache(maxsize=1)  # of the same bucket first a GET is signed, and then a PUT
+# The guard often signs a GET and then a PUT for the same URI.
+@lru_cache(maxsize=1)
 def canonical_uri(*, resource: str | None, region: str, path: str) -> str:
-    """The resource's ARN and the decoded path, percent-encoded but for `/`.
+    """Return the ARN and the decoded path, percent-encoded except for `/`.
 
-    Without a resource (creating and listing buckets) a nameless bucket of the region stands there.
+    A request that creates or lists buckets has no resource: its ARN has no account and no name.
+
+    >>> canonical_uri(resource=None, region="cn-hangzhou", path="/buckets")
+    '/acs%3Aosstables%3Acn-hangzhou%3A%3Abucket//buckets'
     """
     arn = resource or f"acs:osstables:{region}::bucket/"
     return quote(f"/{arn}/{unquote(path.removeprefix('/'))}", safe="/")
 
 
 def canonical_query(query: str) -> str:
-    """The pairs as they are encoded in the URL, sorted; an empty value stands without its `=`."""
+    """Return the encoded pairs of the URL in sorted order, without the `=` of an empty value."""
     pairs = sorted(pair.partition("=")[::2] for pair in query.split("&")) if query else []
     return "&".join(f"{key}={value}" if value else key for key, value in pairs)
 
@@ -44,7 +48,7 @@ def canonical_query(query: str) -> str:
 def canonical_request(
     *, method: str, uri: str, query: str, headers: Iterable[tuple[str, str]]
 ) -> str:
-    """The text that stands for the request.
+    """Return the canonical request, the text that the signature covers.
 
         METHOD
         canonical URI
@@ -54,30 +58,32 @@ def canonical_request(
                         the additional headers: none
         UNSIGNED-PAYLOAD
 
-    Signed are `content-type`, `content-md5` and all `x-oss-*`; the body is covered by
-    `content-md5` alone.
+    The signed headers are `content-type`, `content-md5` and every `x-oss-*`. The signature covers
+    the body only through `content-md5`.
     """
     lowered = ((name.lower(), value) for name, value in headers)
     signed = sorted(
-        header for header in lowered if header[0] in _SIGNED or header[0].startswith("x-oss-")
+        header
+        for header in lowered
+        if header[0] in _SIGNED_HEADERS or header[0].startswith("x-oss-")
     )
     lines = "".join(f"{name}:{value}\n" for name, value in signed)
     return f"{method}\n{uri}\n{query}\n{lines}\n\n{UNSIGNED_PAYLOAD}"
 
 
 def scope(*, timestamp: str, region: str) -> str:
-    """Where and when the signature counts: `yyyymmdd/region/osstables/aliyun_v4_request`."""
+    """Return the scope of the signature: `yyyymmdd/region/osstables/aliyun_v4_request`."""
     return f"{timestamp[:8]}/{region}/{PRODUCT}/aliyun_v4_request"
 
 
 def string_to_sign(*, timestamp: str, region: str, canonical_request: str) -> str:
-    """Algorithm, time, scope and the hash of the canonical request, a line each."""
+    """Return algorithm, time, scope and the hash of the canonical request, one per line."""
     digest = sha256(canonical_request.encode()).hexdigest()
     return f"{ALGORITHM}\n{timestamp}\n{scope(timestamp=timestamp, region=region)}\n{digest}"
 
 
 def signature(*, access_key_secret: str, timestamp: str, region: str, string_to_sign: str) -> str:
-    """The string to sign under a key derived from the secret and each part of the scope, in hex."""
+    """Return the HMAC in hex; its key is derived from the secret and each part of the scope."""
     key = b"aliyun_v4" + access_key_secret.encode()
     for part in scope(timestamp=timestamp, region=region).split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -85,10 +91,11 @@ def signature(*, access_key_secret: str, timestamp: str, region: str, string_to_
 
 
 class Oss4Auth(httpx.Auth):
-    """Signs one request for one resource; set every other header before it.
+    """An httpx authentication that signs requests for one resource.
 
-    `resource` is the table bucket's ARN, which the URL does not always tell, or None for creating
-    and listing buckets.
+    Set all other headers of a request before you sign it. `resource` is the ARN of the table
+    bucket, which the URL does not always contain. It is None if the request creates or lists
+    buckets.
     """
 
     def __init__(
@@ -109,11 +116,11 @@ class Oss4Auth(httpx.Auth):
         self._now = now
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Sign the request, and send it once."""
+        """Sign the request and send it once."""
         yield self.sign(request)
 
     def sign(self, request: httpx.Request) -> httpx.Request:
-        """Add the date, the token and the signature to the request, which is returned."""
+        """Add the date, the security token and the signature to the request, and return it."""
         now = self._now()
         timestamp = now.strftime("%Y%m%dT%H%M%SZ")
         request.headers["x-oss-date"] = timestamp
@@ -126,7 +133,7 @@ class Oss4Auth(httpx.Auth):
 
     def _authorization(self, request: httpx.Request, timestamp: str) -> str:
         path, _, query = request.url.raw_path.decode("ascii").partition("?")
-        to_sign = string_to_sign(
+        text = string_to_sign(
             timestamp=timestamp,
             region=self._region,
             canonical_request=canonical_request(
@@ -136,11 +143,11 @@ class Oss4Auth(httpx.Auth):
                 headers=request.headers.items(),
             ),
         )
-        signed = signature(
+        hex_signature = signature(
             access_key_secret=self._access_key_secret,
             timestamp=timestamp,
             region=self._region,
-            string_to_sign=to_sign,
+            string_to_sign=text,
         )
-        where = scope(timestamp=timestamp, region=self._region)
-        return f"{ALGORITHM} Credential={self._access_key_id}/{where},Signature={signed}"
+        credential = f"{self._access_key_id}/{scope(timestamp=timestamp, region=self._region)}"
+        return f"{ALGORITHM} Credential={credential},Signature={hex_signature}"

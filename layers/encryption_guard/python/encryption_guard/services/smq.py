@@ -1,7 +1,7 @@
-"""An SMQ queue over HTTPS, signed with HMAC-SHA1, which is all that SMQ documents.
+"""A client of SMQ queues over HTTPS, with HMAC-SHA1, the only signature that SMQ documents.
 
 https://www.alibabacloud.com/help/en/mns/developer-reference/request-protocol-description
-The vendor's client is not used because it has no time-out over HTTPS.
+The guard does not use the vendor's client, which has no time-out over HTTPS.
 """
 
 from __future__ import annotations
@@ -39,17 +39,21 @@ if TYPE_CHECKING:
 
 NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
 API_VERSION = "2015-06-06"
-# A message is at most 64 KB and a peek or a receive brings at most 16 of them.
+# A peek or a receive returns at most 16 messages, each of at most 64 KB.
 MAX_BATCH_BYTES = 16 * 70 * 1024
-# What XML cannot hold, as it stands or by number: https://www.w3.org/TR/xml/#charsets
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NUMBERED = re.compile(r"&#(?:x0*([0-9A-Fa-f]*)|0*([0-9]*));")
+# XML allows neither these characters nor numeric references to them:
+# https://www.w3.org/TR/xml/#charsets
+_FORBIDDEN_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NUMERIC_REFERENCE = re.compile(r"&#(?:x0*([0-9A-Fa-f]*)|0*([0-9]*));")
 
 
 def string_to_sign(*, method: str, headers: Mapping[str, str], resource: str) -> str:
-    """Method, MD5, type and date, a line each; then `x-mns-*`, sorted; then path and query as sent.
+    r"""Return method, MD5, type, date, each `x-mns-*` header and the resource, one per line.
 
-    `headers` by lower-case names.
+    The names of `headers` are in lower case. `resource` is the path and the query of the URL.
+
+    >>> string_to_sign(method="GET", headers={"x-mns-version": "2015-06-06"}, resource="/queues")
+    'GET\n\n\n\nx-mns-version:2015-06-06\n/queues'
     """
     lines = [method, *(headers.get(name, "") for name in ("content-md5", "content-type", "date"))]
     lines += [f"{k}:{v}" for k, v in sorted(headers.items()) if k.startswith("x-mns-")]
@@ -57,31 +61,34 @@ def string_to_sign(*, method: str, headers: Mapping[str, str], resource: str) ->
 
 
 def signature(*, access_key_secret: str, string_to_sign: str) -> str:
-    """HMAC-SHA1 in base64."""
+    """Return the HMAC-SHA1 of the string to sign in base64."""
     digest = hmac.digest(access_key_secret.encode(), string_to_sign.encode(), "sha1")
     return b64encode(digest).decode()
 
 
 class SmqAuth:
-    """Signs one request to SMQ; set every other header before it."""
+    """A signer of requests to SMQ; set all other headers of a request before you sign it."""
 
     def __init__(self, credentials: Credentials, *, now: Callable[[], datetime]) -> None:
         self._credentials = credentials
         self._now = now
 
     def sign(self, request: httpx.Request) -> httpx.Request:
-        """Add the date, the token (which is not signed) and the signature; returns the request."""
+        """Add the date, the security token and the signature to the request, and return it.
+
+        The signature does not cover the token.
+        """
         request.headers["date"] = self._now().strftime("%a, %d %b %Y %H:%M:%S GMT")
         request.headers["x-mns-version"] = API_VERSION
-        to_sign = string_to_sign(
+        text = string_to_sign(
             method=request.method,
             headers=request.headers,
             resource=request.url.raw_path.decode("ascii"),
         )
-        signed = signature(
-            access_key_secret=self._credentials.access_key_secret, string_to_sign=to_sign
+        encoded = signature(
+            access_key_secret=self._credentials.access_key_secret, string_to_sign=text
         )
-        request.headers["authorization"] = f"MNS {self._credentials.access_key_id}:{signed}"
+        request.headers["authorization"] = f"MNS {self._credentials.access_key_id}:{encoded}"
         if self._credentials.security_token:
             request.headers["security-token"] = self._credentials.security_token
         return request
@@ -89,9 +96,9 @@ class SmqAuth:
 
 @dataclass(frozen=True, slots=True)
 class SmqMessage:
-    """A message as SMQ hands it out; its body as it is stored, base64 or not.
+    """A message from a queue; its `body` is the stored text, in base64 or not.
 
-    `receipt_handle` is what deletes it: only a received message has one, a peeked one has none.
+    The `receipt_handle` deletes the message or hides it; a peeked message has none.
     """
 
     message_id: str
@@ -102,7 +109,7 @@ class SmqMessage:
 
 
 class SmqQueue:
-    """One queue, as one invocation sees it."""
+    """A client of one queue for one invocation."""
 
     def __init__(self, queue: QueueArn, invocation: Invocation) -> None:
         self._url = _base_url(queue, invocation.settings) + f"/queues/{queue.name}/messages"
@@ -110,7 +117,7 @@ class SmqQueue:
         self._invocation = invocation
 
     def send(self, body: bytes) -> None:
-        """Put one message, base64-encoded as the vendor's client does.
+        """Send one message, in base64 as the vendor's client does.
 
         Raises Unavailable unless the service confirms it with a 201 that names the message.
         """
@@ -120,37 +127,37 @@ class SmqQueue:
             "</Message>"
         ).encode()
         answer = self._request("POST", "", content=content)
-        # Whoever else may answer a POST with a 201, such as a gateway, knows no id.
+        # A gateway may also answer with a 201, but it does not name a message.
         if answer.status != 201 or not re.search(rb"<MessageId>[^<\s]", answer.body):
             raise self._refusal(answer)
 
     def peek(self, number: int = 16) -> list[SmqMessage]:
-        """Up to 16 messages, without hiding them from anybody; the same ones the next time."""
+        """Return up to 16 messages and leave them visible; the next peek returns the same ones."""
         return self._messages(f"?peekonly=true&numOfMessages={number}")
 
     def receive(self, number: int = 16, *, wait_seconds: int = 0) -> list[SmqMessage]:
-        """Up to 16 messages, hidden for the queue's visibility time-out.
+        """Receive up to 16 messages, and hide them for the queue's visibility time-out.
 
-        Fewer do not mean that there are no more: one node of the service answers with what it has.
+        One node of the service answers, with only its own messages: the queue may hold more.
         https://www.alibabacloud.com/help/en/mns/support/why-is-the-number-of-messages-returned-by-batchsendmessage-less-than-the-number-of-visible-messages-in-the-queue
         """
         return self._messages(f"?numOfMessages={number}&waitseconds={wait_seconds}")
 
     def delete(self, receipt_handle: str) -> bool:
-        """Remove a message that was received; False if the handle no longer holds it.
+        """Delete a received message; return False if its handle has expired.
 
-        Raises Unavailable unless the service says either.
+        Raises Unavailable unless the service clearly answers one or the other.
         """
         answer = self._request("DELETE", f"?ReceiptHandle={receipt_handle}")
         if answer.status == 204:
             return True
-        return self._no_longer_held(answer)
+        return self._false_if_expired(answer)
 
     def hide(self, receipt_handle: str, *, seconds: int) -> str | None:
-        """Keep a message that was received from others for so long, from 1 s to 12 hours.
+        """Hide a received message from other consumers for 1 s to 12 hours.
 
-        Returns the new handle, or None if the old one no longer holds the message. Raises
-        Unavailable unless the service says either.
+        Returns the new handle, or None if the old one has expired. Raises Unavailable unless the
+        service clearly answers one or the other.
         """
         query = f"?ReceiptHandle={receipt_handle}&VisibilityTimeout={seconds}"
         answer = self._request("PUT", query)
@@ -158,18 +165,18 @@ class SmqQueue:
             match = re.search(rb"<ReceiptHandle>([^<]+)</ReceiptHandle>", answer.body)
             if match:
                 return match[1].decode("ascii", "replace")
-        self._no_longer_held(answer)
+        self._false_if_expired(answer)
         return None
 
-    def _no_longer_held(self, answer: Answer) -> Literal[False]:
-        # A handle is spent when its message becomes visible again, or is hidden anew:
+    def _false_if_expired(self, answer: Answer) -> Literal[False]:
+        # A handle expires when its message becomes visible again, or is hidden again:
         # https://alibabacloud.com/help/en/mns/developer-reference/queuemessage
         if answer.status == 404 and _code(answer) == "MessageNotExist":
             return False
         raise self._refusal(answer)
 
     def _messages(self, query: str) -> list[SmqMessage]:
-        from xml.etree import ElementTree  # only who reads a queue needs it: sending does not
+        from xml.etree import ElementTree  # only reading needs it, sending does not
 
         answer = self._request("GET", query, longest=MAX_BATCH_BYTES)
         if answer.status == 404 and _code(answer) == "MessageNotExist":
@@ -177,7 +184,7 @@ class SmqQueue:
         if answer.status != 200:
             raise self._refusal(answer)
         try:
-            # The queue's own service, over verified TLS; and expat bounds entity expansion itself.
+            # It comes from the service over verified TLS, and expat limits entity expansion.
             root = ElementTree.fromstring(_readable(answer.body))  # noqa: S314
             return [_message(element) for element in root.iter(f"{{{NAMESPACE}}}Message")]
         except (ElementTree.ParseError, ValueError) as error:
@@ -188,20 +195,20 @@ class SmqQueue:
     def _request(
         self, method: str, query: str, *, content: bytes = b"", longest: int = MAX_ANSWER_BYTES
     ) -> Answer:
-        """One request, repeated while that may help; Unavailable when nobody ever answered."""
+        """Send a request, with retries; raises Unavailable if the last one gets no answer."""
         result = self._attempt(method, query, content, longest)
         if isinstance(result, Answer):
             return result
         if result.answer:
             return result.answer
         tls_problem = result.tls_problem()
-        why = (
+        reason = (
             f": {tls_problem}"
             if tls_problem
             else f" in {result.attempts} tries ({type(result.fault).__name__}): check the region"
             f" {self._queue.region} and the network"
         )
-        raise Unavailable(f"The queue {self._queue.name} gave no answer{why}.") from result.fault
+        raise Unavailable(f"The queue {self._queue.name} gave no answer{reason}.") from result.fault
 
     def _attempt(
         self, method: str, query: str, content: bytes, longest: int
@@ -230,7 +237,7 @@ class SmqQueue:
 
     def _refusal(self, answer: Answer) -> Unavailable:
         code = _code(answer) or ""
-        said = f"The queue {self._queue.name} answered {answer.status} {code}".rstrip()
+        sentence = f"The queue {self._queue.name} answered {answer.status} {code}".rstrip()
         if code == "QueueNotExist":
             hint = (
                 f"there is no such queue in {self._queue.region} of account"
@@ -239,12 +246,12 @@ class SmqQueue:
         elif is_retryable(answer.status):
             hint = "a later try may succeed"
         elif answer.status < 400:
-            hint = "which is none of its answers: check GUARD_SMQ_ENDPOINT"
+            hint = "SMQ does not document this answer: check GUARD_SMQ_ENDPOINT"
         elif _clock_is_wrong(answer):
             hint = f"set {whose_clock(self._invocation.settings)}"
         else:
             hint = "check the credentials, and that they may use the queue"
-        return Unavailable(f"{said}; {hint}.")
+        return Unavailable(f"{sentence}; {hint}.")
 
 
 def _base_url(queue: QueueArn, settings: Settings) -> str:
@@ -254,7 +261,7 @@ def _base_url(queue: QueueArn, settings: Settings) -> str:
 def _headers(content: bytes) -> dict[str, str]:
     if not content:
         return {}
-    # The base64 of the hex digits, not of the digest, as the vendor's client has it.
+    # The vendor's client encodes the hex digits of the digest, not the digest itself.
     hex_digits = md5(content, usedforsecurity=False).hexdigest()
     return {
         "content-type": "text/xml;charset=UTF-8",
@@ -263,16 +270,16 @@ def _headers(content: bytes) -> dict[str, str]:
 
 
 def _clock_is_wrong(answer: Answer) -> bool:
-    in_time = says_clock_is_wrong(_code(answer), _message_of(answer))
-    return 400 <= answer.status < 500 and in_time
+    is_clock = says_clock_is_wrong(_code(answer), _message_of(answer))
+    return 400 <= answer.status < 500 and is_clock
 
 
 def _react(answer: Answer) -> Reaction | None:
-    """What to do about an answer that may be another one later."""
+    """Return the reaction if a retry may get another answer, else None."""
     if is_retryable(answer.status):
         return Reaction.RETRY
-    said = f"{_code(answer)} {_message_of(answer)}".lower()
-    if answer.status == 401 or (answer.status == 403 and "token" in said and "expired" in said):
+    text = f"{_code(answer)} {_message_of(answer)}".lower()
+    if answer.status == 401 or (answer.status == 403 and "token" in text and "expired" in text):
         return Reaction.RENEW_CREDENTIALS
     return None
 
@@ -288,16 +295,20 @@ def _message_of(answer: Answer) -> str | None:
 
 
 def _readable(document: bytes) -> str:
-    """The document without what one sender may have smuggled in to hide the other messages."""
-    text = _NUMBERED.sub(_numbered, document.decode("utf-8", "replace"))
-    return _NOT_XML.sub("?", text)
+    """Replace invalid characters, so that no sender can make the other messages unreadable."""
+    text = _NUMERIC_REFERENCE.sub(_checked_reference, document.decode("utf-8", "replace"))
+    return _FORBIDDEN_IN_XML.sub("?", text)
 
 
-def _numbered(reference: re.Match[str]) -> str:
+def _checked_reference(reference: re.Match[str]) -> str:
     digits = reference[1] or reference[2] or "0"
-    # No character has a number of more than 7 digits.
+    # A character's number has at most 7 digits.
     code = int(digits, 16 if reference[1] else 10) if len(digits) <= 7 else -1
-    return reference[0] if 0 <= code <= sys.maxunicode and not _NOT_XML.match(chr(code)) else "?"
+    return (
+        reference[0]
+        if 0 <= code <= sys.maxunicode and not _FORBIDDEN_IN_XML.match(chr(code))
+        else "?"
+    )
 
 
 def _message(element: Element) -> SmqMessage:

@@ -1,12 +1,13 @@
-"""One bucket in a sweep: read, decide, encrypt what is not encrypted, and read it back.
+"""Check one bucket of a sweep: read it, decide, encrypt it if necessary, and read it back.
 
-What is read is believed, not what was confirmed.
+A finding shows the encryption that a GET returned, not the one that a PUT confirmed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from encryption_guard.arn import Scope
 from encryption_guard.dead_letters import DeadLetters
@@ -18,105 +19,114 @@ from encryption_guard.services.oss_tables import Reading
 from encryption_guard.sweep.findings import Finding, Memory
 from encryption_guard.sweep.work_lists import Session
 
-# As long as an event may be on its way to the creation function (maxAsyncEventAgeInSeconds of
-# template.yaml): an older bucket without encryption has lost it, or never had a guard.
+# Function Compute delivers an event for at most this long (maxAsyncEventAgeInSeconds of
+# template.yaml). The event of an older unencrypted bucket is lost, or there never was one.
 MAX_EVENT_AGE = timedelta(days=1)
-# A GET may not show at once what a PUT has done.
+# Seconds before each GET: the first one may not show the new encryption yet.
 READ_BACK_PAUSES = (0.0, 0.5, 1.0, 2.0)
 
 
-def plan(found: Finding, reading: Reading, decision: Decision, *, encrypts: bool) -> Finding | None:
-    """What is found where nothing is to be done about a bucket; None where it is to be encrypted.
+def unchanged_finding(
+    found: Finding, reading: Reading, decision: Decision, *, encrypts: bool
+) -> Finding | None:
+    """Return the finding of a bucket that needs no PUT, or None if the guard has to encrypt it.
 
-    `found` is the bucket as it was read. A GET that fails is no reason to overwrite what may be a
-    stronger choice, other than for an event: this bucket may be old, and the next sweep comes soon.
+    `found` is the bucket as it was read. If the GET failed, a sweep does not encrypt: the bucket
+    may be old, its owner may have chosen a stronger encryption, and the next sweep comes soon. The
+    handler of an event encrypts even then, because an event names a new bucket.
     """
     if isinstance(decision, Skip):
         exemption = decision.exemption
         return replace(found, outcome="skipped", reason=decision.reason, exemption=exemption)
     if reading.algorithm:
-        return found.kept(reading)
+        return found.with_kept_encryption(reading)
     if reading.state == "unknown":
         return found
     return None if encrypts else replace(found, outcome="detected", reason="would_encrypt")
 
 
 def cause_of(bucket: ListedBucket, *, now: datetime, seen_encrypted: bool) -> Cause:
-    """Whether a bucket without encryption is new, or has drifted from how it was or should be."""
+    """Return the cause of a missing encryption: `created` for a new bucket, `drift` for any other.
+
+    A bucket is not new if it is older than a day, has no creation time, or was encrypted before.
+    """
     at = bucket.created_at
     is_new = at is not None and now - at <= MAX_EVENT_AGE
     return "created" if is_new and not seen_encrypted else "drift"
 
 
 @dataclass(frozen=True, slots=True)
-class Checks:
-    """What checks the buckets of one sweep; with `apply` it encrypts."""
+class BucketChecker:
+    """A checker for the buckets of one sweep; with `apply` it encrypts them."""
 
     dead_letters: DeadLetters
     apply: bool
     memory: Memory
 
     def check(self, scope: Scope, bucket: ListedBucket, session: Session) -> Finding:
-        """Check one bucket; when it was open, and seen encrypted, goes into the memory."""
+        """Check one bucket; record in the memory when it was unencrypted, and when encrypted."""
         reading = read_bucket(session.tables, bucket.arn)
         now, settings = session.tables.now(), session.invocation.settings
         if reading.state == "not_encrypted":
-            self.memory.note_open(bucket.identity, session.tables.latest())
-        seen_encrypted = bucket.identity in self.memory.encrypted
+            self.memory.record_unencrypted(bucket.identity, session.tables.latest())
+        seen_encrypted = bucket.identity in self.memory.seen_encrypted_at
         cause = cause_of(bucket, now=now, seen_encrypted=seen_encrypted)
-        to_judge = FoundBucket(bucket.arn, cause, bucket.created_at, bucket.kind)
-        found = Finding.of(scope, bucket, reading)
-        decision = decide(to_judge, settings, today=now.date())
+        candidate = FoundBucket(bucket.arn, cause, bucket.created_at, bucket.kind)
+        read = Finding.of(scope, bucket, reading)
+        decision = decide(candidate, settings, today=now.date())
         encrypts = self.apply and settings.mode == "enforce"
-        planned = plan(found, reading, decision, encrypts=encrypts)
-        if not planned:
-            planned, open_until = self._encrypt(found, bucket, to_judge, session)
-            self.memory.note_open(bucket.identity, open_until)
-        if planned.state == "encrypted":
-            self.memory.encrypted[bucket.identity] = session.tables.now()
-        return planned
+        found = unchanged_finding(read, reading, decision, encrypts=encrypts)
+        if not found:
+            found, unencrypted_until = self._encrypt(read, bucket, candidate, session)
+            self.memory.record_unencrypted(bucket.identity, unencrypted_until)
+        if found.state == "encrypted":
+            self.memory.seen_encrypted_at[bucket.identity] = session.tables.now()
+        return found
 
     def _encrypt(
-        self, found: Finding, bucket: ListedBucket, to_judge: FoundBucket, session: Session
+        self, found: Finding, bucket: ListedBucket, candidate: FoundBucket, session: Session
     ) -> tuple[Finding, datetime]:
-        """Encrypt, and believe what is read back afterwards.
+        """Encrypt a bucket and read it back.
 
-        Returns until when the bucket is known to have been open, too.
+        Returns the finding, and the time until which the bucket is known to be unencrypted.
         """
         latest = session.tables.latest
         try:
-            outcome = self._process(to_judge, session)
+            outcome = self._process(candidate, session)
         except DeadLetterNotWritten as error:
-            return found.unfinished(error), latest()
+            return found.with_failed_encryption(error), latest()
         except Unavailable as error:
-            # The answer to a PUT may be lost after it was done.
-            open_until, reading = latest(), _read_back(bucket, session)
+            # The service may have encrypted the bucket although its answer was lost.
+            unencrypted_until, reading = latest(), _read_back(bucket, session)
             found = Finding.of(found.scope, bucket, reading)
-            found = found.kept(reading) if reading.algorithm else found.unfinished(error)
-            return found, open_until
-        # Where somebody else was faster, nobody knows by how much.
-        open_until, found = outcome.open_until or latest(), found.with_outcome(outcome)
+            if reading.algorithm:
+                return found.with_kept_encryption(reading), unencrypted_until
+            return found.with_failed_encryption(error), unencrypted_until
+        # If someone else encrypted the bucket first, the exact time is not known.
+        unencrypted_until, found = outcome.open_until or latest(), found.with_outcome(outcome)
         if isinstance(outcome, Encrypted):
-            found = found.read_back(_read_back(bucket, session))
-        return found, open_until
+            found = found.with_read_back(_read_back(bucket, session))
+        return found, unencrypted_until
 
-    def _process(self, to_judge: FoundBucket, session: Session) -> Outcome:
-        invocation, tables = session.invocation, session.tables
-        letters = self.dead_letters
+    def _process(self, candidate: FoundBucket, session: Session) -> Outcome:
+        invocation = session.invocation
+        process = partial(
+            process_bucket,
+            candidate,
+            invocation=invocation,
+            tables=session.tables,
+            dead_letters=self.dead_letters,
+        )
         try:
-            return process_bucket(
-                to_judge, invocation=invocation, tables=tables, dead_letters=letters
-            )
+            return process()
         except Throttled:
-            # The GET before a PUT has two seconds of its own: too few for most pauses.
+            # The GET before a PUT has only two seconds, too few for most pauses.
             session.throttle.wait(invocation.budget.request_deadline())
-            return process_bucket(
-                to_judge, invocation=invocation, tables=tables, dead_letters=letters
-            )
+            return process()
 
 
 def _read_back(bucket: ListedBucket, session: Session) -> Reading:
-    reading = Reading("unknown", why="There was no time left.")
+    reading = Reading("unknown", why="No time was left to read the bucket.")
     for pause in READ_BACK_PAUSES:
         if session.invocation.budget.remaining() <= pause:
             break

@@ -1,4 +1,4 @@
-"""What a sweep found, one value for each bucket and table, and how many of each there are."""
+"""The findings of a sweep, one for each bucket and table, and their totals."""
 
 from __future__ import annotations
 
@@ -28,35 +28,36 @@ if TYPE_CHECKING:
 
 Kind = Literal["region", "bucket", "table"]
 
-# What happened to a bucket beside the outcomes of an event.
+# The outcomes of a sweep that an event does not have.
 FAILED, NOT_REACHED, UNPROTECTED = "failed", "not_reached", "unprotected"
 
 RECREATE_TABLE = (
-    "It was created without encryption, and a table's encryption can never be changed: recreate"
-    " it in the encrypted bucket, copy its rows, and drop this one."
+    "A table's encryption cannot be changed: recreate the table in the encrypted bucket, copy its"
+    " rows, and drop the old table."
 )
-MADE_BEFORE = (
-    "It was made while its bucket was open: what it shows may be the bucket's encryption of now,"
-    " and its files may be plain. Recreate it in the encrypted bucket, copy its rows, and drop this"
-    " one."
+CREATED_WHILE_UNENCRYPTED = (
+    "The table was created while its bucket was unencrypted: its files may be unencrypted, even if"
+    " the table shows the current encryption of the bucket. Recreate the table in the encrypted"
+    " bucket, copy its rows, and drop the old table."
 )
 NO_CREATION_TIME = (
-    "Its bucket was open, and when the table was made is not told: its files may be plain."
+    "The bucket was unencrypted for a time, and OSS Tables does not show when the table was"
+    " created: its files may be unencrypted."
 )
 ENCRYPTED_SINCE_UNKNOWN = (
-    "Since when it is encrypted is not known: a table that is older may show its encryption, and"
-    " have files that are plain."
+    "The start of the bucket's encryption is unknown: an older table may show an encryption"
+    " although its files are unencrypted."
 )
 NOT_READ = Reading("unknown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A bucket or a table: its state after what was done about it, and what that was.
+    """The state of a bucket or table after the sweep, and what the sweep did about it.
 
-    A region whose buckets, or a bucket whose tables, could not be listed is a finding too; of the
-    latter the kind is `table`, without a name. `outcome` is that of an event, or `failed`,
-    `not_reached`, `unprotected`; `detail` is a sentence where there is more to say.
+    A region whose buckets could not be listed is a finding too, and so is a bucket whose tables
+    could not be listed: its kind is `table`, without a table name. `outcome` is that of an event,
+    or `failed`, `not_reached`, `unprotected`; `detail` is a sentence for the operator.
     """
 
     kind: Kind
@@ -80,7 +81,7 @@ class Finding:
     def of_list(
         cls, scope: Scope, bucket: TableBucketArn | None = None, namespace: str | None = None
     ) -> Finding:
-        """A list of buckets, namespaces or tables that was not read."""
+        """Return the finding of an unread list: of buckets, of namespaces, or of tables."""
         return cls(
             kind="table" if bucket else "region",
             scope=scope,
@@ -95,7 +96,7 @@ class Finding:
     def of(
         cls, scope: Scope, listed: ListedBucket | ListedTable, reading: Reading = NOT_READ
     ) -> Finding:
-        """A bucket or a table as it was read; failed, until something else is known."""
+        """Return the finding of a bucket or table with this reading; its outcome is `failed`."""
         table = listed if isinstance(listed, ListedTable) else None
         return cls(
             kind="table" if table else "bucket",
@@ -116,20 +117,20 @@ class Finding:
 
     @property
     def region(self) -> str:
-        """The region in which it is."""
+        """The region of the bucket or table."""
         return self.scope.region
 
     @property
     def bucket(self) -> str | None:
-        """The bucket's name."""
+        """The name of the bucket."""
         return self.arn.name if self.arn else None
 
-    def kept(self, reading: Reading) -> Finding:
-        """The encryption that was read stays as it is."""
+    def with_kept_encryption(self, reading: Reading) -> Finding:
+        """Return the finding of a bucket or table that keeps the encryption of this reading."""
         return replace(self, outcome=kept(reading).outcome, reason=reading.algorithm or "")
 
-    def not_listed(self, error: Refused | Unavailable, operation: str) -> Finding:
-        """A list that failed, and why."""
+    def with_list_error(self, error: Refused | Unavailable, operation: str) -> Finding:
+        """Return the finding of a list that failed with this error."""
         why = sentence(error, operation)
         if isinstance(error, Refused):
             return replace(
@@ -140,22 +141,25 @@ class Finding:
                 oss_request_id=error.oss_request_id,
             )
         if self.region not in REGIONS:
-            why += f" OSS Tables is documented for {', '.join(REGIONS)} only: is the region right?"
+            why += f" Check the region: OSS Tables is documented only for {', '.join(REGIONS)}."
         return replace(self, detail=why)
 
-    def not_reached(self, why: str, *, reason: str = "time_over") -> Finding:
-        """What a sweep did not come to."""
+    def with_not_reached(self, why: str, *, reason: str = "time_over") -> Finding:
+        """Return the finding of a bucket, table or list that the sweep did not reach."""
         return replace(self, outcome=NOT_REACHED, reason=reason, detail=why)
 
-    def unfinished(self, error: Unavailable) -> Finding:
-        """A bucket that was to be encrypted, as far as it is known, and why it may not be."""
+    def with_failed_encryption(self, error: Unavailable) -> Finding:
+        """Return the finding of a bucket that the guard could not encrypt, because of this error.
+
+        The status and request id of the earlier GET do not belong to the error.
+        """
         why = str(error)
         return replace(
             self, reason="unavailable", detail=why, status=None, code=None, oss_request_id=None
         )
 
     def with_outcome(self, outcome: Outcome) -> Finding:
-        """What a bucket is found to be after its event was processed."""
+        """Return the finding of a bucket that was processed with this outcome."""
         found = replace(
             self,
             outcome=outcome.outcome,
@@ -167,32 +171,32 @@ class Finding:
         )
         match outcome:
             case DeadLettered():
-                return replace(found, detail=_why_dead(outcome))
+                return replace(found, detail=_why_dead_lettered(outcome))
             case Skipped(reason="gone"):
                 return replace(found, state="unknown", outcome=FAILED, detail=GONE)
             case Encrypted() | Skipped():
                 return found
             case _:
-                # Somebody else was faster.
+                # Someone else has encrypted the bucket in the meantime.
                 return replace(found, state="encrypted", encryption=outcome.reason)
 
-    def read_back(self, reading: Reading) -> Finding:
-        """Believe what is read back, not what was confirmed."""
+    def with_read_back(self, reading: Reading) -> Finding:
+        """Return the finding of a bucket that was encrypted and then read back."""
         if reading.state == "encrypted":
             return replace(self, state=reading.state, encryption=reading.algorithm)
-        why = reading.why or "It still shows none."
-        detail = f"The service confirmed the encryption, but it could not be read back. {why}"
+        why = reading.why or "The bucket still shows no encryption."
+        detail = f"OSS Tables confirmed the encryption, but the guard could not read it back. {why}"
         return replace(
             self, state=reading.state, outcome=FAILED, reason="not_confirmed", detail=detail
         )
 
     @property
     def ok(self) -> bool:
-        """Whether nobody has to look at it: it is encrypted, or left alone on purpose."""
+        """Whether no operator has to act: it is encrypted, or skipped on purpose."""
         return self.state == "encrypted" or self.outcome == "skipped"
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """Return all fields, for JSON."""
         return {
             "kind": self.kind,
             "region": self.region,
@@ -214,16 +218,25 @@ class Finding:
         }
 
 
-def _why_dead(outcome: DeadLettered) -> str:
+def _why_dead_lettered(outcome: DeadLettered) -> str:
     if outcome.status is None:
-        return "It is not the guard's to encrypt; its dead letter tells why, and what to do."
-    said = f"{outcome.status} {outcome.code or ''}".rstrip()
-    return f"OSS Tables refused it for good ({said}); its dead letter tells what to do."
+        return (
+            "The guard is not allowed to encrypt this bucket. The dead letter has the cause and a"
+            " remedy."
+        )
+    answer = f"{outcome.status} {outcome.code or ''}".rstrip()
+    return (
+        f"OSS Tables refused the encryption ({answer}), and a retry cannot help. The dead letter"
+        " has a remedy."
+    )
 
 
 @dataclass(slots=True)
 class Tally:
-    """How many buckets and tables of each kind; an exempt bucket is in none of the three states."""
+    """The number of buckets and tables of each kind.
+
+    An exempt bucket is not counted as encrypted, not encrypted or unknown.
+    """
 
     buckets: int = 0
     encrypted: int = 0
@@ -233,14 +246,14 @@ class Tally:
     newly_encrypted: int = 0
     dead_lettered: int = 0
     not_reached: int = 0
-    # Lists that failed: there may be more than was counted.
+    # Failed lists: there may be more buckets or tables than were counted.
     not_listed: int = 0
     tables: int = 0
     unprotected_tables: int = 0
     unknown_tables: int = 0
 
     def count(self, finding: Finding) -> None:
-        """Add one."""
+        """Add one finding."""
         self.not_reached += finding.outcome == NOT_REACHED
         if finding.kind == "region" or (finding.kind == "table" and not finding.table):
             self.not_listed += 1
@@ -265,7 +278,7 @@ class Tally:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is left unencrypted or unknown."""
+        """Whether no bucket or table is unencrypted or unknown."""
         return not (
             self.not_encrypted
             or self.unknown
@@ -275,92 +288,95 @@ class Tally:
         )
 
     def as_dict(self) -> dict[str, int]:
-        """The numbers, by name."""
+        """Return the numbers by name, for JSON."""
         return asdict(self)
 
 
 @dataclass(slots=True)
 class Totals:
-    """The tally of each region, those without buckets included, and of all together."""
+    """The tally of each region, with or without buckets, and the tally of all regions."""
 
     regions: dict[Scope, Tally] = field(default_factory=dict)
     all: Tally = field(default_factory=Tally)
 
     @classmethod
-    def of(cls, scopes: Iterable[Scope]) -> Totals:
-        """Nothing counted yet."""
+    def empty(cls, scopes: Iterable[Scope]) -> Totals:
+        """Return the totals of these regions before anything is counted."""
         return cls({scope: Tally() for scope in scopes})
 
-    def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
-        """How it stands, with the exemptions that end soon, for JSON."""
+    def as_dict(self, expiring_soon: Iterable[Exemption]) -> dict[str, Any]:
+        """Return the totals, with a warning for each exemption that expires soon, for JSON."""
         return {
             "version": __version__,
             "ok": self.all.ok,
             "totals": self.all.as_dict(),
             "regions": {scope.region: tally.as_dict() for scope, tally in self.regions.items()},
-            "warnings": [exemption.warning for exemption in ending],
+            "warnings": [exemption.warning for exemption in expiring_soon],
         }
 
     def count(self, finding: Finding) -> None:
-        """Add one finding to its region and to all."""
+        """Add one finding to its region's tally, and to that of all regions."""
         self.regions.setdefault(finding.scope, Tally()).count(finding)
         self.all.count(finding)
 
 
-class OpenTime(NamedTuple):
-    """When a bucket was open; without `since` from its creation on."""
+class UnencryptedPeriod(NamedTuple):
+    """A time in which a bucket was unencrypted; without `since`, it starts at the creation."""
 
     since: datetime | None
     until: datetime
 
     def contains(self, at: datetime) -> bool:
-        """Whether it was open then; the service tells times in whole seconds."""
-        is_late = self.since is None or at >= self.since.replace(microsecond=0)
-        return is_late and at < self.until
+        """Return whether a creation time, which has whole seconds, is in this period."""
+        is_after_start = self.since is None or at >= self.since.replace(microsecond=0)
+        return is_after_start and at < self.until
 
 
 @dataclass(slots=True)
 class Memory:
-    """What one instance still knows of its last sweep; a new one does without.
+    """What a function instance remembers of earlier sweeps; a new instance starts without it.
 
-    Buckets are known with their creation: another one may get the name of one that was deleted.
+    A bucket's identity has its creation time, because a new bucket may get the name of a deleted
+    one.
     """
 
-    # Those that were seen encrypted, and when that was last.
-    encrypted: dict[BucketIdentity, datetime] = field(default_factory=dict)
-    # Those whose check ended since the last full sweep, and when that began.
-    met: set[BucketIdentity] = field(default_factory=set)
-    swept_at: float = -math.inf
-    # When buckets are known to have been open.
-    open: dict[BucketIdentity, tuple[OpenTime, ...]] = field(default_factory=dict)
-    has_warned: bool = False
-    # Which letters were written, and when.
-    letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
+    # When a bucket was last seen as encrypted.
+    seen_encrypted_at: dict[BucketIdentity, datetime] = field(default_factory=dict)
+    # The buckets that were checked since the last full sweep, and when that sweep started.
+    checked: set[BucketIdentity] = field(default_factory=set)
+    full_sweep_started_at: float = -math.inf
+    unencrypted_periods: dict[BucketIdentity, tuple[UnencryptedPeriod, ...]] = field(
+        default_factory=dict
+    )
+    has_warned_of_type: bool = False
+    # When a dead letter about a bucket was written, by the bucket's ARN and the reason.
+    dead_letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
 
-    def note_open(self, seen: BucketIdentity, until: datetime) -> None:
-        """Take note that a bucket was open until then: since it was last seen encrypted."""
-        since, times = self.encrypted.get(seen), self.open.get(seen, ())
-        # Still open, if nobody has seen it encrypted since.
-        if times and (since is None or since < times[-1].until):
-            # A clock that is corrected meanwhile must not make it shorter.
-            until = max(until, times[-1].until)
-            since, times = times[-1].since, times[:-1]
-        self.open[seen] = (*times, OpenTime(since, until))
+    def record_unencrypted(self, bucket: BucketIdentity, until: datetime) -> None:
+        """Record an unencrypted period: from when the bucket was last seen encrypted to `until`."""
+        since = self.seen_encrypted_at.get(bucket)
+        periods = self.unencrypted_periods.get(bucket, ())
+        # If the bucket was not seen as encrypted in between, this extends the last period.
+        if periods and (since is None or since < periods[-1].until):
+            # A clock correction must not shorten the period.
+            until = max(until, periods[-1].until)
+            since, periods = periods[-1].since, periods[:-1]
+        self.unencrypted_periods[bucket] = (*periods, UnencryptedPeriod(since, until))
 
-    def keep(self, finding: Finding) -> None:
-        """Take note of a bucket whose check ended."""
-        is_over = finding.outcome not in (FAILED, NOT_REACHED)
-        if finding.kind == "bucket" and finding.arn and is_over:
-            self.met.add((finding.arn, finding.created_at))
+    def record_checked(self, finding: Finding) -> None:
+        """Record a bucket whose check has ended, so that only the next full sweep reads it."""
+        has_ended = finding.outcome not in (FAILED, NOT_REACHED)
+        if finding.kind == "bucket" and finding.arn and has_ended:
+            self.checked.add((finding.arn, finding.created_at))
 
 
 def log_finding(finding: Finding, *, logger: Logger) -> None:
-    """Write the line of one finding of a sweep; what is as it was before only where asked for."""
-    told = finding.as_dict()
+    """Log one finding: at level DEBUG if nothing has changed, WARNING if an operator has to act."""
+    fields = finding.as_dict()
     match finding.outcome:
         case "encrypted" | "detected" | "skipped":
-            logger.info("sweep finding", extra=told)
+            logger.info("sweep finding", extra=fields)
         case "already_encrypted" | "kept_stronger" if finding.ok:
-            logger.debug("sweep finding", extra=told)
+            logger.debug("sweep finding", extra=fields)
         case _:
-            logger.warning("sweep finding", extra=told)
+            logger.warning("sweep finding", extra=fields)

@@ -1,4 +1,4 @@
-"""The sweep inside a function: within its time, into its log, and with what it remembers."""
+"""A sweep inside a function: within its time, with log lines and the memory of its instance."""
 
 from __future__ import annotations
 
@@ -23,119 +23,123 @@ from encryption_guard.sweep.findings import (
     NOT_REACHED,
     Finding,
     Memory,
-    OpenTime,
     Totals,
+    UnencryptedPeriod,
     log_finding,
 )
-from encryption_guard.sweep.table_audit import OpenBucket
+from encryption_guard.sweep.table_audit import AuditedBucket
 
-# What is left is for the last bucket's dead letter, and for saying how it went.
+# The rest of the time is for the last dead letter, the log and the result.
 SWEEP_SHARE = 0.8
-# A bucket that was encrypted later than this after its creation had time to get tables.
+# A bucket that stays unencrypted for longer than this may already have tables.
 LATE_AFTER_MS = 5000
-# Of each kind; the totals tell how many there are.
+# Findings of each kind in the result; the totals count all.
 MAX_LISTED = 100
-
-# A timer may be early.
-JITTER_SECONDS = 15.0
+# Seconds by which the timer may fire early.
+TIMER_JITTER_SECONDS = 15.0
 
 _memory = functools.cache(Memory)
 
 
 def is_event(payload: object) -> bool:
-    """Whether a payload holds an event of the audit trail, and is no timer's."""
-    return any(isinstance(d.parsed, BucketEvent) for d in open_payload(payload).events)
+    """Return whether a payload holds an event of the audit trail, not only one of a timer."""
+    return any(isinstance(event.parsed, BucketEvent) for event in open_payload(payload).events)
 
 
 @dataclass(slots=True)
 class SweepReport:
-    """What one sweep found: all of it counted, what matters kept, and logged."""
+    """The result of one sweep: its totals, and the findings that an operator may need."""
 
     totals: Totals
     memory: Memory
     problems: list[Finding] = field(default_factory=list)
-    done: list[Finding] = field(default_factory=list)
+    encrypted: list[Finding] = field(default_factory=list)
     not_reached: list[Finding] = field(default_factory=list)
 
-    def note(self, finding: Finding) -> None:
-        """Take one finding."""
+    def add(self, finding: Finding) -> None:
+        """Count and log one finding, and list it if it matters and the list is not full."""
         self.totals.count(finding)
-        self.memory.keep(finding)
+        self.memory.record_checked(finding)
         if finding.outcome == NOT_REACHED:
-            kept = self.not_reached
+            findings = self.not_reached
         else:
-            kept = self.done if finding.ok else self.problems
-        is_shown = len(kept) < MAX_LISTED
-        if is_shown and not (finding.ok and finding.outcome != "encrypted"):
-            kept.append(finding)
-        # Of what was not reached there may be too much to log in the time that is left.
-        if is_shown or finding.outcome != NOT_REACHED:
+            findings = self.encrypted if finding.ok else self.problems
+        has_room = len(findings) < MAX_LISTED
+        if has_room and not (finding.ok and finding.outcome != "encrypted"):
+            findings.append(finding)
+        # Thousands of log lines could take longer than the time that is left.
+        if has_room or finding.outcome != NOT_REACHED:
             log_finding(finding, logger=open_logger())
 
-    def as_dict(self, ending: Iterable[Exemption]) -> dict[str, Any]:
-        """The function's result."""
-        kept = {"encrypted": self.done, "problems": self.problems, "not_reached": self.not_reached}
-        lists = {name: [each.as_dict() for each in found] for name, found in kept.items()}
-        return self.totals.as_dict(ending) | lists
+    def as_dict(self, expiring_soon: Iterable[Exemption]) -> dict[str, Any]:
+        """Return the result of the function, for JSON."""
+        lists = {
+            "encrypted": self.encrypted,
+            "problems": self.problems,
+            "not_reached": self.not_reached,
+        }
+        findings = {name: [each.as_dict() for each in found] for name, found in lists.items()}
+        return self.totals.as_dict(expiring_soon) | findings
 
 
 def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
-    """Sweep the regions of the settings, and say how it went.
+    """Sweep the regions of the settings, and return the totals and findings.
 
-    All buckets are read where that was last begun GUARD_SWEEP_EVERY seconds ago, or never by this
-    instance; in between only those that it has not met.
+    A full sweep reads all buckets. This instance runs one if its last one started at least
+    GUARD_SWEEP_EVERY seconds ago; in between it reads only the buckets that it has not checked.
 
-    Raises ConfigurationError where there are no credentials, and afterwards what it should not have
-    run into.
+    Raises ConfigurationError if there are no credentials, and the first unexpected exception after
+    the sweep has ended.
     """
-    invocation.read_credentials()  # none are one failure, not that of every bucket
+    invocation.read_credentials()  # without credentials, fail once and not for each bucket
     settings = invocation.settings
     regions = settings.sweep_regions or (context.region,)
     scopes = [Scope(settings.account_id, region) for region in regions]
     memory = _memory()
-    is_full = _begins_full(memory, invocation)
-    diary = SweepReport(Totals.of(scopes), memory)
-    ending = expiring(settings, today=invocation.clock.now().date())
-    letters = open_dead_letters(invocation, context)
-    put = skip_duplicates(letters.put, invocation, written=memory.letters)
+    is_full = _start_full_sweep(memory, invocation)
+    report = SweepReport(Totals.empty(scopes), memory)
+    expiring_soon = expiring(settings, today=invocation.clock.now().date())
+    dead_letters = open_dead_letters(invocation, context)
+    put = skip_duplicates(dead_letters.put, invocation, written=memory.dead_letters)
     try:
         Sweep(
             invocation=invocation.within(SWEEP_SHARE * invocation.budget.remaining()),
-            dead_letters=letters._replace(put=put),
+            dead_letters=dead_letters._replace(put=put),
             apply=True,
             audit=settings.audit_tables,
-            report=diary.note,
+            report=report.add,
             memory=memory,
-            skip=frozenset(memory.met),
+            skip=frozenset(memory.checked),
             warn=lambda sentence: open_logger().warning("unknown type", detail=sentence),
-        ).buckets_of(scopes)
+        ).check_buckets(scopes)
     finally:
-        told = {"full": is_full, **diary.as_dict(ending)}
-        _log_end(told, is_quiet=diary.totals.all.ok and not (ending and is_full))
-    return told
+        result = {"full": is_full, **report.as_dict(expiring_soon)}
+        _log_end(result, is_quiet=report.totals.all.ok and not (expiring_soon and is_full))
+    return result
 
 
-def _begins_full(memory: Memory, invocation: Invocation) -> bool:
-    """Whether this call reads all buckets; then nothing counts as met any more."""
+def _start_full_sweep(memory: Memory, invocation: Invocation) -> bool:
+    """Start a full sweep if one is due: forget the checked buckets. Return whether it is due."""
     now = invocation.clock.monotonic()
-    is_full = now - memory.swept_at + JITTER_SECONDS >= invocation.settings.sweep_every
+    elapsed = now - memory.full_sweep_started_at
+    is_full = elapsed + TIMER_JITTER_SECONDS >= invocation.settings.sweep_every
     if is_full:
-        memory.met.clear()
-        memory.swept_at = now
+        memory.checked.clear()
+        memory.full_sweep_started_at = now
     return is_full
 
 
-def _log_end(told: dict[str, Any], *, is_quiet: bool) -> None:
-    brief = {name: told[name] for name in ("full", "ok", "totals", "warnings")}
-    what = "sweep finished" if told["full"] else "watch finished"
+def _log_end(result: dict[str, Any], *, is_quiet: bool) -> None:
+    summary = {name: result[name] for name in ("full", "ok", "totals", "warnings")}
+    message = "sweep finished" if result["full"] else "watch finished"
     log = open_logger().info if is_quiet else open_logger().warning
-    log(what, extra=brief)
+    log(message, extra=summary)
 
 
 def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: Any) -> None:
-    """Look at the tables of each bucket that was encrypted only when it could have had some."""
+    """Audit the tables of each bucket that was encrypted so late that it may have tables."""
     late = [
-        OpenBucket(outcome.arn, (_open_time(outcome, outcome.open_until),))
+        AuditedBucket(outcome.arn, (_unencrypted_period(outcome, outcome.open_until),))
         for outcome in outcomes
         if isinstance(outcome, Encrypted) and outcome.arn and outcome.open_until
         if _is_late(outcome)
@@ -146,14 +150,15 @@ def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: 
         apply=False,
         audit=True,
         report=functools.partial(log_finding, logger=open_logger()),
-    ).tables_of(late)
+    ).audit_tables(late)
 
 
-def _open_time(outcome: Outcome, until: datetime) -> OpenTime:
-    took = outcome.time_to_encrypt_ms
-    # Whose encryption was taken off had one before.
-    is_since = outcome.reason == "drift" and took is not None
-    return OpenTime(until - timedelta(milliseconds=took or 0) if is_since else None, until)
+def _unencrypted_period(outcome: Outcome, until: datetime) -> UnencryptedPeriod:
+    time_to_encrypt_ms = outcome.time_to_encrypt_ms
+    # Before a drift, the bucket was encrypted: the period starts with the event.
+    if outcome.reason == "drift" and time_to_encrypt_ms is not None:
+        return UnencryptedPeriod(until - timedelta(milliseconds=time_to_encrypt_ms), until)
+    return UnencryptedPeriod(None, until)
 
 
 def _is_late(outcome: Outcome) -> bool:

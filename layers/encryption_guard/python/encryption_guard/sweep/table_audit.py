@@ -1,9 +1,9 @@
-"""The gap audit: tables that were created before their bucket was encrypted.
+"""The table audit: find tables that are older than the encryption of their bucket.
 
 namespaces of a bucket ─▶ tables of a namespace ─▶ encryption of a table: read, never changed
 
-What a table shows may be inherited from its bucket as it is now, so its age counts as well:
-https://www.alibabacloud.com/help/en/oss/developer-reference/gettableencryption
+The encryption that a table shows may be the current one of its bucket, so the audit also compares
+creation times: https://www.alibabacloud.com/help/en/oss/developer-reference/gettableencryption
 """
 
 from __future__ import annotations
@@ -24,69 +24,75 @@ from encryption_guard.services.inventory import (
 )
 from encryption_guard.services.oss_tables import Reading, State
 from encryption_guard.sweep.findings import (
-    MADE_BEFORE,
+    CREATED_WHILE_UNENCRYPTED,
     NO_CREATION_TIME,
     RECREATE_TABLE,
     UNPROTECTED,
     Finding,
-    OpenTime,
+    UnencryptedPeriod,
 )
-from encryption_guard.sweep.work_lists import Session, Step, read_list
+from encryption_guard.sweep.work_lists import Session, Step, list_step
 
 
-class OpenBucket(NamedTuple):
-    """A bucket, and the times in which it is known to have been open; none where nobody knows."""
+class AuditedBucket(NamedTuple):
+    """A bucket whose tables are audited, and the known periods in which it was unencrypted."""
 
     arn: TableBucketArn
-    times: tuple[OpenTime, ...] = ()
+    unencrypted_periods: tuple[UnencryptedPeriod, ...] = ()
 
-    def was_open(self, at: datetime) -> bool:
-        """Whether it is known to have been open then."""
-        return any(time.contains(at) for time in self.times)
-
-
-def audit(scope: Scope, bucket: OpenBucket) -> Step:
-    """Look at all tables of a bucket, namespace by namespace."""
-    about = Finding.of_list(scope, bucket.arn)
-    return read_list(scope, namespace_list(bucket.arn), about, partial(_namespace, scope, bucket))
+    def was_unencrypted(self, at: datetime) -> bool:
+        """Return whether the bucket is known to have been unencrypted at this time."""
+        return any(period.contains(at) for period in self.unencrypted_periods)
 
 
-def _namespace(scope: Scope, bucket: OpenBucket, entry: object) -> Step:
+def audit_step(scope: Scope, bucket: AuditedBucket) -> Step:
+    """Return the step that checks all tables of a bucket, namespace by namespace."""
+    fallback = Finding.of_list(scope, bucket.arn)
+    namespaces = namespace_list(bucket.arn)
+    return list_step(scope, namespaces, fallback, partial(_namespace_step, scope, bucket))
+
+
+def _namespace_step(scope: Scope, bucket: AuditedBucket, entry: object) -> Step:
     namespace = read_namespace(entry)
-    about = Finding.of_list(scope, bucket.arn, namespace)
-    follow = partial(_table, scope, bucket, namespace)
-    return read_list(scope, table_list(bucket.arn, namespace), about, follow)
+    fallback = Finding.of_list(scope, bucket.arn, namespace)
+    make_step = partial(_table_step, scope, bucket, namespace)
+    return list_step(scope, table_list(bucket.arn, namespace), fallback, make_step)
 
 
-def _table(scope: Scope, bucket: OpenBucket, namespace: str, entry: object) -> Step:
+def _table_step(scope: Scope, bucket: AuditedBucket, namespace: str, entry: object) -> Step:
     table = ListedTable.read(entry, bucket=bucket.arn, namespace=namespace)
     name = f"{bucket.arn}/{namespace}/{table.name}"
-    run = partial(_look_at, scope, table, bucket)
+    run = partial(_check_table, scope, table, bucket)
     return Step(scope, Finding.of(scope, table), run, name)
 
 
-def _look_at(
-    scope: Scope, table: ListedTable, bucket: OpenBucket, session: Session
+def _check_table(
+    scope: Scope, table: ListedTable, bucket: AuditedBucket, session: Session
 ) -> Iterator[Finding]:
     reading = read_table(session.tables, table)
     yield table_finding(Finding.of(scope, table, reading), reading, bucket)
 
 
-def table_finding(found: Finding, reading: Reading, bucket: OpenBucket) -> Finding:
-    """What is found of a table that shows this, in this bucket.
+def table_finding(found: Finding, reading: Reading, bucket: AuditedBucket) -> Finding:
+    """Return the finding of a table with this reading, in this bucket.
 
-    Of a table that is not encrypted only its owner can make another.
+    The guard cannot encrypt a table: its owner has to recreate it.
     """
     if reading.state == "unknown" and not reading.algorithm:
         return found
-    if found.created_at and bucket.was_open(found.created_at):
+    if found.created_at and bucket.was_unencrypted(found.created_at):
         state: State = "not_encrypted" if reading.state == "not_encrypted" else "unknown"
         return replace(
-            found, state=state, outcome=UNPROTECTED, reason="made_before", detail=MADE_BEFORE
+            found,
+            state=state,
+            outcome=UNPROTECTED,
+            reason="made_before",
+            detail=CREATED_WHILE_UNENCRYPTED,
         )
     if reading.state == "not_encrypted":
-        why, what_to_do = "created_unencrypted", RECREATE_TABLE
-        return replace(found, outcome=UNPROTECTED, reason=why, detail=what_to_do)
-    if bucket.times and not found.created_at:
+        return replace(
+            found, outcome=UNPROTECTED, reason="created_unencrypted", detail=RECREATE_TABLE
+        )
+    if bucket.unencrypted_periods and not found.created_at:
         return replace(found, state="unknown", reason="unread", detail=NO_CREATION_TIME)
-    return found.kept(reading)
+    return found.with_kept_encryption(reading)

@@ -1,4 +1,4 @@
-"""Work lists: each region has its own, a few threads that work on it, and waits for nobody else."""
+"""Work lists: each region has its own list and threads, and waits for no other region."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from encryption_guard.services.inventory import Listing
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.sweep.findings import Finding
 
-# In one instance, each with at most one connection: as many as the transport keeps open.
+# In all regions together. Each thread has at most one connection, and the transport keeps 64 open.
 MAX_THREADS = 64
-# Side by side, twice as many as there are: each more takes memory, and gains nothing.
+# Twice as many as OSS Tables has; more regions side by side only take memory.
 MAX_REGIONS_AT_ONCE = 16
-# Steps handed to each thread of a region at a time: none waits for the thread that reports.
-AHEAD = 2
+# Steps that a region hands to its pool for each thread, so that a thread always finds work.
+STEPS_PER_THREAD = 2
 
-Thing = TypeVar("Thing")
+T = TypeVar("T")
 
 
 class Session(NamedTuple):
-    """What one step asks the service with: its time is the step's."""
+    """The client that a step uses; its invocation ends with the time of the step."""
 
     invocation: Invocation
     tables: OssTables
@@ -38,13 +38,13 @@ class Session(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something to do; `about` is the finding of it as long as nothing is known.
+    """A unit of work; `fallback` is its finding if it does not run, or fails.
 
-    What has a `name` is done once, however often it is listed.
+    Steps with the same `name` run once, even if a list has the name twice.
     """
 
     scope: Scope
-    about: Finding
+    fallback: Finding
     run: Callable[[Session], Iterable[Finding | Step]]
     name: str | None = None
     is_list: bool = False
@@ -53,132 +53,134 @@ class Step:
 Results = list[Finding | Step]
 
 
-def read_list(
-    scope: Scope, listing: Listing, about: Finding, follow: Callable[[Any], Step | None]
+def list_step(
+    scope: Scope, listing: Listing, fallback: Finding, make_step: Callable[[Any], Step | None]
 ) -> Step:
-    """Read a list page by page; `follow` makes a step of an entry, or raises InvalidEvent.
+    """Return the step that reads a list page by page.
 
-    It makes none of what needs no look.
+    `make_step` returns the step of an entry, or None to skip the entry. It raises InvalidEvent if
+    the entry is unreadable.
     """
-    return Step(scope, about, partial(_read_page, scope, listing, about, follow), is_list=True)
+    run = partial(_read_page, scope, listing, fallback, make_step)
+    return Step(scope, fallback, run, is_list=True)
 
 
 def _read_page(
     scope: Scope,
     listing: Listing,
-    about: Finding,
-    follow: Callable[[Any], Step | None],
+    fallback: Finding,
+    make_step: Callable[[Any], Step | None],
     session: Session,
 ) -> Iterator[Finding | Step]:
-    """A step for each entry of a page, in another order each time, and one for the next page."""
+    """Yield a step for each entry of a page, shuffled, and a step for the next page."""
     operation = listing.operation.name
     try:
         page = listing.page(session.tables)
     except (Refused, Unavailable) as error:
-        yield about.not_listed(error, operation)
+        yield fallback.with_list_error(error, operation)
         return
     steps: list[Step] = []
     for entry in page.entries:
         try:
-            step = follow(entry)
+            step = make_step(entry)
         except InvalidEvent as error:
-            yield replace(about, reason="unreadable", detail=str(error))
+            yield replace(fallback, reason="unreadable", detail=str(error))
         else:
             steps += [step] if step else []
     yield from shuffled(steps, session.invocation.clock)
     if page.rest:
-        yield read_list(scope, page.rest, about, follow)
+        yield list_step(scope, page.rest, fallback, make_step)
     elif page.is_circular:
-        twice = f"{operation} gave the same continuation token twice"
-        yield replace(about, detail=f"{twice}: there may be more than was listed.")
+        why = f"{operation} returned the same continuation token twice: there may be more entries."
+        yield replace(fallback, detail=why)
 
 
-def shuffled(things: Iterable[Thing], clock: Clock) -> list[Thing]:
-    """In another order each time: what one sweep does not reach, another one will."""
-    return sorted(things, key=lambda _: clock.chance())
+def shuffled(items: Iterable[T], clock: Clock) -> list[T]:
+    """Return the items in random order, so that no sweep always misses the same ones."""
+    return sorted(items, key=lambda _: clock.chance())
 
 
-def work_through(
+def run_steps(
     lists: Iterable[Iterable[Step]],
-    work: Callable[[Step], Results],
+    run_step: Callable[[Step], Results],
     *,
     workers: int,
     report: Callable[[Finding], None],
-    expect: Callable[[int], object],
+    expect_more: Callable[[int], object],
 ) -> None:
-    """Do the steps of all lists and those that they lead to; report findings from this thread.
+    """Run the steps of all lists, one list for each region, and the steps that they return.
 
-    `work` must not raise.
+    Calls `report` from the calling thread. `run_step` must not raise.
     """
     waiting = deque(lists)
     threads = max(1, min(workers, MAX_THREADS // max(len(waiting), 1)))
     done: Done = SimpleQueue()
-    under_way: list[_Region] = []
+    running: list[_Region] = []
     try:
-        while waiting or under_way:
-            while waiting and len(under_way) < MAX_REGIONS_AT_ONCE:
+        while waiting or running:
+            while waiting and len(running) < MAX_REGIONS_AT_ONCE:
                 region = _Region(deque(waiting.popleft()), ThreadPoolExecutor(threads), threads)
-                under_way.append(region)
-                region.begin(work, done)
+                running.append(region)
+                region.start_steps(run_step, done)
             region, step, future = done.get()
-            findings, new = region.sort(step, future.result())
-            region.begin(work, done)
-            if not region.under_way:
+            findings, new = region.collect(step, future.result())
+            region.start_steps(run_step, done)
+            if not region.running:
                 region.pool.shutdown()
-                under_way.remove(region)
+                running.remove(region)
             if step.is_list:
-                expect(len(findings) + new)
+                expect_more(len(findings) + new)
             for finding in findings:
                 report(finding)
     finally:
-        for region in under_way:
+        for region in running:
             region.pool.shutdown(cancel_futures=True)
 
 
 @dataclass(slots=True, eq=False)
 class _Region:
-    """The work list of one region, and the threads that work on it."""
+    """The work list of one region, and its threads; `running` counts the steps in the pool."""
 
     waiting: deque[Step]
     pool: ThreadPoolExecutor
     threads: int
-    # What waits until there is nothing else to do.
-    later: deque[Step] = field(default_factory=deque)
-    under_way: int = 0
-    met: set[str] = field(default_factory=set)
+    # Steps that run when nothing else of the region is left.
+    deferred: deque[Step] = field(default_factory=deque)
+    running: int = 0
+    seen: set[str] = field(default_factory=set)
 
-    def begin(self, work: Callable[[Step], Results], done: Done) -> None:
-        """Hand steps to the threads; more of them would only take memory."""
-        if not self.waiting and not self.under_way:
-            self.waiting, self.later = self.later, self.waiting
-        while self.waiting and self.under_way < AHEAD * self.threads:
+    def start_steps(self, run_step: Callable[[Step], Results], done: Done) -> None:
+        """Hand a few steps to the threads; more would only take memory."""
+        if not self.waiting and not self.running:
+            self.waiting, self.deferred = self.deferred, self.waiting
+        while self.waiting and self.running < STEPS_PER_THREAD * self.threads:
             step = self.waiting.popleft()
-            self.under_way += 1
-            future = self.pool.submit(work, step)
-            future.add_done_callback(partial(self._ended, step, done))
+            self.running += 1
+            future = self.pool.submit(run_step, step)
+            future.add_done_callback(partial(self._put_done, step, done))
 
-    def _ended(self, step: Step, done: Done, future: Future[Results]) -> None:
+    def _put_done(self, step: Step, done: Done, future: Future[Results]) -> None:
         done.put((self, step, future))
 
-    def sort(self, step: Step, results: Results) -> tuple[list[Finding], int]:
-        """Keep what a step leads to; returns its findings, and how many things were new."""
-        self.under_way -= 1
+    def collect(self, step: Step, results: Results) -> tuple[list[Finding], int]:
+        """Queue the steps that a step returned; return its findings, and how many names are new."""
+        self.running -= 1
         findings = [result for result in results if isinstance(result, Finding)]
-        before = len(self.met)
+        before = len(self.seen)
         steps = [each for each in results if not isinstance(each, Finding) and self._is_new(each)]
         if step.is_list:
-            # Before the rest of other lists, so that there is never much that waits.
+            # Before the rest of other lists, so that few steps wait at a time.
             self.waiting.extendleft(reversed(steps))
         else:
-            self.later.extend(steps)
-        return findings, len(self.met) - before
+            self.deferred.extend(steps)
+        return findings, len(self.seen) - before
 
     def _is_new(self, step: Step) -> bool:
-        # A list that changes between two pages may hold a bucket twice.
+        # If a list changes between two pages, both may have the same bucket.
         if step.name is None:
             return True
-        is_new = step.name not in self.met
-        self.met.add(step.name)
+        is_new = step.name not in self.seen
+        self.seen.add(step.name)
         return is_new
 
 

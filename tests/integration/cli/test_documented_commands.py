@@ -1,0 +1,89 @@
+"""Each command of README and docs, pasted into a shell whose cloud is the emulated one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.documents import DOCUMENTS, REPOSITORY, commands_in
+from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, EmulatedCloud, emulated_cloud
+from tests.emulators.operators_shell import environment
+from tests.unit.fakes import creation_of, dead_letter_of
+
+# The dead letters that the documents speak of.
+IDS = ("2ff61872", "7b11d21e", "5c6be578")
+BUCKETS = tuple(f"orders-{number}" for number in range(len(IDS)))
+PROGRAM = ".venv/bin/encryption-guard"
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """Each command of the guard, and what its block exports before it."""
+    for document in DOCUMENTS:
+        exported = ""
+        for line in commands_in(document):
+            if line.startswith("export GUARD_"):
+                exported = line
+            elif line.startswith(PROGRAM):
+                yield exported, line
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[EmulatedCloud]:
+    """A cloud in which all is well: each bucket of the commands and their samples is encrypted."""
+    with emulated_cloud() as cloud:
+        for bucket in ("orders", "analytics", *BUCKETS):
+            cloud.tables.plant(bucket, encryption="AES256")
+        yield cloud
+
+
+def plant_dead_letters(cloud: EmulatedCloud) -> None:
+    """Put a dead letter with each of the IDs into the queue, about a bucket that exists."""
+    for number, (start, bucket) in enumerate(zip(IDS, BUCKETS, strict=True)):
+        arn = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/{bucket}"
+        event = creation_of(arn, event_id=f"event-{number}")
+        body = dead_letter_of(event, id=f"{start}-0000-4000-8000-00000000000{number}", arn=arn)
+        cloud.queue.put(QUEUE, b64encode(body))
+
+
+@pytest.fixture
+def folder(cloud: EmulatedCloud, tmp_path: Path) -> Path:
+    """A folder with the samples, as a clone has them; and a queue with something in it."""
+    (tmp_path / "events").symlink_to(REPOSITORY / "events")
+    plant_dead_letters(cloud)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("exported", "line"), sorted(set(lines())), ids=lambda text: text[:80])
+def test_a_command_works_as_it_is_pasted(
+    exported: str, line: str, cloud: EmulatedCloud, folder: Path
+) -> None:
+    """It ends with 0, and prints no traceback."""
+    program = Path(sys.executable).with_name("encryption-guard")
+    script = f"{exported}\n{line}".replace(PROGRAM, str(program))
+
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environment(cloud)
+        | {"HOME": str(folder), "FC_ACCOUNT_ID": ACCOUNT, "FC_REGION": REGION},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_live_verifier_describes_its_options() -> None:
+    """The documents send a reader to its help."""
+    command = [sys.executable, "-m", "tests.live.verify", "--help"]
+
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, "--region" in done.stdout) == (0, True)
