@@ -28,7 +28,7 @@ def handler(event: object, context: Any) -> str:
         processed = process(event, invocation, context)
         if invocation.settings.audit_tables:
             # Only the audit of tables needs this import, which takes time.
-            from encryption_guard.sweep.function import look_for_gaps
+            from encryption_guard.sweep.function import audit_late_buckets
 
-            look_for_gaps(processed.outcomes, invocation, context)
+            audit_late_buckets(processed.outcomes, invocation, context)
         return result(processed)

@@ -13,7 +13,7 @@ from typing import Any
 
 from encryption_guard.enforcement.handler import open_invocation, process, result, shared_transport
 from encryption_guard.enforcement.telemetry import open_logger
-from encryption_guard.sweep.function import is_event, sweep
+from encryption_guard.sweep.function import holds_bucket_event, sweep
 
 
 def initialize(context: Any) -> None:  # noqa: ARG001  the platform passes it
@@ -30,6 +30,6 @@ def handler(event: object, context: Any) -> str:
     """
     with open_logger().append_context_keys(request_id=context.request_id):
         invocation = open_invocation(context)
-        if is_event(event):
+        if holds_bucket_event(event):
             return result(process(event, invocation, context))
         return json.dumps(sweep(invocation, context))

@@ -17,7 +17,7 @@ from typing import Any
 from encryption_guard.errors import Unavailable
 from encryption_guard.invocation import Clock, Invocation
 from encryption_guard.services.acs3 import Api, ApiRefused, call
-from encryption_guard.untrusted import object_or_empty, text_of
+from encryption_guard.untrusted import as_text, object_or_empty
 from tests.live.observations import Source, Trace, Traced
 
 ENDPOINT = "https://{service}.{region}.aliyuncs.com"
@@ -65,7 +65,7 @@ class EventApis:
             records += [
                 record for each in _list(answer, "Events") if (record := object_or_empty(each))
             ]
-            token = text_of(answer.get("NextToken"))
+            token = as_text(answer.get("NextToken"))
             if not token:
                 break
             query["NextToken"] = token
@@ -99,9 +99,9 @@ class EventApis:
         answer = self._asked("eventbridge", "QueryTracedEvents", query=query)
         return tuple(
             Traced(
-                text_of(object_or_empty(each).get("EventId")) or "",
-                text_of(object_or_empty(each).get("EventSource")) or "",
-                text_of(object_or_empty(each).get("EventType")) or "",
+                as_text(object_or_empty(each).get("EventId")) or "",
+                as_text(object_or_empty(each).get("EventSource")) or "",
+                as_text(object_or_empty(each).get("EventType")) or "",
             )
             for each in _list(object_or_empty(answer.get("Data")), "Events")
         )
@@ -118,7 +118,7 @@ class EventApis:
         version = "2020-07-06" if service == "actiontrail" else "2020-04-01"
         api = Api(self.endpoint.format(service=host, region=self.region), version)
         try:
-            return call(api, action, self.invocation(), longest=LONGEST, **rest)
+            return call(api, action, self.invocation(), max_bytes=LONGEST, **rest)
         except Unavailable as error:
             raise NotAnswered(str(error), final=False) from error
         except ApiRefused as error:
@@ -141,9 +141,9 @@ def _without(what: str, name: str) -> NotAnswered:
 def _source(fields: Mapping[str, object]) -> Source:
     types = fields.get("EventTypes")
     return Source(
-        text_of(fields.get("FullName")) or text_of(fields.get("Name")) or "",
+        as_text(fields.get("FullName")) or as_text(fields.get("Name")) or "",
         tuple(
-            text_of(object_or_empty(each).get("Name")) or ""
+            as_text(object_or_empty(each).get("Name")) or ""
             for each in (types if isinstance(types, list) else [])
         ),
     )
@@ -151,7 +151,7 @@ def _source(fields: Mapping[str, object]) -> Source:
 
 def _trace(fields: Mapping[str, object]) -> Trace:
     def text(name: str) -> str:
-        return text_of(fields.get(name)) or ""
+        return as_text(fields.get(name)) or ""
 
     return Trace(
         action=text("Action"),

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from encryption_guard.invocation import Clock
-from encryption_guard.untrusted import object_or_empty, read_time, text_of
+from encryption_guard.untrusted import as_text, object_or_empty, read_time
 from tests.live.event_apis import NotAnswered, Record
 from tests.live.event_reading import CREATE, DELETE, as_cloud_event, read
 from tests.live.experiment import Plan
@@ -130,7 +130,7 @@ class Inquiry:
         except NotAnswered:
             return  # why is told already, by the looks before
         marked = list(self._marked(records, seen))
-        names = dict.fromkeys(text_of(each.get("eventName")) or "" for each in marked)
+        names = dict.fromkeys(as_text(each.get("eventName")) or "" for each in marked)
         self.learnt.other_names = tuple(name for name in names if name)
         for record in marked:
             if seen.request_id and record.get("requestId") == seen.request_id:
@@ -155,9 +155,9 @@ class Inquiry:
             self.learnt.reading = read(json.dumps(wrapped).encode(), self._plan.pattern)
 
     def _note_call(self, event_id: object, record: Mapping[str, Any]) -> None:
-        called_at = read_time(text_of(record.get("eventTime")))
+        called_at = read_time(as_text(record.get("eventTime")))
         if called_at:
-            self.learnt.called_at[text_of(event_id) or ""] = called_at
+            self.learnt.called_at[as_text(event_id) or ""] = called_at
 
     def _wrapped(self, record: Mapping[str, Any], service: str) -> dict[str, Any]:
         return as_cloud_event(
@@ -180,7 +180,7 @@ class Inquiry:
         if found is None:
             self.learnt.why_not[PATTERN] = "there is neither an event nor a record to ask about"
             return {}
-        own_name = (text_of(found.record.get("serviceName")) or SERVICES[0]).lower()
+        own_name = (as_text(found.record.get("serviceName")) or SERVICES[0]).lower()
         wrapped = [
             self._wrapped(found.record, each) for each in dict.fromkeys((own_name, *SERVICES))
         ]
@@ -196,8 +196,8 @@ class Inquiry:
     def _traced(self, seen: Observed) -> Sequence[Traced]:
         """The event that was delivered, else those that the rule matched since the creation."""
         event = object_or_empty((seen.event or b"").decode("utf-8", "replace"))
-        if event_id := text_of(event.get("id")):
-            source, kind = (text_of(event.get(name)) or "" for name in ("source", "type"))
+        if event_id := as_text(event.get("id")):
+            source, kind = (as_text(event.get(name)) or "" for name in ("source", "type"))
             return [Traced(event_id, source, kind)]
         window = self._window(seen)
         matched = self._apis.traced(*window, self._rule)

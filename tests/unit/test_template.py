@@ -11,7 +11,7 @@ import pytest
 
 from encryption_guard.settings import VARIABLES, Settings
 from encryption_guard.sweep.checks import MAX_EVENT_AGE
-from encryption_guard.sweep.function import is_event
+from encryption_guard.sweep.function import holds_bucket_event
 from tests.emulators.cloud import (
     ACCOUNT,
     AUDITING,
@@ -208,7 +208,7 @@ def test_the_timer_calls_the_sweep_each_minute() -> None:
     assert trigger["triggerConfig"]["cronExpression"] == "@every 1m"
     assert trigger["triggerConfig"]["enable"] is True
     assert json.loads(TIMER_EVENT)["payload"] == trigger["triggerConfig"]["payload"]
-    assert not is_event(TIMER_EVENT)
+    assert not holds_bucket_event(TIMER_EVENT)
 
 
 @both

@@ -225,7 +225,7 @@ def test_a_peek_hides_nothing(open_desk: OpenDesk) -> None:
     desk = open_desk(nodes=1)
     sent = desk.put(17)
 
-    shown = list(desk.operator().peek().letters)
+    shown = list(desk.operator().peek().messages)
 
     assert keys(shown) == sent[:16]
     assert desk.hidden() == []
@@ -235,7 +235,7 @@ def test_a_peek_hides_nothing(open_desk: OpenDesk) -> None:
 
 def test_a_peek_at_an_empty_queue_shows_nothing(desk: Desk) -> None:
     """No letter is no failure."""
-    assert list(desk.operator().peek().letters) == []
+    assert list(desk.operator().peek().messages) == []
 
 
 # What a letter tells.
@@ -248,7 +248,7 @@ EVENT = {
 
 
 @pytest.mark.parametrize(
-    "look", [lambda queue: queue.peek().letters, SmqDestination.read], ids=["peek", "read"]
+    "look", [lambda queue: queue.peek().messages, SmqDestination.read], ids=["peek", "read"]
 )
 @pytest.mark.parametrize("put", [str, b64encode], ids=["raw", "base64"])
 def test_a_body_may_be_base64_or_not(
@@ -284,7 +284,7 @@ def test_a_letter_waits_since_it_was_put_there(desk: Desk) -> None:
 
     (first,) = desk.operator().read()
     desk.clock.sleep(VISIBILITY_SECONDS + 1)
-    (second,) = desk.operator().peek().letters
+    (second,) = desk.operator().peek().messages
 
     assert first.since == second.since == in_milliseconds(message)
 

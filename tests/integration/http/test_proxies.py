@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from encryption_guard.cli import main
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.http import new_request, open_transport, send
-from encryption_guard.http.proxies import trusting_environment
+from encryption_guard.http.proxies import with_environment_proxy
 from encryption_guard.invocation import Clock
 from tests.emulators.cloud import OWNER, QUEUE_ARN, REGION, ROLE, emulated_cloud
 from tests.emulators.connect_proxy import ConnectProxy
@@ -41,7 +41,7 @@ def proxy() -> Iterator[ConnectProxy]:
 def fetch(url: str, *, seconds: float = 10) -> int:
     """Ask with what the environment wants."""
     with ExitStack() as stack:
-        transport = trusting_environment(open_transport())
+        transport = with_environment_proxy(open_transport())
         stack.callback(transport.close)
         return send(
             transport,
@@ -292,7 +292,7 @@ def test_a_proxy_that_is_none_is_a_wrong_setting(
     monkeypatch.setenv(name, given)
 
     with pytest.raises(ConfigurationError) as refused:
-        trusting_environment(open_transport())
+        with_environment_proxy(open_transport())
 
     assert str(refused.value).startswith(f"{name} is not a valid proxy URL")
     told = "".join(traceback.format_exception(refused.value))

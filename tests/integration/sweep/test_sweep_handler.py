@@ -147,6 +147,25 @@ def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
     assert found == ([("invoices", "made_before", "AES256")] if audited else [])
 
 
+def test_the_gap_of_a_drift_begins_when_the_encryption_was_removed(
+    deployed: Guard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table that is older than the removal was created in an encrypted bucket."""
+    monkeypatch.setenv("GUARD_AUDIT_TABLES", "true")
+    now = datetime.now(timezone.utc)
+    arn = deployed.tables.plant("orders")
+    for name, age in {"before": timedelta(hours=1), "between": timedelta(seconds=30)}.items():
+        deployed.tables.plant_table(arn, "sales", name, created_at=now - age)
+    removed_at = (now - timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    event = creation_of(arn, eventName="DeleteTableBucketEncryption", eventTime=removed_at)
+
+    result = json.loads(creation.handler(event, Context()))
+
+    assert (result["outcome"], result["reason"]) == ("encrypted", "drift")
+    problems = [line for line in log_lines(capsys) if line.get("outcome") == "unprotected"]
+    assert [(line["table"], line["reason"]) for line in problems] == [("between", "made_before")]
+
+
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Writing all of it might outlast the function: the totals have the number."""
     report = SweepReport(Totals.empty([Scope(ACCOUNT, REGION)]), Memory())

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from encryption_guard.dead_letters import LOG_CHUNK
+from encryption_guard.dead_letters import LOG_CHUNK_BYTES
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import MAX_URL_LENGTH, BucketEvent, find_bucket
 from encryption_guard.events.envelopes import (
@@ -68,7 +68,7 @@ def test_the_worst_events_cost_little(one_door: Door, event: bytes) -> None:
     assert len(visit.letters) <= len(visit.outcomes)
     # A GET and a PUT, or a letter; each is seen by its address and by its Host header.
     assert len(visit.hosts) <= 2 * 2 * len(visit.outcomes)
-    assert visit.log_lines <= len(visit.outcomes) + MAX_DECODED_BYTES // LOG_CHUNK + 1
+    assert visit.log_lines <= len(visit.outcomes) + MAX_DECODED_BYTES // LOG_CHUNK_BYTES + 1
     assert peak < MOST_MEGABYTES
 
 

@@ -73,14 +73,14 @@ def serving(*peers: Peer) -> Iterator[str]:
 
 
 def ask(
-    transport: DeadlineTransport, url: str, *, longest: int = 64 * 1024, **headers: str
+    transport: DeadlineTransport, url: str, *, max_bytes: int = 64 * 1024, **headers: str
 ) -> Answer:
     """One GET."""
     return send(
         transport,
         new_request("GET", url, headers=headers),
         until=Clock().monotonic() + 5,
-        longest=longest,
+        max_bytes=max_bytes,
     )
 
 
@@ -101,7 +101,7 @@ def test_a_connection_of_which_not_all_was_read_is_not_used_again() -> None:
     long = b"HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\n" + b"x" * 200_000
 
     with serving(answering(long, OK), answering(OK)) as url, open_transport() as transport:
-        assert ask(transport, url, longest=10).body == b"x" * 10
+        assert ask(transport, url, max_bytes=10).body == b"x" * 10
         assert ask(transport, url).body == b"{}"
 
 
@@ -398,7 +398,7 @@ def test_the_answer_to_another_thread_is_not_taken_for_a_closed_connection() -> 
     with deadline(Clock().monotonic() + 1):
         stream.write(b"GET / HTTP/1.1\r\n\r\n")
     seen.append(stream.get_extra_info("is_readable"))
-    stream.end_use()
+    stream.mark_idle()
     seen.append(stream.get_extra_info("is_readable"))
 
     assert seen == [True, False, True]

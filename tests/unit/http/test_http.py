@@ -58,7 +58,7 @@ def test_more_is_read_for_who_asks_for_it() -> None:
     transport = mocked(lambda _: httpx.Response(200, stream=Chunks([b"x" * 100])))
     request = new_request("GET", "http://service/", headers={})
 
-    read = send(transport, request, until=FAR, longest=10)
+    read = send(transport, request, until=FAR, max_bytes=10)
 
     assert read.body == b"x" * 10
 

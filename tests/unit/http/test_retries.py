@@ -22,7 +22,7 @@ from encryption_guard.http.retries import (
     Throttle,
     backoff,
     http_date,
-    says_clock_is_wrong,
+    is_clock_error,
 )
 from tests.unit.fakes import KEY, START, FakeOssTables, FakeTime, KeyRing, invocation_of, mocked
 
@@ -403,7 +403,7 @@ def test_a_request_that_is_only_signed_again_is_no_repeat() -> None:
 )
 def test_the_words_for_a_wrong_clock(code: str | None, message: str | None, wrong: bool) -> None:
     """Of OSS, of its signature version 4, and of SMQ."""
-    assert says_clock_is_wrong(code, message) == wrong
+    assert is_clock_error(code, message) == wrong
 
 
 def test_a_corrected_time_may_be_early_by_what_was_cut_off() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from encryption_guard.arn import TableBucketArn, claims_oss_tables, is_bucket_name
+from encryption_guard.arn import TableBucketArn, is_bucket_name, looks_like_oss_tables_arn
 from encryption_guard.errors import InvalidEvent
 
 ARN = "acs:osstables:cn-hangzhou:1234567890123456:bucket/analytics"
@@ -205,7 +205,7 @@ def test_a_refused_value_is_quoted_short_and_escaped(value: str) -> None:
 )
 def test_an_arn_is_told_by_its_service(text: str, claims: bool) -> None:
     """A value is an OSS Tables ARN by the service it names, valid or not."""
-    assert claims_oss_tables(text) == claims
+    assert looks_like_oss_tables_arn(text) == claims
 
 
 @settings(deadline=None)

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
-from encryption_guard.untrusted import loads, lowercase_keys, object_or_empty, strings, text_of
+from encryption_guard.untrusted import as_text, loads, lowercase_keys, object_or_empty, strings
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
@@ -117,7 +117,7 @@ def test_keys_count_in_any_casing() -> None:
 )
 def test_a_text_may_have_lost_its_quotes(value: object, expected: str | None) -> None:
     """Strings and whole numbers are texts; anything else, and an empty string, is absent."""
-    assert text_of(value) == expected
+    assert as_text(value) == expected
 
 
 def test_texts_are_found_under_any_casing() -> None:

@@ -398,7 +398,7 @@ def test_an_answer_is_read_only_so_far() -> None:
         API,
         "LookupEvents",
         invocation_of(RpcService(troubles={"POST": [long]})),
-        longest=100_000,
+        max_bytes=100_000,
     )
 
     assert answered == {"Events": ["e" * 70_000]}

@@ -1172,11 +1172,11 @@ def test_who_reads_may_fail_in_its_own_way() -> None:
     assert len(service.requests) == 1
 
 
-@pytest.mark.parametrize(("longest", "read"), [(3, b"xxx"), (10, b"x" * 10), (11, b"x" * 10)])
-def test_a_call_says_how_much_of_its_answer_is_read(longest: int, read: bytes) -> None:
+@pytest.mark.parametrize(("max_bytes", "read"), [(3, b"xxx"), (10, b"x" * 10), (11, b"x" * 10)])
+def test_a_call_says_how_much_of_its_answer_is_read(max_bytes: int, read: bytes) -> None:
     """Lists are longer than other answers."""
     service = FakeOssTables(troubles={"GET": [Reply(200, b"x" * 10)]})
-    call = bucket_operation("GetTableBucket", "GET", ARN, longest=longest)
+    call = bucket_operation("GetTableBucket", "GET", ARN, max_bytes=max_bytes)
 
     result = perform(service, call)
 

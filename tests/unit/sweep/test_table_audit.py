@@ -40,9 +40,9 @@ SHOWN = {
 FAILED = ("unread", "gone")
 
 
-def judge(reading: str, created_at: datetime | None, open_until: datetime | None) -> Finding:
+def judge(reading: str, created_at: datetime | None, unencrypted_until: datetime | None) -> Finding:
     table = ListedTable(ARN, "sales", "orders", created_at)
-    times = (UnencryptedPeriod(None, open_until),) if open_until else ()
+    times = (UnencryptedPeriod(None, unencrypted_until),) if unencrypted_until else ()
     found = Finding.of(HERE, table, READINGS[reading])
     return table_finding(found, READINGS[reading], AuditedBucket(ARN, times))
 
@@ -96,16 +96,16 @@ def test_what_has_no_encryption_needs_no_age() -> None:
 
 
 @pytest.mark.parametrize(
-    ("created_at", "open_until"),
+    ("created_at", "unencrypted_until"),
     [(START, START), (START + timedelta(days=1), START), (BEFORE, None), (None, None)],
     ids=["at that moment", "a day later", "nobody knows until when", "nor its age"],
 )
 @pytest.mark.parametrize("reading", READINGS)
 def test_otherwise_a_table_is_what_it_shows(
-    reading: str, created_at: datetime | None, open_until: datetime | None
+    reading: str, created_at: datetime | None, unencrypted_until: datetime | None
 ) -> None:
     """It was made after its bucket was encrypted, or nothing speaks against it."""
-    assert told(judge(reading, created_at, open_until)) == SHOWN[reading]
+    assert told(judge(reading, created_at, unencrypted_until)) == SHOWN[reading]
 
 
 HOUR = timedelta(hours=1)

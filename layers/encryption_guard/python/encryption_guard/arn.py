@@ -63,7 +63,7 @@ class Scope(NamedTuple):
         return cls(arn.account_id, arn.region)
 
 
-def claims_oss_tables(text: str) -> bool:
+def looks_like_oss_tables_arn(text: str) -> bool:
     """Return whether a text starts like an OSS Tables ARN, valid or not."""
     return bool(_CLAIMS_OSS_TABLES.match(text))
 

@@ -20,10 +20,10 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def loads(text: str | bytes) -> Any:
-    """Parse a JSON text in UTF-8.
+    r"""Parse a JSON text in UTF-8.
 
     Raises ValueError for any other input, for JSON that is nested too deeply, and for an unpaired
-    surrogate (`"\\ud800"`), which UTF-8 cannot encode again.
+    surrogate (`"\ud800"`), which UTF-8 cannot encode again.
     """
     decoded = text.decode() if isinstance(text, bytes) else text
     # Some producers start their text with a byte order mark.
@@ -57,7 +57,7 @@ def lowercase_keys(document: dict[str, T]) -> dict[str, T]:
     return {key.lower(): value for key, value in reversed(document.items())}
 
 
-def text_of(value: object) -> str | None:
+def as_text(value: object) -> str | None:
     """Return a string, or a whole number as a string; None for any other value.
 
     Some producers leave out the quotes of a string of digits. An empty string counts as None.
@@ -72,7 +72,7 @@ def text_of(value: object) -> str | None:
 def strings(document: object, *keys: str) -> Iterator[str]:
     """Yield the texts of an object whose lower-case key is one of `keys`."""
     for key, value in object_or_empty(document).items():
-        text = text_of(value)
+        text = as_text(value)
         if key.lower() in keys and text:
             yield text
 
@@ -99,7 +99,7 @@ def read_time(value: str | None) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
-def instant(value: object) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
     """Parse a text as `read_time` does, or a number of milliseconds since 1970."""
     if isinstance(value, str):
         return read_time(value)

@@ -127,7 +127,7 @@ def list_messages(
     """
     with _opened(queue) as (destination, invocation), asked_to_stop() as stopping:
         now = invocation.clock.now()
-        messages = iter(destination.peek().letters) if peek else _read(destination, stopping)
+        messages = iter(destination.peek().messages) if peek else _read(destination, stopping)
         listed, complete = _listed(messages, Selection(reason=reason, bucket=bucket))
     listed.sort(key=lambda message: message.since or now)
     stdout = Stdout()

@@ -60,7 +60,7 @@ def _regions(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> t
     return tuple(dict.fromkeys(given))
 
 
-@click.command("sweep")
+@click.command("sweep", short_help="Check every table bucket, and encrypt with --apply.")
 @click.option(
     "--region",
     "regions",

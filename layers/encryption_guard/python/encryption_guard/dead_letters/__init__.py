@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from encryption_guard.dead_letters.document import DeadLetter
 
 # Bytes of an event in one log line.
-LOG_CHUNK = 8 * 1024
+LOG_CHUNK_BYTES = 8 * 1024
 
 
 class DeadLetters(NamedTuple):
@@ -82,9 +82,9 @@ class DeadLetters(NamedTuple):
         return fit(empty, event.raw)
 
     def _log_in_chunks(self, dead_letter: DeadLetter, raw: bytes) -> None:
-        parts = -(-len(raw) // LOG_CHUNK)
+        parts = -(-len(raw) // LOG_CHUNK_BYTES)
         for number in range(parts):
-            chunk = raw[number * LOG_CHUNK : (number + 1) * LOG_CHUNK]
+            chunk = raw[number * LOG_CHUNK_BYTES : (number + 1) * LOG_CHUNK_BYTES]
             self.log_error(
                 "event too large for its dead letter",
                 dead_letter_id=dead_letter.id,

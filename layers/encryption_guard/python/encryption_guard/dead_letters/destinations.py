@@ -22,7 +22,7 @@ from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.smq import SmqMessage, SmqQueue
 from encryption_guard.settings import QueueArn
-from encryption_guard.untrusted import instant
+from encryption_guard.untrusted import parse_time
 
 # The time for one request; a command may run for much longer.
 REQUEST_SECONDS = 30.0
@@ -50,7 +50,7 @@ class QueuedMessage:
 class Peek(NamedTuple):
     """The messages that a peek shows; `is_all` if the destination holds no others."""
 
-    letters: tuple[QueuedMessage, ...]
+    messages: tuple[QueuedMessage, ...]
     is_all: bool
 
 
@@ -193,7 +193,7 @@ class SmqDestination:
             key=message.message_id,
             body=body,
             message=open_message(body, region=self.scope.region, account_id=self._queue.account_id),
-            since=instant(message.enqueued_at_ms or None),
+            since=parse_time(message.enqueued_at_ms or None),
         )
 
 

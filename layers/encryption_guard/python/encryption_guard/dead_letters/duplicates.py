@@ -63,7 +63,7 @@ def _peek(invocation: Invocation) -> tuple[frozenset[DuplicateKey], bool]:
         destination = open_destination(invocation)
         for _ in range(PEEKS):
             peek = destination.peek()
-            summaries |= {queued.key: queued.message.summary for queued in peek.letters}
+            summaries |= {queued.key: queued.message.summary for queued in peek.messages}
             if peek.is_all:
                 is_all = True
                 break

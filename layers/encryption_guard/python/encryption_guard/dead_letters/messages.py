@@ -23,7 +23,7 @@ from encryption_guard.dead_letters.document import (
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import find_bucket
 from encryption_guard.events.envelopes import Event, from_base64, open_payload
-from encryption_guard.untrusted import instant, object_or_empty, quoted, shortened, strings
+from encryption_guard.untrusted import object_or_empty, parse_time, quoted, shortened, strings
 
 Kind = Literal["dead_letter", "destination_record", "cloud_event", "unknown"]
 
@@ -147,7 +147,7 @@ def _read_dead_letter(
     copied = dead_letter.model_dump(exclude=NOT_COPIED)
     summary = MessageSummary(
         kind="dead_letter",
-        at=instant(dead_letter.at),
+        at=parse_time(dead_letter.at),
         events=len(events),
         detail=dead_letter.detail[:MAX_TEXT_LENGTH],
         function=dead_letter.function[:MAX_TEXT_LENGTH],
@@ -176,7 +176,7 @@ def _summarize_record(document: dict[str, object], fields: dict[str, Any]) -> Me
         function=function and function[:MAX_TEXT_LENGTH],
         function_request_id=_short(next(strings(context, "requestid"), None)),
         attempts=int(tries) if tries.isdecimal() and len(tries) < 9 else 0,
-        at=instant(record.get("timestamp")),
+        at=parse_time(record.get("timestamp")),
         **fields,
     )
 

@@ -60,7 +60,7 @@ class Outcome:
     # If an exemption skipped the bucket: the last day of the exemption.
     exempt_until: date | None = None
     # If the guard encrypted the bucket: the time until which it was not encrypted.
-    open_until: datetime | None = None
+    unencrypted_until: datetime | None = None
 
     def as_dict(self) -> dict[str, str | int | None]:
         """Return the fields of the log line and of the returned JSON."""
@@ -69,7 +69,7 @@ class Outcome:
         return {"outcome": self.outcome, **line, "version": __version__}
 
 
-NOT_LOGGED: Final = {"exempt_until", "open_until"}
+NOT_LOGGED: Final = {"exempt_until", "unencrypted_until"}
 LOGGED_FIELDS: Final = tuple(
     field.name for field in fields(Outcome) if field.name not in NOT_LOGGED
 )
@@ -302,7 +302,7 @@ def ensure_encrypted(
     return Encrypted(
         reason=cause,
         time_to_encrypt_ms=_milliseconds_between(since, now) if since else None,
-        open_until=tables.latest(),
+        unencrypted_until=tables.latest(),
         status=found.status,
         oss_request_id=found.oss_request_id,
     )

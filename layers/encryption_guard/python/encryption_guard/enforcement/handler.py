@@ -47,9 +47,9 @@ def open_proxied_transport() -> DeadlineTransport:
 
 def _through_proxy(transport: DeadlineTransport) -> DeadlineTransport:
     # Only an instance that trusts a proxy needs this import.
-    from encryption_guard.http.proxies import trusting_environment
+    from encryption_guard.http.proxies import with_environment_proxy
 
-    return trusting_environment(transport)
+    return with_environment_proxy(transport)
 
 
 def open_invocation(context: Any) -> Invocation:

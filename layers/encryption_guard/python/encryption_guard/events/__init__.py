@@ -19,18 +19,18 @@ from encryption_guard.arn import (
     BUCKET_NAME,
     REGION,
     TableBucketArn,
-    claims_oss_tables,
     is_bucket_name,
+    looks_like_oss_tables_arn,
 )
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.untrusted import (
     as_object,
+    as_text,
     lowercase_keys,
     object_or_empty,
     quoted,
     read_time,
     strings,
-    text_of,
 )
 
 # The region is matched lazily (`?`), so that it does not contain `-internal`.
@@ -101,23 +101,23 @@ def read_event(record: object, envelope: Mapping[str, object]) -> BucketEvent:
         name = ""
     elif not isinstance(name, str) or not name:
         raise InvalidEvent("The event contains no record with an eventName (a string).")
-    subject = text_of(envelope.get("subject"))
-    forwarded_from = text_of(envelope.get("aliyunoriginalaccountid"))
+    subject = as_text(envelope.get("subject"))
+    forwarded_from = as_text(envelope.get("aliyunoriginalaccountid"))
     # The owner's account is first, the caller's last: the caller may belong to another account.
     accounts = [
-        text_of(read.get("recipientaccountid")),
+        as_text(read.get("recipientaccountid")),
         forwarded_from,
-        text_of(envelope.get("aliyunaccountid")),
+        as_text(envelope.get("aliyunaccountid")),
         next(strings(read.get("useridentity"), "accountid"), None),
     ]
     named = [*accounts, *_ACCOUNT_IN_SUBJECT.findall(subject or "")]
     return BucketEvent(
         name=name,
-        time=read_time(text_of(read.get("eventtime"))),
+        time=read_time(as_text(read.get("eventtime"))),
         failed=_failed(read),
         record=read,
         subject=subject,
-        region=text_of(read.get("acsregion")) or text_of(envelope.get("aliyunregionid")),
+        region=as_text(read.get("acsregion")) or as_text(envelope.get("aliyunregionid")),
         account_id=next(filter(None, accounts), None),
         forwarded_from=forwarded_from,
         accounts=frozenset(filter(None, named)),
@@ -196,7 +196,7 @@ def _read(value: str | _Host, accounts: Collection[str | None]) -> _Named | None
         if not is_account or not is_bucket_name(name):
             return value.label
         value = f"acs:osstables:{value.region}:{account_id}:bucket/{name}"
-    if claims_oss_tables(value):
+    if looks_like_oss_tables_arn(value):
         try:
             return TableBucketArn.parse(value)
         except InvalidEvent as error:
@@ -261,13 +261,13 @@ def _in_referenced_resources(event: BucketEvent) -> Iterator[str]:
     groups = []
     for kind, names in object_or_empty(event.record.get("referencedresources")).items():
         listed = names if isinstance(names, list) else [names]
-        groups.append((kind, list(filter(None, map(text_of, listed)))))
+        groups.append((kind, list(filter(None, map(as_text, listed)))))
     return _preferring_buckets(groups)
 
 
 def _in_resource_name(event: BucketEvent) -> Iterator[str]:
-    kinds = (text_of(event.record.get("resourcetype")) or "").split(";")
-    names = (text_of(event.record.get("resourcename")) or "").split(";")
+    kinds = (as_text(event.record.get("resourcetype")) or "").split(";")
+    names = (as_text(event.record.get("resourcename")) or "").split(";")
     kinds += [""] * (len(names) - len(kinds))
     return _preferring_buckets(
         (kind, [name for name in map(str.strip, joined.split(",")) if name])
@@ -284,7 +284,7 @@ def _preferring_buckets(groups: Iterable[tuple[str, list[str]]]) -> Iterator[str
         kind = kind.lower()
         found = table_buckets if "tablebucket" in kind else buckets if "bucket" in kind else others
         # Each name only once: an event may contain it ten thousand times.
-        usable = (name for name in names if claims_oss_tables(name) or is_bucket_name(name))
+        usable = (name for name in names if looks_like_oss_tables_arn(name) or is_bucket_name(name))
         found.update(dict.fromkeys(usable))
     return iter(table_buckets or buckets or others)
 
@@ -308,7 +308,7 @@ def _request(parameters: object) -> Iterator[str]:
 
 
 def _in_event_source(event: BucketEvent) -> Iterator[_Host]:
-    match = _HOST.fullmatch(text_of(event.record.get("eventsource")) or "")
+    match = _HOST.fullmatch(as_text(event.record.get("eventsource")) or "")
     if match:
         yield _Host(match["label"], match["region"])
 
@@ -320,7 +320,7 @@ def _in_subject(event: BucketEvent) -> Iterator[str]:
     # contains a bare name, and is not an invalid ARN.
     if match and is_bucket_name(match[1]):
         yield match[1]
-    elif claims_oss_tables(subject):
+    elif looks_like_oss_tables_arn(subject):
         yield subject
 
 

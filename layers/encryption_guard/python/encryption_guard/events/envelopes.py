@@ -21,7 +21,7 @@ from typing import NamedTuple
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import BucketEvent, read_event
-from encryption_guard.untrusted import loads, lowercase_keys, object_or_empty, quoted, text_of
+from encryption_guard.untrusted import as_text, loads, lowercase_keys, object_or_empty, quoted
 
 # No real payload has more envelopes, not even an array of FC records of dead letters of arrays.
 MAX_NESTING = 8
@@ -371,5 +371,5 @@ def _new_event(
     else:
         record = lowercase_keys(object_or_empty(envelope.get("data")))
     ids = (envelope.get("id"), record.get("eventid"), envelope.get("eventid"))
-    event_id = next(filter(None, map(text_of, ids)), None)
-    return Event(raw, redrives, text_of(envelope.get("source")), event_id, parsed)
+    event_id = next(filter(None, map(as_text, ids)), None)
+    return Event(raw, redrives, as_text(envelope.get("source")), event_id, parsed)

@@ -34,13 +34,13 @@ MAX_ANSWER_BYTES = 64 * 1024
 # Requests with these methods have a Content-Length even without content: RFC 9110, 8.6.
 EXPECTING_CONTENT = {"POST", "PUT"}
 # The maximum per instance, idle connections included: as many as a sweep has workers.
-CONNECTIONS = 64
+MAX_CONNECTIONS = 64
 KEEP_ALIVE_SECONDS = 60.0
 # certifi's authorities, which `make build` puts beside the layer's `python/`, each in a file with a
 # hash as its name. OpenSSL reads only the one that a server needs; to read all takes 20 ms.
 AUTHORITIES = Path(__file__).parents[3] / "authorities"
 # At DEBUG these loggers print headers and URLs; the logger of httpx does so at INFO, too.
-CHATTY_LOGGERS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy")))
+VERBOSE_LOGGERS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy")))
 # The exceptions of httpcore, and those of httpx with the same names.
 ERRORS = {
     getattr(httpcore, name): getattr(httpx, name)
@@ -65,11 +65,11 @@ def send(
     request: httpx.Request,
     *,
     until: float,
-    longest: int = MAX_ANSWER_BYTES,
+    max_bytes: int = MAX_ANSWER_BYTES,
 ) -> Answer:
     """Send a signed request once, and read its answer before the instant `until`.
 
-    `until` is an instant of `time.monotonic`. The body ends after `longest` bytes. The answer is
+    `until` is an instant of `time.monotonic`. The body ends after `max_bytes` bytes. The answer is
     redacted: credentials that a service or a proxy echoes must not reach a log or a dead letter.
     Raises httpx.TransportError if the request fails for any reason.
     """
@@ -78,7 +78,7 @@ def send(
     request.extensions["timeout"] = {"connect": connect, "read": left, "write": left, "pool": left}
     try:
         with deadline(until):
-            answer = _read(transport.handle_request(request), longest)
+            answer = _read(transport.handle_request(request), max_bytes)
     except httpx.TransportError as error:
         message = redact(secrets_of(request, with_id=True), str(error).encode()).decode()
         if message == str(error):
@@ -89,16 +89,16 @@ def send(
     return _redacted(answer, secrets_of(request, with_id=answer.status >= 300))
 
 
-def _read(response: httpx.Response, longest: int) -> Answer:
+def _read(response: httpx.Response, max_bytes: int) -> Answer:
     """Read the body to its end, even if it is empty: otherwise httpcore closes the connection."""
     try:
         body = bytearray()
         # The raw stream, which httpx neither decompresses nor counts.
         for chunk in cast("httpx.SyncByteStream", response.stream):
             body += chunk
-            if len(body) > longest:
+            if len(body) > max_bytes:
                 break
-        return Answer(response.status_code, response.headers, bytes(body[:longest]))
+        return Answer(response.status_code, response.headers, bytes(body[:max_bytes]))
     finally:
         response.close()
 
@@ -137,7 +137,7 @@ def new_request(
 def open_transport(
     *,
     authorities: Path = AUTHORITIES,
-    connections: int = CONNECTIONS,
+    connections: int = MAX_CONNECTIONS,
     proxy: httpcore.Proxy | None = None,
 ) -> DeadlineTransport:
     """Open the transport of a process, with at most `connections` open connections.
@@ -145,7 +145,7 @@ def open_transport(
     It trusts certifi's authorities, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR` if set.
     Raises ConfigurationError if those variables do not point to certificates.
     """
-    for name in CHATTY_LOGGERS:
+    for name in VERBOSE_LOGGERS:
         logging.getLogger(name).disabled = True
     pool = httpcore.ConnectionPool(
         ssl_context=tls_context(authorities),
@@ -212,16 +212,16 @@ class _Body(httpx.SyncByteStream):
 
     def close(self) -> None:
         stream = self._answer.extensions["network_stream"]
-        if bytes_behind(self._answer):
+        if trailing_bytes(self._answer):
             stream.close()
-        stream.end_use()
+        stream.mark_idle()
         try:
             self._answer.close()
         finally:
             self._release()
 
 
-def bytes_behind(answer: httpcore.Response) -> bytes:
+def trailing_bytes(answer: httpcore.Response) -> bytes:
     """Return the bytes that a server sent after its answer in the same packet.
 
     httpcore would use them as the answer to the next request, and has no public API for them.

@@ -116,7 +116,7 @@ class DeadlineStream(httpcore.NetworkStream):
         """Close the connection."""
         self._stream.close()
 
-    def end_use(self) -> None:
+    def mark_idle(self) -> None:
         """Mark the connection as idle: its answer is complete, and any thread may use it next."""
         self._in_use = False
 

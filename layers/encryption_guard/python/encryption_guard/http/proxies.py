@@ -37,7 +37,7 @@ class _ProxiedTransport(httpx.BaseTransport):
         self._through_proxy.close()
 
 
-def trusting_environment(direct: DeadlineTransport) -> DeadlineTransport:
+def with_environment_proxy(direct: DeadlineTransport) -> DeadlineTransport:
     """Return a transport that uses the environment's proxy, or `direct` if there is none.
 
     Raises ConfigurationError if the variable does not contain the URL of an HTTP proxy.

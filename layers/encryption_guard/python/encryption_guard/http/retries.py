@@ -57,14 +57,14 @@ def is_retryable(status: int) -> bool:
     return status >= 500 or status in RETRYABLE
 
 
-def says_clock_is_wrong(code: str | None, message: str | None) -> bool:
+def is_clock_error(code: str | None, message: str | None) -> bool:
     """Return whether an error of OSS, OSS4 or SMQ is about the time of a signature."""
     text = re.sub(r"[\s_-]", "", f"{code} {message}".lower())
     phrases = ("skew", "requesttimeandthe", "signingdate", "timeexpired", "requesthasexpired")
     return any(phrase in text for phrase in phrases)
 
 
-def whose_clock(settings: Settings) -> str:
+def clock_to_set(settings: Settings) -> str:
     """Name the clock that an operator has to set if the correction did not help."""
     return "the function's clock" if settings.function_name else "this machine's clock"
 
@@ -242,11 +242,11 @@ class Attempts:
         request: httpx.Request,
         *,
         until: float,
-        longest: int = MAX_ANSWER_BYTES,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answer:
         """Send the signed request as `http.send` does."""
         self._sent += 1
-        self._answer = send(transport, request, until=until, longest=longest)
+        self._answer = send(transport, request, until=until, max_bytes=max_bytes)
         return self._answer
 
     def corrects_clock(self, *, says_wrong: bool) -> bool:

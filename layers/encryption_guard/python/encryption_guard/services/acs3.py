@@ -31,7 +31,7 @@ from encryption_guard.http.retries import (
     is_retryable,
 )
 from encryption_guard.invocation import Invocation
-from encryption_guard.untrusted import lowercase_keys, object_or_empty, quoted, text_of
+from encryption_guard.untrusted import as_text, lowercase_keys, object_or_empty, quoted
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 _SIGNED_HEADERS = ("content-type", "host")
@@ -158,11 +158,11 @@ def call(
     *,
     query: Mapping[str, str] | None = None,
     form: Mapping[str, str] | None = None,
-    longest: int = MAX_ANSWER_BYTES,
+    max_bytes: int = MAX_ANSWER_BYTES,
 ) -> dict[str, object]:
     """Call an action and return the JSON object in its answer.
 
-    Reads at most `longest` bytes of the answer. Raises ApiRefused if no retry can help, and
+    Reads at most `max_bytes` bytes of the answer. Raises ApiRefused if no retry can help, and
     Unavailable if the API gives no documented answer in time.
     """
     until = invocation.budget.request_deadline()
@@ -176,7 +176,7 @@ def call(
                 invocation.transport,
                 Acs3Auth(session.credentials, now=session.now).sign(request),
                 until=invocation.attempt_deadline(until),
-                longest=longest,
+                max_bytes=max_bytes,
             )
             parsed = _ApiAnswer.of(answer)
             if attempt.corrects_clock(says_wrong=parsed.code.lower() == CLOCK_IS_WRONG):
@@ -214,9 +214,9 @@ class _ApiAnswer(NamedTuple):
         return cls(
             fields=fields,
             success=answer.status < 300 and lowered.get("success") is not False,
-            code=text_of(lowered.get("code")) or "",
-            message=text_of(lowered.get("message")) or "",
-            request_id=text_of(lowered.get("requestid"))
+            code=as_text(lowered.get("code")) or "",
+            message=as_text(lowered.get("message")) or "",
+            request_id=as_text(lowered.get("requestid"))
             or answer.headers.get("x-acs-request-id", ""),
         )
 

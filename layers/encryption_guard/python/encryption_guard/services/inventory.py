@@ -153,7 +153,7 @@ def _ask(tables: OssTables, operation: Operation, parse: Callable[[Answer], Read
         is_gone = refused.reason == "not_found"
         return Reading(
             "unknown",
-            why=GONE if is_gone else sentence(refused, operation.name),
+            why=GONE if is_gone else explain(refused, operation.name),
             gone=is_gone,
             status=refused.status,
             code=refused.code,
@@ -161,7 +161,7 @@ def _ask(tables: OssTables, operation: Operation, parse: Callable[[Answer], Read
         )
 
 
-def sentence(error: Refused | Unavailable, operation: str) -> str:
+def explain(error: Refused | Unavailable, operation: str) -> str:
     """Return the error's message and, after a 403, the permission that may be missing."""
     if isinstance(error, Refused) and error.status == 403:
         return f"{error} If that is a missing right, grant oss:{operation}."
@@ -196,7 +196,7 @@ class Listing:
 
     def page(self, tables: OssTables) -> Page:
         """Read one page; raises the errors of OssTables.call."""
-        operation = self.operation._replace(query=_query(self.parameters), longest=MAX_PAGE_BYTES)
+        operation = self.operation._replace(query=_query(self.parameters), max_bytes=MAX_PAGE_BYTES)
         entries, token = tables.call(operation, partial(_page, items=self.items))
         if not token:
             return Page(entries, None)

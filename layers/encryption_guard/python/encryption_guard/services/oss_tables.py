@@ -30,9 +30,9 @@ from encryption_guard.http.retries import (
     Session,
     Throttle,
     UnreadableAnswer,
+    clock_to_set,
+    is_clock_error,
     is_retryable,
-    says_clock_is_wrong,
-    whose_clock,
 )
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.signing import Oss4Auth
@@ -180,7 +180,7 @@ def clock_is_wrong(answer: Answer) -> bool:
     if not 400 <= answer.status < 500:
         return False
     error = ServiceError.parse(answer)
-    return says_clock_is_wrong(error.code, _without_arns(error.message))
+    return is_clock_error(error.code, _without_arns(error.message))
 
 
 def _without_arns(message: str | None) -> str:
@@ -315,7 +315,7 @@ class Operation(NamedTuple):
     """One operation of the API; `path` and `query` are percent-encoded.
 
     Without a `bucket`, the operation concerns the region. After a 404, the client repeats it after
-    each of the `visibility_pauses` (in seconds). It reads at most `longest` bytes of an answer.
+    each of the `visibility_pauses` (in seconds). It reads at most `max_bytes` bytes of an answer.
     """
 
     name: str
@@ -326,7 +326,7 @@ class Operation(NamedTuple):
     query: str = ""
     content: bytes = b""
     visibility_pauses: tuple[float, ...] = ()
-    longest: int = MAX_ANSWER_BYTES
+    max_bytes: int = MAX_ANSWER_BYTES
 
     @property
     def about(self) -> str:
@@ -474,7 +474,7 @@ class OssTables:
                     invocation.transport,
                     self._signed(operation),
                     until=invocation.attempt_deadline(until),
-                    longest=operation.longest,
+                    max_bytes=operation.max_bytes,
                 )
                 if attempt.corrects_clock(says_wrong=clock_is_wrong(answer)):
                     continue
@@ -556,7 +556,7 @@ def _final_error(
     status = f"{answer.status} {error.readable_code()}".rstrip()
     # The correction of the clock did not help, or the words belong to a bucket's name.
     is_clock = clock_is_wrong(answer)
-    hint = f" If it is about the time, set {whose_clock(settings)}." if is_clock else ""
+    hint = f" If it is about the time, set {clock_to_set(settings)}." if is_clock else ""
     reason = DEAD_LETTER_REASONS.get(kind_of(answer))
     # If there was no time for all retries, a later invocation may get another answer.
     if reason is None or not failure.final:

@@ -27,9 +27,9 @@ from encryption_guard.http.retries import (
     Limits,
     Reaction,
     Session,
+    clock_to_set,
+    is_clock_error,
     is_retryable,
-    says_clock_is_wrong,
-    whose_clock,
 )
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import QueueArn, Settings
@@ -178,7 +178,7 @@ class SmqQueue:
     def _messages(self, query: str) -> list[SmqMessage]:
         from xml.etree import ElementTree  # only reading needs it, sending does not
 
-        answer = self._request("GET", query, longest=MAX_BATCH_BYTES)
+        answer = self._request("GET", query, max_bytes=MAX_BATCH_BYTES)
         if answer.status == 404 and _code(answer) == "MessageNotExist":
             return []
         if answer.status != 200:
@@ -193,10 +193,10 @@ class SmqQueue:
             ) from error
 
     def _request(
-        self, method: str, query: str, *, content: bytes = b"", longest: int = MAX_ANSWER_BYTES
+        self, method: str, query: str, *, content: bytes = b"", max_bytes: int = MAX_ANSWER_BYTES
     ) -> Answer:
         """Send a request, with retries; raises Unavailable if the last one gets no answer."""
-        result = self._attempt(method, query, content, longest)
+        result = self._attempt(method, query, content, max_bytes)
         if isinstance(result, Answer):
             return result
         if result.answer:
@@ -211,7 +211,7 @@ class SmqQueue:
         raise Unavailable(f"The queue {self._queue.name} gave no answer{reason}.") from result.fault
 
     def _attempt(
-        self, method: str, query: str, content: bytes, longest: int
+        self, method: str, query: str, content: bytes, max_bytes: int
     ) -> Answer | FailedRequest:
         invocation, url = self._invocation, self._url + query
         until = invocation.budget.request_deadline()
@@ -225,7 +225,7 @@ class SmqQueue:
                     invocation.transport,
                     SmqAuth(session.credentials, now=session.now).sign(request),
                     until=invocation.attempt_deadline(until),
-                    longest=longest,
+                    max_bytes=max_bytes,
                 )
                 if attempt.corrects_clock(says_wrong=_clock_is_wrong(answer)):
                     continue
@@ -248,7 +248,7 @@ class SmqQueue:
         elif answer.status < 400:
             hint = "SMQ does not document this answer: check GUARD_SMQ_ENDPOINT"
         elif _clock_is_wrong(answer):
-            hint = f"set {whose_clock(self._invocation.settings)}"
+            hint = f"set {clock_to_set(self._invocation.settings)}"
         else:
             hint = "check the credentials, and that they may use the queue"
         return Unavailable(f"{sentence}; {hint}.")
@@ -270,7 +270,7 @@ def _headers(content: bytes) -> dict[str, str]:
 
 
 def _clock_is_wrong(answer: Answer) -> bool:
-    is_clock = says_clock_is_wrong(_code(answer), _message_of(answer))
+    is_clock = is_clock_error(_code(answer), _message_of(answer))
     return 400 <= answer.status < 500 and is_clock
 
 

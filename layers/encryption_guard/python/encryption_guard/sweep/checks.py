@@ -103,7 +103,10 @@ class BucketChecker:
                 return found.with_kept_encryption(reading), unencrypted_until
             return found.with_failed_encryption(error), unencrypted_until
         # If someone else encrypted the bucket first, the exact time is not known.
-        unencrypted_until, found = outcome.open_until or latest(), found.with_outcome(outcome)
+        unencrypted_until, found = (
+            outcome.unencrypted_until or latest(),
+            found.with_outcome(outcome),
+        )
         if isinstance(outcome, Encrypted):
             found = found.with_read_back(_read_back(bucket, session))
         return found, unencrypted_until

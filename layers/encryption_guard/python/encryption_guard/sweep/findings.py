@@ -17,7 +17,7 @@ from encryption_guard.services.inventory import (
     BucketIdentity,
     ListedBucket,
     ListedTable,
-    sentence,
+    explain,
 )
 from encryption_guard.services.oss_tables import Reading, State
 from encryption_guard.settings import Exemption
@@ -131,7 +131,7 @@ class Finding:
 
     def with_list_error(self, error: Refused | Unavailable, operation: str) -> Finding:
         """Return the finding of a list that failed with this error."""
-        why = sentence(error, operation)
+        why = explain(error, operation)
         if isinstance(error, Refused):
             return replace(
                 self,

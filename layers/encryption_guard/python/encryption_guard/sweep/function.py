@@ -41,7 +41,7 @@ TIMER_JITTER_SECONDS = 15.0
 _memory = functools.cache(Memory)
 
 
-def is_event(payload: object) -> bool:
+def holds_bucket_event(payload: object) -> bool:
     """Return whether a payload holds an event of the audit trail, not only one of a timer."""
     return any(isinstance(event.parsed, BucketEvent) for event in open_payload(payload).events)
 
@@ -136,12 +136,12 @@ def _log_end(result: dict[str, Any], *, is_quiet: bool) -> None:
     log(message, extra=summary)
 
 
-def look_for_gaps(outcomes: Iterable[Outcome], invocation: Invocation, context: Any) -> None:
+def audit_late_buckets(outcomes: Iterable[Outcome], invocation: Invocation, context: Any) -> None:
     """Audit the tables of each bucket that was encrypted so late that it may have tables."""
     late = [
-        AuditedBucket(outcome.arn, (_unencrypted_period(outcome, outcome.open_until),))
+        AuditedBucket(outcome.arn, (_unencrypted_period(outcome, outcome.unencrypted_until),))
         for outcome in outcomes
-        if isinstance(outcome, Encrypted) and outcome.arn and outcome.open_until
+        if isinstance(outcome, Encrypted) and outcome.arn and outcome.unencrypted_until
         if _is_late(outcome)
     ]
     Sweep(
