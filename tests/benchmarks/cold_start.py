@@ -52,7 +52,7 @@ from tests.benchmarks.stages import STAGES, segments
 
 FEWEST_ROUNDS = 15
 KINDS: tuple[Kind, Kind] = ("wall", "cpu")
-TITLES = {"ours": "ours", "official_sdk": "SDK", "limit": "limit", "floor": "floor"}
+TITLES = {"ours": "guard", "official_sdk": "SDK", "limit": "minimum", "floor": "base"}
 TITLE = "One cold event: where its milliseconds go"
 
 
@@ -109,12 +109,12 @@ class Report:
     def goals(self) -> Iterator[Goal]:
         """What the guard set out for."""
         cold, warm = self.measured.answered, self.measured.warm
-        for of, name, most in (("official_sdk", "SDK", 0.7), ("floor", "floor", 1.3)):
+        for of, name, most in (("official_sdk", "SDK", 0.7), ("floor", "base", 1.3)):
             for kind in KINDS:
-                told = f"cold, {kind_name(kind)}: ours / {name}"
-                yield Goal(told, cold.between("ours", of, kind), most)
+                what = f"cold, {kind_name(kind)}: guard / {name}"
+                yield Goal(what, cold.between("ours", of, kind), most)
         yield Goal(f"warm, CPU: {OVERHEAD}", warm.ratio(OVERHEAD, "cpu"), 0.7)
-        yield Goal("peak memory of ours, MiB", self.peak("ours"), 45)
+        yield Goal("peak memory of the guard, MiB", self.peak("ours"), 45)
         yield Goal("layer, zipped, MiB", self.zipped / 2**20, 8)
 
 
@@ -138,7 +138,7 @@ def show(report: Report, console: Console) -> None:
     console.print(f"{built}, on {', '.join(report.versions)}.", soft_wrap=True)
     if report.runtime not in RUNTIMES:
         console.print(f"No Python of Function Compute's is here: {' or '.join(RUNTIMES)}.")
-    console.print(f"The floor imports {', '.join(report.measured.floor)}.", soft_wrap=True)
+    console.print(f"The base imports {', '.join(report.measured.floor)}.", soft_wrap=True)
     cold, warm = len(report.measured.cold), len(report.measured.warm.rounds)
     console.print(f"Cold: {cold} rounds; warm: {warm} rounds of {BATCH} events.\n")
     console.print(times(report))
@@ -185,10 +185,10 @@ def between(variant: str, other: str) -> Callable[[Series, Kind], str]:
 
 
 RATIOS: Mapping[str, Callable[[Series, Kind], str]] = {
-    "ours / SDK": between("ours", "official_sdk"),
-    "ours / floor": between("ours", "floor"),
-    "ours / limit": between("ours", "limit"),
-    "SDK / limit": between("official_sdk", "limit"),
+    "guard / SDK": between("ours", "official_sdk"),
+    "guard / base": between("ours", "floor"),
+    "guard / minimum": between("ours", "limit"),
+    "SDK / minimum": between("official_sdk", "limit"),
     OVERHEAD: lambda series, kind: f"{series.ratio(OVERHEAD, kind):.2f}",
 }
 

@@ -13,11 +13,11 @@ Kind = Literal["cpu", "wall"]
 # What each client spent on one request in one round, by its name.
 Round = dict[str, Spent]
 
-OVERHEAD = "(ours - limit) / (SDK - limit)"
+OVERHEAD = "(guard - minimum) / (SDK - minimum)"
 RATIOS: dict[str, Callable[[float, float, float], float]] = {
-    "ours / SDK": lambda ours, sdk, _: ours / sdk,
-    "ours / limit": lambda ours, _, limit: ours / limit,
-    "SDK / limit": lambda _, sdk, limit: sdk / limit,
+    "guard / SDK": lambda ours, sdk, _: ours / sdk,
+    "guard / minimum": lambda ours, _, limit: ours / limit,
+    "SDK / minimum": lambda _, sdk, limit: sdk / limit,
     OVERHEAD: lambda ours, sdk, limit: (ours - limit) / (sdk - limit),
 }
 

@@ -13,7 +13,7 @@ CPU is the client's alone, user and system. Wall is the time by the clock, in wh
 has its share: of a warm request most of it. In a round each client has its turn, in changing
 order; a ratio is the median of the rounds' own ratios, so that a machine that is slow for a while
 slows both sides of it. The one to look at is the last, in CPU, warm over TLS: how much is left of
-what the SDK spends beyond the limit.
+what the SDK spends beyond the minimum.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def show(measured: Sequence[Series], console: Console) -> None:
     console.print(ratios(measured))
     left = measured[0].ratio(OVERHEAD, "cpu")
     console.print(
-        f"Of the CPU that the SDK spends beyond the limit, {left:.2f} is left"
+        f"Of the CPU that the SDK spends beyond the minimum, {left:.2f} is left"
         f" ({measured[0].title}; the goal is {GOAL} at most).",
         soft_wrap=True,
     )

@@ -56,24 +56,24 @@ REGIONS = 8
 THROTTLED = "cn-region0"
 RETRY_AFTER_SECONDS = 30.0
 
-OURS, BESIDE = "ours, 8 workers", "beside, 8 workers"
+OURS, BESIDE = "guard, 8 workers", "beside, 8 workers"
 # What each is compared with.
 PEERS = {
     "official SDK": "official SDK",
     "official SDK, 8 threads": "official SDK, 8 threads",
     "official SDK, 16 threads": "official SDK, 16 threads",
-    "ours, 1 worker": "official SDK",
+    "guard, 1 worker": "official SDK",
     OURS: "official SDK, 8 threads",
-    "ours, 16 workers": "official SDK, 16 threads",
+    "guard, 16 workers": "official SDK, 16 threads",
     BESIDE: "official SDK, 8 threads",
 }
 CLIENTS = {
     "official SDK": "open_official_sdk(sys.argv[2], 1)",
     "official SDK, 8 threads": "open_official_sdk(sys.argv[2], 8)",
     "official SDK, 16 threads": "open_official_sdk(sys.argv[2], 16)",
-    "ours, 1 worker": "open_ours(sys.argv[2], 1)",
+    "guard, 1 worker": "open_ours(sys.argv[2], 1)",
     OURS: "open_ours(sys.argv[2], 8)",
-    "ours, 16 workers": "open_ours(sys.argv[2], 16)",
+    "guard, 16 workers": "open_ours(sys.argv[2], 16)",
 }
 Measure = Literal["buckets_per_second", "cpu_ms_per_bucket"]
 MEASURES: tuple[Measure, Measure] = ("buckets_per_second", "cpu_ms_per_bucket")

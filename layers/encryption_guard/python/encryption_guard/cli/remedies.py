@@ -148,10 +148,11 @@ REMEDIES = (
     Remedy(
         "foreign region",
         "foreign_region",
-        "The bucket is in a region other than the function's, where the function encrypts buckets"
-        " only if it sweeps that region.",
-        "Deploy the guard in that region, or add the region to GUARD_SWEEP_REGIONS; then discard"
-        " the message. If you do not use that region, find out who put the event into the queue.",
+        "The bucket is in a region other than the function's, and the function does not sweep that"
+        " region.",
+        "Deploy the guard in that region, or list it in GUARD_SWEEP_REGIONS beside the function's"
+        " own region; then discard the message. If you do not use that region, find out who put the"
+        " event into the queue.",
     ),
     Remedy(
         "redirect",
