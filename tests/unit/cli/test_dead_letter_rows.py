@@ -192,7 +192,7 @@ def test_letters_are_grouped_by_what_they_have_in_common(by: Any, values: object
 
     groups = grouped(found, by)
 
-    assert [(group.value, group.letters) for group in groups] == values
+    assert [(group.value, group.messages) for group in groups] == values
     assert {group.by for group in groups} == {by}
 
 
@@ -212,7 +212,7 @@ def test_a_group_tells_its_number_its_age_and_what_to_do() -> None:
     assert group.as_dict() == {
         "by": "code",
         "value": None,
-        "letters": 3,
+        "messages": 3,
         "oldest": START,
         "what_to_do": ["Redrive the message.", gone],
     }

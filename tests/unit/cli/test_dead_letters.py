@@ -199,7 +199,7 @@ def test_letters_can_be_counted(by: str, expected: list[tuple[str, int]], file: 
     as_json = run(file, "list", "--by", by, "--output", "json")
     as_table = run(file, "list", "--by", by)
 
-    assert [(one["value"], one["letters"]) for one in objects(as_json.stdout)] == expected
+    assert [(one["value"], one["messages"]) for one in objects(as_json.stdout)] == expected
     heading, *rows = as_table.stdout.splitlines()
     assert heading.split() == [by, "messages", "oldest", "what", "to", "do"]
     assert [tuple(row.split()[:2]) for row in rows] == [(v, str(n)) for v, n in expected]

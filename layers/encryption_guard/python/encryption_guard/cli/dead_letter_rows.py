@@ -86,7 +86,7 @@ class Group:
 
     by: Grouping
     value: str | None
-    letters: int
+    messages: int
     oldest: datetime | None
     what_to_do: list[str]
 
@@ -96,7 +96,7 @@ class Group:
 
     def row(self, now: datetime) -> tuple[str | None, ...]:
         """Return the value, the number, the age of the oldest message and the remedies."""
-        return self.value, str(self.letters), age(self.oldest, now), " ".join(self.what_to_do)
+        return self.value, str(self.messages), age(self.oldest, now), " ".join(self.what_to_do)
 
 
 def grouped(listed: Sequence[Listed], by: Grouping) -> list[Group]:
@@ -108,7 +108,7 @@ def grouped(listed: Sequence[Listed], by: Grouping) -> list[Group]:
     for value, messages in members.items():
         remedies = dict.fromkeys(remedy_for(message.summary).what_to_do for message in messages)
         groups.append(Group(by, value, len(messages), messages[0].since, list(remedies)))
-    return sorted(groups, key=lambda group: -group.letters)
+    return sorted(groups, key=lambda group: -group.messages)
 
 
 def age(since: datetime | None, now: datetime) -> str | None:
