@@ -14,16 +14,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from encryption_guard.cli.console import Commands, say, silence
+from encryption_guard.cli.console import Commands, misuse, say, silence
 from layers.encryption_guard.tools import preflight
 from layers.encryption_guard.tools.bytecode import read_output
 from layers.encryption_guard.tools.preflight import KEY_PAIR, Access, Finding, Region
@@ -56,7 +57,7 @@ HARMLESS_EVENT = json.dumps(
 )
 SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
 SERVERLESS_DEVS = (str(Path("node_modules", ".bin", "s")),)
-OK, FAILED, NOT_STARTED = 0, 1, 2
+OK, FAILED, NOT_STARTED, STOPPED = 0, 1, 2, 130
 
 
 class Terminal(Console):
@@ -94,7 +95,7 @@ class Report:
             self._current_step = (status, title)
             try:
                 yield results.append
-            except StepFailed:
+            except (StepFailed, KeyboardInterrupt):
                 self.show_finding(Finding("error", title))
                 raise
             finally:
@@ -122,6 +123,7 @@ class Report:
 
 
 Task = Callable[[ServerlessDevs, Region, Report], None]
+Confirm = Callable[[Sequence["Target"]], object]
 
 
 def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
@@ -154,7 +156,12 @@ def plan(s: ServerlessDevs, region: Region, report: Report) -> None:
     for name, resource in stack["template"]["Resources"].items():
         condition = f" [dim]if {resource['Condition']}[/]" if "Condition" in resource else ""
         report.terminal.print(f"    {name:<20} {resource['Type']}{condition}")
-    s = replace(s, environment={**s.environment, "LAYER_VERSION": find_latest_version(s)})
+    try:
+        s = replace(s, environment={**s.environment, "LAYER_VERSION": find_latest_version(s)})
+    except StepFailed as error:
+        report.show_finding(
+            Finding("warning", f"{error}; the plan assumes version 1", error.remedy)
+        )
     for function in FUNCTIONS:
         report.terminal.print(f"\n  {function}, and a new version of the layer if it has changed:")
         for line in s.run(function, "plan").splitlines():
@@ -164,29 +171,42 @@ def plan(s: ServerlessDevs, region: Region, report: Report) -> None:
 def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
     """Remove everything that a deployment created, in reverse order.
 
-    A part that cannot be removed does not stop the rest; StepFailed names such parts at the end.
+    The functions need the roles, the queue and the logs, so these stay as long as a function does.
+    StepFailed names what remains.
     """
-    commands = [
-        *((f"Remove {each}", (each, "remove", "-y")) for each in reversed(FUNCTIONS)),
+    functions = [(each, (each, "remove", "-y")) for each in reversed(FUNCTIONS)]
+    others = [
         (
-            "Remove the layer, all versions",
+            "the layer, all versions",
             (FUNCTIONS[0], "layer", "remove", "--layer-name", LAYER_NAME, "-y"),
         ),
-        ("Remove the queue, the roles, the alarms and the logs", ("infra", "remove", "-y")),
+        ("the queue, the roles, the alarms and the logs", ("infra", "remove", "-y")),
     ]
-    remaining = []
-    for title, command in commands:
-        try:
-            with report.step(title):
-                remove_and_verify(s, *command)
-        except StepFailed as error:
-            report.show_failure(error)
-            remaining.append(title.removeprefix("Remove "))
+    remaining = _remove_each(s, functions, report)
+    if remaining:
+        remaining += [f"{part} (kept for them)" for part, _ in others]
+    else:
+        remaining = _remove_each(s, others, report)
     if remaining:
         raise StepFailed(
             f"Not removed from {region.name}: {', '.join(remaining)}",
             "Fix the causes, then run the command again.",
         )
+
+
+def _remove_each(
+    s: ServerlessDevs, commands: Sequence[tuple[str, Sequence[str]]], report: Report
+) -> list[str]:
+    """Run each removal, also after a failure, and return the parts that remain."""
+    remaining = []
+    for part, command in commands:
+        try:
+            with report.step(f"Remove {part}"):
+                remove_and_verify(s, *command)
+        except StepFailed as error:
+            report.show_failure(error)
+            remaining.append(part)
+    return remaining
 
 
 def remove_and_verify(s: ServerlessDevs, *command: str) -> None:
@@ -244,7 +264,10 @@ def find_latest_version(s: ServerlessDevs) -> str:
 
 
 def list_layer_versions(s: ServerlessDevs) -> list[int]:
-    """List the published versions of the layer; none if the output of `s` cannot be read."""
+    """List the published versions of the layer.
+
+    Raises StepFailed if `s` prints no list: with `-o json` it hides a refusal, and exits with 0.
+    """
     output = s.run(
         *(FUNCTIONS[0], "layer", "versions", "--layer-name", LAYER_NAME),
         *("-o", "json", "--silent"),
@@ -252,7 +275,11 @@ def list_layer_versions(s: ServerlessDevs) -> list[int]:
     try:
         return [int(layer["version"]) for layer in find_json(output)]
     except (ValueError, KeyError, TypeError):
-        return []
+        raise StepFailed(
+            "The versions of the layer could not be listed",
+            f"Check the right fc:ListLayerVersions, and the layer {LAYER_NAME} in the console.",
+            tail(output),
+        ) from None
 
 
 def smoke_test(s: ServerlessDevs, function: str) -> str:
@@ -310,7 +337,7 @@ def format_next_steps(region: Region, resources: Mapping[str, Any]) -> str:
 
 def run_preflight(
     task: Task,
-    regions: Sequence[str],
+    names: Sequence[str],
     environment: Mapping[str, str],
     report: Report,
     *,
@@ -318,21 +345,50 @@ def run_preflight(
 ) -> tuple[Access, list[Region]]:
     """Return the credentials and the regions; exit with 2 if a check finds an error."""
     access = preflight.find_access(environment, list_aliases(environment))
-    chosen = [preflight.find_region(name, any_region=any_region) for name in regions]
-    findings = preflight.check_tools(read_version("node"), read_version(*SERVERLESS_DEVS))
+    regions = [preflight.find_region(name, any_region=any_region) for name in names]
+    findings = preflight.check_files(Path())
+    findings += preflight.check_tools(read_version("node"), read_version(*SERVERLESS_DEVS))
+    findings += preflight.check_aliases(environment)
     findings.append(access if isinstance(access, Finding) else Finding("ok", access.description))
-    findings += [region for region in chosen if isinstance(region, Finding)]
-    known = [region for region in chosen if isinstance(region, Region)]
+    findings += [region for region in regions if isinstance(region, Finding)]
+    known = [region for region in regions if isinstance(region, Region)]
     if task is not remove:
-        findings += preflight.check_settings(environment)
+        variables = read_template_variables()
+        findings += preflight.check_names(environment, variables)
+        findings += preflight.check_expansion(environment, variables - {"GUARD_EXEMPTIONS"})
+        findings += preflight.check_settings(environment, today=today(), any_region=any_region)
         for region in known:
             findings += preflight.check_region(region, environment)
+    has_errors = show_findings(findings, report)
+    if isinstance(access, Finding) or has_errors:
+        exit_unstarted(report)
+    return access, known
+
+
+def show_findings(findings: Sequence[Finding], report: Report) -> bool:
+    """Show the findings, and return whether one of them is an error."""
     for finding in findings:
         report.show_finding(finding)
-    if isinstance(access, Finding) or any(finding.level == "error" for finding in findings):
-        report.terminal.print("  Nothing was started.")
-        sys.exit(NOT_STARTED)
-    return access, known
+    return any(finding.level == "error" for finding in findings)
+
+
+def exit_unstarted(report: Report) -> NoReturn:
+    """Exit with 2 before anything is changed."""
+    report.terminal.print("  Nothing was started.")
+    sys.exit(NOT_STARTED)
+
+
+def today() -> date:
+    """Return the day in UTC, as exemptions count it."""
+    return datetime.now(timezone.utc).date()
+
+
+def read_template_variables() -> set[str]:
+    """Return the names of the variables that the template reads from the shell."""
+    try:
+        return set(re.findall(r"env\('([A-Z_]+)'", Path(TEMPLATE).read_text("utf-8")))
+    except OSError:
+        return set()
 
 
 def read_version(*command: str) -> str | None:
@@ -351,56 +407,142 @@ def list_aliases(environment: Mapping[str, str]) -> set[str]:
     return set(re.findall(r"^([^\s:#]+):", configured, re.MULTILINE))
 
 
-def run_in_regions(task: Task, regions: Sequence[str], *, any_region: bool) -> None:
-    """Run a task in each region in turn, also after a failure, and exit with its status."""
+@dataclass(frozen=True)
+class Target:
+    """A region, the account that Serverless Devs acts in there, and the resolved template."""
+
+    region: Region
+    account_id: str
+    resources: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.region.name} of account {self.account_id}"
+
+    @property
+    def log_days(self) -> int:
+        """For how many days the log store keeps its lines."""
+        of_stack = self.resources["infra"]["template"]["Resources"].values()
+        return next(
+            int(each["Properties"]["TTL"]) for each in of_stack if "TTL" in each["Properties"]
+        )
+
+
+@dataclass(frozen=True)
+class Deployer:
+    """Runs a task with these credentials and the shell's variables, region by region."""
+
+    task: Task
+    access: Access
+    environment: Mapping[str, str]
+    report: Report
+
+    def log(self, region: Region) -> Path:
+        """Return the file for the whole output of the task in a region."""
+        return BUILD / f"{self.task.__name__}-{region.name}.log"
+
+    @contextmanager
+    def serverless_devs(self, region: Region, mode: Literal["w", "a"]) -> Iterator[ServerlessDevs]:
+        """Open the log of a region, and give `s` the variables of the region."""
+        # Serverless Devs prefers its own variables for a key, even if one is empty or missing.
+        shell = {name: value for name, value in self.environment.items() if name not in KEY_PAIR}
+        variables = {
+            **preflight.without_dollars(shell),
+            **preflight.template_variables(region, self.environment),
+            **self.access.variables,
+        }
+        BUILD.mkdir(exist_ok=True)
+        with self.log(region).open(mode, encoding="utf-8") as file:
+            yield ServerlessDevs(
+                SERVERLESS_DEVS, self.access.options, variables, file, self.report.show_activity
+            )
+
+    def resolve(self, region: Region) -> Target:
+        """Resolve and check the template for a region; exits with 2 if that finds an error."""
+        with self.serverless_devs(region, "w") as s:
+            resources = preview(s)
+        account_id = find_account(resources)
+        findings = preflight.check_resources(resources)
+        if self.access.account_id not in (None, account_id):
+            findings.append(
+                Finding(
+                    "error",
+                    f"Serverless Devs acts in account {account_id}, not {self.access.account_id}",
+                    "Look for a file or a variable of Serverless Devs with another key.",
+                )
+            )
+        if show_findings(findings, self.report):
+            exit_unstarted(self.report)
+        return Target(region, account_id, resources)
+
+    def run(self, target: Target) -> bool:
+        """Run the task in one region and return whether it succeeded."""
+        self.report.terminal.print(f"\n[bold]{target}[/]")
+        with (
+            self.failures_shown(target.region) as failures,
+            self.serverless_devs(target.region, "a") as s,
+        ):
+            self.task(s, target.region, self.report)
+        return not failures
+
+    @contextmanager
+    def failures_shown(self, region: Region) -> Iterator[list[Exception]]:
+        """Show what fails, with where the whole output is; the list holds it."""
+        failures: list[Exception] = []
+        try:
+            yield failures
+        except StepFailed as error:
+            failures.append(error)
+            self.report.show_failure(error)
+            self.report.terminal.print(f"    [dim]The whole output: {self.log(region)}[/]")
+        except OSError as error:
+            failures.append(error)
+            # Most likely the log could not be written, for example because the disk is full.
+            problem = f"Stopped: {error.filename or self.log(region)}: {error.strerror or error}"
+            remedy = "Fix this problem, then run the command again."
+            self.report.show_finding(Finding("error", problem, remedy))
+        except KeyboardInterrupt:
+            remedy = (
+                "A step that ended stays as it is; the cloud may finish the one that was stopped."
+                " Run the same command again to continue, or"
+                f" `make remove REGION={region.name}`. The whole output: {self.log(region)}"
+            )
+            self.report.show_finding(Finding("error", f"Stopped in {region.name}", remedy))
+            sys.exit(STOPPED)
+
+
+def find_account(resources: Mapping[str, Any]) -> str:
+    """Return the account that Serverless Devs acts in: it writes it into the resolved template."""
+    queue = resources["sweep"]["environmentVariables"]["GUARD_DEAD_LETTER_QUEUE"]
+    return str(queue.split(":")[3])
+
+
+def run_in_regions(
+    task: Task, names: Sequence[str], *, any_region: bool, confirm: Confirm = lambda _: None
+) -> None:
+    """Run a task in each region in turn, also after a failure, and exit with its status.
+
+    All regions are checked before the first is changed; `confirm` may end it before that.
+    """
     environment = dict(os.environ)  # noqa: TID251  Serverless Devs reads the same
     report = Report(Terminal(highlight=False, emoji=False, soft_wrap=True))
-    names = regions or [environment.get("ALIBABA_CLOUD_REGION") or "cn-hangzhou"]
-    access, chosen = run_preflight(task, names, environment, report, any_region=any_region)
-    failed = [
-        region.name
-        for region in chosen
-        if not run_in_region(region, task, access, environment, report)
-    ]
-    if len(chosen) > 1:
-        succeeded = [region.name for region in chosen if region.name not in failed]
+    names = names or [environment.get("ALIBABA_CLOUD_REGION") or "cn-hangzhou"]
+    access, regions = run_preflight(task, names, environment, report, any_region=any_region)
+    deployer = Deployer(task, access, environment, report)
+    targets: list[Target] = []
+    failed: list[str] = []
+    for region in regions:
+        with deployer.failures_shown(region) as failures:
+            targets.append(deployer.resolve(region))
+        failed += [region.name] if failures else []
+    if targets:
+        confirm(targets)
+    failed += [target.region.name for target in targets if not deployer.run(target)]
+    if len(regions) > 1:
+        succeeded = [region.name for region in regions if region.name not in failed]
         report.terminal.print(f"\n  Done in: {', '.join(succeeded) or 'none'}")
     if failed:
         report.terminal.print(f"  Failed in: {', '.join(failed)}")
     sys.exit(FAILED if failed or report.terminal.is_lost else OK)
-
-
-def run_in_region(
-    region: Region, task: Task, access: Access, environment: Mapping[str, str], report: Report
-) -> bool:
-    """Run a task in one region and return whether it succeeded; its output goes to a log file."""
-    log = BUILD / f"{task.__name__}-{region.name}.log"
-    # Serverless Devs prefers its own variables for a key, even if one is empty or missing.
-    shell = {name: value for name, value in environment.items() if name not in KEY_PAIR}
-    variables = {
-        **shell,
-        **preflight.template_variables(region, environment),
-        **access.variables,
-    }
-    report.terminal.print(f"\n[bold]{region.name}[/]")
-    try:
-        BUILD.mkdir(exist_ok=True)
-        with log.open("w", encoding="utf-8") as file:
-            s = ServerlessDevs(
-                SERVERLESS_DEVS, access.options, variables, file, report.show_activity
-            )
-            task(s, region, report)
-    except StepFailed as error:
-        report.show_failure(error)
-        report.terminal.print(f"    [dim]The whole output: {log}[/]")
-        return False
-    except OSError as error:
-        # Most likely the log could not be written, for example because the disk is full.
-        problem = f"Stopped: {error.filename or log}: {error.strerror or error}"
-        remedy = "Fix this problem, then run the command again."
-        report.show_finding(Finding("error", problem, remedy))
-        return False
-    return True
 
 
 region_option = click.option(
@@ -438,9 +580,17 @@ def plan_command(regions: Sequence[str], any_region: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove_command(regions: Sequence[str], any_region: bool, yes: bool) -> None:
     """Remove everything that a deployment created."""
-    if not yes:
-        click.confirm("Remove the guard, with its dead letters and its logs?", abort=True)
-    run_in_regions(remove, regions, any_region=any_region)
+    if not regions:
+        misuse("No region: name it, as in `make remove REGION=cn-hangzhou`.")
+
+    def confirm(targets: Sequence[Target]) -> None:
+        where = ", ".join(map(str, targets))
+        days = max(target.log_days for target in targets)
+        what = f"the functions, the layer, the dead letters and the logs of {days} days"
+        if not yes:
+            click.confirm(f"Remove the guard from {where}, with {what}?", abort=True)
+
+    run_in_regions(remove, regions, any_region=any_region, confirm=confirm)
 
 
 if __name__ == "__main__":

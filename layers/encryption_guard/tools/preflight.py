@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import date
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
 
 from encryption_guard.arn import is_region
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.services.inventory import REGIONS as OSS_TABLES_REGIONS
-from encryption_guard.settings import Settings
+from encryption_guard.settings import VARIABLES, Exemption, Settings
+from encryption_guard.untrusted import as_object
 from encryption_guard.version import __version__
+from layers.encryption_guard.tools.serverless_devs import ALIAS_ENDING
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,20 @@ FORMATS = {
     "GUARD_AUDIT_TABLES": (r"true|false", "true or false"),
 }
 
+# Serverless Devs replaces these in every value that it reads, with a variable or a file of the
+# deployer.
+_EXPANDED = re.compile(r"\$[A-Za-z0-9_{]")
+# The settings of the functions and commands; the template has names of its own besides.
+SETTINGS = {variable.name for variable in VARIABLES.values()} | {"GUARD_EXEMPTIONS"}
+# Settings that an operator's shell has for the commands alone.
+OF_COMMANDS = {
+    *("GUARD_DEAD_LETTER_QUEUE", "GUARD_FUNCTION", "GUARD_FC_ENDPOINT", "GUARD_SMQ_ENDPOINT"),
+}
+# https://www.alibabacloud.com/help/en/functioncompute/fc/product-overview/limits
+MAX_ENVIRONMENT_BYTES = 4 * 1024
+# https://www.alibabacloud.com/help/en/sls/limits-on-basic-resources and the RAM and SMQ limits.
+MAX_PROJECT_LENGTH, MAX_ROLE_LENGTH = 63, 64
+
 Level = Literal["ok", "warning", "error"]
 
 
@@ -69,9 +88,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Access:
-    """The credentials of Serverless Devs: its options, and variables to add to the shell's."""
+    """The credentials of Serverless Devs: its options, and variables to add to the shell's.
+
+    `account_id` is None for an alias of Serverless Devs, whose account only that program reads.
+    """
 
     description: str
+    account_id: str | None = None
     options: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -100,7 +123,7 @@ def find_access(environment: Mapping[str, str], aliases: Collection[str]) -> Acc
         description = (
             f"access key {key_pair['AccessKeyID'][:4]}… of account {key_pair['AccountID']}"
         )
-        return Access(description, variables=key_pair)
+        return Access(description, key_pair["AccountID"], variables=key_pair)
     key_id = environment.get("ALIBABA_CLOUD_ACCESS_KEY_ID")
     secret = environment.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
     if key_id and secret:
@@ -127,7 +150,40 @@ def _access_from_shell(
     if token := environment.get("ALIBABA_CLOUD_SECURITY_TOKEN"):
         key["SecurityToken"] = token
     description = f"access key {key_id[:4]}… of account {account}"
-    return Access(description, ("-a", ALIAS), {ALIAS: json.dumps(key)})
+    return Access(description, account, ("-a", ALIAS), {ALIAS: json.dumps(key)})
+
+
+def check_files(folder: Path) -> list[Finding]:
+    """Check that Serverless Devs reads nothing but the template and the shell.
+
+    A file `.env` beside the template, or in the folder of a function, replaces the account, the key
+    and the settings.
+    """
+    if not (folder / "template.yaml").is_file():
+        remedy = "Run the command in the folder of the repository."
+        return [Finding("error", "There is no template.yaml in the current folder", remedy)]
+    return [
+        Finding(
+            "error",
+            f"Serverless Devs would read {file}, and with it another account and other settings",
+            "Move the file away, and set its variables in your shell.",
+        )
+        for file in (Path(place, ".env") for place in (".", *FUNCTION_FOLDERS))
+        if (folder / file).exists()
+    ]
+
+
+def check_aliases(environment: Mapping[str, str]) -> list[Finding]:
+    """Check the keys that Serverless Devs would take from the shell by their names."""
+    return [
+        Finding(
+            "error",
+            f"The variable {name} is not an access key in JSON",
+            "Unset it, or set it to an object with AccountID, AccessKeyID and AccessKeySecret.",
+        )
+        for name, value in environment.items()
+        if name.endswith(ALIAS_ENDING) and as_object(value) is None
+    ]
 
 
 def template_variables(region: Region, environment: Mapping[str, str]) -> dict[str, str]:
@@ -183,7 +239,51 @@ def find_region(name: str, *, any_region: bool) -> Region | Finding:
     )
 
 
-def check_settings(environment: Mapping[str, str]) -> list[Finding]:
+def check_names(environment: Mapping[str, str], of_template: Collection[str]) -> list[Finding]:
+    """Check the names of the shell's GUARD_* variables; `of_template` are those that it reads."""
+    known = SETTINGS | {name for name in of_template if name.startswith("GUARD_")}
+    findings = []
+    for name in sorted(name for name in environment if name.startswith("GUARD_")):
+        if name not in known:
+            similar = get_close_matches(name, known, n=1)
+            remedy = f"Did you mean {similar[0]}?" if similar else "Unset it."
+            findings.append(Finding("error", f"{name} is not a setting", remedy))
+        elif name not in OF_COMMANDS | set(of_template):
+            remedy = "If the functions need it, set it in template.yaml."
+            findings.append(Finding("warning", f"A deployment does not pass on {name}", remedy))
+    return findings
+
+
+def check_expansion(environment: Mapping[str, str], names: Collection[str]) -> list[Finding]:
+    """Check that Serverless Devs will not replace a part of these variables.
+
+    It takes `$NAME` and `${...}` for a variable or a file of the deployer, in single quotes too.
+    """
+    return [
+        Finding(
+            "error",
+            f"{name} contains a $ that Serverless Devs would replace",
+            "Remove the $, or put another character than a letter, a digit, _ or { after it.",
+        )
+        for name in sorted(names)
+        if _EXPANDED.search(environment.get(name, ""))
+    ]
+
+
+def without_dollars(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with each $ of the exemptions' JSON written as an escape.
+
+    Serverless Devs would expand it; the functions read the same text.
+    """
+    exemptions = environment.get("GUARD_EXEMPTIONS", "")
+    if exemptions.startswith("file:") or "$" not in exemptions:
+        return dict(environment)
+    return {**environment, "GUARD_EXEMPTIONS": exemptions.replace("$", "\\u0024")}
+
+
+def check_settings(
+    environment: Mapping[str, str], *, today: date, any_region: bool
+) -> list[Finding]:
     """Check the shell's settings as the functions and the template will read them.
 
     A function skips an exemption that it cannot read, and only logs this. So the deployment stops.
@@ -208,7 +308,62 @@ def check_settings(environment: Mapping[str, str]) -> list[Finding]:
     ]
     if read.mode == "detect":
         findings.append(Finding("warning", "GUARD_MODE=detect: no bucket will be encrypted"))
+    findings += _check_sweep_regions(read.sweep_regions, any_region=any_region)
+    findings += _describe_exemptions(read.exemptions, today)
     return [*findings, *_check_notifications(variables)]
+
+
+def _check_sweep_regions(names: Iterable[str], *, any_region: bool) -> list[Finding]:
+    found = [find_region(name, any_region=any_region) for name in names]
+    return [region for region in found if isinstance(region, Finding)]
+
+
+def _describe_exemptions(exemptions: Iterable[Exemption], today: date) -> Iterator[Finding]:
+    for exemption in exemptions:
+        label = f"Exempt: {exemption.bucket} ({exemption.reason})"
+        if exemption.expires and exemption.expires < today:
+            remedy = "Remove it, or renew it if the buckets are to stay exempt."
+            yield Finding("warning", f"{label} ended after {exemption.expires}", remedy)
+        elif not exemption.bucket.strip("*"):
+            yield Finding("warning", f"{label} is every bucket: nothing will be encrypted")
+        else:
+            until = f", until {exemption.expires}" if exemption.expires else ""
+            yield Finding("ok", f"{label}{until}")
+
+
+def check_resources(resources: Mapping[str, Any]) -> list[Finding]:
+    """Check the resolved template against the platform's limits.
+
+    `resources` are the properties by the names in template.yaml. The platform counts the variables
+    of a function by the bytes of their names and values.
+    """
+    findings = []
+    for function in (each for each in resources.values() if "environmentVariables" in each):
+        variables = function["environmentVariables"]
+        sizes = {name: len(f"{name}{value}".encode()) for name, value in variables.items()}
+        if (size := sum(sizes.values())) > MAX_ENVIRONMENT_BYTES:
+            largest = max(sizes, key=lambda name: sizes[name])
+            remedy = f"{largest} has {sizes[largest]:,} bytes: shorten it" + (
+                ", or write it to a file (docs/settings.md)." if "EXEMPT" in largest else "."
+            )
+            what = f"The variables of {function['functionName']} have {size:,} bytes"
+            findings.append(
+                Finding("error", f"{what}, {MAX_ENVIRONMENT_BYTES:,} are allowed", remedy)
+            )
+    template = resources["infra"]["template"]["Resources"]
+    names = [
+        (resources["sweep"]["logConfig"]["project"], MAX_PROJECT_LENGTH),
+        *((each["Properties"].get("RoleName", ""), MAX_ROLE_LENGTH) for each in template.values()),
+    ]
+    return findings + [
+        Finding(
+            "error",
+            f"The name {name} has {len(name)} characters, {longest} are allowed",
+            "Choose another region.",
+        )
+        for name, longest in names
+        if len(name) > longest
+    ]
 
 
 def _describe_variable(name: str, variables: Mapping[str, str]) -> str:

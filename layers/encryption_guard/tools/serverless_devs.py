@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from threading import Event, Timer
 from typing import Any, TextIO
+
+from encryption_guard.untrusted import as_object
 
 # For example, the warning that `s` should not run as root.
 _WARNING = re.compile(r"\[[^]]+\]\[WARN\]")
@@ -18,6 +24,9 @@ ALREADY_GONE = ("stack is not exist", "NotFound")
 ALIAS_ENDING = "_serverless_devs_key"
 TEMPLATE = "template.yaml"
 LAST_LINES = 25
+# The longest command creates or deletes a stack, which takes minutes. Some of its failures make the
+# ros component wait for ever, such as a deletion that ends as DELETE_FAILED.
+MAX_SECONDS = 20 * 60.0
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SECRET = re.compile("secret|token|webhook", re.IGNORECASE)
 # Shorter values are switches such as "true". Redacting them would garble the output.
@@ -45,6 +54,10 @@ REMEDIES = (
         "then run the command again.",
     ),
 )
+LATE_REMEDY = (
+    "See the stack and its events in the console of Resource Orchestration Service: a stack in "
+    "DELETE_FAILED, or a clock of this machine that is ahead, makes Serverless Devs wait for ever."
+)
 DEFAULT_REMEDY = (
     "Fix the cause that the output shows, then run the command again: it can be repeated."
 )
@@ -63,7 +76,8 @@ class StepFailed(Exception):
 class ServerlessDevs:
     """The `s` command with the variables of one region.
 
-    Each line of its output goes to `log` and to `on_line`, without secrets and colours.
+    Each line of its output goes to `log` and to `on_line`, without secrets and colours. A command
+    that takes more than `max_seconds` is stopped.
     """
 
     command: Sequence[str]
@@ -71,13 +85,37 @@ class ServerlessDevs:
     environment: Mapping[str, str]
     log: TextIO
     on_line: Callable[[str], None]
+    max_seconds: float = MAX_SECONDS
+    # Found before a command starts: an error while its output is read would leave it waiting.
+    _secrets: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_secrets", find_secrets(self.environment))
 
     def run(self, *arguments: str) -> str:
         """Run `s` with these arguments and return its output without warnings.
 
-        Raises StepFailed if `s` does not exit with 0.
+        Raises StepFailed if `s` does not exit with 0, or not in time.
         """
         self.log.write(f"$ s {' '.join(arguments)}\n")
+        command = f"`s {' '.join(arguments[:2])}`"
+        with self._started(arguments) as process, _time_limit(process, self.max_seconds) as late:
+            lines = [self._log_line(line) for line in process.stdout or ()]
+        output = "".join(line for line in lines if not _WARNING.match(line))
+        if late.is_set():
+            raise StepFailed(
+                f"{command} was stopped: it did not end within {self.max_seconds / 60:.0f} minutes",
+                LATE_REMEDY,
+                tail("".join(lines)),
+            )
+        if process.returncode:
+            problem = f"{command} ended with {process.returncode}"
+            raise StepFailed(problem, find_remedy(output), tail(output))
+        return output
+
+    @contextmanager
+    def _started(self, arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+        """Start `s`; kill it with its children if its output is not read to the end."""
         with subprocess.Popen(  # noqa: S603  the command is ours
             (*self.command, *arguments, "-t", TEMPLATE, *self.options),
             env=dict(self.environment),
@@ -86,20 +124,43 @@ class ServerlessDevs:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            start_new_session=True,
         ) as process:
-            lines = [self._log_line(line) for line in process.stdout or ()]
-        output = "".join(line for line in lines if not _WARNING.match(line))
-        if process.returncode:
-            problem = f"`s {' '.join(arguments[:2])}` ended with {process.returncode}"
-            raise StepFailed(problem, find_remedy(output), tail(output))
-        return output
+            try:
+                yield process
+            except BaseException:
+                _kill(process)
+                raise
 
     def _log_line(self, line: str) -> str:
-        plain = redact(_COLOUR.sub("", line), self.environment)
+        plain = _replace_all(self._secrets, _COLOUR.sub("", line))
         self.log.write(plain)
         self.log.flush()
         self.on_line(plain.strip())
         return plain
+
+
+@contextmanager
+def _time_limit(process: subprocess.Popen[str], seconds: float) -> Iterator[Event]:
+    """Kill the process after so many seconds, and set the event."""
+    late = Event()
+
+    def stop() -> None:
+        late.set()
+        _kill(process)
+
+    timer = Timer(seconds, stop)
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    # `s` starts other processes, which would keep its output open.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def redact(text: str, environment: Mapping[str, str]) -> str:
@@ -108,18 +169,23 @@ def redact(text: str, environment: Mapping[str, str]) -> str:
     >>> redact("key made-up-secret", {"ACCESS_KEY_SECRET": "made-up-secret"})
     'key ****'
     """
-    for secret in find_secrets(environment):
+    return _replace_all(find_secrets(environment), text)
+
+
+def _replace_all(secrets: frozenset[str], text: str) -> str:
+    for secret in secrets:
         text = text.replace(secret, "****")
     return text
 
 
-def find_secrets(environment: Mapping[str, str]) -> set[str]:
+def find_secrets(environment: Mapping[str, str]) -> frozenset[str]:
     """Return the secret values of the environment, including those in an access key's JSON."""
     found = {value for name, value in environment.items() if _SECRET.search(name)}
     for name, value in environment.items():
         if name.endswith(ALIAS_ENDING):
-            found |= {part for key, part in json.loads(value).items() if _SECRET.search(key)}
-    return {value for value in found if len(value) >= MIN_SECRET_LENGTH}
+            key = as_object(value) or {}
+            found |= {str(part) for name, part in key.items() if _SECRET.search(name)}
+    return frozenset(value for value in found if len(value) >= MIN_SECRET_LENGTH)
 
 
 def find_remedy(output: str) -> str:

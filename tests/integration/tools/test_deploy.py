@@ -459,8 +459,124 @@ def test_what_was_deployed_can_be_removed(deployer: Deployer) -> None:
 @pytest.mark.usefixtures("checkout")
 def test_removing_asks_first(deployer: Deployer) -> None:
     """The dead letters and the logs go too: a slip of the hand must not do that."""
-    result = deployer("remove", "--region", "cn-hangzhou")
+    result = deployer("remove", "--region", "cn-hangzhou", "--region", "us-east-1")
 
     assert result.exit_code == 1
-    assert "its dead letters and its logs?" in result.output
+    assert (
+        f"Remove the guard from cn-hangzhou of account {ACCOUNT}, us-east-1 of account {ACCOUNT},"
+        " with the functions, the layer, the dead letters and the logs of 90 days?"
+    ) in result.output
     assert deployer.asked() == []
+
+
+@pytest.mark.parametrize("environment", [{}, {"ALIBABA_CLOUD_REGION": "cn-beijing"}])
+@pytest.mark.usefixtures("checkout")
+def test_removing_takes_no_region_for_granted(
+    deployer: Deployer, environment: dict[str, str]
+) -> None:
+    """Not even that of the shell: it may be left from something else."""
+    result = deployer("remove", "--yes", **environment)
+
+    assert result.exit_code == 2
+    assert "make remove REGION=cn-hangzhou" in result.output
+    assert deployer.asked() == []
+
+
+@pytest.mark.usefixtures("checkout")
+def test_what_a_function_needs_stays_as_long_as_it_does(deployer: Deployer) -> None:
+    """Without its role, queue and log a function that events still start would fail unseen."""
+    deployer("deploy", "--region", "cn-hangzhou")
+    removes = "function remove(place, { props }) {"
+    refusing = removes + f" if (props.functionName === '{CREATE}') throw Error('403');"
+    deployer.rewrite("fc3/component.js", removes, refusing)
+
+    failed = deployer("remove", "--yes", "--region", "cn-hangzhou")
+    left = deployer.place("cn-hangzhou")
+    deployer.rewrite("fc3/component.js", refusing, removes)
+    result = deployer("remove", "--yes", "--region", "cn-hangzhou")
+
+    assert failed.exit_code == 1
+    assert "Not removed from cn-hangzhou: encrypt_on_create" in failed.output
+    assert "the queue, the roles, the alarms and the logs (kept for them)" in failed.output
+    assert (list(left["functions"]), len(left["stacks"])) == ([CREATE], 1)
+    assert result.exit_code == 0, result.output
+    assert deployer.place("cn-hangzhou")["stacks"] == {}
+
+
+@pytest.mark.parametrize("command", ["deploy", "plan", "remove"])
+@pytest.mark.parametrize("folder", [".", "functions/sweep"])
+def test_a_file_that_would_choose_another_account_stops_it(
+    deployer: Deployer, checkout: Path, command: str, folder: str
+) -> None:
+    """Serverless Devs would act in the account of the file, whatever was printed before."""
+    if folder != ".":
+        (checkout / "functions").unlink()
+        shutil.copytree(REPOSITORY / "functions", checkout / "functions")
+    other = "AccountID=9999999999999999\nAccessKeyID=LTAI-other\nAccessKeySecret=other-secret\n"
+    (checkout / folder / ".env").write_text(other)
+
+    result = deployer(command, "--region", "cn-hangzhou")
+
+    assert result.exit_code == 2
+    assert f"would read {Path(folder, '.env')}" in result.output
+    assert "Nothing was started." in result.output
+    assert deployer.asked() == []
+
+
+@pytest.mark.parametrize("command", ["deploy", "plan", "remove"])
+@pytest.mark.usefixtures("checkout")
+def test_the_account_that_acts_is_the_one_that_was_announced(
+    deployer: Deployer, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever another one comes from, the resolved template gives it away."""
+    monkeypatch.setattr(deploy, "find_account", lambda _: "9999999999999999")
+
+    result = deployer(
+        command, "--region", "cn-hangzhou", *(["--yes"] if command == "remove" else [])
+    )
+
+    assert result.exit_code == 2
+    assert f"acts in account 9999999999999999, not {ACCOUNT}" in result.output
+    assert deployer.asked() == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"GUARD_MOD": "detect"}, "Did you mean GUARD_MODE?"),
+        ({"GUARD_CONTACT_GROUP": "${env('HOME')}"}, "GUARD_CONTACT_GROUP contains a $"),
+        ({"ci_serverless_devs_key": ""}, "ci_serverless_devs_key is not an access key in JSON"),
+        ({"GUARD_SWEEP_REGIONS": "cn-hangzou"}, "'cn-hangzou'"),
+        (
+            {"GUARD_EXEMPTIONS": json.dumps([{"bucket": "Tmp-*", "reason": "a capital"}])},
+            "can match no bucket name",
+        ),
+        (
+            {"GUARD_EXEMPTIONS": json.dumps([{"bucket": "tmp-*", "reason": "x" * 4000}])},
+            "4,096 are allowed",
+        ),
+    ],
+    ids=["a misspelt name", "expansion", "no key", "region", "no bucket", "too large"],
+)
+@pytest.mark.usefixtures("checkout")
+def test_what_would_be_deployed_otherwise_is_not_begun(
+    deployer: Deployer, environment: dict[str, str], said: str
+) -> None:
+    """What is checked is what is deployed: nothing is touched before it is known."""
+    result = deployer("deploy", "--region", "cn-hangzhou", **environment)
+
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+    assert deployer.asked() == []
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_dollar_in_a_reason_arrives(deployer: Deployer) -> None:
+    """Neither a variable nor a file of the deployer gets into the function."""
+    exemptions = [{"bucket": "tmp-*", "reason": "costs $5, ${env('HOME')}, $HOME"}]
+
+    result = deployer("deploy", "--region", "cn-hangzhou", GUARD_EXEMPTIONS=json.dumps(exemptions))
+
+    assert result.exit_code == 0, result.output
+    for function in deployer.place("cn-hangzhou")["functions"].values():
+        assert json.loads(function["environmentVariables"]["GUARD_EXEMPTIONS"]) == exemptions

@@ -6,12 +6,16 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import date
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from encryption_guard.arn import BUCKET_NAME
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.settings import (
@@ -610,6 +614,54 @@ def test_a_bad_entry_is_dropped_alone(bad: object) -> None:
     assert [error.partition(":")[0] for error in settings.exemption_errors] == [
         "GUARD_EXEMPTIONS, entry 2"
     ]
+
+
+GLOBS = {
+    "*": True,
+    "**": True,
+    "scratch-*": True,
+    "a?c": True,
+    "[ab]-?": True,
+    "[!a]bc": True,
+    "[]a]bc": True,
+    "a" * 63: True,
+    "abc": True,
+    "ab": False,
+    "a" * 64: False,
+    "a*" + "b" * 63: False,
+    "-ab": False,
+    "ab-": False,
+    "*-": False,
+    "[A-Z]bc": False,
+    "[abc": False,
+    "Scratch-*": False,
+    "a-1,b-2": False,
+    "^scratch-.*$": False,
+    "team_a.*": False,
+    "acs:oss:*:*:orders": False,
+    "ä-bucket": False,
+}
+
+
+@pytest.mark.parametrize(("glob", "possible"), GLOBS.items(), ids=ascii)
+def test_a_glob_that_matches_no_name_is_a_bad_entry(glob: str, possible: bool) -> None:
+    """Its buckets would be encrypted although somebody had exempted them."""
+    settings = exempted(json.dumps([{"bucket": glob, "reason": "a test"}]))
+
+    assert len(settings.exemptions) == possible
+    assert all("can match no bucket name" in error for error in settings.exemption_errors)
+    assert len(settings.exemption_errors) == (not possible)
+
+
+@given(st.from_regex(rf"{BUCKET_NAME}", fullmatch=True), st.data())
+def test_a_glob_that_matches_a_name_is_possible(name: str, data: st.DataObject) -> None:
+    """No exemption that is in use is dropped: any part of a name may be a wildcard."""
+    wild = data.draw(st.sampled_from(["*", "?", "[a-z0-9-]"]))
+    at = data.draw(st.integers(0, len(name) - 1))
+    glob = name[:at] + wild + name[at + 1 :]
+    assume(fnmatchcase(name, glob))
+
+    assert len(exempted(json.dumps([{"bucket": glob, "reason": "a test"}])).exemptions) == 1
 
 
 def test_each_bad_entry_has_a_line() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from layers.encryption_guard.tools import deploy
 from layers.encryption_guard.tools.deploy import (
+    Deployer,
     Report,
+    Target,
     Terminal,
     build_layer,
     find_latest_version,
@@ -18,7 +20,6 @@ from layers.encryption_guard.tools.deploy import (
     preview,
     publish_layer,
     remove_and_verify,
-    run_in_region,
     smoke_test,
 )
 from layers.encryption_guard.tools.preflight import REGIONS, Access, Region
@@ -87,14 +88,25 @@ def test_a_publication_that_failed_is_told() -> None:
     [
         ('[{"version": 9}, {"version": 10}]', "10"),
         ("[]", "1"),
-        ("", "1"),
-        ('{"error": "no such layer"}', "1"),
     ],
-    ids=["some", "none left", "a failure, kept to itself", "something else"],
+    ids=["some", "none left"],
 )
 def test_the_latest_version_is_the_highest(printed: str, version: str) -> None:
-    """The latest version is the highest by number, and 1 where none is listed."""
+    """The latest version is the highest by number, and 1 where the list is empty."""
     assert find_latest_version(answering(printed)) == version
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["", '{"error": "no such layer"}', "Forbidden"],
+    ids=["a refusal, kept to itself", "something else", "words"],
+)
+def test_a_list_that_was_refused_is_no_empty_list(printed: str) -> None:
+    """Otherwise a removal would report layer versions as removed that it never saw."""
+    with pytest.raises(StepFailed, match="could not be listed") as failed:
+        find_latest_version(answering(printed))
+
+    assert "fc:ListLayerVersions" in failed.value.remedy
 
 
 def test_the_answer_that_is_expected_is_the_result() -> None:
@@ -192,8 +204,32 @@ def test_a_log_that_cannot_be_written_is_a_failure(
     region, said = REGIONS["cn-hangzhou"], io.StringIO()
     report = Report(Terminal(file=said, soft_wrap=True))
 
-    done = run_in_region(region, acts_once, Access("somebody"), {}, report)
+    deployer = Deployer(acts_once, Access("somebody"), {}, report)
+    done = deployer.run(Target(region, "1234567890123456", {}))
 
     assert not done
     assert f": {why}" in said.getvalue()
     assert "run the command again" in said.getvalue()
+
+
+def test_a_deployment_that_is_stopped_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C names the step and the region, and how to continue; the next region is not begun."""
+
+    def stopped(_: ServerlessDevs, __: Region, report: Report) -> None:
+        with report.step("Deploy the queue"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploy, "BUILD", tmp_path)
+    said = io.StringIO()
+    report = Report(Terminal(file=said, soft_wrap=True))
+    deployer = Deployer(stopped, Access("somebody"), {}, report)
+
+    with pytest.raises(SystemExit) as ended:
+        deployer.run(Target(REGIONS["cn-hangzhou"], "1234567890123456", {}))
+
+    assert ended.value.code == 130
+    assert "cn-hangzhou of account 1234567890123456" in said.getvalue()
+    assert "✗ Deploy the queue" in said.getvalue()
+    assert "make remove REGION=cn-hangzhou" in said.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ TOLD = {"GUARD_CONTACT_GROUP": "security", "GUARD_ACTION_POLICY": "sls.builtin"}
 HANGZHOU, SINGAPORE, VIRGINIA = (
     REGIONS[name] for name in ("cn-hangzhou", "ap-southeast-1", "us-east-1")
 )
+
+
+TODAY = date(2026, 12, 1)
+
+
+def settings_of(environment: dict[str, str], *, any_region: bool = False) -> list[Finding]:
+    """What the settings of a shell are found to be."""
+    return preflight.check_settings(environment, today=TODAY, any_region=any_region)
 
 
 def levels(findings: list[Finding]) -> list[str]:
@@ -89,7 +98,7 @@ def test_the_variables_of_serverless_devs_win() -> None:
 
     access = preflight.find_access(SHELL | own, aliases={"default"})
 
-    assert access == Access("access key LTAI… of account 1", variables=own)
+    assert access == Access("access key LTAI… of account 1", "1", variables=own)
 
 
 def test_without_a_key_in_the_shell_the_alias_counts() -> None:
@@ -194,7 +203,7 @@ def test_what_is_no_region_is_never_taken(name: str) -> None:
 
 def test_good_settings_find_nothing() -> None:
     """With somebody to tell, there is nothing to say."""
-    assert preflight.check_settings(TOLD) == []
+    assert settings_of(TOLD) == []
 
 
 @pytest.mark.parametrize(
@@ -214,7 +223,7 @@ def test_good_settings_find_nothing() -> None:
 )
 def test_a_wrong_setting_stops_it(name: str, value: str) -> None:
     """What the functions would refuse or drop at their first event is refused before they exist."""
-    findings = preflight.check_settings(TOLD | {name: value})
+    findings = settings_of(TOLD | {name: value})
 
     assert levels(findings) == ["error"]
     assert name in findings[0].message + findings[0].remedy
@@ -222,9 +231,7 @@ def test_a_wrong_setting_stops_it(name: str, value: str) -> None:
 
 def test_a_web_hook_is_not_printed() -> None:
     """Its URL lets anybody call it: a wrong one is told by its name alone."""
-    findings = preflight.check_settings(
-        TOLD | {"GUARD_WEBHOOK": "hooks.example.com/?token=not-shown"}
-    )
+    findings = settings_of(TOLD | {"GUARD_WEBHOOK": "hooks.example.com/?token=not-shown"})
 
     assert levels(findings) == ["error"]
     assert "not-shown" not in str(findings)
@@ -242,23 +249,23 @@ def test_a_file_of_exemptions_lies_with_both_functions(
         '[{"bucket": "tmp-*", "reason": "scratch"}]'
     )
 
-    missing = preflight.check_settings(given)
+    missing = settings_of(given)
     Path(FUNCTION_FOLDERS[1], "exempt.json").write_text("[]")
 
     assert levels(missing) == ["error"]
-    assert preflight.check_settings(given) == []
+    assert settings_of(given) == []
 
 
 def test_detect_is_told() -> None:
     """Whoever only wants to look first is reminded that nothing is encrypted."""
-    (finding,) = preflight.check_settings(TOLD | {"GUARD_MODE": "detect"})
+    (finding,) = settings_of(TOLD | {"GUARD_MODE": "detect"})
 
     assert finding.level == "warning"
 
 
 def test_nobody_to_tell_is_to_be_minded() -> None:
     """A missing contact group and a missing action policy are each to be minded."""
-    findings = preflight.check_settings({})
+    findings = settings_of({})
 
     assert levels(findings) == ["warning", "warning"]
     assert "GUARD_CONTACT_GROUP" in findings[0].remedy
@@ -267,8 +274,186 @@ def test_nobody_to_tell_is_to_be_minded() -> None:
 
 def test_a_web_hook_alone_stops_it() -> None:
     """CloudMonitor calls a web hook only beside a contact group: it would never be called."""
-    findings = preflight.check_settings(
+    findings = settings_of(
         {"GUARD_WEBHOOK": "https://hooks.example.com/x", "GUARD_ACTION_POLICY": "sls.builtin"}
     )
 
     assert levels(findings) == ["error"]
+
+
+# What Serverless Devs would read, or do to values.
+
+
+@pytest.mark.parametrize("folder", [".", *FUNCTION_FOLDERS])
+def test_a_file_that_would_choose_the_account_stops_it(folder: str, tmp_path: Path) -> None:
+    """A `.env` beside the template or in the code of a function is named, whatever is in it."""
+    (tmp_path / "template.yaml").touch()
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    clean = preflight.check_files(tmp_path)
+    (tmp_path / folder / ".env").touch()
+
+    (finding,) = preflight.check_files(tmp_path)
+
+    assert clean == []
+    assert finding.level == "error"
+    assert str(Path(folder, ".env")) in finding.message
+
+
+def test_another_folder_than_the_templates_stops_it(tmp_path: Path) -> None:
+    """Serverless Devs resolves paths against the current folder."""
+    assert levels(preflight.check_files(tmp_path)) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("", ["error"]), ("no JSON", ["error"]), ("[]", ["error"]), ('{"AccountID": "1"}', [])],
+)
+def test_a_key_that_is_no_json_stops_it(value: str, expected: list[str]) -> None:
+    """A continuous integration may set the variable, and have no secret for it."""
+    findings = preflight.check_aliases({"ci_serverless_devs_key": value})
+
+    assert levels(findings) == expected
+    assert value == "" or value not in str(findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "remedy"),
+    [
+        ("GUARD_MOD", "error", "Did you mean GUARD_MODE?"),
+        ("GUARD_EXEMPTION", "error", "Did you mean GUARD_EXEMPTIONS?"),
+        ("GUARD_XYZZY", "error", "Unset it."),
+        ("GUARD_MAX_ATTEMPTS", "warning", "set it in template.yaml"),
+    ],
+)
+def test_a_name_that_is_no_setting_stops_it(name: str, level: str, remedy: str) -> None:
+    """An operator who wanted to look first must not enforce because of a typing error."""
+    (finding,) = preflight.check_names({name: "x"}, {"GUARD_MODE", "GUARD_EXEMPTIONS"})
+
+    assert finding.level == level
+    assert remedy in finding.remedy
+
+
+def test_the_settings_of_commands_are_nothing_to_mind() -> None:
+    """An operator's shell has the queue and the function, as the documents say."""
+    shell = {"GUARD_DEAD_LETTER_QUEUE": "q", "GUARD_FUNCTION": "f", "GUARD_MODE": "detect"}
+
+    assert preflight.check_names(shell, {"GUARD_MODE"}) == []
+
+
+@pytest.mark.parametrize("value", ["costs $5", "$HOME", "${env('HOME')}", "a${b", "$_"])
+def test_what_serverless_devs_would_replace_stops_it(value: str) -> None:
+    """It would put a variable or a file of the deployer into the function."""
+    (finding,) = preflight.check_expansion({"GUARD_CONTACT_GROUP": value}, {"GUARD_CONTACT_GROUP"})
+
+    assert "GUARD_CONTACT_GROUP" in finding.message
+
+
+@pytest.mark.parametrize("value", ["", "ops", "a $ b", "5$", "$-"])
+def test_a_lone_dollar_is_nothing_to_mind(value: str) -> None:
+    """It stands for itself."""
+    assert preflight.check_expansion({"GUARD_CONTACT_GROUP": value}, {"GUARD_CONTACT_GROUP"}) == []
+
+
+def test_the_reason_of_an_exemption_may_have_a_dollar() -> None:
+    """It is handed over as an escape of JSON, and means the same."""
+    exemptions = [{"bucket": "a-*", "reason": "costs $5, see ${env('HOME')}"}]
+    shell = {"GUARD_EXEMPTIONS": json.dumps(exemptions), "GUARD_MODE": "detect"}
+
+    handed_over = preflight.without_dollars(shell)
+
+    assert "$" not in handed_over["GUARD_EXEMPTIONS"]
+    assert json.loads(handed_over["GUARD_EXEMPTIONS"]) == exemptions
+    assert handed_over["GUARD_MODE"] == "detect"
+
+
+@pytest.mark.parametrize("shell", [{}, {"GUARD_EXEMPTIONS": "file:$x.json"}])
+def test_what_is_no_json_is_handed_over_as_it_is(shell: dict[str, str]) -> None:
+    """The name of a file has no escapes: its $ is refused, not changed."""
+    assert preflight.without_dollars(shell) == shell
+
+
+# What is said of exemptions and regions.
+
+
+@pytest.mark.parametrize(
+    ("entry", "level", "message"),
+    [
+        ({"bucket": "tmp-*"}, "ok", "Exempt: tmp-* (a test)"),
+        ({"bucket": "tmp-*", "expires": "2026-12-01"}, "ok", "(a test), until 2026-12-01"),
+        ({"bucket": "tmp-*", "expires": "2026-11-30"}, "warning", "ended after 2026-11-30"),
+        ({"bucket": "*"}, "warning", "is every bucket: nothing will be encrypted"),
+        ({"bucket": "**"}, "warning", "is every bucket"),
+    ],
+)
+def test_an_exemption_is_said_aloud(entry: dict[str, str], level: str, message: str) -> None:
+    """Nobody switches the guard off, or has an exemption that is over, without a word."""
+    exemptions = json.dumps([entry | {"reason": "a test"}])
+
+    (finding,) = settings_of(TOLD | {"GUARD_EXEMPTIONS": exemptions})
+
+    assert finding.level == level
+    assert message in finding.message
+
+
+def test_an_exemption_that_matches_nothing_stops_it() -> None:
+    """A capital, an ARN or a regular expression is a mistake that nobody would notice."""
+    exemptions = json.dumps([{"bucket": "Scratch-*", "reason": "a capital"}])
+
+    (finding,) = settings_of(TOLD | {"GUARD_EXEMPTIONS": exemptions})
+
+    assert finding.level == "error"
+    assert '"Scratch-*" can match no bucket name' in finding.message
+
+
+def test_a_region_to_sweep_that_is_unknown_stops_it() -> None:
+    """It would be swept in vain, unless it is wanted."""
+    shell = TOLD | {"GUARD_SWEEP_REGIONS": "cn-hangzhou,cn-hangzou"}
+
+    (finding,) = settings_of(shell)
+
+    assert finding.level == "error"
+    assert "'cn-hangzou'" in finding.message
+    assert settings_of(shell, any_region=True) == []
+
+
+# What the resolved template holds.
+
+
+def resolved(
+    *, project: str = "p", role: str = "r", **variables: str
+) -> dict[str, dict[str, object]]:
+    """The properties of each resource, as far as the checks look at them."""
+    function: dict[str, object] = {
+        "functionName": "f",
+        "environmentVariables": variables,
+        "logConfig": {"project": project},
+    }
+    of_stack = {"Role": {"Properties": {"RoleName": role}}, "Queue": {"Properties": {}}}
+    infra: dict[str, object] = {"template": {"Resources": of_stack}}
+    return {"infra": infra, "sweep": function}
+
+
+def test_variables_of_four_kilobytes_fit() -> None:
+    """Names and values count together, in bytes of UTF-8."""
+    fits = "x" * (4096 - len("GUARD_EXEMPTIONS"))
+
+    assert preflight.check_resources(resolved(GUARD_EXEMPTIONS=fits)) == []
+    for too_large in (fits + "x", "é" * (len(fits) // 2 + 1)):
+        (finding,) = preflight.check_resources(resolved(GUARD_EXEMPTIONS=too_large))
+        assert "4,096 are allowed" in finding.message
+        assert "write it to a file" in finding.remedy
+
+
+def test_the_largest_variable_is_named() -> None:
+    """It is the one to shorten."""
+    (finding,) = preflight.check_resources(resolved(A="x", GUARD_SWEEP_REGIONS="x" * 4096))
+
+    assert finding.remedy == "GUARD_SWEEP_REGIONS has 4,115 bytes: shorten it."
+
+
+@pytest.mark.parametrize(("part", "longest"), [("project", 63), ("role", 64)])
+def test_a_name_that_the_platform_refuses_stops_it(part: str, longest: int) -> None:
+    """A region with a long name would fail in the middle of the deployment."""
+    assert preflight.check_resources(resolved(**{part: "x" * longest})) == []
+    (finding,) = preflight.check_resources(resolved(**{part: "x" * (longest + 1)}))
+    assert f"{longest} are allowed" in finding.message

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -141,3 +143,43 @@ def test_no_json_is_said(printed: str) -> None:
     """Nothing is made up where there is none."""
     with pytest.raises(ValueError, match="no JSON"):
         find_json(printed)
+
+
+# A command that does not end by itself.
+
+
+def test_a_command_that_waits_for_ever_is_stopped() -> None:
+    """With what it printed last, and where to look; its children are stopped too."""
+    program = (
+        "import subprocess, sys; print('Stack status = DELETE_FAILED', flush=True);"
+        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    )
+    waiting = replace(command(program, log=io.StringIO(), told=[]), max_seconds=0.6)
+    started = time.monotonic()
+
+    with pytest.raises(StepFailed, match="did not end within 0 minutes") as failed:
+        waiting.run("infra", "remove")
+
+    assert time.monotonic() - started < 10
+    assert "DELETE_FAILED" in failed.value.output
+    assert "console of Resource Orchestration Service" in failed.value.remedy
+
+
+def test_an_error_while_the_output_is_read_leaves_nothing_waiting() -> None:
+    """Otherwise a full pipe would hold the command, and the command the deployment."""
+    program = "for number in range(200_000): print('a line', number)"
+    started = time.monotonic()
+
+    def fail(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace(command(program, log=io.StringIO(), told=[]), on_line=fail).run("plan")
+
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("value", ["", "no JSON", "[]", "17"])
+def test_a_key_that_is_no_json_hangs_nothing(value: str) -> None:
+    """What cannot be read has no secret that could be hidden."""
+    assert redact("a line", {"ci_serverless_devs_key": value}) == "a line"

@@ -36,6 +36,11 @@ _ENDPOINT = (
 )
 
 
+# The characters and the length of a bucket name, as in `arn.BUCKET_NAME`.
+_NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+MIN_NAME_LENGTH, MAX_NAME_LENGTH = 3, 63
+
+
 class QueueArn(NamedTuple):
     """An SMQ queue, written as `acs:mns:<region>:<account id>:/queues/<name>`."""
 
@@ -92,6 +97,8 @@ class Exemption(NamedTuple):
         for key in sorted(entry.keys() - {"bucket", "reason", "expires"}):
             raise ValueError(f"{quoted(key)} is not a known key")
         bucket, reason = _required_text(entry, "bucket"), _required_text(entry, "reason")
+        if not _can_match(bucket):
+            raise ValueError(f"{quoted(bucket)} can match no bucket name")
         return cls(bucket, reason, _last_day(entry.get("expires")))
 
     def matches(self, bucket: str, *, on: date) -> bool:
@@ -110,6 +117,24 @@ class Exemption(NamedTuple):
             f" {self.expires}; then the guard encrypts its buckets. To keep them exempt, renew it"
             " in GUARD_EXEMPTIONS."
         )
+
+
+def _can_match(glob: str) -> bool:
+    """Return whether a bucket name can match: 3 to 63 of a-z, 0-9 and -, but no - at either end."""
+    parts = re.findall(r"\*+|\?|\[!?\]?[^]]*\]|.", glob, re.DOTALL)
+    chars = [
+        None if part[0] == "*" else {c for c in _NAME_CHARS if fnmatchcase(c, part)}
+        for part in parts
+    ]
+    fixed = [each for each in chars if each is not None]
+    is_open = len(fixed) < len(chars)
+    ends = [each for each in (chars[0], chars[-1]) if each is not None]
+    return (
+        all(fixed)
+        and len(fixed) <= MAX_NAME_LENGTH
+        and (is_open or len(fixed) >= MIN_NAME_LENGTH)
+        and all(each - {"-"} for each in ends)
+    )
 
 
 def _required_text(entry: Mapping[str, object], key: str) -> str:
