@@ -156,12 +156,12 @@ DEPLOY := $(BIN)/python -m $(TOOLS).deploy
 WHERE = $(addprefix --region ,$(or $(REGIONS),$(REGION))) $(if $(ANY_REGION),--any-region)
 
 .PHONY: deploy
-deploy: $(INSTALLED) serverless-devs ## Build, publish, deploy and test (REGION=... or REGIONS="a b")
-	@$(DEPLOY) deploy $(WHERE)
+deploy: $(INSTALLED) serverless-devs ## Build, publish, deploy and test (REGION= or REGIONS="a b", CONFIG=guard.toml, YES=1)
+	@$(DEPLOY) deploy $(WHERE) $(addprefix --config ,$(CONFIG)) $(if $(YES),--yes)
 
 .PHONY: plan
 plan: $(INSTALLED) serverless-devs ## Show what `make deploy` would change
-	@$(DEPLOY) plan $(WHERE)
+	@$(DEPLOY) plan $(WHERE) $(addprefix --config ,$(CONFIG))
 
 .PHONY: remove
 remove: $(INSTALLED) serverless-devs ## Remove everything that `make deploy` created (YES=1: do not ask)

@@ -16,7 +16,8 @@ from encryption_guard.cli import main
 from encryption_guard.cli.remedies import REMEDIES
 from encryption_guard.enforcement import Outcome
 from encryption_guard.errors import Reason
-from encryption_guard.settings import VARIABLES
+from encryption_guard.settings import VARIABLES, Settings
+from layers.encryption_guard.tools.configuration import KEYS, parse
 from layers.encryption_guard.tools.preflight import REGIONS
 from tests.documents import DOCUMENTS, commands, commands_in, prose_of
 from tests.emulators.cloud import REPOSITORY
@@ -94,17 +95,23 @@ def test_the_variables_of_a_deployment_are_those_of_the_template() -> None:
 
 
 def test_the_short_table_of_settings_is_of_settings() -> None:
-    """Each variable in the README's table is one that a deployment takes."""
-    deployed = {
-        n
-        for row in rows_under("variable of your shell", read("docs/deploy.md"))
-        for n in in_code(row[0])
-    }
+    """Each key in the README's table is one of guard.toml, with the template's default."""
+    defaults = dict(re.findall(r"env\('GUARD_([A-Z_]+)', '([^']*)'\)", read("template.yaml")))
 
-    names = {in_code(row[0])[0] for row in rows_under("variable", ENGLISH.read_text("utf-8"))}
+    rows = rows_under("key", ENGLISH.read_text("utf-8"))
 
-    assert names
-    assert names <= deployed
+    assert rows
+    assert {in_code(row[0])[0] for row in rows} <= set(KEYS)
+    for key, default in ((in_code(row[0])[0], in_code(row[1])) for row in rows):
+        assert default in ([], [defaults[key.upper()]])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_piece_of_a_guard_toml_is_valid(document: Path) -> None:
+    """What is pasted into the file is understood."""
+    for block in re.findall(r"```toml\n(.*?)```", document.read_text("utf-8"), re.DOTALL):
+        file = parse(block, file=document.name)
+        assert Settings.from_environment(file.values).exemption_errors == ()
 
 
 def test_the_regions_are_those_that_can_be_deployed_to() -> None:

@@ -12,6 +12,7 @@ import pytest
 from encryption_guard.settings import VARIABLES, Settings
 from encryption_guard.sweep.checks import MAX_EVENT_AGE
 from encryption_guard.sweep.function import holds_bucket_event
+from layers.encryption_guard.tools.configuration import RECORDED
 from tests.emulators.cloud import (
     ACCOUNT,
     AUDITING,
@@ -73,8 +74,8 @@ def test_the_handler_and_the_initializer_exist(function: dict[str, Any]) -> None
 
 @both
 def test_every_variable_is_a_setting_and_a_string(function: dict[str, Any]) -> None:
-    """The function is given settings that it reads, as strings, which is all the platform takes."""
-    known = {variable.name for variable in VARIABLES.values()} | {"GUARD_EXEMPTIONS"}
+    """The function is given known settings, as strings, which is all the platform takes."""
+    known = {variable.name for variable in VARIABLES.values()} | {"GUARD_EXEMPTIONS"} | RECORDED
 
     variables = function["environmentVariables"]
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -25,8 +25,12 @@ from rich.markup import escape
 from rich.status import Status
 
 from encryption_guard.cli.console import Commands, misuse, say, silence
-from layers.encryption_guard.tools import preflight
+from encryption_guard.enforcement.handler import open_command
+from encryption_guard.errors import ConfigurationError, GuardError
+from encryption_guard.settings import FunctionArn, Settings
+from layers.encryption_guard.tools import configuration, preflight
 from layers.encryption_guard.tools.bytecode import read_output
+from layers.encryption_guard.tools.configuration import FILE_NAME, Change, File, Value
 from layers.encryption_guard.tools.preflight import KEY_PAIR, Access, Finding, Region
 from layers.encryption_guard.tools.serverless_devs import (
     DEFAULT_REMEDY,
@@ -45,6 +49,10 @@ LAYER_ZIP = BUILD / "encryption_guard-layer.zip"
 LAYER_NAME = "encryption-guard"
 # In the order of their deployment.
 FUNCTIONS = ("sweep", "encrypt_on_create")
+FUNCTION_NAMES = ("oss-tables-encrypt-on-create", "oss-tables-encryption-sweep")
+EXEMPTIONS = "GUARD_EXEMPTIONS"
+# For reading both functions, retries included.
+READ_SECONDS = 60.0
 # The handler decides to skip this event, so it makes no request about any bucket.
 HARMLESS_EVENT = json.dumps(
     {
@@ -54,6 +62,12 @@ HARMLESS_EVENT = json.dumps(
         "type": "oss:ActionTrail:ApiCall",
         "data": {"eventName": "EncryptionGuardDeployed", "eventId": "encryption-guard-deployed"},
     }
+)
+UNREADABLE = Finding(
+    "warning",
+    "Only Serverless Devs has this key, so the deployed settings are not read",
+    f"A setting that neither your shell nor {FILE_NAME} states returns to its default. Set"
+    " ALIBABA_CLOUD_ACCESS_KEY_ID and so on to keep what is deployed.",
 )
 SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
 SERVERLESS_DEVS = (str(Path("node_modules", ".bin", "s")),)
@@ -114,6 +128,12 @@ class Report:
         self.terminal.print(f"  {SIGNS[finding.level]} {escape(finding.message)}")
         if finding.remedy:
             self.terminal.print(f"    [dim]{escape(finding.remedy)}[/]")
+
+    def show_settings(self, rows: Sequence[tuple[str, ...]]) -> None:
+        """Show each setting that is not the template's default, and what changes."""
+        for name, before, after, source in rows:
+            value = after or "-" if before == after else f"{before or '-'} -> {after or '-'}"
+            self.terminal.print(f"  {name:<24} {escape(value)} [dim]({source})[/]")
 
     def show_failure(self, error: StepFailed) -> None:
         """Print the end of the step's output, the problem and its remedy."""
@@ -353,12 +373,7 @@ def run_preflight(
     findings += [region for region in regions if isinstance(region, Finding)]
     known = [region for region in regions if isinstance(region, Region)]
     if task is not remove:
-        variables = read_template_variables()
-        findings += preflight.check_names(environment, variables)
-        findings += preflight.check_expansion(environment, variables - {"GUARD_EXEMPTIONS"})
-        findings += preflight.check_settings(environment, today=today(), any_region=any_region)
-        for region in known:
-            findings += preflight.check_region(region, environment)
+        findings += preflight.check_names(environment, read_template_defaults())
     has_errors = show_findings(findings, report)
     if isinstance(access, Finding) or has_errors:
         exit_unstarted(report)
@@ -383,12 +398,51 @@ def today() -> date:
     return datetime.now(timezone.utc).date()
 
 
-def read_template_variables() -> set[str]:
-    """Return the names of the variables that the template reads from the shell."""
+def read_template_defaults() -> dict[str, str]:
+    """Return the variables that the template reads from the shell, with their defaults."""
     try:
-        return set(re.findall(r"env\('([A-Z_]+)'", Path(TEMPLATE).read_text("utf-8")))
+        template = Path(TEMPLATE).read_text("utf-8")
     except OSError:
-        return set()
+        return {}
+    return dict(re.findall(r"env\('([A-Z_]+)', *'([^']*)'", template))
+
+
+def read_configuration(path: Path | None) -> File:
+    """Read the named guard.toml, or the one of the current folder if there is one.
+
+    Raises ConfigurationError if it cannot be read.
+    """
+    if path is None and not Path(FILE_NAME).exists():
+        return File()
+    file = path or Path(FILE_NAME)
+    try:
+        return configuration.parse(file.read_text("utf-8"), file=str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} cannot be read: {error}.") from None
+
+
+def read_deployed(
+    access: Access, region: Region, environment: Mapping[str, str]
+) -> dict[str, str] | None:
+    """Read the settings of both deployed functions; None if only Serverless Devs has the key.
+
+    Raises GuardError if the service does not return them.
+    """
+    if access.credentials is None or access.account_id is None:
+        return None
+    # fc2 is slow to import.
+    from encryption_guard.services.function_compute import FunctionCompute
+
+    names = ("GUARD_FC_ENDPOINT", "GUARD_TRUST_ENV", "GUARD_MAX_ATTEMPTS")
+    shell = {name: environment.get(name, "") for name in names}
+    credentials = access.credentials
+    deployed: dict[str, str] = {}
+    with open_command(Settings.from_environment(shell), seconds=READ_SECONDS) as invocation:
+        client = FunctionCompute(invocation._replace(read_credentials=lambda: credentials))
+        for name in FUNCTION_NAMES:
+            function = client.read_function(FunctionArn(name, region.name, access.account_id))
+            deployed |= configuration.of_function(function or {})
+    return deployed
 
 
 def read_version(*command: str) -> str | None:
@@ -414,6 +468,8 @@ class Target:
     region: Region
     account_id: str
     resources: Mapping[str, Any]
+    values: Mapping[str, Value] = field(default_factory=dict)
+    changes: Sequence[Change] = ()
 
     def __str__(self) -> str:
         return f"{self.region.name} of account {self.account_id}"
@@ -429,25 +485,30 @@ class Target:
 
 @dataclass(frozen=True)
 class Deployer:
-    """Runs a task with these credentials and the shell's variables, region by region."""
+    """Runs a task with these credentials and settings, region by region."""
 
     task: Task
     access: Access
     environment: Mapping[str, str]
     report: Report
+    file: File = field(default_factory=File)
+    any_region: bool = False
 
     def log(self, region: Region) -> Path:
         """Return the file for the whole output of the task in a region."""
         return BUILD / f"{self.task.__name__}-{region.name}.log"
 
     @contextmanager
-    def serverless_devs(self, region: Region, mode: Literal["w", "a"]) -> Iterator[ServerlessDevs]:
+    def serverless_devs(
+        self, region: Region, values: Mapping[str, Value], mode: Literal["w", "a"]
+    ) -> Iterator[ServerlessDevs]:
         """Open the log of a region, and give `s` the variables of the region."""
         # Serverless Devs prefers its own variables for a key, even if one is empty or missing.
         shell = {name: value for name, value in self.environment.items() if name not in KEY_PAIR}
+        settings = configuration.variables_of(values) if values else {}
         variables = {
-            **preflight.without_dollars(shell),
-            **preflight.template_variables(region, self.environment),
+            **preflight.without_dollars(shell | settings),
+            **preflight.template_variables(region, shell | settings),
             **self.access.variables,
         }
         BUILD.mkdir(exist_ok=True)
@@ -457,8 +518,9 @@ class Deployer:
             )
 
     def resolve(self, region: Region) -> Target:
-        """Resolve and check the template for a region; exits with 2 if that finds an error."""
-        with self.serverless_devs(region, "w") as s:
+        """Resolve settings and template for a region; exits with 2 if a check finds an error."""
+        values, changes = ({}, ()) if self.task is remove else self.configure(region)
+        with self.serverless_devs(region, values, "w") as s:
             resources = preview(s)
         account_id = find_account(resources)
         findings = preflight.check_resources(resources)
@@ -472,14 +534,41 @@ class Deployer:
             )
         if show_findings(findings, self.report):
             exit_unstarted(self.report)
-        return Target(region, account_id, resources)
+        return Target(region, account_id, resources, values, changes)
+
+    def configure(self, region: Region) -> tuple[dict[str, Value], Sequence[Change]]:
+        """Return the checked settings of a region, and what they change there."""
+        try:
+            deployed = read_deployed(self.access, region, self.environment)
+        except GuardError as error:
+            remedy = "Without them a deployment could change settings that nobody states."
+            finding = Finding("error", f"The deployed settings are not readable: {error}", remedy)
+            show_findings([finding], self.report)
+            exit_unstarted(self.report)
+        values = configuration.resolve(
+            shell=self.environment,
+            file=self.file.of(region.name),
+            deployed=deployed or {},
+            defaults=read_template_defaults() | {"GUARD_RUNTIME": region.runtime},
+        )
+        settings = {name: value.text for name, value in values.items()}
+        shell = {**self.environment, **settings}
+        findings = preflight.check_region(region, shell)
+        findings += preflight.check_expansion(shell, {*read_template_defaults()} - {EXEMPTIONS})
+        findings += preflight.check_settings(shell, today=today(), any_region=self.any_region)
+        if deployed is None:
+            findings.append(UNREADABLE)
+        if show_findings(findings, self.report):
+            exit_unstarted(self.report)
+        return values, configuration.find_changes(deployed or {}, values, region=region.name)
 
     def run(self, target: Target) -> bool:
         """Run the task in one region and return whether it succeeded."""
         self.report.terminal.print(f"\n[bold]{target}[/]")
+        self.report.show_settings(configuration.describe(target.values, target.changes))
         with (
             self.failures_shown(target.region) as failures,
-            self.serverless_devs(target.region, "a") as s,
+            self.serverless_devs(target.region, target.values, "a") as s,
         ):
             self.task(s, target.region, self.report)
         return not failures
@@ -517,7 +606,12 @@ def find_account(resources: Mapping[str, Any]) -> str:
 
 
 def run_in_regions(
-    task: Task, names: Sequence[str], *, any_region: bool, confirm: Confirm = lambda _: None
+    task: Task,
+    names: Sequence[str],
+    *,
+    any_region: bool,
+    config: Path | None = None,
+    confirm: Confirm = lambda _: None,
 ) -> None:
     """Run a task in each region in turn, also after a failure, and exit with its status.
 
@@ -527,7 +621,12 @@ def run_in_regions(
     report = Report(Terminal(highlight=False, emoji=False, soft_wrap=True))
     names = names or [environment.get("ALIBABA_CLOUD_REGION") or "cn-hangzhou"]
     access, regions = run_preflight(task, names, environment, report, any_region=any_region)
-    deployer = Deployer(task, access, environment, report)
+    try:
+        file = File() if task is remove else read_configuration(config)
+    except ConfigurationError as error:
+        show_findings([Finding("error", str(error))], report)
+        exit_unstarted(report)
+    deployer = Deployer(task, access, environment, report, file, any_region)
     targets: list[Target] = []
     failed: list[str] = []
     for region in regions:
@@ -552,6 +651,13 @@ any_region_option = click.option(
     "--any-region", is_flag=True, help="Accept regions where OSS Tables is not documented."
 )
 
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"Settings of the deployment. Default: {FILE_NAME}, if there is one.",
+)
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -561,17 +667,29 @@ def main() -> None:
 @main.command("deploy")
 @region_option
 @any_region_option
-def deploy_command(regions: Sequence[str], any_region: bool) -> None:
+@config_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def deploy_command(
+    regions: Sequence[str], any_region: bool, config: Path | None, yes: bool
+) -> None:
     """Build, publish, deploy, and test the functions."""
-    run_in_regions(deploy, regions, any_region=any_region)
+
+    def confirm(targets: Sequence[Target]) -> None:
+        for target in targets:
+            for change in target.changes:
+                if change.question and not yes:
+                    click.confirm(f"{target}: {change.question}. Is that wanted?", abort=True)
+
+    run_in_regions(deploy, regions, any_region=any_region, config=config, confirm=confirm)
 
 
 @main.command("plan")
 @region_option
 @any_region_option
-def plan_command(regions: Sequence[str], any_region: bool) -> None:
-    """Show the changes that a deployment would make."""
-    run_in_regions(plan, regions, any_region=any_region)
+@config_option
+def plan_command(regions: Sequence[str], any_region: bool, config: Path | None) -> None:
+    """Show what a deployment would change."""
+    run_in_regions(plan, regions, any_region=any_region, config=config)
 
 
 @main.command("remove")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from encryption_guard.arn import is_region
+from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.services.inventory import REGIONS as OSS_TABLES_REGIONS
 from encryption_guard.settings import VARIABLES, Exemption, Settings
@@ -52,6 +53,14 @@ MIN_NODE_VERSION = (14, 14)
 # `s -a NAME` reads the access key from the variable NAME if the name has this ending.
 ALIAS = "encryption_guard_serverless_devs_key"
 KEY_PAIR = ("AccountID", "AccessKeyID", "AccessKeySecret")
+TOKEN = "SecurityToken"  # noqa: S105  the name of the variable
+# What Serverless Devs calls the parts of a key, and the variables of Alibaba Cloud's tools.
+SHELL_NAMES = {
+    "AccountID": "ALIBABA_CLOUD_ACCOUNT_ID",
+    "AccessKeyID": "ALIBABA_CLOUD_ACCESS_KEY_ID",
+    "AccessKeySecret": "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+    TOKEN: "ALIBABA_CLOUD_SECURITY_TOKEN",
+}
 
 # Variables that only the template reads: the pattern of a value, and its description.
 FORMATS = {
@@ -90,11 +99,13 @@ class Finding:
 class Access:
     """The credentials of Serverless Devs: its options, and variables to add to the shell's.
 
-    `account_id` is None for an alias of Serverless Devs, whose account only that program reads.
+    `account_id` and `credentials` are None for an alias of Serverless Devs, which only that program
+    reads.
     """
 
     description: str
     account_id: str | None = None
+    credentials: Credentials | None = None
     options: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -119,15 +130,12 @@ def find_access(environment: Mapping[str, str], aliases: Collection[str]) -> Acc
     `aliases` are the names that `s config add` has stored.
     """
     if all(environment.get(name) for name in KEY_PAIR):
-        key_pair = {name: environment[name] for name in KEY_PAIR}
-        description = (
-            f"access key {key_pair['AccessKeyID'][:4]}… of account {key_pair['AccountID']}"
-        )
-        return Access(description, key_pair["AccountID"], variables=key_pair)
-    key_id = environment.get("ALIBABA_CLOUD_ACCESS_KEY_ID")
-    secret = environment.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
-    if key_id and secret:
-        return _access_from_shell(key_id, secret, environment)
+        key = {name: environment[name] for name in (*KEY_PAIR, TOKEN) if environment.get(name)}
+        return _access(key, "AccountID", variables=key)
+    key = {name: environment[own] for name, own in SHELL_NAMES.items() if environment.get(own)}
+    if "AccessKeyID" in key and "AccessKeySecret" in key:
+        account = SHELL_NAMES["AccountID"]
+        return _access(key, account, options=("-a", ALIAS), variables={ALIAS: json.dumps(key)})
     if "default" in aliases:
         return Access("the alias `default` of Serverless Devs")
     return Finding(
@@ -139,18 +147,24 @@ def find_access(environment: Mapping[str, str], aliases: Collection[str]) -> Acc
     )
 
 
-def _access_from_shell(
-    key_id: str, secret: str, environment: Mapping[str, str]
+def _access(
+    key: Mapping[str, str],
+    account_variable: str,
+    *,
+    options: tuple[str, ...] = (),
+    variables: Mapping[str, str],
 ) -> Access | Finding:
-    account = environment.get("ALIBABA_CLOUD_ACCOUNT_ID", "")
+    key_id, account = key["AccessKeyID"], key.get("AccountID", "")
     if not re.fullmatch(r"[0-9]{5,20}", account, re.ASCII):
-        remedy = "Set ALIBABA_CLOUD_ACCOUNT_ID to the number of the account that owns the key."
+        remedy = f"Set {account_variable} to the number of the account that owns the key."
         return Finding("error", f"The account of the access key {key_id[:4]}… is not set", remedy)
-    key = {"AccountID": account, "AccessKeyID": key_id, "AccessKeySecret": secret}
-    if token := environment.get("ALIBABA_CLOUD_SECURITY_TOKEN"):
-        key["SecurityToken"] = token
+    try:
+        credentials = Credentials(key_id, key["AccessKeySecret"], key.get(TOKEN))
+    except ConfigurationError:
+        remedy = "It contains a space, a line break or another invalid character; set it again."
+        return Finding("error", f"The access key {key_id[:4]}… is not usable", remedy)
     description = f"access key {key_id[:4]}… of account {account}"
-    return Access(description, account, ("-a", ALIAS), {ALIAS: json.dumps(key)})
+    return Access(description, account, credentials, options, variables)
 
 
 def check_files(folder: Path) -> list[Finding]:
@@ -242,6 +256,7 @@ def find_region(name: str, *, any_region: bool) -> Region | Finding:
 def check_names(environment: Mapping[str, str], of_template: Collection[str]) -> list[Finding]:
     """Check the names of the shell's GUARD_* variables; `of_template` are those that it reads."""
     known = SETTINGS | {name for name in of_template if name.startswith("GUARD_")}
+    known -= {"GUARD_HAS_WEBHOOK"}
     findings = []
     for name in sorted(name for name in environment if name.startswith("GUARD_")):
         if name not in known:

@@ -18,6 +18,7 @@ from encryption_guard.http.retries import FIRST_BACKOFF_SECONDS
 from encryption_guard.invocation import REQUEST_SHARE
 from encryption_guard.services.oss_tables import ADVICE_SECONDS
 from encryption_guard.settings import VARIABLES, Settings
+from layers.encryption_guard.tools.configuration import RECORDED
 from tests.emulators.cloud import REPOSITORY
 from tests.emulators.event_bridge import matches
 
@@ -25,6 +26,7 @@ Resources = Mapping[str, Any]
 Complaints = list[str]
 
 SETTINGS = frozenset({variable.name for variable in VARIABLES.values()} | {"GUARD_EXEMPTIONS"})
+GIVEN = SETTINGS | RECORDED
 # Namespace, metric, and how the metric is compared.
 AT_THE_FIRST_LETTER = (
     *("acs_mns_new", "ActiveMessages"),
@@ -97,7 +99,7 @@ def variables(resources: Resources) -> Complaints:
     complaints = []
     for name, props in functions(resources).items():
         given = props["environmentVariables"]
-        complaints += [f"{name}: {one} is no setting" for one in sorted(given.keys() - SETTINGS)]
+        complaints += [f"{name}: {one} is no setting" for one in sorted(given.keys() - GIVEN)]
         strange = [one for one, value in given.items() if not isinstance(value, str)]
         complaints += [f"{name}: {one} is not a string" for one in strange]
         if not strange:

@@ -41,7 +41,7 @@ from tests.emulators.faults import (
     Truncate,
     throttle,
 )
-from tests.emulators.function_compute_api import FunctionComputeApi
+from tests.emulators.function_compute_api import Deployed, FunctionComputeApi
 from tests.emulators.server import Authority
 from tests.integration.conftest import SkippingClock
 
@@ -823,3 +823,68 @@ def test_a_process_of_its_own_is_left_as_it_was(authority: Authority, trusted: P
     assert "404 FunctionNotFound" in gone
     assert result["level"] == logging.WARNING
     assert result["handlers"] == ["NullHandler"]
+
+
+# What is deployed.
+
+CONFIGURATION = {
+    "functionName": "guard",
+    "runtime": "python3.12",
+    "environmentVariables": {"GUARD_MODE": "detect"},
+}
+
+
+def never(_event: bytes) -> Any:
+    """A function that nobody invokes."""
+    raise AssertionError
+
+
+@pytest.fixture
+def reader(authority: Authority, transport: DeadlineTransport) -> Iterator[Caller]:
+    """A caller where one function can be asked for."""
+    deployed = {"guard": Deployed(CONFIGURATION, {}, {}, never)}
+    with FunctionComputeApi(KEY, functions={}, deployed=deployed, authority=authority) as service:
+        yield Caller(service, transport)
+
+
+def test_a_deployed_function_can_be_read(reader: Caller) -> None:
+    """Its configuration is what the service has, and nothing was invoked."""
+    assert reader.functions.read_function(VERSION_3) == CONFIGURATION
+
+    (request,) = reader.service.requests
+    assert (request.operation, request.method) == ("GetFunction", "GET")
+    assert "x-fc-invocation-type" not in request.headers
+
+
+def test_a_function_that_is_not_there_is_none(reader: Caller) -> None:
+    """Nothing is deployed yet."""
+    assert reader.functions.read_function(VERSION_3._replace(name="other")) is None
+
+
+def test_a_repeat_helps_a_reader_too(reader: Caller) -> None:
+    """A service that is busy for a moment is asked again."""
+    reader.service.faults.add(Fault(Refuse(503), times=1), Fault(Reset(), times=1))
+
+    assert reader.functions.read_function(VERSION_3) == CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    ("effect", "error", "sentence"),
+    [
+        (Refuse(403), ConfigurationError, "answered 403 AccessDenied; check the credentials"),
+        (Refuse(404, "DomainNameNotFound"), ConfigurationError, "404 DomainNameNotFound"),
+        (Refuse(503), Unavailable, "answered 503 ResourceThrottled; a later try may succeed"),
+        (GarbageBody(b"[]"), ConfigurationError, "answered 200; check the credentials"),
+        (GarbageBody(b'{"a": 1}'), ConfigurationError, "answered 200; check the credentials"),
+        (Reset(), Unreachable, "gave no answer"),
+    ],
+    ids=["no right", "another 404", "busy", "no object", "another object", "no answer"],
+)
+def test_what_cannot_be_read_is_no_absence(
+    reader: Caller, effect: Effect, error: type[GuardError], sentence: str
+) -> None:
+    """Only the service's own word says that there is no function."""
+    reader.service.faults.add(Fault(effect))
+
+    with pytest.raises(error, match=sentence):
+        reader.functions.read_function(VERSION_3)

@@ -6,16 +6,19 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 from click.testing import CliRunner, Result
 
 from encryption_guard import __version__
-from layers.encryption_guard.tools import deploy
+from encryption_guard.errors import ConfigurationError
+from layers.encryption_guard.tools import configuration, deploy
+from layers.encryption_guard.tools.preflight import Access, Region
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
 from tests.emulators.serverless_devs import MISSING, ServerlessDevs, serverless_devs
 
@@ -50,6 +53,9 @@ print(result)
 class Deployer:
     """Somebody in a checkout of their own, with an account that is emulated."""
 
+    # What is typed where a command asks.
+    answer = ""
+
     def __init__(self, folder: Path) -> None:
         self.s: ServerlessDevs = serverless_devs(folder)
         self.environment = {
@@ -59,9 +65,27 @@ class Deployer:
         }
 
     def __call__(self, *arguments: str, **environment: str | None) -> Result:
-        return CliRunner().invoke(
-            deploy.main, arguments, env={**self.environment, **environment}, input=""
-        )
+        with patch.object(deploy, "read_deployed", self.deployed):
+            return CliRunner().invoke(
+                deploy.main, arguments, env={**self.environment, **environment}, input=self.answer
+            )
+
+    def deployed(
+        self, access: Access, region: Region, _: Mapping[str, str]
+    ) -> dict[str, str] | None:
+        """The settings of the emulated functions, as the service would tell them."""
+        if access.credentials is None:
+            return None
+        place = self.s.account()["regions"].get(region.name, {"functions": {}})
+        found: dict[str, str] = {}
+        for name in deploy.FUNCTION_NAMES:
+            found |= configuration.of_function(place["functions"].get(name, {}))
+        return found
+
+    def settings(self, region: str) -> dict[str, str]:
+        """The variables of the deployed sweep."""
+        variables: dict[str, str] = self.place(region)["functions"][SWEEP]["environmentVariables"]
+        return variables
 
     def place(self, region: str) -> dict[str, Any]:
         """What is in this region of the account."""
@@ -580,3 +604,154 @@ def test_a_dollar_in_a_reason_arrives(deployer: Deployer) -> None:
     assert result.exit_code == 0, result.output
     for function in deployer.place("cn-hangzhou")["functions"].values():
         assert json.loads(function["environmentVariables"]["GUARD_EXEMPTIONS"]) == exemptions
+
+
+# Settings that last.
+
+STATED = {
+    "GUARD_MODE": "detect",
+    "GUARD_EXEMPTIONS": '[{"bucket": "tmp-*", "reason": "a test"}]',
+    "GUARD_CONTACT_GROUP": "security",
+    "GUARD_WEBHOOK": "https://hooks.example.com/robot?key=not-to-be-seen",
+    "GUARD_ACTION_POLICY": "sls.builtin",
+    "GUARD_SLOW_AFTER_MS": "90000",
+    "GUARD_ALLOWED_ACCOUNTS": "2222222222222222",
+    "GUARD_SWEEP_REGIONS": "cn-hangzhou,cn-shanghai",
+    "GUARD_RUNTIME": "python3.10",
+}
+HERE = ("--region", "cn-hangzhou")
+
+
+@pytest.mark.usefixtures("checkout")
+def test_another_shell_changes_nothing(deployer: Deployer) -> None:
+    """A colleague who upgrades knows nothing of the settings, and takes none of them away."""
+    deployer("deploy", *HERE, **STATED)
+    before = deployer.settings("cn-hangzhou"), deployer.runtimes("cn-hangzhou")
+
+    result = deployer("deploy", *HERE, GUARD_WEBHOOK=STATED["GUARD_WEBHOOK"])
+
+    assert result.exit_code == 0, result.output
+    assert (deployer.settings("cn-hangzhou"), deployer.runtimes("cn-hangzhou")) == before
+    assert "->" not in result.output
+    assert "not-to-be-seen" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("changed", "question"),
+    [
+        ({"GUARD_MODE": "enforce"}, "Unencrypted buckets will be encrypted (detect -> enforce)"),
+        (
+            {"GUARD_EXEMPTIONS": '[{"bucket": "raw-*", "reason": "a test"}]'},
+            "No longer protected: raw-*; No longer exempt, so encrypted: tmp-*",
+        ),
+        ({"GUARD_SWEEP_REGIONS": "cn-hangzhou"}, "No longer swept: cn-shanghai"),
+        ({"GUARD_WEBHOOK": None}, "GUARD_WEBHOOK is gone"),
+    ],
+    ids=["mode", "exemptions", "regions", "web hook"],
+)
+@pytest.mark.usefixtures("checkout")
+def test_what_opens_buckets_or_silences_somebody_asks(
+    deployer: Deployer, changed: dict[str, str | None], question: str
+) -> None:
+    """Without an answer nothing is touched; YES=1 is one."""
+    deployer("deploy", *HERE, **STATED)
+    before, calls = deployer.settings("cn-hangzhou"), deployer.asked()
+
+    asked = deployer("deploy", *HERE, **(STATED | changed))
+    deployer.answer = "n\n"
+    refused = deployer("deploy", *HERE, **(STATED | changed))
+
+    assert question in asked.output
+    assert f"cn-hangzhou of account {ACCOUNT}" in asked.output
+    assert (asked.exit_code, refused.exit_code) == (1, 1)
+    assert (deployer.settings("cn-hangzhou"), deployer.asked()) == (before, calls)
+    done = deployer("deploy", *HERE, "--yes", **(STATED | changed))
+    assert done.exit_code == 0, done.output
+    for name, value in changed.items():
+        if value:
+            assert deployer.settings("cn-hangzhou")[name] == value
+
+
+def test_a_file_states_settings_for_each_region(deployer: Deployer, checkout: Path) -> None:
+    """The shell counts before it, a region's table before what is for all; each source is shown."""
+    (checkout / "guard.toml").write_text(
+        'mode = "detect"\nslow_after_ms = 70000\n'
+        '[[exemptions]]\nbucket = "tmp-*"\nreason = "a test"\nexpires = 2099-12-31\n'
+        '[regions.us-east-1]\nmode = "enforce"\n'
+    )
+
+    result = deployer("deploy", *HERE, "--region", "us-east-1", GUARD_SLOW_AFTER_MS="80000")
+
+    assert result.exit_code == 0, result.output
+    modes = [deployer.settings(region)["GUARD_MODE"] for region in ("cn-hangzhou", "us-east-1")]
+    assert modes == ["detect", "enforce"]
+    assert deployer.settings("us-east-1")["GUARD_SLOW_AFTER_MS"] == "80000"
+    assert json.loads(deployer.settings("us-east-1")["GUARD_EXEMPTIONS"]) == [
+        {"bucket": "tmp-*", "reason": "a test", "expires": "2099-12-31"}
+    ]
+    assert re.search(r"GUARD_SLOW_AFTER_MS +80000 \(shell\)", result.output)
+    assert re.search(r"GUARD_MODE +detect \(file\)", result.output)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ('mod = "detect"', 'guard.toml: "mod" is not a setting; did you mean mode?'),
+        ("mode = detect", "guard.toml is not TOML"),
+        ("sweep_every = true", 'guard.toml: sweep_every is "True", but has to be a number'),
+        ('[regions.cn-hangzhou]\nmode = "protect"', "GUARD_MODE"),
+        ('mode = "protect"', "GUARD_MODE"),
+    ],
+    ids=["key", "no TOML", "type", "value in a region", "value"],
+)
+def test_a_wrong_file_stops_it(deployer: Deployer, checkout: Path, file: str, said: str) -> None:
+    """Before anything is begun, with the key at fault."""
+    (checkout / "guard.toml").write_text(file)
+
+    result = deployer("deploy", *HERE)
+
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "Nothing was started." in result.output
+    assert deployer.asked() == []
+
+
+def test_a_named_file_counts_instead(deployer: Deployer, checkout: Path, tmp_path: Path) -> None:
+    """CONFIG= names another place; one that is not there stops the deployment."""
+    (checkout / "guard.toml").write_text('mode = "protect"')
+    named = tmp_path / "production.toml"
+    named.write_text('mode = "detect"')
+
+    result = deployer("plan", *HERE, "--config", str(named))
+    missing = deployer("plan", *HERE, "--config", str(tmp_path / "gone.toml"))
+
+    assert re.search(r"GUARD_MODE +detect \(file\)", result.output)
+    assert (result.exit_code, missing.exit_code) == (0, 2)
+    assert "gone.toml cannot be read" in missing.output
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_plan_shows_old_and_new(deployer: Deployer) -> None:
+    """What is deployed, what would be, and why; nothing is asked, and nothing done."""
+    deployer("deploy", *HERE, **STATED)
+    before = deployer.settings("cn-hangzhou")
+
+    result = deployer("plan", *HERE, GUARD_MODE="enforce", GUARD_WEBHOOK=STATED["GUARD_WEBHOOK"])
+
+    assert result.exit_code == 0, result.output
+    assert re.search(r"GUARD_MODE +detect -> enforce \(shell\)", result.output)
+    assert re.search(r"GUARD_CONTACT_GROUP +security \(deployed\)", result.output)
+    assert re.search(r"GUARD_WEBHOOK +\(set\) \(shell\)", result.output)
+    assert deployer.settings("cn-hangzhou") == before
+
+
+@pytest.mark.usefixtures("checkout")
+def test_settings_that_cannot_be_read_stop_it(deployer: Deployer) -> None:
+    """Otherwise they would be turned back in silence."""
+    unreadable = Mock(side_effect=ConfigurationError("403 AccessDenied; check fc:GetFunction."))
+    with patch.object(Deployer, "deployed", unreadable):
+        result = deployer("deploy", *HERE)
+
+    assert result.exit_code == 2
+    assert "The deployed settings are not readable: 403 AccessDenied" in result.output
+    assert deployer.asked() == []

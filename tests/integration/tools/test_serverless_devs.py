@@ -193,7 +193,7 @@ def test_every_setting_has_its_place_or_a_reason(resources: dict[str, Any]) -> N
     functions = checks.functions(resources).values()
     given = {name for function in functions for name in function["environmentVariables"]}
 
-    assert given | set(WITHOUT_A_PLACE) == checks.SETTINGS
+    assert given | set(WITHOUT_A_PLACE) == checks.GIVEN
     assert not given & set(WITHOUT_A_PLACE)
 
 

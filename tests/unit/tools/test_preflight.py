@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from encryption_guard.credentials import Credentials
 from encryption_guard.version import __version__
 from layers.encryption_guard.tools import preflight
 from layers.encryption_guard.tools.preflight import (
@@ -92,13 +93,31 @@ def test_a_key_is_not_shown() -> None:
     assert "5tExample" not in repr(access)
 
 
-def test_the_variables_of_serverless_devs_win() -> None:
+@pytest.mark.parametrize("token", [None, "the-token"])
+def test_the_variables_of_serverless_devs_win(token: str | None) -> None:
     """Set as it documents them, they are left to it, as it would take them anyway."""
-    own = {"AccountID": "1", "AccessKeyID": "LTAI5tOther", "AccessKeySecret": "other"}
+    own = {"AccountID": "22222", "AccessKeyID": "LTAI5tOther", "AccessKeySecret": "other"}
+    own |= {"SecurityToken": token} if token else {}
 
     access = preflight.find_access(SHELL | own, aliases={"default"})
 
-    assert access == Access("access key LTAI… of account 1", "1", variables=own)
+    credentials = Credentials("LTAI5tOther", "other", token)
+    description = "access key LTAI… of account 22222"
+    assert access == Access(description, "22222", credentials, variables=own)
+
+
+@pytest.mark.parametrize("broken", ["seen\nseen", "seen seen", "seen\u00a0"])
+@pytest.mark.parametrize("name", ["AccessKeySecret", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"])
+def test_a_key_that_no_header_can_carry_stops_it(name: str, broken: str) -> None:
+    """As when a line break was pasted with it; the secret is not shown."""
+    own = {"AccountID": "22222", "AccessKeyID": "LTAI5tOther", "AccessKeySecret": "other"}
+    shell = SHELL | (own if name in own else {}) | {name: broken}
+
+    finding = preflight.find_access(shell, aliases=set())
+
+    assert isinstance(finding, Finding)
+    assert "is not usable" in finding.message
+    assert "seen" not in str(finding)
 
 
 def test_without_a_key_in_the_shell_the_alias_counts() -> None:
@@ -130,12 +149,15 @@ def test_no_credentials_stop_it(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize("account", ["", "my-account", "123", "١٢٣٤٥٦"])
 def test_a_key_without_its_account_stops_it(account: str) -> None:
     """The template needs the account's number; nothing can look it up."""
-    finding = preflight.find_access(
-        SHELL | {"ALIBABA_CLOUD_ACCOUNT_ID": account}, aliases={"default"}
-    )
+    shell = SHELL | {"ALIBABA_CLOUD_ACCOUNT_ID": account}
+    own = {"AccountID": account or "?", "AccessKeyID": "LTAI5tOther", "AccessKeySecret": "other"}
+
+    finding, of_its_own = (preflight.find_access(one, {"default"}) for one in (shell, SHELL | own))
 
     assert isinstance(finding, Finding)
+    assert isinstance(of_its_own, Finding)
     assert "ALIBABA_CLOUD_ACCOUNT_ID" in finding.remedy
+    assert "AccountID" in of_its_own.remedy
 
 
 @pytest.mark.parametrize(

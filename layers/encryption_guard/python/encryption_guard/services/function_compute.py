@@ -62,12 +62,41 @@ class FunctionCompute:
         if failure:
             raise type(failure)(str(failure))
         try:
-            return self._send(function, payload)
+            answer = self._send(function, "POST", _path(function), ASYNCHRONOUS, payload)
+            return _request_id(function, answer)
         except (ConfigurationError, Unreachable) as error:
             self._failures[function] = error
             raise
 
-    def _send(self, function: FunctionArn, payload: bytes) -> str:
+    def read_function(self, function: FunctionArn) -> dict[str, object] | None:
+        """Read the configuration of a function of FC 3.0; None if there is no such function.
+
+        Raises Unavailable if a later attempt may succeed, else ConfigurationError.
+        https://www.alibabacloud.com/help/en/functioncompute/fc/developer-reference/api-fc-2023-03-30-getfunction
+        """
+        answer = self._send(function, "GET", f"/2023-03-30/functions/{function.name}", {})
+        document = object_or_empty(answer.body.decode("utf-8", "replace"))
+        if answer.status == 200 and "environmentVariables" in document:
+            return document
+        code = next(strings(document, "code"), "")
+        if answer.status == 404 and code == "FunctionNotFound":
+            return None
+        sentence = f"The endpoint of {function} answered {answer.status} {quoted(code)[1:-1]}"
+        if is_retryable(answer.status):
+            raise Unavailable(f"{sentence.rstrip()}; a later try may succeed.")
+        raise ConfigurationError(
+            f"{sentence.rstrip()}; check the credentials, their permission fc:GetFunction, and"
+            " this machine's clock."
+        )
+
+    def _send(
+        self,
+        function: FunctionArn,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        content: bytes = b"",
+    ) -> Answer:
         invocation = self._invocation
         session = Session(invocation)
         until = invocation.clock.monotonic() + MAX_SECONDS
@@ -77,18 +106,26 @@ class FunctionCompute:
             with attempt:
                 answer = attempt.send(
                     invocation.transport,
-                    self._signed(function, payload, session),
+                    self._signed(function, method, path, headers, content, session),
                     until=invocation.attempt_deadline(until),
                 )
                 if not is_retryable(answer.status):
-                    return _request_id(function, answer)
+                    return answer
         failure = attempts.failure
         if not failure.answer:
             hint = failure.tls_problem() or "check the region and the network"
             raise Unreachable(f"The endpoint of {function} gave no answer: {hint}.")
-        return _request_id(function, failure.answer)
+        return failure.answer
 
-    def _signed(self, function: FunctionArn, payload: bytes, session: Session) -> httpx.Request:
+    def _signed(
+        self,
+        function: FunctionArn,
+        method: str,
+        path: str,
+        extra: dict[str, str],
+        content: bytes,
+        session: Session,
+    ) -> httpx.Request:
         credentials, endpoint = session.credentials, self._invocation.settings.fc_endpoint
         client = fc2.Client(
             endpoint=endpoint or f"https://{function.account_id}.{function.region}.fc.aliyuncs.com",
@@ -96,11 +133,10 @@ class FunctionCompute:
             accessKeySecret=credentials.access_key_secret,
             securityToken=credentials.security_token or "",
         )
-        path = _path(function)
-        signed = client._build_common_headers("POST", path, ASYNCHRONOUS)
+        signed = client._build_common_headers(method, path, extra)
         headers = {name: value for name, value in signed.items() if name != "content-length"}
         headers["user-agent"] = f"{COMMON_HEADERS['user-agent']} {signed['user-agent']}"
-        return new_request("POST", client.endpoint + path, headers=headers, content=payload)
+        return new_request(method, client.endpoint + path, headers=headers, content=content)
 
 
 def _path(function: FunctionArn) -> str:

@@ -1,0 +1,308 @@
+"""The settings of a deployment: where each comes from, and what it changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from encryption_guard.errors import ConfigurationError
+from layers.encryption_guard.tools import configuration
+from layers.encryption_guard.tools.configuration import (
+    KEYS,
+    SECRET,
+    UNKNOWN,
+    VARIABLES,
+    Change,
+    Value,
+    describe,
+    find_changes,
+    parse,
+    resolve,
+    variables_of,
+)
+from tests.emulators.cloud import REPOSITORY
+
+HOOK = "https://hooks.example.com/robot?key=not-to-be-seen"
+
+
+def resolved(
+    *,
+    shell: dict[str, str] | None = None,
+    file: dict[str, str] | None = None,
+    deployed: dict[str, str] | None = None,
+) -> dict[str, Value]:
+    """The values of these sources, and of a template with two defaults."""
+    defaults = {"GUARD_MODE": "enforce", "GUARD_SWEEP_EVERY": "300"}
+    return resolve(shell=shell or {}, file=file or {}, deployed=deployed or {}, defaults=defaults)
+
+
+# The file.
+
+
+def test_the_example_states_every_setting() -> None:
+    """Each key is in it, in use or behind a #, and all of it is valid."""
+    text = (REPOSITORY / "guard.example.toml").read_text("utf-8")
+    used = text.replace("# [", "[").replace("# bucket", "bucket").replace("# reason", "reason")
+    used = used.replace("# expires", "expires").replace("# runtime", "runtime")
+    used = used.replace("# mode = ", "mode = ")
+
+    file = parse(used, file="guard.example.toml")
+
+    assert set(file.values) == set(VARIABLES)
+    assert file.of("cn-shanghai")["GUARD_MODE"] == "detect"
+    assert set(parse(text, file="guard.example.toml").values) == set(VARIABLES) - {
+        "GUARD_RUNTIME",
+        "GUARD_EXEMPTIONS",
+    }
+
+
+def test_what_the_template_reads_can_be_stated() -> None:
+    """But for what a deployment computes."""
+    template = (REPOSITORY / "template.yaml").read_text("utf-8")
+    names = {name for name in VARIABLES if f"env('{name}'" in template}
+
+    assert names == set(VARIABLES)
+
+
+TEXTS = {
+    'mode = "detect"': ("GUARD_MODE", "detect"),
+    "sweep_every = 600": ("GUARD_SWEEP_EVERY", "600"),
+    "audit_tables = true": ("GUARD_AUDIT_TABLES", "true"),
+    'allowed_accounts = ["1234567890123456", "2222222222222222"]': (
+        "GUARD_ALLOWED_ACCOUNTS",
+        "1234567890123456,2222222222222222",
+    ),
+    "sweep_regions = []": ("GUARD_SWEEP_REGIONS", ""),
+    '[[exemptions]]\nbucket = "a-*"\nreason = "公开"\nexpires = 2027-01-31': (
+        "GUARD_EXEMPTIONS",
+        '[{"bucket": "a-*", "reason": "公开", "expires": "2027-01-31"}]',
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "variable"), TEXTS.items(), ids=range(len(TEXTS)))
+def test_a_key_becomes_the_text_of_its_variable(text: str, variable: tuple[str, str]) -> None:
+    """As an operator would have exported it."""
+    assert parse(text, file="guard.toml").values == dict([variable])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("mode =", "guard.toml is not TOML: "),
+        ("regions = 7", "guard.toml: regions has to hold tables such as [regions.cn-hangzhou]."),
+        ("[regions]\ncn-hangzhou = 7", "regions has to hold tables"),
+        ("[regions.cn-beijing]\nmod = 1", 'guard.toml, region cn-beijing: "mod" is not a setting'),
+        ("modes = 1", "did you mean mode?"),
+        ("xyzzy = 1", "known are mode, exemptions"),
+        ("mode = 1", 'guard.toml: mode is "1", but has to be "enforce" or "detect"; correct it.'),
+        ("audit_tables = 1", "audit_tables is"),
+        ("sweep_every = 1.5", "sweep_every is"),
+        ("sweep_every = true", "sweep_every is"),
+        ('sweep_regions = "cn-beijing"', "a list of region ids"),
+        ("allowed_accounts = [1234567890123456]", "a list of account ids in quotes"),
+        ("exemptions = 7", "tables [[exemptions]]"),
+        ("exemptions = [7]", "tables [[exemptions]]"),
+        ("[[exemptions]]\nexpires = 2027-01-31T10:00:00", "tables [[exemptions]]"),
+    ],
+)
+def test_a_wrong_file_is_refused(text: str, sentence: str) -> None:
+    """With the place, the key, its value and what is allowed."""
+    with pytest.raises(ConfigurationError) as refused:
+        parse(text, file="guard.toml")
+
+    assert sentence in str(refused.value)
+
+
+def test_the_table_of_a_region_counts_before_what_is_for_all() -> None:
+    """Another region has only the latter."""
+    file = parse('mode = "enforce"\n[regions.us-east-1]\nmode = "detect"', file="guard.toml")
+
+    assert file.of("us-east-1") == {"GUARD_MODE": "detect"}
+    assert file.of("cn-hangzhou") == {"GUARD_MODE": "enforce"}
+
+
+# The four sources.
+
+
+def test_the_first_source_that_states_it_counts() -> None:
+    """Shell, file, what is deployed, the template; an empty variable of the shell is none."""
+    sources = {
+        "shell": {"GUARD_MODE": "a", "GUARD_WEBHOOK": ""},
+        "file": {"GUARD_MODE": "b", "GUARD_SWEEP_EVERY": "c", "GUARD_CONTACT_GROUP": ""},
+        "deployed": {"GUARD_SWEEP_EVERY": "d", "GUARD_CONTACT_GROUP": "e", "GUARD_RUNTIME": "f"},
+    }
+
+    values = resolved(**sources)
+
+    assert values["GUARD_MODE"] == Value("a", "shell")
+    assert values["GUARD_SWEEP_EVERY"] == Value("c", "file")
+    assert values["GUARD_CONTACT_GROUP"] == Value("", "file")
+    assert values["GUARD_RUNTIME"] == Value("f", "deployed")
+    assert values["GUARD_WEBHOOK"] == Value("", "default")
+    assert resolved()["GUARD_SWEEP_EVERY"] == Value("300", "default")
+
+
+def test_a_deployed_function_tells_its_settings() -> None:
+    """What it has beside them is left out; that there is a web hook is all that it tells of it."""
+    function: dict[str, object] = {
+        "runtime": "python3.10",
+        "environmentVariables": {
+            "GUARD_MODE": "detect",
+            "GUARD_HAS_WEBHOOK": "true",
+            "GUARD_DEAD_LETTER_QUEUE": "q",
+        },
+    }
+
+    assert configuration.of_function(function) == {
+        "GUARD_MODE": "detect",
+        "GUARD_RUNTIME": "python3.10",
+        "GUARD_WEBHOOK": SECRET,
+    }
+    assert configuration.of_function({}) == {}
+
+
+@pytest.mark.parametrize(("hook", "state"), [(HOOK, "true"), ("", "")])
+def test_the_template_learns_whether_there_is_a_web_hook(hook: str, state: str) -> None:
+    """Its URL goes to the alarm alone."""
+    variables = variables_of(resolved(file={"GUARD_WEBHOOK": hook}))
+
+    assert (variables["GUARD_WEBHOOK"], variables["GUARD_HAS_WEBHOOK"]) == (hook, state)
+
+
+# Changes.
+
+
+def changes(deployed: dict[str, str], stated: dict[str, str]) -> list[Change]:
+    """The changes of a region whose deployment left its receivers in its variables."""
+    recorded = {"GUARD_SLOW_AFTER_MS": "60000", **deployed} if deployed else {}
+    return find_changes(recorded, resolved(file=stated, deployed=recorded), region="a")
+
+
+def test_a_first_deployment_changes_nothing() -> None:
+    """There is nothing that could be turned back."""
+    assert changes({}, {"GUARD_MODE": "detect"}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "question"),
+    [
+        ("GUARD_MODE", "enforce", "detect", "New buckets will stay unencrypted"),
+        ("GUARD_MODE", "detect", "enforce", "Unencrypted buckets will be encrypted"),
+        ("GUARD_SWEEP_REGIONS", "a,b", "b", "No longer swept: a"),
+        ("GUARD_SWEEP_REGIONS", "a,b", "", "No longer swept: b"),
+        ("GUARD_SWEEP_REGIONS", "", "b", "No longer swept: a"),
+        ("GUARD_CONTACT_GROUP", "ops", "", "GUARD_CONTACT_GROUP is gone"),
+        ("GUARD_ACTION_POLICY", "p", "", "GUARD_ACTION_POLICY is gone"),
+    ],
+)
+def test_what_opens_buckets_or_silences_somebody_is_a_question(
+    name: str, before: str, after: str, question: str
+) -> None:
+    """It names what would be."""
+    (change,) = changes({name: before}, {name: after})
+
+    assert (change.before, change.after) == (before, Value(after, "file"))
+    assert change.question is not None
+    assert question in change.question
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("GUARD_SWEEP_EVERY", "300", "600"),
+        ("GUARD_SWEEP_REGIONS", "a", "a,b"),
+        ("GUARD_SWEEP_REGIONS", "a", ""),
+        ("GUARD_CONTACT_GROUP", "", "ops"),
+        ("GUARD_CONTACT_GROUP", "ops", "security"),
+        ("GUARD_RUNTIME", "python3.10", "python3.12"),
+    ],
+)
+def test_any_other_change_is_only_shown(name: str, before: str, after: str) -> None:
+    """It neither opens a bucket nor silences anybody."""
+    (change,) = changes({name: before}, {name: after})
+
+    assert change.question is None
+
+
+def exemptions(*buckets: str) -> str:
+    return json.dumps([{"bucket": bucket, "reason": "a test"} for bucket in buckets])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "question"),
+    [
+        (exemptions("a"), exemptions("a", "b"), "No longer protected: b"),
+        (exemptions("a", "b"), exemptions("a"), "No longer exempt, so encrypted: b"),
+        (exemptions("a"), "[]", "No longer exempt, so encrypted: a"),
+        ("", exemptions("a"), "No longer protected: a"),
+        ("file:x.json", "[]", "No longer exempt, so encrypted: file:x.json"),
+        (exemptions("a"), exemptions("a").replace("a test", "another"), None),
+    ],
+)
+def test_exemptions_are_compared_one_by_one(before: str, after: str, question: str | None) -> None:
+    """Each that comes or goes is named; another reason is only shown."""
+    (change,) = changes({"GUARD_EXEMPTIONS": before}, {"GUARD_EXEMPTIONS": after})
+
+    assert change.question == question
+
+
+def test_the_form_of_exemptions_is_no_change() -> None:
+    """Blanks and escapes of JSON mean the same."""
+    before = '[{"bucket":"a","reason":"\\u0024"}]'
+
+    assert (
+        changes({"GUARD_EXEMPTIONS": before}, {"GUARD_EXEMPTIONS": before.replace(",", " , ")})
+        == []
+    )
+
+
+def test_receivers_of_an_older_version_are_asked_about() -> None:
+    """It did not leave them where a deployment reads: one that is stated now is no question."""
+    deployed = {"GUARD_MODE": "enforce"}
+    values = resolved(file={"GUARD_CONTACT_GROUP": "ops"}, deployed=deployed)
+
+    found = find_changes(deployed, values, region="a")
+
+    assert [(change.name, change.before) for change in found] == [
+        ("GUARD_WEBHOOK", UNKNOWN),
+        ("GUARD_ACTION_POLICY", UNKNOWN),
+    ]
+    assert all("older version" in str(change.question) for change in found)
+
+
+def test_a_web_hook_has_to_be_stated_again() -> None:
+    """Its URL cannot be read back: without it the alarm would lose its receiver."""
+    (gone,) = changes({"GUARD_WEBHOOK": SECRET}, {})
+
+    assert gone.after == Value("", "default")
+    assert gone.question is not None
+    assert changes({"GUARD_WEBHOOK": SECRET}, {"GUARD_WEBHOOK": HOOK}) == []
+
+
+def test_each_stated_or_changed_setting_is_shown() -> None:
+    """With what is deployed, what will be, and the source; never with the URL of a web hook."""
+    recorded = {"GUARD_SLOW_AFTER_MS": "60000"}
+    deployed = {
+        "GUARD_MODE": "detect",
+        "GUARD_SWEEP_EVERY": "300",
+        "GUARD_WEBHOOK": SECRET,
+    } | recorded
+    values = resolved(deployed=deployed, file={"GUARD_MODE": "enforce", "GUARD_WEBHOOK": HOOK})
+
+    rows = describe(values, find_changes(deployed, values, region="a"))
+
+    assert rows == [
+        ("GUARD_MODE", "detect", "enforce", "file"),
+        ("GUARD_SWEEP_EVERY", "300", "300", "deployed"),
+        ("GUARD_WEBHOOK", "(set)", "(set)", "file"),
+        ("GUARD_SLOW_AFTER_MS", "60000", "60000", "deployed"),
+    ]
+
+
+def test_every_key_has_a_variable() -> None:
+    """Named like it."""
+    assert tuple(name.removeprefix("GUARD_").lower() for name in VARIABLES) == tuple(KEYS)
+    assert Path(configuration.FILE_NAME).suffix == ".toml"
