@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -25,12 +25,11 @@ from rich.markup import escape
 from rich.status import Status
 
 from encryption_guard.cli.console import Commands, misuse, say, silence
-from encryption_guard.enforcement.handler import open_command
 from encryption_guard.errors import ConfigurationError, GuardError
-from encryption_guard.settings import FunctionArn, Settings
 from layers.encryption_guard.tools import configuration, preflight
 from layers.encryption_guard.tools.bytecode import read_output
 from layers.encryption_guard.tools.configuration import FILE_NAME, Change, File, Value
+from layers.encryption_guard.tools.deployed import count_dead_letters, read_deployed
 from layers.encryption_guard.tools.preflight import KEY_PAIR, Access, Finding, Region
 from layers.encryption_guard.tools.serverless_devs import (
     DEFAULT_REMEDY,
@@ -40,6 +39,7 @@ from layers.encryption_guard.tools.serverless_devs import (
     find_errors,
     find_json,
     find_remedy,
+    root_folder,
     tail,
 )
 
@@ -47,12 +47,25 @@ BUILD = Path("build")
 BUILDER = "layers.encryption_guard.tools.build"
 LAYER_ZIP = BUILD / "encryption_guard-layer.zip"
 LAYER_NAME = "encryption-guard"
+STACK_NAME = "oss-tables-encryption-guard"
+# https://www.alibabacloud.com/help/en/resource-orchestration-service/latest/stack-management-update-a-stack
+# lists the states in which a stack can be updated. A single resource can be in CREATE_FAILED too.
+STUCK = re.compile(
+    r"\b(CREATE_ROLLBACK_(?:COMPLETE|FAILED))\b"
+    r"|(?:stack status|^ *\W?status)\W+(CREATE_FAILED|DELETE_FAILED)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+# A log project or a role is not visible everywhere as soon as the stack has created it, and the
+# instances of a function that was just removed still count for a while.
+PASSES_SOON = re.compile(
+    r"project .*(?:does not exist|not exist)|ProjectNotExist|EntityNotExist\.Role"
+    r"|role .*(?:does not exist|not exist)|ConcurrencyConfig|[Rr]eservedConcurrency",
+    re.IGNORECASE,
+)
+RETRY_AFTER_SECONDS = (10.0, 20.0, 30.0)
 # In the order of their deployment.
 FUNCTIONS = ("sweep", "encrypt_on_create")
-FUNCTION_NAMES = ("oss-tables-encrypt-on-create", "oss-tables-encryption-sweep")
 EXEMPTIONS = "GUARD_EXEMPTIONS"
-# For reading both functions, retries included.
-READ_SECONDS = 60.0
 # The handler decides to skip this event, so it makes no request about any bucket.
 HARMLESS_EVENT = json.dumps(
     {
@@ -157,7 +170,7 @@ def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
         add_result(f"version {version}")
     s = replace(s, environment={**s.environment, "LAYER_VERSION": version})
     with report.step("Deploy the queue, the roles, the alarms and the functions"):
-        output = s.run("deploy", "-y", "--skip-actions")
+        output = deploy_template(s, region)
     for line in find_errors(output):
         remedy = "The deployment continued after this error: check it; `make verify-live` can help."
         report.show_finding(Finding("warning", line, remedy))
@@ -165,6 +178,42 @@ def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
         with report.step(f"Test {function}:") as add_result:
             add_result(smoke_test(s, function))
     report.terminal.print(format_next_steps(region, preview(s)), highlight=False)
+
+
+def deploy_template(
+    s: ServerlessDevs, region: Region, *, sleep: Callable[[float], object] = time.sleep
+) -> str:
+    """Run `s deploy`, again after an error that may pass soon, and return its output.
+
+    Raises StepFailed, which names the state of the stack if that is the obstacle.
+    """
+    waits = iter(RETRY_AFTER_SECONDS)
+    while True:
+        try:
+            return s.run("deploy", "-y", "--skip-actions")
+        except StepFailed as error:
+            seconds = next(waits, None) if PASSES_SOON.search(error.output) else None
+            if seconds is None:
+                raise explain_stack(s, region, error) from None
+            s.on_line(f"again in {seconds:.0f} s: {error.output.rpartition(chr(10))[2]}")
+            sleep(seconds)
+
+
+def explain_stack(s: ServerlessDevs, region: Region, error: StepFailed) -> StepFailed:
+    """Return the error with the remedy for a stack that no deployment can update."""
+    output = error.output
+    if not STUCK.search(output):
+        with suppress(StepFailed):
+            output = s.run("infra", "info")
+    if not (found := STUCK.search(output)):
+        return error
+    state = found[1] or found[2]
+    remedy = (
+        f"A stack in {state} cannot be updated. Find the cause in its events in the console of"
+        f" Resource Orchestration Service, fix it, run `make remove REGION={region.name}`, which"
+        " removes the stack, then run this command again."
+    )
+    return StepFailed(f"{error}: the stack {STACK_NAME} is in {state}", remedy, error.output)
 
 
 def plan(s: ServerlessDevs, region: Region, report: Report) -> None:
@@ -421,30 +470,6 @@ def read_configuration(path: Path | None) -> File:
         raise ConfigurationError(f"{file} cannot be read: {error}.") from None
 
 
-def read_deployed(
-    access: Access, region: Region, environment: Mapping[str, str]
-) -> dict[str, str] | None:
-    """Read the settings of both deployed functions; None if only Serverless Devs has the key.
-
-    Raises GuardError if the service does not return them.
-    """
-    if access.credentials is None or access.account_id is None:
-        return None
-    # fc2 is slow to import.
-    from encryption_guard.services.function_compute import FunctionCompute
-
-    names = ("GUARD_FC_ENDPOINT", "GUARD_TRUST_ENV", "GUARD_MAX_ATTEMPTS")
-    shell = {name: environment.get(name, "") for name in names}
-    credentials = access.credentials
-    deployed: dict[str, str] = {}
-    with open_command(Settings.from_environment(shell), seconds=READ_SECONDS) as invocation:
-        client = FunctionCompute(invocation._replace(read_credentials=lambda: credentials))
-        for name in FUNCTION_NAMES:
-            function = client.read_function(FunctionArn(name, region.name, access.account_id))
-            deployed |= configuration.of_function(function or {})
-    return deployed
-
-
 def read_version(*command: str) -> str | None:
     """Run a command with --version and return the version; None if it does not run."""
     found = re.search(r"\d+\.\d+\.\d+", read_output([*command, "--version"]) or "")
@@ -453,9 +478,8 @@ def read_version(*command: str) -> str | None:
 
 def list_aliases(environment: Mapping[str, str]) -> set[str]:
     """Return the names of the keys that `s config add` has stored, without the keys."""
-    home = environment.get("serverless_devs_config_home") or environment.get("HOME", "")
     try:
-        configured = Path(home, ".s", "access.yaml").read_text("utf-8")
+        configured = (root_folder(environment) / "access.yaml").read_text("utf-8")
     except OSError:
         return set()
     return set(re.findall(r"^([^\s:#]+):", configured, re.MULTILINE))
@@ -470,6 +494,8 @@ class Target:
     resources: Mapping[str, Any]
     values: Mapping[str, Value] = field(default_factory=dict)
     changes: Sequence[Change] = ()
+    # In words; empty unless the task removes them.
+    dead_letters: str = ""
 
     def __str__(self) -> str:
         return f"{self.region.name} of account {self.account_id}"
@@ -534,7 +560,13 @@ class Deployer:
             )
         if show_findings(findings, self.report):
             exit_unstarted(self.report)
-        return Target(region, account_id, resources, values, changes)
+        queue = resources["sweep"]["environmentVariables"]["GUARD_DEAD_LETTER_QUEUE"]
+        return Target(
+            *(region, account_id, resources, values, changes),
+            dead_letters=count_dead_letters(self.access, queue, self.environment)
+            if self.task is remove
+            else "",
+        )
 
     def configure(self, region: Region) -> tuple[dict[str, Value], Sequence[Change]]:
         """Return the checked settings of a region, and what they change there."""
@@ -702,7 +734,7 @@ def remove_command(regions: Sequence[str], any_region: bool, yes: bool) -> None:
         misuse("No region: name it, as in `make remove REGION=cn-hangzhou`.")
 
     def confirm(targets: Sequence[Target]) -> None:
-        where = ", ".join(map(str, targets))
+        where = ", ".join(f"{target} ({target.dead_letters})" for target in targets)
         days = max(target.log_days for target in targets)
         what = f"the functions, the layer, the dead letters and the logs of {days} days"
         if not yes:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event, Timer
 from typing import Any, TextIO
+from uuid import uuid4
 
 from encryption_guard.untrusted import as_object
 
@@ -24,9 +27,13 @@ ALREADY_GONE = ("stack is not exist", "NotFound")
 ALIAS_ENDING = "_serverless_devs_key"
 TEMPLATE = "template.yaml"
 LAST_LINES = 25
-# The longest command creates or deletes a stack, which takes minutes. Some of its failures make the
-# ros component wait for ever, such as a deletion that ends as DELETE_FAILED.
+# The variable that names the folder for the log of a command, below `logs`.
+LOG_FOLDER = "serverless_devs_traceid"
+# The longest command creates or deletes a stack, which takes minutes. The ros component waits for
+# ever if the clock of this machine is ahead, if a deletion fails, or if GetStack is refused.
 MAX_SECONDS = 20 * 60.0
+MAX_SAME_ERRORS = 20
+_DELETE_FAILED = re.compile(r"stack status\W+DELETE_FAILED", re.IGNORECASE)
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SECRET = re.compile("secret|token|webhook", re.IGNORECASE)
 # Shorter values are switches such as "true". Redacting them would garble the output.
@@ -55,8 +62,8 @@ REMEDIES = (
     ),
 )
 LATE_REMEDY = (
-    "See the stack and its events in the console of Resource Orchestration Service: a stack in "
-    "DELETE_FAILED, or a clock of this machine that is ahead, makes Serverless Devs wait for ever."
+    "See the stack and its events in the console of Resource Orchestration Service. Also compare "
+    "the clock of this machine with another one: if it is ahead, Serverless Devs waits for ever."
 )
 DEFAULT_REMEDY = (
     "Fix the cause that the output shows, then run the command again: it can be repeated."
@@ -100,7 +107,14 @@ class ServerlessDevs:
         self.log.write(f"$ s {' '.join(arguments)}\n")
         command = f"`s {' '.join(arguments[:2])}`"
         with self._started(arguments) as process, _time_limit(process, self.max_seconds) as late:
-            lines = [self._log_line(line) for line in process.stdout or ()]
+            lines: list[str] = []
+            for line in process.stdout or ():
+                lines.append(self._log_line(line))
+                if reason := find_endless(lines):
+                    _kill(process)
+                    raise StepFailed(
+                        f"{command} was stopped: {reason}", LATE_REMEDY, tail("".join(lines))
+                    )
         output = "".join(line for line in lines if not _WARNING.match(line))
         if late.is_set():
             raise StepFailed(
@@ -116,16 +130,19 @@ class ServerlessDevs:
     @contextmanager
     def _started(self, arguments: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
         """Start `s`; kill it with its children if its output is not read to the end."""
-        with subprocess.Popen(  # noqa: S603  the command is ours
-            (*self.command, *arguments, "-t", TEMPLATE, *self.options),
-            env=dict(self.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        ) as process:
+        with (
+            _log_folder(self.environment) as folder,
+            subprocess.Popen(  # noqa: S603  the command is ours
+                (*self.command, *arguments, "-t", TEMPLATE, *self.options),
+                env={**self.environment, LOG_FOLDER: folder},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            ) as process,
+        ):
             try:
                 yield process
             except BaseException:
@@ -155,6 +172,25 @@ def _time_limit(process: subprocess.Popen[str], seconds: float) -> Iterator[Even
         yield late
     finally:
         timer.cancel()
+
+
+@contextmanager
+def _log_folder(environment: Mapping[str, str]) -> Iterator[str]:
+    """Name a folder for the log of one command, and remove it afterwards.
+
+    The components write their inputs there, also the URL of the web hook.
+    """
+    name = f"encryption-guard-{uuid4()}"
+    try:
+        yield name
+    finally:
+        shutil.rmtree(root_folder(environment) / "logs" / name, ignore_errors=True)
+
+
+def root_folder(environment: Mapping[str, str]) -> Path:
+    """Return the folder where Serverless Devs keeps its aliases and logs."""
+    home = environment.get("serverless_devs_config_home") or environment.get("HOME", "")
+    return Path(home, ".s")
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
@@ -207,6 +243,17 @@ def find_errors(output: str) -> list[str]:
         for line in lines
         if _ERROR.match(line) and not any(text in line for text in ALREADY_GONE)
     ]
+
+
+def find_endless(lines: Sequence[str]) -> str | None:
+    """Return why the last line shows that the command would wait for ever, or None."""
+    last = lines[-1]
+    if _DELETE_FAILED.search(last):
+        return "the stack is in DELETE_FAILED"
+    if not _ERROR.match(last):
+        return None
+    same = sum(_ERROR.sub("", line) == _ERROR.sub("", last) for line in lines)
+    return f"it logged the same error {same} times" if same >= MAX_SAME_ERRORS else None
 
 
 def tail(output: str) -> str:

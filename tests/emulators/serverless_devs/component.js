@@ -25,6 +25,13 @@ const DESTINATION_ARN = /^acs:mns:([^:]+):([^:]+):\/queues\/([^/]+)\/messages$/;
 
 function rosDeploy(place, { props }) {
   const stackId = `${place.name}-${props.name}`;
+  // https://www.alibabacloud.com/help/en/resource-orchestration-service/latest/stack-management-update-a-stack
+  const { status } = place.stacks[props.name] || {};
+  if (status) refuse(`ActionInvalid: the stack ${props.name} cannot be updated`);
+  if (process.env.EMULATED_STACK) {
+    place.stacks[props.name] = { stackId, resources: {}, status: process.env.EMULATED_STACK };
+    refuse(`Stack status = ${process.env.EMULATED_STACK}`);
+  }
   const known = { types: TYPES, roleArn: (name) => place.arnOf(name) };
   const { resources, outputs } = stackOf(props, known);
   for (const { type, properties } of Object.values(resources)) {
@@ -79,7 +86,16 @@ function requireLogs(place, { logConfig }) {
   if (!stores.some((one) => one.LogstoreName === logstore)) refuse(`LogStoreNotExist: ${logstore}`);
 }
 
-function functionDeploy(place, inputs) {
+/* Asked before a deployed function is changed (its tags always differ), and before a removal.
+   Without a terminal nobody answers: the process ends, with 0. */
+function confirm(inputs, question, logger) {
+  if (inputs.args.some((word) => ['-y', '--assume-yes'].includes(word))) return;
+  logger.write(`${question} (Y/n)`);
+  process.exit(0);
+}
+
+function functionDeploy(place, inputs, logger) {
+  if (place.functions[inputs.props.functionName]) confirm(inputs, 'Deploy it with local config?', logger);
   const props = { ...inputs.props, role: String(inputs.props.role).toLowerCase() };
   const { functionName: name, runtime, role } = props;
   const tooNew = runtime === 'python3.12' && WITHOUT_PYTHON_312.includes(place.name);
@@ -163,12 +179,22 @@ function made(place, { props }) {
   return place[KIND][name] || refuse(`NotFound: ${name} is not among the ${KIND} of ${place.name}`);
 }
 
+/* It is asked every 5 s, for ever. */
+function deletionFailed(logger) {
+  const tell = () => logger.write('Stack status = DELETE_FAILED');
+  tell();
+  return new Promise(() => { setInterval(tell, 5000); });
+}
+
 function plan(place, { props, resource }, logger) {
   const act = place[KIND][nameIn(props)] ? 'update' : 'create';
   logger.write(`${[resource.name, act, ...list(props.layers)].join(' ')}`);
 }
 
-function remove(place, { props }) {
+function remove(place, inputs, logger) {
+  const { props } = inputs;
+  if (COMPONENT === 'ros' && process.env.EMULATED_STACK) return deletionFailed(logger);
+  confirm(inputs, `Remove ${nameIn(props)}?`, logger);
   delete place[KIND][nameIn(props)];
   place.step(`remove ${nameIn(props)}`);
 }
@@ -193,7 +219,11 @@ class StandIn {
     if (COMPONENT === 'fc3') Object.assign(this.commands.layer, { subCommands: LAYER_COMMANDS });
     for (const [name, act] of Object.entries(COMMANDS)) {
       const actOn = (inputs) => (place) => act(place, inputs, logger);
-      this[name] = (inputs) => inAccount(COMPONENT, name, inputs, actOn(inputs));
+      this[name] = (inputs) => {
+        // Into the component's log file, as the real ones do it.
+        logger.debug(JSON.stringify(inputs.props));
+        return inAccount(COMPONENT, name, inputs, actOn(inputs));
+      };
     }
   }
 

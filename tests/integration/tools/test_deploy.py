@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from encryption_guard import __version__
 from encryption_guard.errors import ConfigurationError
 from layers.encryption_guard.tools import configuration, deploy
+from layers.encryption_guard.tools.deployed import FUNCTION_NAMES
 from layers.encryption_guard.tools.preflight import Access, Region
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
 from tests.emulators.serverless_devs import MISSING, ServerlessDevs, serverless_devs
@@ -65,7 +66,10 @@ class Deployer:
         }
 
     def __call__(self, *arguments: str, **environment: str | None) -> Result:
-        with patch.object(deploy, "read_deployed", self.deployed):
+        with (
+            patch.object(deploy, "read_deployed", self.deployed),
+            patch.object(deploy, "count_dead_letters", lambda *_: "3 dead letters"),
+        ):
             return CliRunner().invoke(
                 deploy.main, arguments, env={**self.environment, **environment}, input=self.answer
             )
@@ -78,7 +82,7 @@ class Deployer:
             return None
         place = self.s.account()["regions"].get(region.name, {"functions": {}})
         found: dict[str, str] = {}
-        for name in deploy.FUNCTION_NAMES:
+        for name in FUNCTION_NAMES:
             found |= configuration.of_function(place["functions"].get(name, {}))
         return found
 
@@ -262,6 +266,24 @@ def test_no_secret_is_printed_or_kept(deployed: Deployed) -> None:
         assert TOKEN.encode() not in kept
 
 
+def test_the_web_hook_stays_in_no_file(deployer: Deployer, checkout: Path) -> None:
+    """Serverless Devs writes its URL into a log of its own, which goes with the command."""
+    hook = {"GUARD_CONTACT_GROUP": "ops", "GUARD_WEBHOOK": "https://hooks.example.com/a-secret"}
+
+    result = deployer("deploy", **hook)
+
+    kept = [
+        file
+        for folder in (checkout / "build", deployer.s.folder / ".s")
+        for file in folder.rglob("*")
+        if file.is_file() and b"a-secret" in file.read_bytes()
+    ]
+    assert (result.exit_code, kept) == (0, []), result.output
+    deployer.s.run("infra", "plan", environment=hook)
+    logs = (deployer.s.folder / ".s" / "logs").rglob("infra.log")
+    assert any("a-secret" in file.read_text("utf-8") for file in logs)
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize(
     ("region", "runtime"), [("cn-hangzhou", "python3.12"), ("ap-southeast-1", "python3.10")]
@@ -289,6 +311,34 @@ def test_serverless_devs_alone_does_it_too(
     assert set(place["functions"]) == {CREATE, SWEEP}
     assert deployer.runtimes(region) == {runtime}
     assert f"--runtime {runtime}" in (checkout / "build" / "arguments").read_text("utf-8")
+
+
+def test_serverless_devs_alone_asks_nobody(deployer: Deployer, checkout: Path) -> None:
+    """Its documented lines have `-y`: without it, it waits for a terminal, or ends with 0."""
+    with_make(checkout)
+    text = (REPOSITORY / "docs" / "deploy.md").read_text("utf-8")
+    lines = re.findall(
+        r"^((?:[A-Z_]+=\d+ )?)node_modules/.bin/s (.+) -t template.yaml$", text, re.M
+    )
+    deployments = [(given, line) for given, line in lines if line.startswith("deploy")]
+    removals = [(given, line) for given, line in lines if " remove" in line]
+    template = checkout / "template.yaml"
+    assert (len(deployments), len(removals)) == (2, 4)
+
+    for given, line in deployments + removals:
+        environment = {"PYTHON": sys.executable, **dict(re.findall(r"(\w+)=(\d+)", given))}
+        done = deployer.s.run(*line.split(), template=template, environment=environment)
+        assert done.returncode == 0, done.stdout
+        if (given, line) == deployments[0]:
+            (checkout / "layer").write_bytes(b"another layer")
+        if (given, line) == deployments[1]:
+            layers = [
+                one["layers"][0] for one in deployer.place("cn-hangzhou")["functions"].values()
+            ]
+            assert [arn.rpartition("/")[2] for arn in layers] == ["2", "2"]
+
+    place = deployer.place("cn-hangzhou")
+    assert place == {"stacks": {}, "functions": {}, "layers": {"encryption-guard": []}}
 
 
 @pytest.mark.usefixtures("checkout")
@@ -487,8 +537,9 @@ def test_removing_asks_first(deployer: Deployer) -> None:
 
     assert result.exit_code == 1
     assert (
-        f"Remove the guard from cn-hangzhou of account {ACCOUNT}, us-east-1 of account {ACCOUNT},"
-        " with the functions, the layer, the dead letters and the logs of 90 days?"
+        f"Remove the guard from cn-hangzhou of account {ACCOUNT} (3 dead letters), us-east-1 of"
+        f" account {ACCOUNT} (3 dead letters), with the functions, the layer, the"
+        " dead letters and the logs of 90 days?"
     ) in result.output
     assert deployer.asked() == []
 
@@ -506,11 +557,74 @@ def test_removing_takes_no_region_for_granted(
     assert deployer.asked() == []
 
 
+# A stack that stands in the way.
+
+
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize("state", ["CREATE_ROLLBACK_COMPLETE", "CREATE_FAILED"])
+def test_a_stack_that_was_never_complete_is_named(deployer: Deployer, state: str) -> None:
+    """No later deployment can update it: both say so, and that its removal helps; it does."""
+    region = ("--region", "cn-hangzhou")
+
+    first = deployer("deploy", *region, EMULATED_STACK=state)
+    second = deployer("deploy", *region)
+    removed = deployer("remove", "--yes", *region)
+    third = deployer("deploy", *region)
+
+    for failed in (first, second):
+        assert failed.exit_code == 1
+        assert f"the stack oss-tables-encryption-guard is in {state}" in failed.output
+        assert "run `make remove REGION=cn-hangzhou`" in failed.output
+    assert (removed.exit_code, third.exit_code) == (0, 0), third.output
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_deletion_that_fails_ends(deployer: Deployer) -> None:
+    """The component would wait for ever: the command ends, and names the state."""
+    deployer("deploy", "--region", "cn-hangzhou")
+
+    failed = deployer("remove", "--yes", "--region", "cn-hangzhou", EMULATED_STACK="DELETE_FAILED")
+
+    assert failed.exit_code == 1
+    assert "was stopped: the stack is in DELETE_FAILED" in failed.output
+    assert "console of Resource Orchestration Service" in failed.output
+
+
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize(
+    ("error", "exit_code", "times"),
+    [
+        ("InvalidArgument: project 'x' does not exist", 0, 3),
+        ("EntityNotExist.Role: the role x does not exist", 0, 3),
+        ("InvalidArgument: reservedConcurrency is over the quota", 0, 3),
+        ("InvalidArgument: memorySize", 1, 1),
+    ],
+)
+def test_what_passes_soon_is_tried_again(
+    deployer: Deployer, monkeypatch: pytest.MonkeyPatch, error: str, exit_code: int, times: int
+) -> None:
+    """A project or a role that was just made is not seen everywhere at once; anything else ends."""
+    monkeypatch.setattr(deploy, "RETRY_AFTER_SECONDS", (0.01, 0.02, 0.03))
+    counter = deployer.s.folder / "times"
+    begin = "if (!place.role(role)) refuse("
+    deployer.rewrite(
+        "fc3/component.js",
+        begin,
+        f"fs.appendFileSync({str(counter)!r}, 'x');"
+        f"if (fs.statSync({str(counter)!r}).size < 3) refuse({error!r});" + begin,
+    )
+
+    result = deployer("deploy", "--region", "cn-hangzhou")
+
+    assert result.exit_code == exit_code, result.output
+    assert len(counter.read_text()) == (times if exit_code else times + 1)
+
+
 @pytest.mark.usefixtures("checkout")
 def test_what_a_function_needs_stays_as_long_as_it_does(deployer: Deployer) -> None:
     """Without its role, queue and log a function that events still start would fail unseen."""
     deployer("deploy", "--region", "cn-hangzhou")
-    removes = "function remove(place, { props }) {"
+    removes = "const { props } = inputs;\n"
     refusing = removes + f" if (props.functionName === '{CREATE}') throw Error('403');"
     deployer.rewrite("fc3/component.js", removes, refusing)
 

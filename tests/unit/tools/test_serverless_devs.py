@@ -151,7 +151,7 @@ def test_no_json_is_said(printed: str) -> None:
 def test_a_command_that_waits_for_ever_is_stopped() -> None:
     """With what it printed last, and where to look; its children are stopped too."""
     program = (
-        "import subprocess, sys; print('Stack status = DELETE_FAILED', flush=True);"
+        "import subprocess, sys; print('Stack status = DELETE_IN_PROGRESS', flush=True);"
         "subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
     )
     waiting = replace(command(program, log=io.StringIO(), told=[]), max_seconds=0.6)
@@ -161,8 +161,36 @@ def test_a_command_that_waits_for_ever_is_stopped() -> None:
         waiting.run("infra", "remove")
 
     assert time.monotonic() - started < 10
-    assert "DELETE_FAILED" in failed.value.output
+    assert "DELETE_IN_PROGRESS" in failed.value.output
     assert "console of Resource Orchestration Service" in failed.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("printed", "reason"),
+    [
+        ("[2026-11-30 01:00:00][INFO][infra] Stack status = DELETE_FAILED", "in DELETE_FAILED"),
+        ("[2026-11-30 01:00:%02d][ERROR][infra] 403 Forbidden", "the same error 20 times"),
+    ],
+)
+def test_what_can_never_end_is_stopped_at_once(printed: str, reason: str) -> None:
+    """A deletion that failed, and a state that cannot be read, are waited for without a limit."""
+    program = (
+        "import itertools, time\n"
+        f"for n in itertools.count(): print({printed!r}.replace('%02d', f'{{n:02}}'), flush=True);"
+        "time.sleep(0.005)"
+    )
+
+    with pytest.raises(StepFailed, match=f"`s infra remove` was stopped: .*{reason}") as failed:
+        command(program, log=io.StringIO(), told=[]).run("infra", "remove")
+
+    assert "console of Resource Orchestration Service" in failed.value.remedy
+
+
+def test_different_errors_are_no_endless_wait() -> None:
+    """As when a removal reports each part that it cannot remove."""
+    program = "for n in range(50): print(f'[2026-11-30][ERROR][infra] part {n}')"
+
+    assert command(program, log=io.StringIO(), told=[]).run("infra").count("ERROR") == 50
 
 
 def test_an_error_while_the_output_is_read_leaves_nothing_waiting() -> None:

@@ -1,0 +1,113 @@
+"""What is read of a deployment, over the real protocols of the emulated services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from encryption_guard.credentials import Credentials
+from encryption_guard.errors import GuardError
+from layers.encryption_guard.tools.deployed import (
+    FUNCTION_NAMES,
+    count_dead_letters,
+    read_deployed,
+)
+from layers.encryption_guard.tools.preflight import REGIONS, Access
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.cloud import ACCOUNT, REGION
+from tests.emulators.faults import Fault, Refuse
+from tests.emulators.function_compute_api import Deployed, FunctionComputeApi
+from tests.emulators.smq import Smq
+from tests.unit.fakes import creation_of, dead_letter_of
+
+KEY = AccessKey("LTAIdeployer", "deployer-secret", ACCOUNT)
+ACCESS = Access("a key", ACCOUNT, Credentials(KEY.id, KEY.secret))
+ALIAS = Access("the alias `default`")
+QUEUE = f"acs:mns:{REGION}:{ACCOUNT}:/queues/dead-letters"
+HERE = REGIONS[REGION]
+
+
+def never(_event: bytes) -> Any:
+    """A function that nobody invokes."""
+    raise AssertionError
+
+
+@pytest.fixture
+def api() -> Iterator[FunctionComputeApi]:
+    """A region where both functions are deployed, in detect mode."""
+    deployed = {
+        name: Deployed(
+            {
+                "functionName": name,
+                "runtime": "python3.12",
+                "environmentVariables": {"GUARD_MODE": "detect", **more},
+            },
+            {},
+            {},
+            never,
+        )
+        for name, more in zip(FUNCTION_NAMES, ({}, {"GUARD_CONTACT_GROUP": "ops"}), strict=True)
+    }
+    with FunctionComputeApi(KEY, functions={}, deployed=deployed) as service:
+        yield service
+
+
+def shell(service: FunctionComputeApi | Smq) -> dict[str, str]:
+    """The shell of a deployer who reaches this service."""
+    return {
+        "GUARD_FC_ENDPOINT": service.url,
+        "GUARD_SMQ_ENDPOINT": service.url,
+        "GUARD_MAX_ATTEMPTS": "1",
+    }
+
+
+def test_the_settings_are_those_of_both_functions(api: FunctionComputeApi) -> None:
+    """Each of them is asked for once."""
+    assert read_deployed(ACCESS, HERE, shell(api)) == {
+        "GUARD_MODE": "detect",
+        "GUARD_CONTACT_GROUP": "ops",
+        "GUARD_RUNTIME": "python3.12",
+    }
+    assert [request.operation for request in api.requests] == ["GetFunction"] * 2
+
+
+def test_what_cannot_be_read_is_not_taken_for_absent(api: FunctionComputeApi) -> None:
+    """Settings that nobody stated would else return to their defaults."""
+    api.faults.add(Fault(Refuse(403)))
+
+    with pytest.raises(GuardError, match="AccessDenied"):
+        read_deployed(ACCESS, HERE, shell(api))
+
+
+def test_a_key_that_only_serverless_devs_has_reads_nothing() -> None:
+    """Nobody is asked."""
+    assert read_deployed(ALIAS, HERE, {}) is None
+    assert count_dead_letters(ALIAS, QUEUE, {}) == "dead letters not counted"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "no dead letter visible"),
+        (1, "1 dead letter"),
+        (3, "3 dead letters"),
+        (20, "16 dead letters or more"),
+    ],
+)
+def test_waiting_dead_letters_are_counted(number: int, words: str) -> None:
+    """As far as the queue shows them, and they stay visible."""
+    with Smq(KEY, queues=["dead-letters"]) as queue:
+        for count in range(number):
+            body = dead_letter_of(creation_of(f"acs:osstables:{REGION}:{ACCOUNT}:bucket/b-{count}"))
+            queue.put("dead-letters", body)
+
+        assert count_dead_letters(ACCESS, QUEUE, shell(queue)) == words
+        assert all(message.dequeue_count == 0 for message in queue.messages("dead-letters"))
+
+
+def test_a_queue_that_is_not_readable_prevents_no_removal() -> None:
+    """There may be none, or no right to look into it."""
+    with Smq(KEY) as queue:
+        assert count_dead_letters(ACCESS, QUEUE, shell(queue)) == "dead letters not readable"
