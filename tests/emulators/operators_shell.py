@@ -6,21 +6,24 @@ import os
 import subprocess
 import sys
 
+from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import OWNER, QUEUE_ARN, REPOSITORY, EmulatedCloud
 
 PROGRAM = "from encryption_guard.cli import main; main()"
 
 
-def environment(cloud: EmulatedCloud, *, columns: int | None = None) -> dict[str, str]:
-    """What such a shell has set: the owner's keys, where everything is, and its width."""
+def environment(
+    cloud: EmulatedCloud, *, columns: int | None = None, key: AccessKey = OWNER
+) -> dict[str, str]:
+    """What such a shell has set: a key (the owner's), where everything is, and its width."""
     exemptions = cloud.function.function.environment.get("GUARD_EXEMPTIONS")
     return {
         **({"GUARD_EXEMPTIONS": exemptions} if exemptions else {}),
         **({"COLUMNS": str(columns)} if columns else {}),
         "PATH": os.environ.get("PATH", ""),  # noqa: TID251  (no setting: a process needs it)
         "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),
-        "ALIBABA_CLOUD_ACCESS_KEY_ID": OWNER.id,
-        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": OWNER.secret,
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": key.id,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": key.secret,
         "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
         "GUARD_FUNCTION": cloud.function.function.name,
         "GUARD_OSS_TABLES_ENDPOINT": cloud.tables.url,
@@ -31,12 +34,16 @@ def environment(cloud: EmulatedCloud, *, columns: int | None = None) -> dict[str
 
 
 def start(
-    cloud: EmulatedCloud, *arguments: str, program: str = PROGRAM, columns: int | None = None
+    cloud: EmulatedCloud,
+    *arguments: str,
+    program: str = PROGRAM,
+    columns: int | None = None,
+    key: AccessKey = OWNER,
 ) -> subprocess.Popen[str]:
     """Begin `encryption-guard` with these arguments."""
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
-        env=environment(cloud, columns=columns),
+        env=environment(cloud, columns=columns, key=key),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,9 +52,9 @@ def start(
 
 
 def run(
-    cloud: EmulatedCloud, *arguments: str, columns: int | None = None
+    cloud: EmulatedCloud, *arguments: str, columns: int | None = None, key: AccessKey = OWNER
 ) -> subprocess.CompletedProcess[str]:
     """Run `encryption-guard` with these arguments to its end."""
-    with start(cloud, *arguments, columns=columns) as process:
+    with start(cloud, *arguments, columns=columns, key=key) as process:
         output, errors = process.communicate(timeout=120)
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
