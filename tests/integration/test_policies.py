@@ -29,6 +29,10 @@ from tests.integration.conftest import creation_of
 PUT, GET = "PutTableBucketEncryption", "GetTableBucketEncryption"
 # Function Compute makes this call itself, with the function's role: no code of the guard does.
 MADE_BY_THE_PLATFORM = frozenset({"log:PostLogStoreLogs"})
+# The pages of SMQ contradict each other about what a peek is checked as: the call's own name, as
+# the emulated service does it, or this one.
+OTHER_NAMES = frozenset({"mns:PeekMessage"})
+NOT_SEEN_HERE = MADE_BY_THE_PLATFORM | OTHER_NAMES
 # Too wide is what nobody needs, and also what nobody asked for by its name.
 TOO_MUCH = "oss:DeleteTableBucket"
 TABLES = frozenset({"early", "earlier"})
@@ -128,7 +132,7 @@ def deployed_policy(function: str, audit: str) -> Policy:
 def complaints(function: str, audit: str, policy: Policy) -> list[str]:
     """What is wrong with a policy: one sentence for each right too many, or too few."""
     ran = run(function, audit, policy)
-    never_used = policy.granted - ran.used - MADE_BY_THE_PLATFORM
+    never_used = policy.granted - ran.used - NOT_SEEN_HERE
     audited: frozenset[str] = TABLES if audit == "with the audit" else frozenset()
     ended = (ran.encrypted == ENCRYPTED, ran.letters == ("refused",), ran.unprotected == audited)
     told = [f"{action} is granted and never used" for action in sorted(never_used)]
@@ -150,9 +154,7 @@ def each_right() -> list[tuple[str, str]]:
     return [
         (function, action)
         for function in FUNCTIONS
-        for action in sorted(
-            deployed_policy(function, "with the audit").granted - MADE_BY_THE_PLATFORM
-        )
+        for action in sorted(deployed_policy(function, "with the audit").granted - NOT_SEEN_HERE)
     ]
 
 

@@ -158,6 +158,7 @@ def test_one_variable_decides_about_the_audit_and_its_rights(role: str) -> None:
         ("mns:SendMessage", f"acs:mns:{REGION}:1:/queues/{QUEUE}/messages", True, True),
         ("mns:SendMessage", f"acs:mns:{REGION}:1:/queues/another/messages", False, False),
         ("mns:BatchPeekMessage", f"acs:mns:{REGION}:1:/queues/{QUEUE}/messages", False, True),
+        ("mns:PeekMessage", f"acs:mns:{REGION}:1:/queues/{QUEUE}/messages", False, True),
         ("mns:DeleteMessage", f"acs:mns:{REGION}:1:/queues/{QUEUE}/messages", False, False),
     ],
 )
