@@ -29,7 +29,7 @@ from encryption_guard.errors import ConfigurationError, GuardError
 from layers.encryption_guard.tools import configuration, preflight
 from layers.encryption_guard.tools.bytecode import read_output
 from layers.encryption_guard.tools.configuration import FILE_NAME, Change, File, Value
-from layers.encryption_guard.tools.deployed import count_dead_letters, read_deployed
+from layers.encryption_guard.tools.deployed import count_dead_letters, measure_clock, read_deployed
 from layers.encryption_guard.tools.preflight import KEY_PAIR, Access, Finding, Region
 from layers.encryption_guard.tools.serverless_devs import (
     DEFAULT_REMEDY,
@@ -81,6 +81,11 @@ UNREADABLE = Finding(
     "Only Serverless Devs has this key, so the deployed settings are not read",
     f"A setting that neither your shell nor {FILE_NAME} states returns to its default. Set"
     " ALIBABA_CLOUD_ACCESS_KEY_ID and so on to keep what is deployed.",
+)
+SERVICE_LINKED_ROLES = Finding(
+    "warning",
+    "Serverless Devs creates service-linked roles of EventBridge if they are missing, also now",
+    "Their names are under Rights in docs/deploy.md. They grant the deployer nothing.",
 )
 SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
 SERVERLESS_DEVS = (str(Path("node_modules", ".bin", "s")),)
@@ -231,6 +236,7 @@ def plan(s: ServerlessDevs, region: Region, report: Report) -> None:
         report.show_finding(
             Finding("warning", f"{error}; the plan assumes version 1", error.remedy)
         )
+    report.show_finding(SERVICE_LINKED_ROLES)
     for function in FUNCTIONS:
         report.terminal.print(f"\n  {function}, and a new version of the layer if it has changed:")
         for line in s.run(function, "plan").splitlines():
@@ -585,7 +591,8 @@ class Deployer:
         )
         settings = {name: value.text for name, value in values.items()}
         shell = {**self.environment, **settings}
-        findings = preflight.check_region(region, shell)
+        findings = preflight.check_clock(measure_clock(self.access, region, self.environment))
+        findings += preflight.check_region(region, shell)
         findings += preflight.check_expansion(shell, {*read_template_defaults()} - {EXEMPTIONS})
         findings += preflight.check_settings(shell, today=today(), any_region=self.any_region)
         if deployed is None:

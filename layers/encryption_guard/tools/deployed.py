@@ -6,10 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
+import httpx
+
 from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters.destinations import open_destination
 from encryption_guard.enforcement.handler import open_command
 from encryption_guard.errors import GuardError
+from encryption_guard.http import send
+from encryption_guard.http.retries import server_times
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import FunctionArn, Settings
 from layers.encryption_guard.tools import configuration
@@ -18,6 +22,7 @@ from layers.encryption_guard.tools.preflight import Access, Region
 FUNCTION_NAMES: Final = ("oss-tables-encrypt-on-create", "oss-tables-encryption-sweep")
 # For all requests about a region, retries included.
 READ_SECONDS = 60.0
+CLOCK_SECONDS = 5.0
 # SMQ shows no more at once.
 MAX_PEEKED = 16
 # Settings of the shell for how requests are sent.
@@ -46,6 +51,23 @@ def read_deployed(
             function = client.read_function(FunctionArn(name, region.name, access.account_id))
             deployed |= configuration.of_function(function or {})
     return deployed
+
+
+def measure_clock(access: Access, region: Region, environment: Mapping[str, str]) -> float | None:
+    """Return by how many seconds this machine's clock is ahead of the region's; None if unknown."""
+    if access.credentials is None:
+        return None
+    with _opened(access.credentials, environment) as invocation:
+        host = f"https://{access.account_id}.{region.name}.fc.aliyuncs.com"
+        # Any answer has the time, also the refusal of a request without a signature.
+        request = httpx.Request("GET", invocation.settings.fc_endpoint or host)
+        until = invocation.clock.monotonic() + CLOCK_SECONDS
+        try:
+            answer = send(invocation.transport, request, until=until)
+        except httpx.HTTPError:
+            return None
+        ahead = (invocation.clock.now() - at for at in server_times(answer))
+        return next((difference.total_seconds() for difference in ahead), None)
 
 
 def count_dead_letters(access: Access, queue: str, environment: Mapping[str, str]) -> str:

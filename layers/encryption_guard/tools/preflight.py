@@ -52,6 +52,8 @@ RUNTIMES = ("python3.10", "python3.12")
 MIN_NODE_VERSION = (14, 14)
 # `s -a NAME` reads the access key from the variable NAME if the name has this ending.
 ALIAS = "encryption_guard_serverless_devs_key"
+# A stack is created in less than a minute.
+MAX_SECONDS_AHEAD = 15.0
 KEY_PAIR = ("AccountID", "AccessKeyID", "AccessKeySecret")
 TOKEN = "SecurityToken"  # noqa: S105  the name of the variable
 # What Serverless Devs calls the parts of a key, and the variables of Alibaba Cloud's tools.
@@ -165,6 +167,18 @@ def _access(
         return Finding("error", f"The access key {key_id[:4]}… is not usable", remedy)
     description = f"access key {key_id[:4]}… of account {account}"
     return Access(description, account, credentials, options, variables)
+
+
+def check_clock(seconds_ahead: float | None) -> list[Finding]:
+    """Check that this machine's clock is not ahead; None means that it is not known.
+
+    The component ros ignores the events of a stack from before its own start. With a clock that is
+    ahead it waits for a newer one for ever.
+    """
+    if seconds_ahead is None or seconds_ahead <= MAX_SECONDS_AHEAD:
+        return []
+    remedy = "Set the clock, such as with NTP: Serverless Devs would wait for events that are over."
+    return [Finding("error", f"This machine's clock is {seconds_ahead:.0f} s ahead", remedy)]
 
 
 def check_files(folder: Path) -> list[Finding]:

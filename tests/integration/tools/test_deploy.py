@@ -56,6 +56,7 @@ class Deployer:
 
     # What is typed where a command asks.
     answer = ""
+    seconds_ahead: float | None = 0.5
 
     def __init__(self, folder: Path) -> None:
         self.s: ServerlessDevs = serverless_devs(folder)
@@ -69,6 +70,7 @@ class Deployer:
         with (
             patch.object(deploy, "read_deployed", self.deployed),
             patch.object(deploy, "count_dead_letters", lambda *_: "3 dead letters"),
+            patch.object(deploy, "measure_clock", lambda *_: self.seconds_ahead),
         ):
             return CliRunner().invoke(
                 deploy.main, arguments, env={**self.environment, **environment}, input=self.answer
@@ -555,6 +557,18 @@ def test_removing_takes_no_region_for_granted(
     assert result.exit_code == 2
     assert "make remove REGION=cn-hangzhou" in result.output
     assert deployer.asked() == []
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_clock_that_is_ahead_stops_it(deployer: Deployer) -> None:
+    """Serverless Devs would wait for ever for the events of the stack."""
+    deployer.seconds_ahead = 75.2
+
+    result = deployer("deploy", "--region", "cn-hangzhou")
+
+    assert result.exit_code == 2
+    assert "This machine's clock is 75 s ahead" in result.output
+    assert ("infra", "deploy") not in deployer.asked()
 
 
 # A stack that stands in the way.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from encryption_guard.errors import GuardError
 from layers.encryption_guard.tools.deployed import (
     FUNCTION_NAMES,
     count_dead_letters,
+    measure_clock,
     read_deployed,
 )
 from layers.encryption_guard.tools.preflight import REGIONS, Access
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REGION
-from tests.emulators.faults import Fault, Refuse
+from tests.emulators.faults import Fault, Refuse, Reset
 from tests.emulators.function_compute_api import Deployed, FunctionComputeApi
 from tests.emulators.smq import Smq
 from tests.unit.fakes import creation_of, dead_letter_of
@@ -111,3 +113,27 @@ def test_a_queue_that_is_not_readable_prevents_no_removal() -> None:
     """There may be none, or no right to look into it."""
     with Smq(KEY) as queue:
         assert count_dead_letters(ACCESS, QUEUE, shell(queue)) == "dead letters not readable"
+
+
+# The clock.
+
+
+@pytest.mark.parametrize("seconds", [-120, 0, 75])
+def test_the_clock_is_compared_with_the_services(seconds: int) -> None:
+    """Its answer has the time, whatever it answers."""
+
+    def clock() -> datetime:
+        return datetime.now(timezone.utc) - timedelta(seconds=seconds)
+
+    with FunctionComputeApi(KEY, functions={}, clock=clock) as service:
+        ahead = measure_clock(ACCESS, HERE, shell(service))
+
+    assert ahead == pytest.approx(seconds, abs=5)
+
+
+def test_an_unknown_clock_is_none(api: FunctionComputeApi) -> None:
+    """Nobody answers, or nobody may be asked."""
+    api.faults.add(Fault(Reset()))
+
+    assert measure_clock(ACCESS, HERE, shell(api)) is None
+    assert measure_clock(ALIAS, HERE, shell(api)) is None

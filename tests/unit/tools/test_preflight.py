@@ -479,3 +479,16 @@ def test_a_name_that_the_platform_refuses_stops_it(part: str, longest: int) -> N
     assert preflight.check_resources(resolved(**{part: "x" * longest})) == []
     (finding,) = preflight.check_resources(resolved(**{part: "x" * (longest + 1)}))
     assert f"{longest} are allowed" in finding.message
+
+
+@pytest.mark.parametrize("seconds", [None, -3000.0, 0.0, 15.0])
+def test_a_clock_that_is_not_ahead_is_fine(seconds: float | None) -> None:
+    """One that is behind has events to read, and nobody knows about an unknown one."""
+    assert preflight.check_clock(seconds) == []
+
+
+def test_a_clock_that_is_ahead_is_an_error() -> None:
+    """With how far it is ahead."""
+    (finding,) = preflight.check_clock(61.4)
+
+    assert (finding.level, finding.message) == ("error", "This machine's clock is 61 s ahead")
