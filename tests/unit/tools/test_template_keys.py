@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -218,6 +219,42 @@ def test_a_list_says_where_it_comes_from(component: str) -> None:
     assert listed["version"]
     assert all(isinstance(source, str) for source in listed["sources"])
     assert set(listed) == {"component", "version", "sources", "keys"}
+
+
+def whole(rule: dict[str, Any], definitions: dict[str, Any]) -> Any:
+    """A value with every key that a rule of the emulated platform allows."""
+    if "$ref" in rule:
+        return whole(definitions[rule["$ref"].rpartition("/")[2]], definitions)
+    parts = [one for one in rule.get("anyOf", []) if "$ref" in one]
+    named = [one for one in parts if one["$ref"] != "#/definitions/function"]
+    if named or "items" in rule:
+        return [whole(one, definitions) for one in named or [rule["items"]]]
+    inner = rule.get("properties", {}).items()
+    return {key: whole(each, definitions) for key, each in inner} or "x"
+
+
+def test_the_emulated_platform_has_no_key_that_is_not_listed() -> None:
+    """It would let a template pass in the tests that no deployment lets pass."""
+    emulator = REPOSITORY / "tests" / "emulators" / "serverless_devs"
+    fc, ros = (
+        json.loads((emulator / f"{name}.json").read_text("utf-8"))
+        for name in ("function_compute", "resource_orchestration")
+    )
+    parts, types = fc["definitions"], ros["definitions"]
+    triggers = [
+        {"triggerType": kind, "triggerConfig": whole(parts[kind], parts)}
+        for kind in ("eventbridge", "timer")
+    ]
+    stack = {
+        kind: {"Type": kind, "Properties": whole(rule, types)}
+        for kind, rule in types.items()
+        if "::" in kind
+    }
+
+    assert len(stack) == 7
+    assert unknown_in("sweep", whole(fc, parts)) == []
+    assert unknown_in("sweep", {"triggers": triggers}) == []
+    assert unknown_in("infra", {"template": {"Resources": stack}}) == []
 
 
 def test_a_deployment_names_each(resources: dict[str, Props]) -> None:
