@@ -73,10 +73,11 @@ demo: $(INSTALLED) ## Show the guard in an emulated cloud: encryptions and dead 
 	@PYTHONUTF8=1 PYTHONIOENCODING=utf-8 $(BIN)/python -m tests.emulators.demo
 
 .PHONY: check
-check: $(INSTALLED) ## Check lint, formatting and types
+check: $(INSTALLED) ## Check lint, formatting, types and the keys of template.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m $(TOOLS).template_keys template.yaml
 
 # The tests of the HTML report need a browser. Without one, pytest skips them and lists their names.
 .PHONY: browser

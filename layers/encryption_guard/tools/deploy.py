@@ -554,6 +554,9 @@ class Deployer:
         values, changes = ({}, ()) if self.task is remove else self.configure(region)
         with self.serverless_devs(region, values, "w") as s:
             resources = preview(s)
+        # An unknown key does not stop a removal.
+        if self.task is not remove and show_findings(preflight.check_keys(resources), self.report):
+            exit_unstarted(self.report)
         account_id = find_account(resources)
         findings = preflight.check_resources(resources)
         if self.access.account_id not in (None, account_id):

@@ -19,6 +19,7 @@ from encryption_guard.settings import VARIABLES, Exemption, Settings
 from encryption_guard.untrusted import as_object
 from encryption_guard.version import __version__
 from layers.encryption_guard.tools.serverless_devs import ALIAS_ENDING
+from layers.encryption_guard.tools.template_keys import find_unknown_keys
 
 
 @dataclass(frozen=True)
@@ -358,6 +359,22 @@ def _describe_exemptions(exemptions: Iterable[Exemption], today: date) -> Iterat
         else:
             until = f", until {exemption.expires}" if exemption.expires else ""
             yield Finding("ok", f"{label}{until}")
+
+
+def check_keys(resources: Mapping[str, Any]) -> list[Finding]:
+    """Check the keys of the resolved template: `s verify` accepts misspelt ones.
+
+    The other checks need the keys, so this one comes first. `resources` are as for them.
+    """
+    return [
+        Finding(
+            "error",
+            f"{name}: {unknown}",
+            "Correct it in template.yaml. For a new key, extend the lists beside template_keys.py.",
+        )
+        for name, props in resources.items()
+        for unknown in find_unknown_keys("ros" if name == "infra" else "fc3", props)
+    ]
 
 
 def check_resources(resources: Mapping[str, Any]) -> list[Finding]:

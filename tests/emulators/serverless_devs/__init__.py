@@ -105,9 +105,8 @@ def serverless_devs(folder: Path) -> ServerlessDevs:
     for name in COMPONENTS:
         component = home / "components" / "devsapp.cn" / "v3" / name
         component.mkdir(parents=True)
-        for file in here.glob("*.js"):
+        for file in (*here.glob("*.js"), *here.glob("*.json")):
             shutil.copyfile(file, component / file.name)
-        shutil.copyfile(here / f"{name}.schema.json", component / "schema.json")
         manifest = {"name": name, "version": "0.0.0", "main": "component.js"}
         (component / "package.json").write_text(json.dumps(manifest), "utf-8")
         # Otherwise a process in the background looks for a newer one, and puts it in its place.

@@ -1,4 +1,4 @@
-"""What has to hold of a template's resources as they resolve, beyond what the schemas tell.
+"""What has to hold of a template's resources as they resolve, beyond what `s verify` finds.
 
 Each check returns its complaints; none is well.
 """
@@ -6,11 +6,14 @@ Each check returns its complaints; none is well.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from jsonschema import Draft7Validator
 
 from encryption_guard.enforcement.policy import CAUSES
 from encryption_guard.errors import ConfigurationError
@@ -65,6 +68,32 @@ def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             yield from texts(inner, f"{place}/{number}")
+
+
+def values(resources: Resources) -> Complaints:
+    """Every key and value is one that its service takes."""
+    return [
+        f"{name}: {'/'.join(map(str, error.absolute_path))}: {error.message}"
+        for name, one in resources.items()
+        for error in _service(one["component"]).iter_errors(one["props"])
+    ]
+
+
+@functools.cache
+def _service(component: str) -> Draft7Validator:
+    file = {"fc3": "function_compute.json", "ros": "resource_orchestration.json"}[component]
+    schema = json.loads(Path(__file__).with_name(file).read_text("utf-8"))
+    types = [name for name in schema["definitions"] if "::" in name]
+    if types:
+        schema["definitions"]["resource"]["properties"]["Type"]["enum"] = types
+        schema["definitions"]["resource"]["allOf"] = [
+            {
+                "if": {"properties": {"Type": {"const": kind}}},
+                "then": {"properties": {"Properties": {"$ref": f"#/definitions/{kind}"}}},
+            }
+            for kind in types
+        ]
+    return Draft7Validator(schema)
 
 
 def unresolved(resources: Resources) -> Complaints:
@@ -272,6 +301,7 @@ def regions(resources: Resources) -> set[str]:
 
 
 CHECKS = (
+    values,
     alarms,
     unresolved,
     handlers,
@@ -285,5 +315,5 @@ CHECKS = (
 
 
 def complaints_about(resources: Resources) -> Complaints:
-    """What all checks together find, those of the schemas aside."""
+    """What all checks together find."""
     return [complaint for check in CHECKS for complaint in check(resources)]

@@ -136,7 +136,7 @@ def lay_out(folder: Path) -> Path:
         shutil.copy(REPOSITORY / name, folder)
     (folder / TOOLS).mkdir(parents=True)
     ours = REPOSITORY / "layers" / "encryption_guard"
-    for path in (ours / "python", *ours.glob("*.txt"), *ours.glob("tools/*.py")):
+    for path in (ours / "python", *ours.glob("*.txt"), *ours.glob("tools/*.*")):
         (folder / path.relative_to(REPOSITORY)).symlink_to(path)
     return folder
 
@@ -439,18 +439,50 @@ def test_a_layer_that_cannot_be_built_is_said(deployer: Deployer, checkout: Path
 
 
 @pytest.mark.parametrize("command", ["deploy", "plan"])
+@pytest.mark.parametrize(
+    ("key", "as_", "said"),
+    [
+        ("memorySize", "memory_size", "sweep: memory_size is unknown; did you mean memorySize?"),
+        (
+            "destinationConfig",
+            "destinationsConfig",
+            "encrypt_on_create: asyncInvokeConfig.destinationsConfig is unknown",
+        ),
+        ("environmentVariables", "environment", "sweep: environment is unknown"),
+        ("Interval", "Intervall", "Detail.Schedule.Intervall is unknown; did you mean Interval?"),
+        ("template", "templates", "infra: templates is unknown; did you mean template?"),
+    ],
+)
 def test_a_misspelt_template_stops_it_before_anything_is_made(
-    deployer: Deployer, checkout: Path, command: str
+    deployer: Deployer, checkout: Path, command: str, key: str, as_: str, said: str
 ) -> None:
-    """`s deploy` would send it; `s verify`, which does not, comes first."""
-    template = checkout / "template.yaml"
-    template.write_text(template.read_text("utf-8").replace("memorySize:", "memory_size:"))
+    """`s verify` accepts any key, and `s deploy` would send it."""
+    misspell(checkout, key, as_)
 
     result = deployer(command, "--region", "cn-hangzhou")
 
-    assert result.exit_code == 1
-    assert "memory" in result.output
+    assert result.exit_code == 2
+    assert said in result.output
     assert deployer.asked() == []
+
+
+def misspell(checkout: Path, key: str, as_: str) -> None:
+    """Write a key of the template in another way."""
+    template = checkout / "template.yaml"
+    text = template.read_text("utf-8")
+    assert f"{key}:" in text
+    template.write_text(text.replace(f"{key}:", f"{as_}:"), "utf-8")
+
+
+def test_a_misspelt_template_does_not_stop_a_removal(deployer: Deployer, checkout: Path) -> None:
+    """What is deployed has to go, whatever the template of today says about it."""
+    assert deployer("deploy", *HERE).exit_code == 0
+    misspell(checkout, "destinationConfig", "destinationsConfig")
+
+    result = deployer("remove", *HERE, "--yes")
+
+    assert result.exit_code == 0, result.output
+    assert deployer.place("cn-hangzhou")["functions"] == {}
 
 
 @pytest.mark.parametrize(
