@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from difflib import get_close_matches
+from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
 
 import tomli
@@ -23,6 +24,8 @@ FILE_NAME = "guard.toml"
 # Stands for the URL of a deployed web hook, which is not readable.
 SECRET = "(set)"  # noqa: S105  not a secret, but its name
 UNKNOWN = "(unknown)"
+MAX_EXEMPTIONS_BYTES = 1500
+MAX_SHOWN = 160
 # The functions do not use these. A deployment leaves them there for the next one to read.
 RECORDED: Final = frozenset(
     {"GUARD_CONTACT_GROUP", "GUARD_HAS_WEBHOOK", "GUARD_ACTION_POLICY", "GUARD_SLOW_AFTER_MS"}
@@ -168,7 +171,22 @@ def variables_of(values: Mapping[str, Value]) -> dict[str, str]:
     """Return the variables for the template."""
     variables = {name: value.text for name, value in values.items()}
     variables["GUARD_HAS_WEBHOOK"] = "true" if variables["GUARD_WEBHOOK"] else ""
+    variables["GUARD_EXEMPTIONS"] = shorten_exemptions(variables["GUARD_EXEMPTIONS"])
     return variables
+
+
+def shorten_exemptions(text: str) -> str:
+    """Return the exemptions, or `file:` and a name for their content if they are long.
+
+    All variables of a function may have 4 KB together.
+
+    >>> shorten_exemptions("[]")
+    '[]'
+    """
+    if len(text.encode()) <= MAX_EXEMPTIONS_BYTES:
+        return text
+    content = json.dumps(_read_exemptions(text), sort_keys=True)
+    return f"file:exemptions-{sha256(content.encode()).hexdigest()[:12]}.json"
 
 
 def resolve(
@@ -218,6 +236,8 @@ def _is_same(name: str, before: str, after: str) -> bool:
         return bool(after)
     if name != "GUARD_EXEMPTIONS":
         return before == after
+    if before.startswith("file:"):
+        return before == shorten_exemptions(after)
     return _read_exemptions(before) == _read_exemptions(after)
 
 
@@ -241,6 +261,9 @@ def _question(name: str, before: str, after: str, region: str) -> str | None:
 
 
 def _describe_exemptions(before: str, after: str) -> Iterator[str]:
+    if before.startswith("file:"):
+        yield f"Other exemptions than those of the deployed {before}"
+        return
     old, new = (_buckets(_read_exemptions(text)) for text in (before, after))
     if added := sorted(new - old):
         yield f"No longer protected: {', '.join(added)}"
@@ -275,4 +298,6 @@ def describe(values: Mapping[str, Value], changes: Sequence[Change]) -> list[tup
 
 def _shown(name: str, text: str) -> str:
     # Anyone who has the URL can call it.
-    return "(set)" if name == "GUARD_WEBHOOK" and text else text
+    if name == "GUARD_WEBHOOK" and text:
+        return "(set)"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

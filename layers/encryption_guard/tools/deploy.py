@@ -612,6 +612,8 @@ class Deployer:
             self.failures_shown(target.region) as failures,
             self.serverless_devs(target.region, target.values, "a") as s,
         ):
+            if self.task is deploy:
+                ship_exemptions(target.values[EXEMPTIONS].text)
             self.task(s, target.region, self.report)
         return not failures
 
@@ -639,6 +641,15 @@ class Deployer:
             )
             self.report.show_finding(Finding("error", f"Stopped in {region.name}", remedy))
             sys.exit(STOPPED)
+
+
+def ship_exemptions(text: str) -> None:
+    """Write exemptions that are too long for a variable into the code of both functions."""
+    variable = configuration.shorten_exemptions(text)
+    if variable != text:
+        for function in FUNCTIONS:
+            path = Path("functions", function, variable.removeprefix("file:"))
+            path.write_text(text, "utf-8")
 
 
 def find_account(resources: Mapping[str, Any]) -> str:

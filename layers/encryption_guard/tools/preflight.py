@@ -83,6 +83,10 @@ OF_COMMANDS = {
 }
 # https://www.alibabacloud.com/help/en/functioncompute/fc/product-overview/limits
 MAX_ENVIRONMENT_BYTES = 4 * 1024
+REMEDY_FOR_EXEMPTIONS = (
+    "Correct GUARD_EXEMPTIONS, or the file that it names. If it names what another checkout"
+    " deployed, state the exemptions in guard.toml."
+)
 # https://www.alibabacloud.com/help/en/sls/limits-on-basic-resources and the RAM and SMQ limits.
 MAX_PROJECT_LENGTH, MAX_ROLE_LENGTH = 63, 64
 
@@ -324,7 +328,7 @@ def check_settings(
     except ConfigurationError as error:
         return [Finding("error", str(error), "Correct it in your shell, or unset it.")]
     findings = [
-        Finding("error", problem, "Correct GUARD_EXEMPTIONS, or the file that it names.")
+        Finding("error", problem, REMEDY_FOR_EXEMPTIONS)
         for problem in _find_exemption_errors(variables)
     ]
     findings += [
@@ -389,9 +393,7 @@ def check_resources(resources: Mapping[str, Any]) -> list[Finding]:
         sizes = {name: len(f"{name}{value}".encode()) for name, value in variables.items()}
         if (size := sum(sizes.values())) > MAX_ENVIRONMENT_BYTES:
             largest = max(sizes, key=lambda name: sizes[name])
-            remedy = f"{largest} has {sizes[largest]:,} bytes: shorten it" + (
-                ", or write it to a file (docs/settings.md)." if "EXEMPT" in largest else "."
-            )
+            remedy = f"{largest} has {sizes[largest]:,} bytes: shorten it."
             what = f"The variables of {function['functionName']} have {size:,} bytes"
             findings.append(
                 Finding("error", f"{what}, {MAX_ENVIRONMENT_BYTES:,} are allowed", remedy)

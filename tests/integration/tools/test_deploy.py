@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from encryption_guard import __version__
 from encryption_guard.errors import ConfigurationError
+from encryption_guard.settings import Settings
 from layers.encryption_guard.tools import configuration, deploy
 from layers.encryption_guard.tools.deployed import FUNCTION_NAMES
 from layers.encryption_guard.tools.preflight import Access, Region
@@ -33,6 +34,12 @@ KEY = {
     "ALIBABA_CLOUD_ACCOUNT_ID": ACCOUNT,
 }
 CREATE, SWEEP = "oss-tables-encrypt-on-create", "oss-tables-encryption-sweep"
+HERE = ("--region", "cn-hangzhou")
+DEPLOYED = {
+    "stacks": {"oss-tables-encryption-guard": {"stackId": "a stack", "resources": {}}},
+    "layers": {"encryption-guard": [{"version": 1}]},
+    "functions": {CREATE: {}, SWEEP: {}},
+}
 TOOLS = Path("layers", "encryption_guard", "tools")
 BUILDER = TOOLS / "build.py"
 # The deployed function, with the variables that the template gives it.
@@ -130,8 +137,13 @@ class Deployer:
 
 def lay_out(folder: Path) -> Path:
     """What a fresh clone holds after `npm ci`, without writing into this one."""
-    for name in ("node_modules", "functions"):
-        (folder / name).symlink_to(REPOSITORY / name)
+    (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
+    # A deployment may write a file of exemptions there.
+    for function in deploy.FUNCTIONS:
+        (folder / "functions" / function).mkdir(parents=True)
+        shutil.copy(
+            REPOSITORY / "functions" / function / "index.py", folder / "functions" / function
+        )
     for name in ("template.yaml", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, folder)
     (folder / TOOLS).mkdir(parents=True)
@@ -542,13 +554,9 @@ def test_what_was_deployed_can_be_removed(deployer: Deployer) -> None:
     """Functions first, so that no event meets a missing role. A part that stays does not keep the
     others; the end names it, and the next time it goes too."""
     deployer("deploy", "--region", "cn-hangzhou")
-    begin = "function layerRemove(place, inputs) {"
-    refusing = begin + " return;"
-    deployer.rewrite("fc3/component.js", begin, refusing)
 
-    failed = deployer("remove", "--yes", "--region", "cn-hangzhou")
+    failed = deployer("remove", "--yes", *HERE, EMULATED_REFUSALS="DeleteLayerVersion")
     left = deployer.place("cn-hangzhou")
-    deployer.rewrite("fc3/component.js", refusing, begin)
     result = deployer("remove", "--yes", "--region", "cn-hangzhou")
 
     assert failed.exit_code == 1
@@ -667,24 +675,42 @@ def test_what_passes_soon_is_tried_again(
 
 
 @pytest.mark.usefixtures("checkout")
-def test_what_a_function_needs_stays_as_long_as_it_does(deployer: Deployer) -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        *("DeleteAsyncInvokeConfig", "ListTriggers", "DeleteTrigger"),
+        *("DeleteConcurrencyConfig", "DeleteFunction"),
+    ],
+)
+def test_what_a_function_needs_stays_as_long_as_it_does(deployer: Deployer, call: str) -> None:
     """Without its role, queue and log a function that events still start would fail unseen."""
-    deployer("deploy", "--region", "cn-hangzhou")
-    removes = "const { props } = inputs;\n"
-    refusing = removes + f" if (props.functionName === '{CREATE}') throw Error('403');"
-    deployer.rewrite("fc3/component.js", removes, refusing)
+    deployer.holds("cn-hangzhou", **DEPLOYED)
 
-    failed = deployer("remove", "--yes", "--region", "cn-hangzhou")
+    failed = deployer("remove", "--yes", *HERE, EMULATED_REFUSALS=call)
     left = deployer.place("cn-hangzhou")
-    deployer.rewrite("fc3/component.js", refusing, removes)
-    result = deployer("remove", "--yes", "--region", "cn-hangzhou")
+    result = deployer("remove", "--yes", *HERE)
 
     assert failed.exit_code == 1
-    assert "Not removed from cn-hangzhou: encrypt_on_create" in failed.output
+    assert f"AccessDenied: 403, {call}" in failed.output
+    assert "Not removed from cn-hangzhou: encrypt_on_create, sweep" in failed.output
     assert "the queue, the roles, the alarms and the logs (kept for them)" in failed.output
-    assert (list(left["functions"]), len(left["stacks"])) == ([CREATE], 1)
+    assert (set(left["functions"]), len(left["stacks"])) == ({CREATE, SWEEP}, 1)
     assert result.exit_code == 0, result.output
     assert deployer.place("cn-hangzhou")["stacks"] == {}
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_list_that_was_refused_is_no_empty_list(deployer: Deployer) -> None:
+    """The layer is not called removed if nobody could look; a plan says that it assumes."""
+    deployer.holds("cn-hangzhou", **DEPLOYED)
+
+    plan = deployer("plan", *HERE, EMULATED_REFUSALS="ListLayerVersions")
+    failed = deployer("remove", "--yes", *HERE, EMULATED_REFUSALS="ListLayerVersions")
+
+    assert "the plan assumes version 1" in plan.output
+    assert failed.exit_code == 1
+    assert "The versions of the layer could not be listed" in failed.output
+    assert "Not removed from cn-hangzhou: the layer, all versions" in failed.output
 
 
 @pytest.mark.parametrize("command", ["deploy", "plan", "remove"])
@@ -693,9 +719,6 @@ def test_a_file_that_would_choose_another_account_stops_it(
     deployer: Deployer, checkout: Path, command: str, folder: str
 ) -> None:
     """Serverless Devs would act in the account of the file, whatever was printed before."""
-    if folder != ".":
-        (checkout / "functions").unlink()
-        shutil.copytree(REPOSITORY / "functions", checkout / "functions")
     other = "AccountID=9999999999999999\nAccessKeyID=LTAI-other\nAccessKeySecret=other-secret\n"
     (checkout / folder / ".env").write_text(other)
 
@@ -736,7 +759,7 @@ def test_the_account_that_acts_is_the_one_that_was_announced(
             "can match no bucket name",
         ),
         (
-            {"GUARD_EXEMPTIONS": json.dumps([{"bucket": "tmp-*", "reason": "x" * 4000}])},
+            {"GUARD_ALLOWED_ACCOUNTS": ",".join(str(10**15 + number) for number in range(250))},
             "4,096 are allowed",
         ),
     ],
@@ -766,6 +789,52 @@ def test_a_dollar_in_a_reason_arrives(deployer: Deployer) -> None:
         assert json.loads(function["environmentVariables"]["GUARD_EXEMPTIONS"]) == exemptions
 
 
+MANY = [{"bucket": f"scratch-{number}-*", "reason": "an example: $5"} for number in range(60)]
+
+
+def test_long_exemptions_go_into_a_file(deployer: Deployer, checkout: Path) -> None:
+    """All variables of a function may have 4 KB; both functions find the file in their code."""
+    (checkout / "guard.toml").write_text(
+        "".join(
+            f'[[exemptions]]\nbucket = "{x["bucket"]}"\nreason = "{x["reason"]}"\n' for x in MANY
+        )
+    )
+
+    result = deployer("deploy", *HERE)
+    again = deployer("deploy", *HERE)
+
+    assert (result.exit_code, again.exit_code) == (0, 0), result.output + again.output
+    assert "Is that wanted?" not in again.output
+    for function in deployer.place("cn-hangzhou")["functions"].values():
+        variable = function["environmentVariables"]["GUARD_EXEMPTIONS"]
+        read = Settings.from_environment(
+            {"GUARD_EXEMPTIONS": variable, "FC_FUNC_CODE_PATH": function["code"]}
+        )
+        assert variable.startswith("file:exemptions-")
+        assert [(one.bucket, one.reason) for one in read.exemptions] == [
+            (entry["bucket"], entry["reason"]) for entry in MANY
+        ]
+
+
+def test_a_file_of_exemptions_that_is_elsewhere_has_to_be_stated(
+    deployer: Deployer, checkout: Path
+) -> None:
+    """It cannot be read back: another checkout stops, or asks."""
+    deployer("deploy", *HERE, GUARD_EXEMPTIONS=json.dumps(MANY))
+    for file in checkout.glob("functions/*/exemptions-*.json"):
+        file.unlink()
+
+    unstated = deployer("deploy", *HERE)
+    fewer = deployer("deploy", *HERE, GUARD_EXEMPTIONS=json.dumps(MANY[:-1]))
+    same = deployer("deploy", *HERE, GUARD_EXEMPTIONS=json.dumps(MANY, indent=1))
+
+    assert unstated.exit_code == 2
+    assert "state the exemptions in guard.toml" in unstated.output
+    assert fewer.exit_code == 1
+    assert "Other exemptions than those of the deployed file:exemptions-" in fewer.output
+    assert same.exit_code == 0, same.output
+
+
 # Settings that last.
 
 STATED = {
@@ -779,7 +848,6 @@ STATED = {
     "GUARD_SWEEP_REGIONS": "cn-hangzhou,cn-shanghai",
     "GUARD_RUNTIME": "python3.10",
 }
-HERE = ("--region", "cn-hangzhou")
 
 
 @pytest.mark.usefixtures("checkout")

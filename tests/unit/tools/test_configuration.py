@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from layers.encryption_guard.tools.configuration import (
     find_changes,
     parse,
     resolve,
+    shorten_exemptions,
     variables_of,
 )
 from tests.emulators.cloud import REPOSITORY
@@ -238,7 +240,7 @@ def exemptions(*buckets: str) -> str:
         (exemptions("a", "b"), exemptions("a"), "No longer exempt, so encrypted: b"),
         (exemptions("a"), "[]", "No longer exempt, so encrypted: a"),
         ("", exemptions("a"), "No longer protected: a"),
-        ("file:x.json", "[]", "No longer exempt, so encrypted: file:x.json"),
+        ("file:x.json", "[]", "Other exemptions than those of the deployed file:x.json"),
         (exemptions("a"), exemptions("a").replace("a test", "another"), None),
     ],
 )
@@ -247,6 +249,20 @@ def test_exemptions_are_compared_one_by_one(before: str, after: str, question: s
     (change,) = changes({"GUARD_EXEMPTIONS": before}, {"GUARD_EXEMPTIONS": after})
 
     assert change.question == question
+
+
+def test_long_exemptions_are_named_by_their_content() -> None:
+    """The name is the same for the same exemptions, however their JSON is written."""
+    short, long = exemptions("a" * 1400), exemptions(*map(str, range(100)))
+
+    assert shorten_exemptions(short) == short
+    name = shorten_exemptions(long)
+    assert re.fullmatch(r"file:exemptions-[0-9a-f]{12}\.json", name)
+    assert shorten_exemptions(json.dumps(json.loads(long), indent=1)) == name
+    assert shorten_exemptions(long.replace("99", "98")) != name
+    assert changes({"GUARD_EXEMPTIONS": name}, {"GUARD_EXEMPTIONS": long}) == []
+    variables = variables_of(resolved(file={"GUARD_EXEMPTIONS": long}))
+    assert variables["GUARD_EXEMPTIONS"] == name
 
 
 def test_the_form_of_exemptions_is_no_change() -> None:
@@ -300,6 +316,18 @@ def test_each_stated_or_changed_setting_is_shown() -> None:
         ("GUARD_WEBHOOK", "(set)", "(set)", "file"),
         ("GUARD_SLOW_AFTER_MS", "60000", "60000", "deployed"),
     ]
+
+
+def test_a_long_value_is_shown_by_its_begin() -> None:
+    """Exemptions are listed one by one elsewhere."""
+    values = resolved(file={"GUARD_EXEMPTIONS": exemptions(*map(str, range(100)))})
+
+    ((_, before, after, _),) = describe(values, [])
+
+    assert before == after
+    assert after.startswith('[{"bucket": "0"')
+    assert after.endswith("...")
+    assert len(after) == 163
 
 
 def test_every_key_has_a_variable() -> None:
