@@ -471,9 +471,12 @@ def read_configuration(path: Path | None) -> File:
         return File()
     file = path or Path(FILE_NAME)
     try:
-        return configuration.parse(file.read_text("utf-8"), file=str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file} cannot be read: {error}.") from None
+        # Some editors write a byte order mark.
+        return configuration.parse(file.read_text("utf-8-sig"), file=str(file))
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file} is not UTF-8; save it as UTF-8.") from None
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from None
 
 
 def read_version(*command: str) -> str | None:
@@ -679,6 +682,9 @@ def run_in_regions(
     except ConfigurationError as error:
         show_findings([Finding("error", str(error))], report)
         exit_unstarted(report)
+    of_file = [preflight.find_region(name, any_region=any_region) for name in file.regions]
+    if show_findings([each for each in of_file if isinstance(each, Finding)], report):
+        exit_unstarted(report)
     deployer = Deployer(task, access, environment, report, file, any_region)
     targets: list[Target] = []
     failed: list[str] = []
@@ -695,6 +701,16 @@ def run_in_regions(
     if failed:
         report.terminal.print(f"  Failed in: {', '.join(failed)}")
     sys.exit(FAILED if failed or report.terminal.is_lost else OK)
+
+
+def ask(question: str) -> None:
+    """Ask, and exit with 1 unless the answer is yes."""
+    try:
+        click.confirm(question, abort=True)
+    except click.Abort:
+        click.echo()
+        say("nothing was started: the answer was not yes. Set YES=1 where nobody can answer.")
+        sys.exit(FAILED)
 
 
 region_option = click.option(
@@ -731,7 +747,7 @@ def deploy_command(
         for target in targets:
             for change in target.changes:
                 if change.question and not yes:
-                    click.confirm(f"{target}: {change.question}. Is that wanted?", abort=True)
+                    ask(f"{target}: {change.question}. Is that wanted?")
 
     run_in_regions(deploy, regions, any_region=any_region, config=config, confirm=confirm)
 
@@ -759,7 +775,7 @@ def remove_command(regions: Sequence[str], any_region: bool, yes: bool) -> None:
         days = max(target.log_days for target in targets)
         what = f"the functions, the layer, the dead letters and the logs of {days} days"
         if not yes:
-            click.confirm(f"Remove the guard from {where}, with {what}?", abort=True)
+            ask(f"Remove the guard from {where}, with {what}?")
 
     run_in_regions(remove, regions, any_region=any_region, confirm=confirm)
 

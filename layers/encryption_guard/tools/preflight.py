@@ -326,7 +326,13 @@ def check_settings(
     try:
         read = Settings.from_environment(variables)
     except ConfigurationError as error:
-        return [Finding("error", str(error), "Correct it in your shell, or unset it.")]
+        return [
+            Finding(
+                "error",
+                str(error),
+                "Correct it where it is stated: in your shell, or in guard.toml.",
+            )
+        ]
     findings = [
         Finding("error", problem, REMEDY_FOR_EXEMPTIONS)
         for problem in _find_exemption_errors(variables)
@@ -335,7 +341,7 @@ def check_settings(
         Finding(
             "error",
             f"{_describe_variable(name, variables)} is not {description}",
-            "Correct it, or unset it.",
+            "Correct it where it is stated: in your shell, or in guard.toml.",
         )
         for name, (pattern, description) in FORMATS.items()
         if variables.get(name) and not re.fullmatch(pattern, variables[name], re.ASCII)

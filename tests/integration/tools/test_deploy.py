@@ -892,6 +892,7 @@ def test_what_opens_buckets_or_silences_somebody_asks(
     assert question in asked.output
     assert f"cn-hangzhou of account {ACCOUNT}" in asked.output
     assert (asked.exit_code, refused.exit_code) == (1, 1)
+    assert "Set YES=1 where nobody can answer" in asked.output + asked.stderr
     assert (deployer.settings("cn-hangzhou"), deployer.asked()) == (before, calls)
     done = deployer("deploy", *HERE, "--yes", **(STATED | changed))
     assert done.exit_code == 0, done.output
@@ -929,12 +930,14 @@ def test_a_file_states_settings_for_each_region(deployer: Deployer, checkout: Pa
         ("sweep_every = true", 'guard.toml: sweep_every is "True", but has to be a number'),
         ('[regions.cn-hangzhou]\nmode = "protect"', "GUARD_MODE"),
         ('mode = "protect"', "GUARD_MODE"),
+        ('[regions.cn-hangzou]\nmode = "detect"', "the region 'cn-hangzou'"),
+        ('mode = "\udcff"', "guard.toml is not UTF-8"),
     ],
-    ids=["key", "no TOML", "type", "value in a region", "value"],
+    ids=["key", "no TOML", "type", "value in a region", "value", "region", "no UTF-8"],
 )
 def test_a_wrong_file_stops_it(deployer: Deployer, checkout: Path, file: str, said: str) -> None:
     """Before anything is begun, with the key at fault."""
-    (checkout / "guard.toml").write_text(file)
+    (checkout / "guard.toml").write_bytes(file.encode("utf-8", "surrogateescape"))
 
     result = deployer("deploy", *HERE)
 
@@ -948,7 +951,8 @@ def test_a_named_file_counts_instead(deployer: Deployer, checkout: Path, tmp_pat
     """CONFIG= names another place; one that is not there stops the deployment."""
     (checkout / "guard.toml").write_text('mode = "protect"')
     named = tmp_path / "production.toml"
-    named.write_text('mode = "detect"')
+    # As some editors write it, with a byte order mark.
+    named.write_text('\ufeffmode = "detect"', "utf-8")
 
     result = deployer("plan", *HERE, "--config", str(named))
     missing = deployer("plan", *HERE, "--config", str(tmp_path / "gone.toml"))
