@@ -165,8 +165,8 @@ plan: $(INSTALLED) serverless-devs ## Show what `make deploy` would change
 	@$(DEPLOY) plan $(WHERE) $(addprefix --config ,$(CONFIG))
 
 .PHONY: remove
-remove: $(INSTALLED) serverless-devs ## Remove everything that `make deploy` created (YES=1: do not ask)
-	@$(DEPLOY) remove $(WHERE) $(if $(YES),--yes)
+remove: $(INSTALLED) serverless-devs ## Remove everything that `make deploy` created (KEEP_LOGS=1, YES=1: do not ask)
+	@$(DEPLOY) remove $(WHERE) $(if $(KEEP_LOGS),--keep-logs) $(if $(YES),--yes)
 
 .PHONY: verify-live
 verify-live: $(INSTALLED) serverless-devs ## Create, watch and delete a table bucket in your account

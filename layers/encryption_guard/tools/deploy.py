@@ -47,7 +47,15 @@ BUILD = Path("build")
 BUILDER = "layers.encryption_guard.tools.build"
 LAYER_ZIP = BUILD / "encryption_guard-layer.zip"
 LAYER_NAME = "encryption-guard"
+# In the order of their deployment.
+FUNCTIONS = ("sweep", "encrypt_on_create")
 STACK_NAME = "oss-tables-encryption-guard"
+# What else a deployment has created, and the command that removes it.
+LAYER = (
+    "the layer, all versions",
+    (FUNCTIONS[0], "layer", "remove", "--layer-name", LAYER_NAME, "-y"),
+)
+STACK = ("the queue, the roles, the alarms and the logs", ("infra", "remove", "-y"))
 # https://www.alibabacloud.com/help/en/resource-orchestration-service/latest/stack-management-update-a-stack
 # lists the states in which a stack can be updated. A single resource can be in CREATE_FAILED too.
 STUCK = re.compile(
@@ -63,8 +71,6 @@ PASSES_SOON = re.compile(
     re.IGNORECASE,
 )
 RETRY_AFTER_SECONDS = (10.0, 20.0, 30.0)
-# In the order of their deployment.
-FUNCTIONS = ("sweep", "encrypt_on_create")
 EXEMPTIONS = "GUARD_EXEMPTIONS"
 # The handler decides to skip this event, so it makes no request about any bucket.
 HARMLESS_EVENT = json.dumps(
@@ -249,14 +255,18 @@ def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
     The functions need the roles, the queue and the logs, so these stay as long as a function does.
     StepFailed names what remains.
     """
+    _remove_parts(s, region, report, [LAYER, STACK])
+
+
+def remove_but_logs(s: ServerlessDevs, region: Region, report: Report) -> None:
+    """Remove the functions and the layer as `remove` does, and keep the stack with the logs."""
+    _remove_parts(s, region, report, [LAYER])
+
+
+def _remove_parts(
+    s: ServerlessDevs, region: Region, report: Report, others: Sequence[tuple[str, Sequence[str]]]
+) -> None:
     functions = [(each, (each, "remove", "-y")) for each in reversed(FUNCTIONS)]
-    others = [
-        (
-            "the layer, all versions",
-            (FUNCTIONS[0], "layer", "remove", "--layer-name", LAYER_NAME, "-y"),
-        ),
-        ("the queue, the roles, the alarms and the logs", ("infra", "remove", "-y")),
-    ]
     remaining = _remove_each(s, functions, report)
     if remaining:
         remaining += [f"{part} (kept for them)" for part, _ in others]
@@ -267,6 +277,9 @@ def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
             f"Not removed from {region.name}: {', '.join(remaining)}",
             "Fix the causes, then run the command again.",
         )
+
+
+REMOVALS = (remove, remove_but_logs)
 
 
 def _remove_each(
@@ -427,7 +440,7 @@ def run_preflight(
     findings.append(access if isinstance(access, Finding) else Finding("ok", access.description))
     findings += [region for region in regions if isinstance(region, Finding)]
     known = [region for region in regions if isinstance(region, Region)]
-    if task is not remove:
+    if task not in REMOVALS:
         findings += preflight.check_names(environment, read_template_defaults())
     has_errors = show_findings(findings, report)
     if isinstance(access, Finding) or has_errors:
@@ -554,11 +567,12 @@ class Deployer:
 
     def resolve(self, region: Region) -> Target:
         """Resolve settings and template for a region; exits with 2 if a check finds an error."""
-        values, changes = ({}, ()) if self.task is remove else self.configure(region)
+        values, changes = ({}, ()) if self.task in REMOVALS else self.configure(region)
         with self.serverless_devs(region, values, "w") as s:
             resources = preview(s)
         # An unknown key does not stop a removal.
-        if self.task is not remove and show_findings(preflight.check_keys(resources), self.report):
+        is_removal = self.task in REMOVALS
+        if not is_removal and show_findings(preflight.check_keys(resources), self.report):
             exit_unstarted(self.report)
         account_id = find_account(resources)
         findings = preflight.check_resources(resources)
@@ -576,7 +590,7 @@ class Deployer:
         return Target(
             *(region, account_id, resources, values, changes),
             dead_letters=count_dead_letters(self.access, queue, self.environment)
-            if self.task is remove
+            if is_removal
             else "",
         )
 
@@ -678,7 +692,7 @@ def run_in_regions(
     names = names or [environment.get("ALIBABA_CLOUD_REGION") or "cn-hangzhou"]
     access, regions = run_preflight(task, names, environment, report, any_region=any_region)
     try:
-        file = File() if task is remove else read_configuration(config)
+        file = File() if task in REMOVALS else read_configuration(config)
     except ConfigurationError as error:
         show_findings([Finding("error", str(error))], report)
         exit_unstarted(report)
@@ -764,8 +778,9 @@ def plan_command(regions: Sequence[str], any_region: bool, config: Path | None) 
 @main.command("remove")
 @region_option
 @any_region_option
+@click.option("--keep-logs", is_flag=True, help="Keep the logs, the dead letters and the roles.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def remove_command(regions: Sequence[str], any_region: bool, yes: bool) -> None:
+def remove_command(regions: Sequence[str], any_region: bool, keep_logs: bool, yes: bool) -> None:
     """Remove everything that a deployment created."""
     if not regions:
         misuse("No region: name it, as in `make remove REGION=cn-hangzhou`.")
@@ -773,11 +788,15 @@ def remove_command(regions: Sequence[str], any_region: bool, yes: bool) -> None:
     def confirm(targets: Sequence[Target]) -> None:
         where = ", ".join(f"{target} ({target.dead_letters})" for target in targets)
         days = max(target.log_days for target in targets)
-        what = f"the functions, the layer, the dead letters and the logs of {days} days"
+        letters = "the dead letters and the logs"
+        what = f"with the functions, the layer, {letters} of {days} days?"
+        if keep_logs:
+            what = f"with the functions and the layer? The roles, {letters} stay."
         if not yes:
-            ask(f"Remove the guard from {where}, with {what}?")
+            ask(f"Remove the guard from {where}, {what}")
 
-    run_in_regions(remove, regions, any_region=any_region, confirm=confirm)
+    task = remove_but_logs if keep_logs else remove
+    run_in_regions(task, regions, any_region=any_region, confirm=confirm)
 
 
 if __name__ == "__main__":

@@ -700,6 +700,21 @@ def test_what_a_function_needs_stays_as_long_as_it_does(deployer: Deployer, call
 
 
 @pytest.mark.usefixtures("checkout")
+def test_the_logs_can_be_kept(deployer: Deployer) -> None:
+    """The stack stays with its queue and its logs; nothing is left that writes into them."""
+    deployer.holds("cn-hangzhou", **DEPLOYED)
+
+    asked = deployer("remove", *HERE, "--keep-logs")
+    result = deployer("remove", *HERE, "--keep-logs", "--yes")
+
+    place = deployer.place("cn-hangzhou")
+    assert "The roles, the dead letters and the logs stay." in asked.output
+    assert (asked.exit_code, result.exit_code) == (1, 0), result.output
+    assert (place["functions"], place["layers"]) == ({}, {"encryption-guard": []})
+    assert place["stacks"] == DEPLOYED["stacks"]
+
+
+@pytest.mark.usefixtures("checkout")
 def test_a_list_that_was_refused_is_no_empty_list(deployer: Deployer) -> None:
     """The layer is not called removed if nobody could look; a plan says that it assumes."""
     deployer.holds("cn-hangzhou", **DEPLOYED)
