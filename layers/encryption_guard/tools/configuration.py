@@ -24,6 +24,8 @@ FILE_NAME = "guard.toml"
 # Stands for the URL of a deployed web hook, which is not readable.
 SECRET = "(set)"  # noqa: S105  not a secret, but its name
 UNKNOWN = "(unknown)"
+# Between the texts of two functions, as after a deployment that stopped half-way.
+DIFFERS = " | sweep: "
 MAX_EXEMPTIONS_BYTES = 1500
 MAX_SHOWN = 160
 # The functions do not use these. A deployment leaves them there for the next one to read.
@@ -95,8 +97,10 @@ def _variables(table: Mapping[str, Any], place: str) -> dict[str, str]:
         try:
             variables[f"GUARD_{key.upper()}"] = write(value)
         except (TypeError, ValueError):
+            # A web hook is a secret also where it is no string, such as in a list.
+            found = "" if key == "webhook" else f"is {quoted(str(value))}, but "
             raise ConfigurationError(
-                f"{place}: {key} is {quoted(str(value))}, but has to be {allowed}; correct it."
+                f"{place}: {key} {found}has to be {allowed}; correct it."
             ) from None
     return variables
 
@@ -165,6 +169,16 @@ def of_function(function: Mapping[str, object]) -> dict[str, str]:
     if variables.get("GUARD_HAS_WEBHOOK") == "true":
         settings["GUARD_WEBHOOK"] = SECRET
     return settings
+
+
+def merge(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+    """Merge the settings of two functions; where they differ, both texts are in the value."""
+    differing = {
+        name: f"{first[name]}{DIFFERS}{second[name]}"
+        for name in first.keys() & second.keys()
+        if first[name] != second[name]
+    }
+    return {**first, **second, **differing}
 
 
 def variables_of(values: Mapping[str, Value]) -> dict[str, str]:
@@ -254,6 +268,9 @@ def _question(name: str, before: str, after: str, region: str) -> str | None:
         case "GUARD_SWEEP_REGIONS":
             gone = sorted(set((before or region).split(",")) - set((after or region).split(",")))
             return f"No longer swept: {', '.join(gone)}" if gone else None
+        case "GUARD_ALLOWED_ACCOUNTS":
+            gone = sorted(set(before.split(",")) - set(after.split(",")) - {""})
+            return f"No longer protected: buckets of {', '.join(gone)}" if gone else None
         case _ if name in RECEIVERS and before and not after:
             return f"{name} is gone: its alarms will reach nobody"
         case _:
@@ -265,17 +282,24 @@ def _describe_exemptions(before: str, after: str) -> Iterator[str]:
         yield f"Other exemptions than those of the deployed {before}"
         return
     old, new = (_buckets(_read_exemptions(text)) for text in (before, after))
-    if added := sorted(new - old):
+    if added := sorted(new.keys() - old.keys()):
         yield f"No longer protected: {', '.join(added)}"
-    if removed := sorted(old - new):
+    if removed := sorted(old.keys() - new.keys()):
         yield f"No longer exempt, so encrypted: {', '.join(removed)}"
+    for bucket in sorted(old.keys() & new.keys()):
+        if old[bucket] != new[bucket]:
+            yield f"Exempt until another day: {bucket} ({old[bucket]} -> {new[bucket]})"
 
 
-def _buckets(exemptions: object) -> set[str]:
+def _buckets(exemptions: object) -> dict[str, str]:
+    """Return the last days by the bucket."""
     entries = exemptions if isinstance(exemptions, list) else [exemptions]
-    return {
-        str(entry.get("bucket")) if isinstance(entry, dict) else str(entry) for entry in entries
-    }
+    buckets: dict[str, list[str]] = {}
+    for entry in entries:
+        fields = entry if isinstance(entry, dict) else {"bucket": entry}
+        days = buckets.setdefault(str(fields.get("bucket")), [])
+        days.append(str(fields.get("expires") or "no end"))
+    return {bucket: ", ".join(sorted(days)) for bucket, days in buckets.items()}
 
 
 def _read_exemptions(text: str) -> object:

@@ -66,8 +66,8 @@ STUCK = re.compile(
 # A log project or a role is not visible everywhere as soon as the stack has created it, and the
 # instances of a function that was just removed still count for a while.
 PASSES_SOON = re.compile(
-    r"project .*(?:does not exist|not exist)|ProjectNotExist|EntityNotExist\.Role"
-    r"|role .*(?:does not exist|not exist)|ConcurrencyConfig|[Rr]eservedConcurrency",
+    r"(?:project|role) .*not exist|ProjectNotExist|EntityNotExist\.Role"
+    r"|concurrency.*(?:exceed|limit|quota)",
     re.IGNORECASE,
 )
 RETRY_AFTER_SECONDS = (10.0, 20.0, 30.0)
@@ -609,6 +609,8 @@ class Deployer:
             deployed=deployed or {},
             defaults=read_template_defaults() | {"GUARD_RUNTIME": region.runtime},
         )
+        if show_findings(find_differing(values), self.report):
+            exit_unstarted(self.report)
         settings = {name: value.text for name, value in values.items()}
         shell = {**self.environment, **settings}
         findings = preflight.check_clock(measure_clock(self.access, region, self.environment))
@@ -658,6 +660,19 @@ class Deployer:
             )
             self.report.show_finding(Finding("error", f"Stopped in {region.name}", remedy))
             sys.exit(STOPPED)
+
+
+def find_differing(values: Mapping[str, Value]) -> list[Finding]:
+    """Find the settings that nobody states, and that the two deployed functions do not share."""
+    remedy = (
+        f"State it in your shell or in {FILE_NAME}. A deployment stopped half-way, or somebody"
+        " changed one of the functions."
+    )
+    return [
+        Finding("error", f"The functions differ in {name}: {value.text}", remedy)
+        for name, value in values.items()
+        if value.source == "deployed" and configuration.DIFFERS in value.text
+    ]
 
 
 def ship_exemptions(text: str) -> None:

@@ -44,13 +44,13 @@ def read_deployed(
     # fc2 is slow to import.
     from encryption_guard.services.function_compute import FunctionCompute
 
-    deployed: dict[str, str] = {}
     with _opened(credentials, environment) as invocation:
         client = FunctionCompute(invocation)
-        for name in FUNCTION_NAMES:
-            function = client.read_function(FunctionArn(name, region.name, access.account_id))
-            deployed |= configuration.of_function(function or {})
-    return deployed
+        create, sweep = (
+            client.read_function(FunctionArn(name, region.name, access.account_id)) or {}
+            for name in FUNCTION_NAMES
+        )
+    return configuration.merge(*map(configuration.of_function, (create, sweep)))
 
 
 def measure_clock(access: Access, region: Region, environment: Mapping[str, str]) -> float | None:

@@ -21,6 +21,7 @@ from encryption_guard.untrusted import as_object
 # For example, the warning that `s` should not run as root.
 _WARNING = re.compile(r"\[[^]]+\]\[WARN\]")
 _ERROR = re.compile(r"\[[^]]+\]\[ERROR\]")
+_ID = re.compile(r"[0-9A-Fa-f-]{16,}")
 # `s remove` logs these errors for a resource that does not exist.
 ALREADY_GONE = ("stack is not exist", "NotFound")
 # A variable whose name ends like this holds a whole access key as JSON.
@@ -252,8 +253,13 @@ def find_endless(lines: Sequence[str]) -> str | None:
         return "the stack is in DELETE_FAILED"
     if not _ERROR.match(last):
         return None
-    same = sum(_ERROR.sub("", line) == _ERROR.sub("", last) for line in lines)
+    same = [_error_of(line) for line in lines].count(_error_of(last))
     return f"it logged the same error {same} times" if same >= MAX_SAME_ERRORS else None
+
+
+def _error_of(line: str) -> str:
+    """Return a logged error without what differs each time: its time, and ids of requests."""
+    return _ID.sub("", _ERROR.sub("", line))
 
 
 def tail(output: str) -> str:

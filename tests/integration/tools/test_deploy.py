@@ -90,10 +90,12 @@ class Deployer:
         if access.credentials is None:
             return None
         place = self.s.account()["regions"].get(region.name, {"functions": {}})
-        found: dict[str, str] = {}
-        for name in FUNCTION_NAMES:
-            found |= configuration.of_function(place["functions"].get(name, {}))
-        return found
+        return configuration.merge(
+            *(
+                configuration.of_function(place["functions"].get(name, {}))
+                for name in FUNCTION_NAMES
+            )
+        )
 
     def settings(self, region: str) -> dict[str, str]:
         """The variables of the deployed sweep."""
@@ -652,6 +654,7 @@ def test_a_deletion_that_fails_ends(deployer: Deployer) -> None:
         ("EntityNotExist.Role: the role x does not exist", 0, 3),
         ("InvalidArgument: reservedConcurrency is over the quota", 0, 3),
         ("InvalidArgument: memorySize", 1, 1),
+        ("AccessDenied: no right to fc:PutConcurrencyConfig", 1, 1),
     ],
 )
 def test_what_passes_soon_is_tried_again(
@@ -914,6 +917,24 @@ def test_what_opens_buckets_or_silences_somebody_asks(
     for name, value in changed.items():
         if value:
             assert deployer.settings("cn-hangzhou")[name] == value
+
+
+def test_functions_that_differ_have_to_be_stated(deployer: Deployer, checkout: Path) -> None:
+    """Which of the two is wanted is not known: neither is overwritten in silence."""
+    functions = {
+        CREATE: {"environmentVariables": {"GUARD_MODE": "detect"}},
+        SWEEP: {"environmentVariables": {"GUARD_MODE": "enforce"}},
+    }
+    deployer.holds("cn-hangzhou", functions=functions)
+
+    unstated = deployer("plan", *HERE)
+    (checkout / "guard.toml").write_text('mode = "enforce"')
+    stated = deployer("plan", *HERE)
+
+    assert unstated.exit_code == 2
+    assert "The functions differ in GUARD_MODE: detect | sweep: enforce" in unstated.output
+    assert stated.exit_code == 0, stated.output
+    assert re.search(r"GUARD_MODE +detect \| sweep: enforce -> enforce", stated.output)
 
 
 def test_a_file_states_settings_for_each_region(deployer: Deployer, checkout: Path) -> None:

@@ -166,6 +166,27 @@ def test_a_deployed_function_tells_its_settings() -> None:
     assert configuration.of_function({}) == {}
 
 
+def test_functions_that_share_a_setting_have_one_value() -> None:
+    """Where they differ, both are shown; what only one of them has is its own."""
+    first = {"GUARD_MODE": "detect", "GUARD_RUNTIME": "python3.12"}
+    second = {"GUARD_MODE": "enforce", "GUARD_RUNTIME": "python3.12", "GUARD_SWEEP_EVERY": "300"}
+
+    assert configuration.merge(first, second) == {
+        "GUARD_MODE": "detect | sweep: enforce",
+        "GUARD_RUNTIME": "python3.12",
+        "GUARD_SWEEP_EVERY": "300",
+    }
+    assert configuration.merge({}, second) == second
+
+
+def test_a_web_hook_is_in_no_error() -> None:
+    """It is a secret also where it is no string."""
+    with pytest.raises(ConfigurationError, match="webhook has to be a URL") as refused:
+        parse(f'webhook = ["{HOOK}"]', file="guard.toml")
+
+    assert "not-to-be-seen" not in str(refused.value)
+
+
 @pytest.mark.parametrize(("hook", "state"), [(HOOK, "true"), ("", "")])
 def test_the_template_learns_whether_there_is_a_web_hook(hook: str, state: str) -> None:
     """Its URL goes to the alarm alone."""
@@ -196,6 +217,8 @@ def test_a_first_deployment_changes_nothing() -> None:
         ("GUARD_SWEEP_REGIONS", "a,b", "b", "No longer swept: a"),
         ("GUARD_SWEEP_REGIONS", "a,b", "", "No longer swept: b"),
         ("GUARD_SWEEP_REGIONS", "", "b", "No longer swept: a"),
+        ("GUARD_ALLOWED_ACCOUNTS", "11111,22222", "22222", "No longer protected: buckets of 11111"),
+        ("GUARD_ALLOWED_ACCOUNTS", "11111", "", "No longer protected: buckets of 11111"),
         ("GUARD_CONTACT_GROUP", "ops", "", "GUARD_CONTACT_GROUP is gone"),
         ("GUARD_ACTION_POLICY", "p", "", "GUARD_ACTION_POLICY is gone"),
     ],
@@ -217,6 +240,7 @@ def test_what_opens_buckets_or_silences_somebody_is_a_question(
         ("GUARD_SWEEP_EVERY", "300", "600"),
         ("GUARD_SWEEP_REGIONS", "a", "a,b"),
         ("GUARD_SWEEP_REGIONS", "a", ""),
+        ("GUARD_ALLOWED_ACCOUNTS", "", "11111"),
         ("GUARD_CONTACT_GROUP", "", "ops"),
         ("GUARD_CONTACT_GROUP", "ops", "security"),
         ("GUARD_RUNTIME", "python3.10", "python3.12"),
@@ -242,6 +266,16 @@ def exemptions(*buckets: str) -> str:
         ("", exemptions("a"), "No longer protected: a"),
         ("file:x.json", "[]", "Other exemptions than those of the deployed file:x.json"),
         (exemptions("a"), exemptions("a").replace("a test", "another"), None),
+        (
+            '[{"bucket": "a", "reason": "r", "expires": "2026-12-31"}]',
+            '[{"bucket": "a", "reason": "r", "expires": "2030-12-31"}]',
+            "Exempt until another day: a (2026-12-31 -> 2030-12-31)",
+        ),
+        (
+            '[{"bucket": "a", "reason": "r", "expires": "2026-12-31"}]',
+            exemptions("a"),
+            "Exempt until another day: a (2026-12-31 -> no end)",
+        ),
     ],
 )
 def test_exemptions_are_compared_one_by_one(before: str, after: str, question: str | None) -> None:

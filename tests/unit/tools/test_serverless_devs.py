@@ -170,6 +170,10 @@ def test_a_command_that_waits_for_ever_is_stopped() -> None:
     [
         ("[2026-11-30 01:00:00][INFO][infra] Stack status = DELETE_FAILED", "in DELETE_FAILED"),
         ("[2026-11-30 01:00:%02d][ERROR][infra] 403 Forbidden", "the same error 20 times"),
+        (
+            "[2026-11-30 01:00:%02d][ERROR][infra] 503, id 7A1B2C3D-0000-4000-8000-00000000%02d",
+            "the same error 20 times",
+        ),
     ],
 )
 def test_what_can_never_end_is_stopped_at_once(printed: str, reason: str) -> None:
