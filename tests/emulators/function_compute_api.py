@@ -33,7 +33,7 @@ PATH = re.compile(
 )
 DESCRIPTION = re.compile(
     r"/2023-03-30/functions/(?P<function>[^/]+)"
-    r"(?:/triggers/(?P<trigger>[^/]+)|/(?P<async_config>async-invoke-config))?"
+    r"(?:/triggers/(?P<trigger>[^/]+)|/(?P<config>async-invoke-config|concurrency))?"
 )
 HOST = re.compile(r"(?P<account>[0-9]+)\.[a-z0-9-]+\.fc\.aliyuncs\.com")
 AUTHORIZATION = re.compile(r"FC (?P<access_key_id>[^:\s]+):\S+")
@@ -74,6 +74,7 @@ class Deployed:
     triggers: Mapping[str, Mapping[str, object]]
     async_config: Mapping[str, object]
     invoke: Callable[[bytes], Invocation]
+    concurrency: Mapping[str, object] | None = None
 
 
 class FunctionComputeApi(EmulatedService):
@@ -181,14 +182,18 @@ class FunctionComputeApi(EmulatedService):
         deployed = self._deployed.get(name)
         if deployed is None:
             raise refuse(404, "FunctionNotFound", f"function '{name}' does not exist")
-        told: Mapping[str, object] | None = deployed.function
-        if described["async_config"]:
-            told = deployed.async_config
-        elif described["trigger"]:
+        if described["trigger"]:
             told = deployed.triggers.get(described["trigger"])
+        else:
+            told = {
+                None: deployed.function,
+                "async-invoke-config": deployed.async_config,
+                "concurrency": deployed.concurrency,
+            }[described["config"]]
         if told is None:
-            message = f"trigger '{described['trigger']}' does not exist"
-            raise refuse(404, "TriggerNotFound", message)
+            # The code for a concurrency that is not reserved is a guess.
+            code = "TriggerNotFound" if described["trigger"] else "ConcurrencyConfigNotExists"
+            raise refuse(404, code, f"'{call.request.path}' does not exist")
         return Answer(200, {"Content-Type": "application/json"}, json.dumps(told).encode())
 
     def _check_account(self, request: Request, key: AccessKey) -> None:
@@ -261,9 +266,13 @@ def _described(request: Request) -> re.Match[str] | None:
 
 def _get(described: re.Match[str]) -> str:
     """The operation, as a policy names it."""
-    if described["async_config"]:
-        return "GetFunctionAsyncInvokeConfig"
-    return "GetTrigger" if described["trigger"] else "GetFunction"
+    if described["trigger"]:
+        return "GetTrigger"
+    return {
+        None: "GetFunction",
+        "async-invoke-config": "GetFunctionAsyncInvokeConfig",
+        "concurrency": "GetConcurrencyConfig",
+    }[described["config"]]
 
 
 def _invoked(deployed: Deployed, event: bytes) -> Answer:

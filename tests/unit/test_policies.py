@@ -30,8 +30,9 @@ FUNCTION = "functions/oss-tables-encrypt-on-create"
 TRIGGER = f"{FUNCTION}/triggers/table-bucket-events"
 LAYER = "layers/encryption-guard/versions"
 STACK = "stack/0a1b2c3d-0000-4000-8000-000000000000"
-# The calls that the components fc3 0.1.22 and ros made to an emulated account in `make plan`,
-# `make deploy` and `make remove`, with the action and the resource that they are checked against.
+# The calls that the components fc3 0.1.22 and ros made to an emulated account in `make deploy` and
+# `make remove`, and those of `make plan`, with the action and the resource that they are checked
+# against.
 # https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/policies-and-sample-policies
 # https://www.alibabacloud.com/help/en/ros/developer-reference/api-ros-2019-09-10-ram
 SENT: Mapping[str, tuple[str, str]] = {
@@ -40,6 +41,7 @@ SENT: Mapping[str, tuple[str, str]] = {
     "UpdateStack": ("ros:UpdateStack", STACK),
     "DeleteStack": ("ros:DeleteStack", STACK),
     "GetStack": ("ros:GetStack", STACK),
+    "GetTemplate": ("ros:GetTemplate", STACK),
     "ListStackEvents": ("ros:ListStackEvents", STACK),
     "ListLayerVersions": ("fc:ListLayerVersions", f"{LAYER}/*"),
     "CreateLayerVersion": ("fc:CreateLayerVersion", f"{LAYER}/*"),

@@ -28,9 +28,14 @@ UNKNOWN = "(unknown)"
 DIFFERS = " | sweep: "
 MAX_EXEMPTIONS_BYTES = 1500
 MAX_SHOWN = 160
+# The digest of what the functions and their layer are built from.
+CONTENT: Final = "ENCRYPTION_GUARD_CONTENT"
 # The functions do not use these. A deployment leaves them there for the next one to read.
 RECORDED: Final = frozenset(
-    {"GUARD_CONTACT_GROUP", "GUARD_HAS_WEBHOOK", "GUARD_ACTION_POLICY", "GUARD_SLOW_AFTER_MS"}
+    {
+        *("GUARD_CONTACT_GROUP", "GUARD_HAS_WEBHOOK", "GUARD_ACTION_POLICY"),
+        *("GUARD_SLOW_AFTER_MS", CONTENT),
+    }
 )
 
 

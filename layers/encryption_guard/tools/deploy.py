@@ -24,12 +24,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
+from encryption_guard import __version__
 from encryption_guard.cli.console import Commands, misuse, say, silence
 from encryption_guard.errors import ConfigurationError, GuardError
 from layers.encryption_guard.tools import configuration, preflight
 from layers.encryption_guard.tools.bytecode import read_output
-from layers.encryption_guard.tools.configuration import FILE_NAME, Change, File, Value
-from layers.encryption_guard.tools.deployed import count_dead_letters, measure_clock, read_deployed
+from layers.encryption_guard.tools.comparison import (
+    STUCK_STATES,
+    Deployed,
+    compare,
+    digest_content,
+)
+from layers.encryption_guard.tools.configuration import CONTENT, FILE_NAME, Change, File, Value
+from layers.encryption_guard.tools.deployed import (
+    count_dead_letters,
+    measure_clock,
+    read_deployed,
+    read_parts,
+)
 from layers.encryption_guard.tools.preflight import KEY_PAIR, Access, Finding, Region
 from layers.encryption_guard.tools.serverless_devs import (
     DEFAULT_REMEDY,
@@ -166,11 +178,11 @@ class Report:
         self.show_finding(Finding("error", str(error), error.remedy))
 
 
-Task = Callable[[ServerlessDevs, Region, Report], None]
+Task = Callable[[ServerlessDevs, "Target", Report], None]
 Confirm = Callable[[Sequence["Target"]], object]
 
 
-def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
+def deploy(s: ServerlessDevs, target: Target, report: Report) -> None:
     """Build, publish the layer, deploy, and test both functions; raises StepFailed on a failure."""
     runtime = s.environment["GUARD_RUNTIME"]
     build_layer(runtime, report)
@@ -181,14 +193,14 @@ def deploy(s: ServerlessDevs, region: Region, report: Report) -> None:
         add_result(f"version {version}")
     s = replace(s, environment={**s.environment, "LAYER_VERSION": version})
     with report.step("Deploy the queue, the roles, the alarms and the functions"):
-        output = deploy_template(s, region)
+        output = deploy_template(s, target.region)
     for line in find_errors(output):
         remedy = "The deployment continued after this error: check it; `make verify-live` can help."
         report.show_finding(Finding("warning", line, remedy))
     for function in FUNCTIONS:
         with report.step(f"Test {function}:") as add_result:
             add_result(smoke_test(s, function))
-    report.terminal.print(format_next_steps(region, preview(s)), highlight=False)
+    report.terminal.print(format_next_steps(target), highlight=False)
 
 
 def deploy_template(
@@ -218,24 +230,49 @@ def explain_stack(s: ServerlessDevs, region: Region, error: StepFailed) -> StepF
             output = s.run("infra", "info")
     if not (found := STUCK.search(output)):
         return error
-    state = found[1] or found[2]
-    remedy = (
+    problem, remedy = describe_stuck(region, found[1] or found[2])
+    return StepFailed(f"{error}: {problem}", remedy, error.output)
+
+
+def describe_stuck(region: Region, state: str) -> tuple[str, str]:
+    """Return the problem and the remedy of a stack that cannot be updated."""
+    return (
+        f"the stack {STACK_NAME} is in {state}",
         f"A stack in {state} cannot be updated. Find the cause in its events in the console of"
         f" Resource Orchestration Service, fix it, run `make remove REGION={region.name}`, which"
-        " removes the stack, then run this command again."
+        " removes the stack, then run `make deploy` again.",
     )
-    return StepFailed(f"{error}: the stack {STACK_NAME} is in {state}", remedy, error.output)
 
 
-def plan(s: ServerlessDevs, region: Region, report: Report) -> None:
+def plan(s: ServerlessDevs, target: Target, report: Report) -> None:
     """Show the changes that a deployment would make; raises StepFailed on a failure."""
     with report.step("Check the template"):
         s.run("verify")
-    stack = preview(s)["infra"]
-    report.terminal.print(f"\n  The stack {stack['name']} in {region.name}, created or updated:")
-    for name, resource in stack["template"]["Resources"].items():
-        condition = f" [dim]if {resource['Condition']}[/]" if "Condition" in resource else ""
-        report.terminal.print(f"    {name:<20} {resource['Type']}{condition}")
+    if target.deployed is None:
+        plan_with_serverless_devs(s, target, report)
+        return
+    changes = compare(target.resources, target.deployed)
+    counted = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
+    report.show_finding(
+        Finding(
+            "ok", f"Compared with what is deployed: {counted if changes else 'nothing changes'}"
+        )
+    )
+    for path, before, after in changes:
+        report.terminal.print(f"    {escape(path)}  {escape(before)} -> {escape(after)}")
+    stack = target.deployed.stack
+    if stack is None:
+        show_stack(target, report)
+    elif stack.state in STUCK_STATES:
+        report.show_finding(Finding("warning", *describe_stuck(target.region, stack.state)))
+
+
+def plan_with_serverless_devs(s: ServerlessDevs, target: Target, report: Report) -> None:
+    """Show what Serverless Devs would change, if only it has the key.
+
+    It shows also what does not change, such as the tags. Raises StepFailed on a failure.
+    """
+    show_stack(target, report)
     try:
         s = replace(s, environment={**s.environment, "LAYER_VERSION": find_latest_version(s)})
     except StepFailed as error:
@@ -249,22 +286,31 @@ def plan(s: ServerlessDevs, region: Region, report: Report) -> None:
             report.terminal.print(f"    {escape(line)}")
 
 
-def remove(s: ServerlessDevs, region: Region, report: Report) -> None:
+def show_stack(target: Target, report: Report) -> None:
+    """Print the resources of the stack."""
+    stack = target.resources["infra"]
+    report.terminal.print(f"\n  The stack {stack['name']}, created or updated:")
+    for name, resource in stack["template"]["Resources"].items():
+        condition = f" [dim]if {resource['Condition']}[/]" if "Condition" in resource else ""
+        report.terminal.print(f"    {name:<20} {resource['Type']}{condition}")
+
+
+def remove(s: ServerlessDevs, target: Target, report: Report) -> None:
     """Remove everything that a deployment created, in reverse order.
 
     The functions need the roles, the queue and the logs, so these stay as long as a function does.
     StepFailed names what remains.
     """
-    _remove_parts(s, region, report, [LAYER, STACK])
+    _remove_parts(s, target, report, [LAYER, STACK])
 
 
-def remove_but_logs(s: ServerlessDevs, region: Region, report: Report) -> None:
+def remove_but_logs(s: ServerlessDevs, target: Target, report: Report) -> None:
     """Remove the functions and the layer as `remove` does, and keep the stack with the logs."""
-    _remove_parts(s, region, report, [LAYER])
+    _remove_parts(s, target, report, [LAYER])
 
 
 def _remove_parts(
-    s: ServerlessDevs, region: Region, report: Report, others: Sequence[tuple[str, Sequence[str]]]
+    s: ServerlessDevs, target: Target, report: Report, others: Sequence[tuple[str, Sequence[str]]]
 ) -> None:
     functions = [(each, (each, "remove", "-y")) for each in reversed(FUNCTIONS)]
     remaining = _remove_each(s, functions, report)
@@ -274,7 +320,7 @@ def _remove_parts(
         remaining = _remove_each(s, others, report)
     if remaining:
         raise StepFailed(
-            f"Not removed from {region.name}: {', '.join(remaining)}",
+            f"Not removed from {target.region.name}: {', '.join(remaining)}",
             "Fix the causes, then run the command again.",
         )
 
@@ -405,9 +451,9 @@ def preview(s: ServerlessDevs) -> dict[str, Any]:
     return {name: resource["props"] for name, resource in resources.items()}
 
 
-def format_next_steps(region: Region, resources: Mapping[str, Any]) -> str:
+def format_next_steps(target: Target) -> str:
     """Return the state of the region and the commands to run after a deployment."""
-    function = resources["encrypt_on_create"]
+    region, function = target.region, target.resources["encrypt_on_create"]
     variables = function["environmentVariables"]
     if variables["GUARD_MODE"] == "detect":
         state = f"{region.name} is watched; GUARD_MODE=detect: no bucket is encrypted."
@@ -518,6 +564,8 @@ class Target:
     changes: Sequence[Change] = ()
     # In words; empty unless the task removes them.
     dead_letters: str = ""
+    # Only for a plan, and only if it can be read.
+    deployed: Deployed | None = None
 
     def __str__(self) -> str:
         return f"{self.region.name} of account {self.account_id}"
@@ -557,6 +605,7 @@ class Deployer:
         variables = {
             **preflight.without_dollars(shell | settings),
             **preflight.template_variables(region, shell | settings),
+            CONTENT: digest_content(Path(), __version__),
             **self.access.variables,
         }
         BUILD.mkdir(exist_ok=True)
@@ -587,12 +636,21 @@ class Deployer:
         if show_findings(findings, self.report):
             exit_unstarted(self.report)
         queue = resources["sweep"]["environmentVariables"]["GUARD_DEAD_LETTER_QUEUE"]
-        return Target(
-            *(region, account_id, resources, values, changes),
-            dead_letters=count_dead_letters(self.access, queue, self.environment)
-            if is_removal
-            else "",
-        )
+        target = Target(region, account_id, resources, values, changes)
+        if is_removal:
+            letters = count_dead_letters(self.access, queue, self.environment)
+            return replace(target, dead_letters=letters)
+        return replace(target, deployed=self.read_parts(target)) if self.task is plan else target
+
+    def read_parts(self, target: Target) -> Deployed | None:
+        """Read what is deployed; exits with 2 if a service does not return it."""
+        try:
+            return read_parts(self.access, target.region, target.resources, self.environment)
+        except GuardError as error:
+            remedy = "A plan compares with it; see the rights in docs/deploy.md."
+            problem = f"What is deployed is not readable: {error}"
+            show_findings([Finding("error", problem, remedy)], self.report)
+            exit_unstarted(self.report)
 
     def configure(self, region: Region) -> tuple[dict[str, Value], Sequence[Change]]:
         """Return the checked settings of a region, and what they change there."""
@@ -633,7 +691,7 @@ class Deployer:
         ):
             if self.task is deploy:
                 ship_exemptions(target.values[EXEMPTIONS].text)
-            self.task(s, target.region, self.report)
+            self.task(s, target, self.report)
         return not failures
 
     @contextmanager

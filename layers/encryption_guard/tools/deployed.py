@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters.destinations import open_destination
 from encryption_guard.enforcement.handler import open_command
-from encryption_guard.errors import GuardError
+from encryption_guard.errors import ConfigurationError, GuardError
 from encryption_guard.http import send
 from encryption_guard.http.retries import server_times
 from encryption_guard.invocation import Invocation
+from encryption_guard.services.acs3 import Api, call
 from encryption_guard.settings import FunctionArn, Settings
+from encryption_guard.untrusted import object_or_empty
 from layers.encryption_guard.tools import configuration
+from layers.encryption_guard.tools.comparison import Deployed, Function, Stack
 from layers.encryption_guard.tools.preflight import Access, Region
 
+if TYPE_CHECKING:
+    from encryption_guard.services.function_compute import FunctionCompute
+
 FUNCTION_NAMES: Final = ("oss-tables-encrypt-on-create", "oss-tables-encryption-sweep")
+# The endpoint that the component ros uses for every region.
+ROS: Final = Api("https://ros.aliyuncs.com", "2019-09-10")
+# A template may have 512 KB, which is more than that as JSON within JSON.
+MAX_TEMPLATE_BYTES = 2 * 1024 * 1024
 # For all requests about a region, retries included.
 READ_SECONDS = 60.0
 CLOCK_SECONDS = 5.0
@@ -51,6 +61,76 @@ def read_deployed(
             for name in FUNCTION_NAMES
         )
     return configuration.merge(*map(configuration.of_function, (create, sweep)))
+
+
+def read_parts(
+    access: Access,
+    region: Region,
+    resources: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    ros: Api = ROS,
+) -> Deployed | None:
+    """Read the deployed parts of the resolved template; None if only Serverless Devs has the key.
+
+    Raises GuardError if a service does not return them.
+    """
+    if (credentials := access.credentials) is None:
+        return None
+    from encryption_guard.services.function_compute import FunctionCompute
+
+    with _opened(credentials, environment) as invocation:
+        client = FunctionCompute(invocation)
+        functions = {
+            name: _read_function(
+                client,
+                FunctionArn(props["functionName"], region.name, access.account_id),
+                [trigger["triggerName"] for trigger in props["triggers"]],
+            )
+            for name, props in resources.items()
+            if "functionName" in props
+        }
+        stack = _read_stack(invocation, ros, region, resources["infra"]["name"])
+    return Deployed(stack, functions)
+
+
+def _read_function(
+    client: FunctionCompute, arn: FunctionArn, triggers: Sequence[str]
+) -> Function | None:
+    if (settings := client.read_function(arn)) is None:
+        return None
+    return Function(
+        settings,
+        {name: client.read_trigger(arn, name) for name in triggers},
+        client.read_async_config(arn),
+        client.read_concurrency(arn),
+    )
+
+
+def _read_stack(invocation: Invocation, ros: Api, region: Region, name: str) -> Stack | None:
+    """Read a stack by its name, as the component ros finds it.
+
+    https://www.alibabacloud.com/help/en/ros/developer-reference/api-ros-2019-09-10-getstack
+    """
+
+    def ask(action: str, **query: str) -> dict[str, Any]:
+        query = {"RegionId": region.name, **query}
+        return call(ros, action, invocation, query=query, max_bytes=MAX_TEMPLATE_BYTES)
+
+    try:
+        listed = ask("ListStacks", **{"StackName.1": name})["Stacks"]
+        found = [each["StackId"] for each in listed if each["Status"] != "DELETE_COMPLETE"]
+        if not found:
+            return None
+        template, stack = (ask(action, StackId=found[0]) for action in ("GetTemplate", "GetStack"))
+        return Stack(
+            stack["Status"],
+            object_or_empty(template["TemplateBody"]),
+            {each["ParameterKey"]: each.get("ParameterValue") for each in stack["Parameters"]},
+        )
+    except (KeyError, TypeError) as error:
+        problem = f"Resource Orchestration Service returned a stack {name} without {error}."
+        raise ConfigurationError(problem) from None
 
 
 def measure_clock(access: Access, region: Region, environment: Mapping[str, str]) -> float | None:

@@ -38,7 +38,8 @@ function rosDeploy(place, { props }) {
     const taken = type === ROLE && place.role(place.arnOf(properties.RoleName), stackId);
     if (taken) refuse(`EntityAlreadyExists.Role: ${properties.RoleName}`);
   }
-  place.stacks[props.name] = { stackId, resources };
+  const { template, parameters } = props;
+  place.stacks[props.name] = { stackId, resources, template, parameters };
   place.step(`stack ${props.name}`);
   return { stackId, ...outputs };
 }

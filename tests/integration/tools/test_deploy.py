@@ -7,7 +7,8 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, patch
@@ -17,12 +18,17 @@ from click.testing import CliRunner, Result
 
 from encryption_guard import __version__
 from encryption_guard.errors import ConfigurationError
+from encryption_guard.services.acs3 import Api
 from encryption_guard.settings import Settings
-from layers.encryption_guard.tools import configuration, deploy
-from layers.encryption_guard.tools.deployed import FUNCTION_NAMES
+from layers.encryption_guard.tools import comparison, deploy, deployed
 from layers.encryption_guard.tools.preflight import Access, Region
+from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
-from tests.emulators.serverless_devs import MISSING, ServerlessDevs, serverless_devs
+from tests.emulators.ram_policies import Policy
+from tests.emulators.serverless_devs import CREDENTIALS, MISSING, ServerlessDevs, serverless_devs
+from tests.emulators.serverless_devs import services as api_of_a_region
+from tests.emulators.serverless_devs.services import services
+from tests.emulators.stacks_api import KeptStack
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
@@ -35,6 +41,13 @@ KEY = {
 }
 CREATE, SWEEP = "oss-tables-encrypt-on-create", "oss-tables-encryption-sweep"
 HERE = ("--region", "cn-hangzhou")
+POLICY = json.loads((REPOSITORY / "docs" / "policies" / "deployer.json").read_text("utf-8"))
+# What a plan reads, it reads with the documented rights.
+ACCESS_KEY = AccessKey(
+    *("LTAI5tDeployer", SECRET, ACCOUNT),
+    security_token=TOKEN,
+    policy=Policy.of(each for each in POLICY["Statement"] if "Condition" not in each),
+)
 DEPLOYED = {
     "stacks": {"oss-tables-encryption-guard": {"stackId": "a stack", "resources": {}}},
     "layers": {"encryption-guard": [{"version": 1}]},
@@ -74,8 +87,10 @@ class Deployer:
         }
 
     def __call__(self, *arguments: str, **environment: str | None) -> Result:
+        self.requests: list[str | None] = []
         with (
-            patch.object(deploy, "read_deployed", self.deployed),
+            patch.object(deploy, "read_deployed", self.read_deployed),
+            patch.object(deploy, "read_parts", self.read_parts),
             patch.object(deploy, "count_dead_letters", lambda *_: "3 dead letters"),
             patch.object(deploy, "measure_clock", lambda *_: self.seconds_ahead),
         ):
@@ -83,19 +98,36 @@ class Deployer:
                 deploy.main, arguments, env={**self.environment, **environment}, input=self.answer
             )
 
-    def deployed(
-        self, access: Access, region: Region, _: Mapping[str, str]
+    def read_deployed(
+        self, access: Access, region: Region, environment: Mapping[str, str]
     ) -> dict[str, str] | None:
-        """The settings of the emulated functions, as the service would tell them."""
-        if access.credentials is None:
-            return None
-        place = self.s.account()["regions"].get(region.name, {"functions": {}})
-        return configuration.merge(
-            *(
-                configuration.of_function(place["functions"].get(name, {}))
-                for name in FUNCTION_NAMES
-            )
-        )
+        """The settings of the emulated functions, read from the emulated services."""
+        with self.services(region, environment) as (shell, _):
+            return deployed.read_deployed(access, region, shell)
+
+    def read_parts(
+        self,
+        access: Access,
+        region: Region,
+        resources: Mapping[str, Any],
+        environment: Mapping[str, str],
+    ) -> comparison.Deployed | None:
+        """What is deployed, read from the emulated services."""
+        with self.services(region, environment) as (shell, ros):
+            return deployed.read_parts(access, region, resources, shell, ros=ros)
+
+    @contextmanager
+    def services(
+        self, region: Region, environment: Mapping[str, str]
+    ) -> Iterator[tuple[dict[str, str], Api]]:
+        """The services of a region as this shell reaches them; `requests` has what was asked."""
+        nothing: dict[str, Any] = {"stacks": {}, "functions": {}}
+        place = self.s.account()["regions"].get(region.name, nothing)
+        with services(ACCESS_KEY, region.name, place) as (function_compute, orchestration):
+            shell = {**environment, "GUARD_FC_ENDPOINT": function_compute.url}
+            yield shell, Api(orchestration.url, deployed.ROS.version)
+            for service in (function_compute, orchestration):
+                self.requests += [each.operation for each in service.requests]
 
     def settings(self, region: str) -> dict[str, str]:
         """The variables of the deployed sweep."""
@@ -106,6 +138,11 @@ class Deployer:
         """What is in this region of the account."""
         place: dict[str, Any] = self.s.account()["regions"][region]
         return place
+
+    def layers(self) -> list[str]:
+        """The versions of the layer that both functions in cn-hangzhou use."""
+        functions = self.place("cn-hangzhou")["functions"].values()
+        return [arn.rpartition("/")[2] for each in functions for arn in each["layers"]]
 
     def rate(self, region: str) -> str:
         """How often this region is swept."""
@@ -208,7 +245,7 @@ class Deployed:
 
 
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """One command in a fresh clone, with a component that prints the credentials it gets."""
     deployer = Deployer(tmp_path_factory.mktemp("home"))
     deployer.rewrite(
@@ -227,42 +264,42 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         yield Deployed(deployer, deployer("deploy", "--region", "cn-shanghai"), folder)
 
 
-def test_one_command_protects_a_region(deployed: Deployed) -> None:
+def test_one_command_protects_a_region(first: Deployed) -> None:
     """From a clone to a deployed and tried guard: layer, stack, both functions, in this order."""
-    assert deployed.result.exit_code == 0, deployed.result.output
-    place = deployed.deployer.place("cn-shanghai")
+    assert first.result.exit_code == 0, first.result.output
+    place = first.deployer.place("cn-shanghai")
     assert [layer["version"] for layer in place["layers"]["encryption-guard"]] == [1]
     assert set(place["functions"]) == {CREATE, SWEEP}
     for function in place["functions"].values():
         assert {"key": "version", "value": __version__} in function["tags"]
-    assert deployed.deployer.asked()[-5:] == [
+    assert first.deployer.asked()[-5:] == [
         ("infra", "deploy"),
         ("sweep", "deploy"),
         ("encrypt_on_create", "deploy"),
         ("sweep", "invoke"),
         ("encrypt_on_create", "invoke"),
     ]
-    assert (deployed.folder / deploy.LAYER_ZIP).stat().st_size > 1_000_000
+    assert (first.folder / deploy.LAYER_ZIP).stat().st_size > 1_000_000
 
 
-def test_the_functions_answer_that_it_is_not_relevant(deployed: Deployed) -> None:
+def test_the_functions_answer_that_it_is_not_relevant(first: Deployed) -> None:
     """Their real handlers, with the template's variables, get a harmless event at the end."""
-    assert deployed.result.output.count("skipped: not_relevant") == 2
+    assert first.result.output.count("skipped: not_relevant") == 2
 
 
-def test_an_error_that_failed_nothing_is_shown(deployed: Deployed) -> None:
+def test_an_error_that_failed_nothing_is_shown(first: Deployed) -> None:
     """What Serverless Devs calls an error is not kept back, though it went on."""
-    said = deployed.result.output
+    said = first.result.output
 
     assert "! [2026-11-23 01:00:00][ERROR][infra] something minor" in said
     assert "continued after this error" in said
 
 
-def test_what_to_look_at_next_is_told(deployed: Deployed) -> None:
+def test_what_to_look_at_next_is_told(first: Deployed) -> None:
     """The commands that follow can be pasted: queue, region and log project are the account's."""
     queue = f"acs:mns:cn-shanghai:{ACCOUNT}:/queues/oss-tables-encryption-guard-dead-letters"
 
-    said = deployed.result.output
+    said = first.result.output
 
     assert f"export GUARD_DEAD_LETTER_QUEUE={queue}\n" in said
     assert "encryption-guard sweep --region cn-shanghai\n" in said
@@ -270,14 +307,14 @@ def test_what_to_look_at_next_is_told(deployed: Deployed) -> None:
     assert f"oss-tables-encryption-guard-cn-shanghai-{ACCOUNT}" in said
 
 
-def test_no_secret_is_printed_or_kept(deployed: Deployed) -> None:
+def test_no_secret_is_printed_or_kept(first: Deployed) -> None:
     """Neither on the terminal nor in any file, though a component prints its credentials."""
-    log = deployed.folder / "build" / "deploy-cn-shanghai.log"
-    places = (deployed.folder / "build", deployed.deployer.s.folder)
+    log = first.folder / "build" / "deploy-cn-shanghai.log"
+    places = (first.folder / "build", first.deployer.s.folder)
     written = [file for place in places for file in place.rglob("*") if file.is_file()]
 
     assert '"AccessKeySecret":"****"' in log.read_text("utf-8")
-    for kept in (deployed.result.output.encode(), *(file.read_bytes() for file in written)):
+    for kept in (first.result.output.encode(), *(file.read_bytes() for file in written)):
         assert SECRET.encode() not in kept
         assert TOKEN.encode() not in kept
 
@@ -348,10 +385,7 @@ def test_serverless_devs_alone_asks_nobody(deployer: Deployer, checkout: Path) -
         if (given, line) == deployments[0]:
             (checkout / "layer").write_bytes(b"another layer")
         if (given, line) == deployments[1]:
-            layers = [
-                one["layers"][0] for one in deployer.place("cn-hangzhou")["functions"].values()
-            ]
-            assert [arn.rpartition("/")[2] for arn in layers] == ["2", "2"]
+            assert deployer.layers() == ["2", "2"]
 
     place = deployer.place("cn-hangzhou")
     assert place == {"stacks": {}, "functions": {}, "layers": {"encryption-guard": []}}
@@ -360,7 +394,7 @@ def test_serverless_devs_alone_asks_nobody(deployer: Deployer, checkout: Path) -
 @pytest.mark.usefixtures("checkout")
 def test_empty_variables_of_serverless_devs_do_not_count(deployer: Deployer) -> None:
     """They would win over the shell's key, so they are not handed on."""
-    result = deployer("plan", AccountID="", AccessKeyID="", AccessKeySecret="")
+    result = deployer("deploy", AccountID="", AccessKeyID="", AccessKeySecret="")
 
     assert result.exit_code == 0, result.output
     assert {(call["account"], call["key_ending"]) for call in deployer.s.calls()} == {
@@ -369,21 +403,14 @@ def test_empty_variables_of_serverless_devs_do_not_count(deployer: Deployer) -> 
 
 
 def test_an_upgrade_takes_the_new_layer(deployer: Deployer, checkout: Path) -> None:
-    """A layer that changed becomes the next version, both functions are moved to it, and a plan
-    compares with that version."""
+    """A layer that changed becomes the next version, and both functions are moved to it."""
     deployer("deploy", "--region", "cn-hangzhou")
     (checkout / "layer").write_bytes(b"a newer layer")
 
     upgraded = deployer("deploy", "--region", "cn-hangzhou")
-    planned = deployer("plan", "--region", "cn-hangzhou")
 
-    assert (upgraded.exit_code, planned.exit_code) == (0, 0)
-    functions = deployer.place("cn-hangzhou")["functions"].values()
-    layers = [layer.rpartition("/")[2] for each in functions for layer in each["layers"]]
-    assert layers == ["2", "2"]
-    assert re.search(
-        "encrypt_on_create update .*:layers/encryption-guard/versions/2", planned.output
-    )
+    assert upgraded.exit_code == 0
+    assert deployer.layers() == ["2", "2"]
 
 
 @pytest.mark.usefixtures("checkout")
@@ -719,13 +746,11 @@ def test_the_logs_can_be_kept(deployer: Deployer) -> None:
 
 @pytest.mark.usefixtures("checkout")
 def test_a_list_that_was_refused_is_no_empty_list(deployer: Deployer) -> None:
-    """The layer is not called removed if nobody could look; a plan says that it assumes."""
+    """The layer is not called removed if nobody could look."""
     deployer.holds("cn-hangzhou", **DEPLOYED)
 
-    plan = deployer("plan", *HERE, EMULATED_REFUSALS="ListLayerVersions")
     failed = deployer("remove", "--yes", *HERE, EMULATED_REFUSALS="ListLayerVersions")
 
-    assert "the plan assumes version 1" in plan.output
     assert failed.exit_code == 1
     assert "The versions of the layer could not be listed" in failed.output
     assert "Not removed from cn-hangzhou: the layer, all versions" in failed.output
@@ -998,26 +1023,113 @@ def test_a_named_file_counts_instead(deployer: Deployer, checkout: Path, tmp_pat
     assert "gone.toml cannot be read" in missing.output
 
 
+# The plan.
+
+
 @pytest.mark.usefixtures("checkout")
-def test_a_plan_shows_old_and_new(deployer: Deployer) -> None:
-    """What is deployed, what would be, and why; nothing is asked, and nothing done."""
+def test_a_plan_of_what_is_deployed_says_that_nothing_changes(deployer: Deployer) -> None:
+    """It only reads: no component is asked, and the services are asked for nothing but reads."""
     deployer("deploy", *HERE, **STATED)
-    before = deployer.settings("cn-hangzhou")
+    before = deployer.s.account()
+
+    result = deployer("plan", *HERE, GUARD_WEBHOOK=STATED["GUARD_WEBHOOK"])
+
+    assert result.exit_code == 0, result.output
+    assert "Compared with what is deployed: nothing changes" in result.output
+    assert deployer.s.account() == before
+    assert {each for each in deployer.requests if each} == {
+        *("GetFunction", "GetTrigger", "GetFunctionAsyncInvokeConfig", "GetConcurrencyConfig"),
+        *("ListStacks", "GetStack", "GetTemplate"),
+    }
+
+
+def test_a_plan_shows_old_and_new(deployer: Deployer, checkout: Path) -> None:
+    """Of settings, of the template and of the code, each with what is deployed."""
+    deployer("deploy", *HERE, **STATED)
+    template = (checkout / "template.yaml").read_text("utf-8")
+    (checkout / "template.yaml").write_text(template.replace("TTL: 90", "TTL: 30"), "utf-8")
+    (checkout / "functions" / "sweep" / "index.py").write_text("another handler", "utf-8")
+    before = deployer.s.account()
 
     result = deployer("plan", *HERE, GUARD_MODE="enforce", GUARD_WEBHOOK=STATED["GUARD_WEBHOOK"])
 
     assert result.exit_code == 0, result.output
-    assert re.search(r"GUARD_MODE +detect -> enforce \(shell\)", result.output)
-    assert re.search(r"GUARD_CONTACT_GROUP +security \(deployed\)", result.output)
-    assert re.search(r"GUARD_WEBHOOK +\(set\) \(shell\)", result.output)
-    assert deployer.settings("cn-hangzhou") == before
+    for line in (
+        r"GUARD_MODE +detect -> enforce \(shell\)",
+        r"GUARD_CONTACT_GROUP +security \(deployed\)",
+        r"GUARD_WEBHOOK +\(set\) \(shell\)",
+        r"Compared with what is deployed: 5 changes",
+        r"infra\.Resources\.LogStore\.Properties\.TTL  90 -> 30",
+        r"sweep\.environmentVariables\.GUARD_MODE  detect -> enforce",
+        r"encrypt_on_create\.environmentVariables\.GUARD_MODE  detect -> enforce",
+        r"sweep\.code and layer  [0-9a-f]{16} -> [0-9a-f]{16}",
+        r"encrypt_on_create\.code and layer  [0-9a-f]{16} -> [0-9a-f]{16}",
+    ):
+        assert re.search(line, result.output), (line, result.output)
+    assert deployer.s.account() == before
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_plan_of_a_first_deployment_shows_all_that_it_creates(deployer: Deployer) -> None:
+    """The stack with its resources, and both functions."""
+    result = deployer("plan", *HERE)
+
+    assert result.exit_code == 0, result.output
+    assert "infra  - -> the stack oss-tables-encryption-guard" in result.output
+    assert f"sweep  - -> the function {SWEEP}" in result.output
+    assert f"encrypt_on_create  - -> the function {CREATE}" in result.output
+    assert re.search("DeadLetterQueue +ALIYUN::MNS::Queue", result.output)
+    assert deployer.s.account()["regions"] == {}
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_plan_names_a_stack_that_no_deployment_can_update(deployer: Deployer) -> None:
+    """It says so before the deployment fails there."""
+    deployer("deploy", *HERE)
+    failed = Mock(return_value=KeptStack("x", {}, {}, status="CREATE_ROLLBACK_COMPLETE"))
+    with patch.object(api_of_a_region, "KeptStack", failed):
+        failed.return_value = replace(failed.return_value, name="oss-tables-encryption-guard")
+        result = deployer("plan", *HERE)
+
+    assert "! the stack oss-tables-encryption-guard is in CREATE_ROLLBACK_COMPLETE" in result.output
+    assert "make remove REGION=cn-hangzhou" in result.output
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_plan_that_cannot_read_says_so(deployer: Deployer) -> None:
+    """Nothing is called unchanged that nobody could look at."""
+    unreadable = Mock(side_effect=ConfigurationError("403 NoPermission; check ros:GetTemplate."))
+    with patch.object(Deployer, "read_parts", unreadable):
+        result = deployer("plan", *HERE)
+
+    assert result.exit_code == 2
+    assert "What is deployed is not readable: 403 NoPermission" in result.output
+
+
+@pytest.mark.usefixtures("checkout")
+def test_with_a_key_of_serverless_devs_it_makes_the_plan(deployer: Deployer) -> None:
+    """Nobody else can ask: it compares with the latest layer, and says what it assumes."""
+    key = [word for name, value in CREDENTIALS.items() for word in (f"--{name}", value)]
+    assert deployer.s.run("config", "add", "--access", "default", *key).returncode == 0
+    nothing = dict.fromkeys(KEY)
+    assert deployer("deploy", *HERE, "--yes", **nothing).exit_code == 0
+    Path("layer").write_bytes(b"a newer layer")
+    assert deployer("deploy", *HERE, "--yes", **nothing).exit_code == 0
+
+    planned = deployer("plan", *HERE, **nothing)
+    refused = deployer("plan", *HERE, **nothing, EMULATED_REFUSALS="ListLayerVersions")
+
+    assert (planned.exit_code, refused.exit_code) == (0, 0), planned.output
+    assert "Serverless Devs creates service-linked roles" in planned.output
+    assert re.search("encrypt_on_create update .*/versions/2", planned.output)
+    assert "the plan assumes version 1" in refused.output
 
 
 @pytest.mark.usefixtures("checkout")
 def test_settings_that_cannot_be_read_stop_it(deployer: Deployer) -> None:
     """Otherwise they would be turned back in silence."""
     unreadable = Mock(side_effect=ConfigurationError("403 AccessDenied; check fc:GetFunction."))
-    with patch.object(Deployer, "deployed", unreadable):
+    with patch.object(Deployer, "read_deployed", unreadable):
         result = deployer("deploy", *HERE)
 
     assert result.exit_code == 2

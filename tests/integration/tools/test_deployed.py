@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -10,18 +11,23 @@ import pytest
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import GuardError
+from encryption_guard.services.acs3 import Api
+from layers.encryption_guard.tools import comparison
 from layers.encryption_guard.tools.deployed import (
     FUNCTION_NAMES,
+    ROS,
     count_dead_letters,
     measure_clock,
     read_deployed,
+    read_parts,
 )
 from layers.encryption_guard.tools.preflight import REGIONS, Access
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REGION
-from tests.emulators.faults import Fault, Refuse, Reset
+from tests.emulators.faults import Fault, GarbageBody, Refuse, Reset
 from tests.emulators.function_compute_api import Deployed, FunctionComputeApi
 from tests.emulators.smq import Smq
+from tests.emulators.stacks_api import KeptStack, StacksApi
 from tests.unit.fakes import creation_of, dead_letter_of
 
 KEY = AccessKey("LTAIdeployer", "deployer-secret", ACCOUNT)
@@ -29,6 +35,10 @@ ACCESS = Access("a key", ACCOUNT, Credentials(KEY.id, KEY.secret))
 ALIAS = Access("the alias `default`")
 QUEUE = f"acs:mns:{REGION}:{ACCOUNT}:/queues/dead-letters"
 HERE = REGIONS[REGION]
+CONFIGURATION = tuple(
+    {"runtime": "python3.12", "environmentVariables": {"GUARD_MODE": "detect", **more}}
+    for more in ({}, {"GUARD_CONTACT_GROUP": "ops"})
+)
 
 
 def never(_event: bytes) -> Any:
@@ -41,16 +51,12 @@ def api() -> Iterator[FunctionComputeApi]:
     """A region where both functions are deployed, in detect mode."""
     deployed = {
         name: Deployed(
-            {
-                "functionName": name,
-                "runtime": "python3.12",
-                "environmentVariables": {"GUARD_MODE": "detect", **more},
-            },
-            {},
-            {},
+            {"functionName": name, **configuration},
+            {"sweep": {"triggerType": "timer"}},
+            {"maxAsyncRetryAttempts": 0},
             never,
         )
-        for name, more in zip(FUNCTION_NAMES, ({}, {"GUARD_CONTACT_GROUP": "ops"}), strict=True)
+        for name, configuration in zip(FUNCTION_NAMES, CONFIGURATION, strict=True)
     }
     with FunctionComputeApi(KEY, functions={}, deployed=deployed) as service:
         yield service
@@ -137,3 +143,96 @@ def test_an_unknown_clock_is_none(api: FunctionComputeApi) -> None:
 
     assert measure_clock(ACCESS, HERE, shell(api)) is None
     assert measure_clock(ALIAS, HERE, shell(api)) is None
+
+
+# All parts, for a plan.
+
+RESOURCES = {
+    "infra": {"name": "guard", "template": {}},
+    "sweep": {"functionName": FUNCTION_NAMES[1], "triggers": [{"triggerName": "sweep"}]},
+    "encrypt_on_create": {"functionName": FUNCTION_NAMES[0], "triggers": []},
+}
+TEMPLATE = {
+    "Parameters": {"Webhook": {"Type": "String", "NoEcho": True}},
+    "Resources": {"Queue": {"Type": "ALIYUN::MNS::Queue"}},
+}
+STACK = KeptStack("guard", TEMPLATE, {"Webhook": "https://hooks.example.com/a-secret"})
+
+
+@pytest.fixture
+def ros() -> Iterator[StacksApi]:
+    """A region with the stack, one of another name, and one of this name that is deleted."""
+    deleted = replace(STACK, id="a deleted stack", status="DELETE_COMPLETE")
+    others = (deleted, replace(STACK, name="another", id="another stack"))
+    with StacksApi(KEY, *others, STACK) as service:
+        yield service
+
+
+def parts(functions: FunctionComputeApi, stacks: StacksApi) -> comparison.Deployed | None:
+    """What is read of both services."""
+    endpoint = Api(stacks.url, ROS.version)
+    return read_parts(ACCESS, HERE, RESOURCES, shell(functions), ros=endpoint)
+
+
+def test_all_parts_are_read(api: FunctionComputeApi, ros: StacksApi) -> None:
+    """The stack by its name, and of each function what the template states."""
+    found = parts(api, ros)
+
+    assert found is not None
+    assert found.stack == comparison.Stack(
+        "CREATE_COMPLETE", TEMPLATE, {"ALIYUN::Region": REGION, "Webhook": "******"}
+    )
+    assert {name: function and function.settings for name, function in found.functions.items()} == {
+        "sweep": {**CONFIGURATION[1], "functionName": FUNCTION_NAMES[1]},
+        "encrypt_on_create": {**CONFIGURATION[0], "functionName": FUNCTION_NAMES[0]},
+    }
+    sweep = found.functions["sweep"]
+    assert sweep is not None
+    assert (sweep.triggers, sweep.async_config, sweep.concurrency) == (
+        {"sweep": {"triggerType": "timer"}},
+        {"maxAsyncRetryAttempts": 0},
+        {},
+    )
+
+
+def test_what_does_not_exist_is_none() -> None:
+    """Nothing is deployed yet."""
+    with FunctionComputeApi(KEY, functions={}) as functions, StacksApi(KEY) as stacks:
+        found = parts(functions, stacks)
+
+    assert found == comparison.Deployed(None, {"sweep": None, "encrypt_on_create": None})
+
+
+@pytest.mark.parametrize("action", ["ListStacks", "GetStack", "GetTemplate"])
+def test_a_stack_that_cannot_be_read_is_not_taken_for_absent(
+    api: FunctionComputeApi, ros: StacksApi, action: str
+) -> None:
+    """Neither after a refusal nor after an answer that says nothing."""
+    ros.faults.add(Fault(Refuse(403), operation=action, times=1))
+    with pytest.raises(GuardError, match=f"{action} of 127.0.0.1 answered 403 NoPermission"):
+        parts(api, ros)
+
+    ros.faults.add(Fault(GarbageBody(b'{"RequestId": "1"}'), operation=action))
+    with pytest.raises(GuardError, match="returned a stack guard without '"):
+        parts(api, ros)
+
+
+@pytest.mark.parametrize(
+    "operation", ["GetTrigger", "GetFunctionAsyncInvokeConfig", "GetConcurrencyConfig"]
+)
+def test_a_part_that_cannot_be_read_is_not_taken_for_absent(
+    api: FunctionComputeApi, ros: StacksApi, operation: str
+) -> None:
+    """The error names the right that is missing."""
+    api.faults.add(Fault(Refuse(403), operation=operation))
+
+    with pytest.raises(GuardError, match=f"their permission fc:{operation},"):
+        parts(api, ros)
+
+
+def test_with_a_key_of_serverless_devs_nothing_is_read(
+    api: FunctionComputeApi, ros: StacksApi
+) -> None:
+    """Nobody is asked."""
+    assert read_parts(ALIAS, HERE, RESOURCES, shell(api)) is None
+    assert (api.requests, ros.requests) == ([], [])

@@ -22,7 +22,7 @@ from layers.encryption_guard.tools.deploy import (
     remove_and_verify,
     smoke_test,
 )
-from layers.encryption_guard.tools.preflight import REGIONS, Access, Region
+from layers.encryption_guard.tools.preflight import REGIONS, Access
 from layers.encryption_guard.tools.serverless_devs import ServerlessDevs, StepFailed
 
 
@@ -144,7 +144,8 @@ def test_a_region_that_is_only_watched_is_not_called_guarded(mode: str, said: st
     variables = {"GUARD_MODE": mode, "GUARD_DEAD_LETTER_QUEUE": "acs:mns:r:1:/queues/q"}
     function = {"environmentVariables": variables, "logConfig": {"project": "p"}}
 
-    shown = format_next_steps(REGIONS["cn-hangzhou"], {"encrypt_on_create": function})
+    target = Target(REGIONS["cn-hangzhou"], "1234567890123456", {"encrypt_on_create": function})
+    shown = format_next_steps(target)
 
     assert f"cn-hangzhou is {said}" in shown
 
@@ -183,7 +184,7 @@ def test_what_is_not_there_is_gone(printed: str) -> None:
     remove_and_verify(answering(printed), "infra", "remove", "-y")
 
 
-def acts_once(s: ServerlessDevs, _: Region, __: Report) -> None:
+def acts_once(s: ServerlessDevs, _: Target, __: Report) -> None:
     s.run("deploy")
 
 
@@ -217,7 +218,7 @@ def test_a_deployment_that_is_stopped_says_where(
 ) -> None:
     """Ctrl-C names the step and the region, and how to continue; the next region is not begun."""
 
-    def stopped(_: ServerlessDevs, __: Region, report: Report) -> None:
+    def stopped(_: ServerlessDevs, __: Target, report: Report) -> None:
         with report.step("Deploy the queue"):
             raise KeyboardInterrupt
 

@@ -74,20 +74,42 @@ class FunctionCompute:
         Raises Unavailable if a later attempt may succeed, else ConfigurationError.
         https://www.alibabacloud.com/help/en/functioncompute/fc/developer-reference/api-fc-2023-03-30-getfunction
         """
-        answer = self._send(function, "GET", f"/2023-03-30/functions/{function.name}", {})
-        document = object_or_empty(answer.body.decode("utf-8", "replace"))
-        if answer.status == 200 and "environmentVariables" in document:
-            return document
-        code = next(strings(document, "code"), "")
-        if answer.status == 404 and code == "FunctionNotFound":
+        answer, code = self._get(function, "", "GetFunction")
+        if code == "FunctionNotFound":
             return None
-        sentence = f"The endpoint of {function} answered {answer.status} {quoted(code)[1:-1]}"
-        if is_retryable(answer.status):
-            raise Unavailable(f"{sentence.rstrip()}; a later try may succeed.")
-        raise ConfigurationError(
-            f"{sentence.rstrip()}; check the credentials, their permission fc:GetFunction, and"
-            " this machine's clock."
-        )
+        if "environmentVariables" not in answer:
+            raise _unreadable(function, 200, "", "GetFunction")
+        return answer
+
+    def read_trigger(self, function: FunctionArn, name: str) -> dict[str, object]:
+        """Read a trigger of a function; empty if there is none. Raises as `read_function`."""
+        return self._get(function, f"/triggers/{name}", "GetTrigger")[0]
+
+    def read_async_config(self, function: FunctionArn) -> dict[str, object]:
+        """Read how asynchronous invocations are retried; empty if nothing is configured.
+
+        Raises as `read_function`.
+        """
+        return self._get(function, "/async-invoke-config", "GetFunctionAsyncInvokeConfig")[0]
+
+    def read_concurrency(self, function: FunctionArn) -> dict[str, object]:
+        """Read the reserved concurrency of a function; empty if nothing is reserved.
+
+        Raises as `read_function`.
+        """
+        return self._get(function, "/concurrency", "GetConcurrencyConfig")[0]
+
+    def _get(self, function: FunctionArn, below: str, action: str) -> tuple[dict[str, object], str]:
+        """Read a resource; an empty document and the service's code if it does not exist."""
+        answer = self._send(function, "GET", f"/2023-03-30/functions/{function.name}{below}", {})
+        document = object_or_empty(answer.body.decode("utf-8", "replace"))
+        if answer.status == 200 and document:
+            return document, ""
+        code = next(strings(document, "code"), "")
+        # Only of the function itself could "not found" also mean a wrong host or a wrong path.
+        if answer.status == 404 and (code == "FunctionNotFound" or (below and code)):
+            return {}, code
+        raise _unreadable(function, answer.status, code, action)
 
     def _send(
         self,
@@ -137,6 +159,16 @@ class FunctionCompute:
         headers = {name: value for name, value in signed.items() if name != "content-length"}
         headers["user-agent"] = f"{COMMON_HEADERS['user-agent']} {signed['user-agent']}"
         return new_request(method, client.endpoint + path, headers=headers, content=content)
+
+
+def _unreadable(function: FunctionArn, status: int, code: str, action: str) -> GuardError:
+    sentence = f"The endpoint of {function} answered {status} {quoted(code)[1:-1]}".rstrip()
+    if is_retryable(status):
+        return Unavailable(f"{sentence}; a later try may succeed.")
+    return ConfigurationError(
+        f"{sentence}; check the credentials, their permission fc:{action}, and this machine's"
+        " clock."
+    )
 
 
 def _path(function: FunctionArn) -> str:

@@ -1,0 +1,99 @@
+"""Resource Orchestration Service as far as a deployment is read: stacks and their templates.
+
+Forms as the vendor's SDK has them (`alibabacloud_ros20190910` 3.7.0); no live answer was at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.emulators.access_keys import AccessKey, Rights
+from tests.emulators.acs3_access import authenticate, refuse
+from tests.emulators.emulated_service import Call, EmulatedService
+from tests.emulators.faults import Refuse
+from tests.emulators.wire import Answer
+
+VERSION = "2019-09-10"
+ACTIONS = ("ListStacks", "GetStack", "GetTemplate")
+JSON = {"Content-Type": "application/json;charset=utf-8"}
+
+
+@dataclass(frozen=True)
+class KeptStack:
+    """A stack of a region."""
+
+    name: str
+    template: Mapping[str, Any]
+    parameters: Mapping[str, str]
+    status: str = "CREATE_COMPLETE"
+    id: str = "c754d2a4-28f1-46df-b557-000000000001"
+
+
+class StacksApi(EmulatedService):
+    """The service. A parameter with NoEcho is shown as asterisks.
+
+    `rights` holds what was asked about the callers' rights.
+    """
+
+    server_name = "Tengine"
+    request_id_header = "x-acs-request-id"
+
+    def __init__(self, key: AccessKey, *stacks: KeptStack, region: str = "cn-hangzhou") -> None:
+        super().__init__()
+        self.stacks: Sequence[KeptStack] = stacks
+        self.rights = Rights()
+        self._key = key
+        self._region = region
+
+    def new_request_id(self) -> str:
+        return str(uuid.uuid4()).upper()
+
+    def classify(self, request: Any) -> tuple[str | None, str | None]:
+        return request.headers.get("x-acs-action"), None
+
+    def perform(self, call: Call) -> Answer:
+        action, asked = call.operation or "", call.request.parameters
+        if action not in ACTIONS or call.request.headers.get("x-acs-version") != VERSION:
+            raise refuse(404, "InvalidAction.NotFound", "Specified api is not found.")
+        key = authenticate(call.request, {self._key.id: self._key}, call.now)
+        if asked.get("RegionId") != self._region:
+            raise refuse(400, "InvalidRegionId", f"The region {asked.get('RegionId')} is unknown.")
+        place = f"acs:ros:{self._region}:{key.account_id}:stack/{asked.get('StackId', '*')}"
+        if not self.rights.allow(key, f"ros:{action}", place):
+            raise refuse(403, "NoPermission", "You are not authorized to do this action.")
+        if action == "ListStacks":
+            found = [each for each in self.stacks if each.name == asked.get("StackName.1")]
+            fields: dict[str, Any] = {"TotalCount": len(found), "Stacks": list(map(_row, found))}
+        else:
+            fields = self._described(action, asked.get("StackId"))
+        return Answer(200, JSON, json.dumps({"RequestId": call.request_id, **fields}).encode())
+
+    def refused(self, refusal: Refuse, call: Call, /) -> Answer:
+        code = refusal.code or {403: "NoPermission"}.get(refusal.status, "ServiceUnavailable")
+        fields = {"RequestId": call.request_id, "Code": code, "Message": refusal.message}
+        return Answer(refusal.status, JSON, json.dumps(fields).encode())
+
+    def _described(self, action: str, stack_id: str | None) -> dict[str, Any]:
+        stack = next((each for each in self.stacks if each.id == stack_id), None)
+        if stack is None:
+            raise refuse(404, "StackNotFound", f"The Stack ({stack_id}) could not be found.")
+        if action == "GetTemplate":
+            return {"StackId": stack.id, "TemplateBody": json.dumps(stack.template)}
+        declared = stack.template.get("Parameters", {})
+        parameters = {
+            "ALIYUN::Region": self._region,
+            **{
+                name: "******" if declared[name].get("NoEcho") else text
+                for name, text in stack.parameters.items()
+            },
+        }
+        told = [{"ParameterKey": key, "ParameterValue": text} for key, text in parameters.items()]
+        return {**_row(stack), "Parameters": told}
+
+
+def _row(stack: KeptStack) -> dict[str, str]:
+    return {"StackId": stack.id, "StackName": stack.name, "Status": stack.status}
