@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -102,7 +103,7 @@ UNREADABLE = Finding(
 )
 SERVICE_LINKED_ROLES = Finding(
     "warning",
-    "Serverless Devs creates service-linked roles of EventBridge if they are missing, also now",
+    "Serverless Devs creates service-linked roles of EventBridge if they are missing",
     "Their names are under Rights in docs/deploy.md. They grant the deployer nothing.",
 )
 SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
@@ -263,6 +264,7 @@ def plan(s: ServerlessDevs, target: Target, report: Report) -> None:
     stack = target.deployed.stack
     if stack is None:
         show_stack(target, report)
+        report.show_finding(SERVICE_LINKED_ROLES)
     elif stack.state in STUCK_STATES:
         report.show_finding(Finding("warning", *describe_stuck(target.region, stack.state)))
 
@@ -760,6 +762,8 @@ def run_in_regions(
 
     All regions are checked before the first is changed; `confirm` may end it before that.
     """
+    # As Ctrl-C: otherwise a running `s` would stay behind and continue to change the account.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     environment = dict(os.environ)  # noqa: TID251  Serverless Devs reads the same
     report = Report(Terminal(highlight=False, emoji=False, soft_wrap=True))
     names = names or [environment.get("ALIBABA_CLOUD_REGION") or "cn-hangzhou"]

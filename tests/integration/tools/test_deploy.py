@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +194,17 @@ def lay_out(folder: Path) -> Path:
     for path in (ours / "python", *ours.glob("*.txt"), *ours.glob("tools/*.*")):
         (folder / path.relative_to(REPOSITORY)).symlink_to(path)
     return folder
+
+
+def eventually(read: Callable[[], str]) -> str:
+    """What is read, as soon as there is something."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        with suppress(OSError):
+            if text := read():
+                return text
+        time.sleep(0.05)
+    raise TimeoutError
 
 
 def with_make(folder: Path) -> None:
@@ -1023,6 +1038,41 @@ def test_a_named_file_counts_instead(deployer: Deployer, checkout: Path, tmp_pat
     assert "gone.toml cannot be read" in missing.output
 
 
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=["kill", "Ctrl-C"])
+def test_who_is_stopped_leaves_no_command_behind(
+    deployer: Deployer, checkout: Path, stop: signal.Signals
+) -> None:
+    """It would go on to change the account. The end says where it was."""
+    (checkout / "node_modules").unlink()
+    s = checkout / "node_modules" / ".bin" / "s"
+    s.parent.mkdir(parents=True)
+    s.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo 3.1.10 && exit\n'
+        "(while :; do date +%N > alive; sleep 0.05; done) & wait\n"
+    )
+    s.chmod(0o755)
+    shell = {
+        **os.environ,  # noqa: TID251  (no setting: a process needs it)
+        **deployer.environment,
+        "PYTHONPATH": f"{REPOSITORY / 'layers/encryption_guard/python'}:{REPOSITORY}",
+        # Nobody answers: nothing is read back.
+        "GUARD_FC_ENDPOINT": "http://127.0.0.1:9",
+    }
+    program = (sys.executable, "-m", "layers.encryption_guard.tools.deploy")
+    command = [*program, "remove", "--yes", *HERE]
+
+    with subprocess.Popen(command, env=shell, stdout=subprocess.PIPE, text=True) as process:
+        eventually((checkout / "alive").read_text)
+        process.send_signal(stop)
+        said = process.communicate(timeout=30)[0]
+
+    assert process.returncode == 130
+    assert "Stopped in cn-hangzhou" in said
+    last = (checkout / "alive").read_text()
+    time.sleep(0.5)
+    assert (checkout / "alive").read_text() == last
+
+
 # The plan.
 
 
@@ -1079,6 +1129,7 @@ def test_a_plan_of_a_first_deployment_shows_all_that_it_creates(deployer: Deploy
     assert f"sweep  - -> the function {SWEEP}" in result.output
     assert f"encrypt_on_create  - -> the function {CREATE}" in result.output
     assert re.search("DeadLetterQueue +ALIYUN::MNS::Queue", result.output)
+    assert "Serverless Devs creates service-linked roles" in result.output
     assert deployer.s.account()["regions"] == {}
 
 
