@@ -86,9 +86,10 @@ class ServerlessDevs:
         return resources
 
     def account(self) -> dict[str, Any]:
-        """What is in the emulated account: `regions`, and all `steps` and `calls` so far."""
+        """What is in the emulated account: `regions`, its service-linked `roles`, and all `steps`
+        and `calls` so far."""
         if not self._account.exists():
-            return {"calls": [], "steps": [], "regions": {}}
+            return {"calls": [], "steps": [], "roles": [], "regions": {}}
         account: dict[str, Any] = json.loads(self._account.read_text("utf-8"))
         return account
 

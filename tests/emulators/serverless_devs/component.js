@@ -115,7 +115,7 @@ function functionDeploy(place, inputs, logger) {
 }
 
 /* The same bytes as the latest version's are not published again, whatever the runtime. */
-function layerPublish(place, inputs) {
+function layerPublish(place, inputs, logger) {
   const name = option(inputs, '--layer-name');
   const file = path.resolve(path.dirname(inputs.yaml.path), option(inputs, '--code'));
   const codeChecksum = createHash('sha256').update(fs.readFileSync(file)).digest('hex');
@@ -129,7 +129,9 @@ function layerPublish(place, inputs) {
     layerVersionArn: `acs:fc:${place.name}:${place.id}:layers/${name}/versions/${version}`,
   });
   place.step(`layer ${name} ${version}`);
-  return versions[versions.length - 1];
+  const published = versions[versions.length - 1];
+  logger.write(JSON.stringify(published));
+  return published;
 }
 
 /* fc3 says nothing of a call that was refused here. */
@@ -147,8 +149,9 @@ function layerVersions(place, inputs) {
   return list(place.layers[option(inputs, '--layer-name')]);
 }
 
-function layer(place, inputs) {
-  return { publish: layerPublish, versions: layerVersions, remove: layerRemove }[inputs.args[0]](place, inputs);
+function layer(place, inputs, logger) {
+  const act = { publish: layerPublish, versions: layerVersions, remove: layerRemove }[inputs.args[0]];
+  return act(place, inputs, logger);
 }
 
 /* What EMULATED_FUNCTION, a command as a JSON list, makes of the event on its standard input. */
@@ -193,9 +196,24 @@ function deletionFailed(logger) {
   return new Promise(() => { setInterval(tell, 5000); });
 }
 
+/* fc3 never finds a deployed function unchanged: it compares the keys of its tags by their case. */
 function plan(place, { props, resource }, logger) {
   const act = place[KIND][nameIn(props)] ? 'update' : 'create';
   logger.write(`${[resource.name, act, ...list(props.layers)].join(' ')}`);
+  if (act === 'update') for (const tag of list(props.tags)) logger.write(`- Key: ${tag.key}\n+ key: ${tag.key}`);
+}
+
+/* fc3 asks for them, and makes those that are missing, before every command on a function that has
+   such a trigger. */
+const SERVICE_LINKED_ROLES = ['SendToFC', 'SourceCMS', 'SourceActionTrail']
+  .map((name) => `AliyunServiceRoleForEventBridge${name}`);
+
+function makeServiceLinkedRoles(place, { props }) {
+  if (!list(props.triggers).some((one) => one.triggerType === 'eventbridge')) return;
+  if (isRefused('CheckServiceLinkedRoleExistence')) refuse('NoPermission: CheckServiceLinkedRoleExistence');
+  for (const role of SERVICE_LINKED_ROLES) {
+    if (!place.account.roles.includes(role)) place.account.roles.push(role);
+  }
 }
 
 /* The calls that the emulated account refuses, for want of a right. */
@@ -229,7 +247,10 @@ class StandIn {
     this.commands = Object.fromEntries(Object.keys(COMMANDS).map((name) => [name, { help: {} }]));
     if (COMPONENT === 'fc3') Object.assign(this.commands.layer, { subCommands: LAYER_COMMANDS });
     for (const [name, act] of Object.entries(COMMANDS)) {
-      const actOn = (inputs) => (place) => act(place, inputs, logger);
+      const actOn = (inputs) => (place) => {
+        makeServiceLinkedRoles(place, inputs);
+        return act(place, inputs, logger);
+      };
       this[name] = (inputs) => {
         // Into the component's log file, as the real ones do it.
         logger.debug(JSON.stringify(inputs.props));

@@ -163,7 +163,7 @@ class Deployer:
     def holds(self, region: str, **what: Any) -> None:
         """There is something in the account already."""
         regions = {region: {"stacks": {}, "layers": {}, "functions": {}, **what}}
-        account = {"calls": [], "steps": [], "regions": regions}
+        account = {"calls": [], "steps": [], "roles": [], "regions": regions}
         Path(self.s.environment["EMULATED_ACCOUNT"]).write_text(json.dumps(account), "utf-8")
 
     def rewrite(self, file_name: str, old: str, new: str) -> None:
@@ -1130,7 +1130,7 @@ def test_a_plan_of_a_first_deployment_shows_all_that_it_creates(deployer: Deploy
     assert f"encrypt_on_create  - -> the function {CREATE}" in result.output
     assert re.search("DeadLetterQueue +ALIYUN::MNS::Queue", result.output)
     assert "Serverless Devs creates service-linked roles" in result.output
-    assert deployer.s.account()["regions"] == {}
+    assert (deployer.s.account()["regions"], deployer.s.account()["roles"]) == ({}, [])
 
 
 @pytest.mark.usefixtures("checkout")
@@ -1172,6 +1172,8 @@ def test_with_a_key_of_serverless_devs_it_makes_the_plan(deployer: Deployer) -> 
 
     assert (planned.exit_code, refused.exit_code) == (0, 0), planned.output
     assert "Serverless Devs creates service-linked roles" in planned.output
+    assert len(deployer.s.account()["roles"]) == 3
+    assert "- Key: version" in planned.output
     assert re.search("encrypt_on_create update .*/versions/2", planned.output)
     assert "the plan assumes version 1" in refused.output
 
