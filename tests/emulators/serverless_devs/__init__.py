@@ -29,6 +29,8 @@ MISSING = (
     if CLI.exists()
     else "Serverless Devs is not installed: run `npm ci --ignore-scripts`"
 )
+# The stand-in for ros refuses other types and properties. A test compares them with the ROS CDK's.
+ROS_KEYS = REPOSITORY / "layers" / "encryption_guard" / "tools" / "ros_keys.json"
 # In milliseconds of the epoch, and never reached: asked for nothing newer, it asks nobody.
 NEVER = 9_999_999_999_999
 
@@ -106,7 +108,7 @@ def serverless_devs(folder: Path) -> ServerlessDevs:
     for name in COMPONENTS:
         component = home / "components" / "devsapp.cn" / "v3" / name
         component.mkdir(parents=True)
-        for file in (*here.glob("*.js"), *here.glob("*.json")):
+        for file in (*here.glob("*.js"), *here.glob("*.json"), ROS_KEYS):
             shutil.copyfile(file, component / file.name)
         manifest = {"name": name, "version": "0.0.0", "main": "component.js"}
         (component / "package.json").write_text(json.dumps(manifest), "utf-8")

@@ -71,29 +71,18 @@ def texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 def values(resources: Resources) -> Complaints:
-    """Every key and value is one that its service takes."""
+    """Every key and value of a function is one that Function Compute takes."""
     return [
         f"{name}: {'/'.join(map(str, error.absolute_path))}: {error.message}"
-        for name, one in resources.items()
-        for error in _service(one["component"]).iter_errors(one["props"])
+        for name, props in functions(resources).items()
+        for error in _function_compute().iter_errors(props)
     ]
 
 
 @functools.cache
-def _service(component: str) -> Draft7Validator:
-    file = {"fc3": "function_compute.json", "ros": "resource_orchestration.json"}[component]
-    schema = json.loads(Path(__file__).with_name(file).read_text("utf-8"))
-    types = [name for name in schema["definitions"] if "::" in name]
-    if types:
-        schema["definitions"]["resource"]["properties"]["Type"]["enum"] = types
-        schema["definitions"]["resource"]["allOf"] = [
-            {
-                "if": {"properties": {"Type": {"const": kind}}},
-                "then": {"properties": {"Properties": {"$ref": f"#/definitions/{kind}"}}},
-            }
-            for kind in types
-        ]
-    return Draft7Validator(schema)
+def _function_compute() -> Draft7Validator:
+    schema = Path(__file__).with_name("function_compute.json").read_text("utf-8")
+    return Draft7Validator(json.loads(schema))
 
 
 def unresolved(resources: Resources) -> Complaints:

@@ -32,7 +32,7 @@ function rosDeploy(place, { props }) {
     place.stacks[props.name] = { stackId, resources: {}, status: process.env.EMULATED_STACK };
     refuse(`Stack status = ${process.env.EMULATED_STACK}`);
   }
-  const known = { definitions: DEFINITIONS, roleArn: (name) => place.arnOf(name) };
+  const known = { types: TYPES, roleArn: (name) => place.arnOf(name) };
   const { resources, outputs } = stackOf(props, known);
   for (const { type, properties } of Object.values(resources)) {
     const taken = type === ROLE && place.role(place.arnOf(properties.RoleName), stackId);
@@ -236,7 +236,7 @@ function remove(place, inputs, logger) {
 }
 
 const read = (name) => fs.readFileSync(path.join(__dirname, name), 'utf8');
-const { definitions: DEFINITIONS } = JSON.parse(read('resource_orchestration.json'));
+const TYPES = JSON.parse(read('ros_keys.json')).keys.template.Resources['*'].Properties['by Type'];
 const OWN = { ros: { deploy: rosDeploy }, fc3: { deploy: functionDeploy, invoke, layer } };
 const COMMANDS = { plan, remove, info: made, ...OWN[COMPONENT] };
 

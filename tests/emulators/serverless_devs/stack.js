@@ -6,18 +6,18 @@ const { list, refuse, ROLE } = require('./account');
 
 const invalid = (message) => refuse(`StackValidationFailed: ${message}`);
 
-/* The resources and outputs of a stack; `definitions` are the types that exist, and their parts. */
-function stackOf({ template, parameters = {} }, { definitions, roleArn }) {
+/* The resources and outputs of a stack; `types` are those that exist, with the keys of each. */
+function stackOf({ template, parameters = {} }, { types, roleArn }) {
   const scope = { template, roleArn, parameters: accepted(template.Parameters || {}, parameters) };
   const resources = {};
   for (const [name, resource] of Object.entries(template.Resources)) {
     const type = resource.Type;
-    if (!/::/.test(type) || !(type in definitions)) invalid(`the resource type ${type} is unknown`);
+    if (!(type in types)) invalid(`the resource type ${type} is unknown`);
     const unknown = list(resource.DependsOn).find((other) => !(other in template.Resources));
     if (unknown) invalid(`${name} depends on ${unknown}, which is not there`);
     if (resource.Condition && !condition(resource.Condition, scope)) continue;
     const properties = evaluated(resource.Properties || {}, scope);
-    requireKnown(properties, definitions[type], { definitions, place: name });
+    requireKnown(properties, types[type], name);
     resources[name] = { type, properties };
   }
   const outputs = evaluated(template.Outputs || {}, scope);
@@ -25,18 +25,13 @@ function stackOf({ template, parameters = {} }, { definitions, roleArn }) {
   return { resources, outputs: Object.fromEntries(values) };
 }
 
-/* Every property is one of its type's. */
-function requireKnown(value, rule, { definitions, place }) {
-  const { $ref, properties, items, additionalProperties } = rule;
-  const inner = (each, key, its) => requireKnown(each, its, { definitions, place: `${place}.${key}` });
-  if ($ref) return requireKnown(value, definitions[$ref.split('/')[2]], { definitions, place });
-  if (Array.isArray(value)) return items && value.forEach((each, at) => inner(each, at, items));
-  if (!properties || typeof value !== 'object') return undefined;
-  for (const [key, each] of Object.entries(value)) {
-    if (properties[key]) inner(each, key, properties[key]);
-    else if (additionalProperties === false) invalid(`${place}: the property ${key} is unknown`);
+/* Every property is one of its type's; `known` is a tree of ros_keys.json. */
+function requireKnown(value, known, place) {
+  if (known === 'any key' || value === null || typeof value !== 'object') return;
+  for (const [key, inner] of Object.entries(value)) {
+    if (!Array.isArray(value) && !(key in known)) invalid(`${place}: the property ${key} is unknown`);
+    requireKnown(inner, Array.isArray(value) ? known : known[key], `${place}.${key}`);
   }
-  return undefined;
 }
 
 function accepted(declared, given) {

@@ -504,18 +504,6 @@ TOLD_BY_A_CHECK: dict[str, tuple[Change, str]] = {
         lambda r: props(r)["triggers"][0]["triggerConfig"].pop("eventSinkConfig"),
         "encrypt_on_create: triggers/0/triggerConfig: 'eventSinkConfig' is a required property",
     ),
-    "a queue that forgets": (
-        lambda r: ros(r, "DeadLetterQueue")["Properties"].pop("MessageRetentionPeriod"),
-        "infra: template/Resources/DeadLetterQueue/Properties: "
-        "'MessageRetentionPeriod' is a required property",
-    ),
-    "an unknown resource": (
-        lambda r: ros(r, "LogIndex").update(Type="ALIYUN::SLS::Indes"),
-        "infra: template/Resources/LogIndex/Type: 'ALIYUN::SLS::Indes' is not one of "
-        "['ALIYUN::MNS::Queue', 'ALIYUN::RAM::Role', 'ALIYUN::SLS::Project', "
-        "'ALIYUN::SLS::Logstore', 'ALIYUN::SLS::Index', 'ALIYUN::SLS::Alert', "
-        "'ALIYUN::CMS::ResourceMetricRule']",
-    ),
     "an alarm on another queue": (
         lambda r: alarm(r)["Resources"][0].update(queue="others"),
         "oss-tables-encryption-guard-cn-hangzhou-dead-letters: nobody makes "
