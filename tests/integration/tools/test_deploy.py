@@ -26,6 +26,7 @@ from encryption_guard.services.acs3 import Api
 from encryption_guard.settings import Settings
 from layers.encryption_guard.tools import comparison, deploy, deployed
 from layers.encryption_guard.tools.preflight import Access, Region
+from tests.documents import commands_in
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
 from tests.emulators.ram_policies import Policy
@@ -406,6 +407,44 @@ def test_serverless_devs_alone_asks_nobody(deployer: Deployer, checkout: Path) -
     assert place == {"stacks": {}, "functions": {}, "layers": {"encryption-guard": []}}
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.usefixtures("checkout")
+def test_three_commands_guard_a_region_and_leave_nothing(deployer: Deployer) -> None:
+    """As the docs have them, without a guard.toml; what they run is what make says."""
+    docs = commands_in(REPOSITORY / "docs" / "deploy.md")
+    plan, deployment, removal = (
+        next(line for line in docs if line.startswith(f"make {word} REGION="))
+        for word in ("plan", "deploy", "remove")
+    )
+
+    outputs = []
+    for line in (plan, deployment, plan, f"{removal} YES=1", plan):
+        result = deployer(*run_by(line))
+        assert result.exit_code == 0, result.output
+        outputs.append(result.output)
+        if line == deployment:
+            place = deployer.place("cn-hangzhou")
+            assert (len(place["stacks"]), set(place["functions"])) == (1, {CREATE, SWEEP})
+
+    assert "cn-hangzhou is guarded" in outputs[1]
+    assert "nothing changes" in outputs[2]
+    assert deployer.place("cn-hangzhou") == {
+        "stacks": {},
+        "functions": {},
+        "layers": {"encryption-guard": []},
+    }
+    assert "infra  - -> the stack oss-tables-encryption-guard" in outputs[4]
+
+
+def run_by(line: str) -> list[str]:
+    """The arguments that a line with make gives to the program."""
+    printed = subprocess.run(
+        [*line.split(), "--dry-run"], cwd=REPOSITORY, capture_output=True, check=True, text=True
+    ).stdout
+    program = "layers.encryption_guard.tools.deploy "
+    return printed.splitlines()[-1].partition(program)[2].split()
+
+
 @pytest.mark.usefixtures("checkout")
 def test_empty_variables_of_serverless_devs_do_not_count(deployer: Deployer) -> None:
     """They would win over the shell's key, so they are not handed on."""
@@ -418,8 +457,12 @@ def test_empty_variables_of_serverless_devs_do_not_count(deployer: Deployer) -> 
 
 
 def test_an_upgrade_takes_the_new_layer(deployer: Deployer, checkout: Path) -> None:
-    """A layer that changed becomes the next version, and both functions are moved to it."""
+    """A layer that changed becomes the next version, and both functions are moved to it; without a
+    change nothing is published, and the functions stay as they are."""
     deployer("deploy", "--region", "cn-hangzhou")
+    first = deployer.place("cn-hangzhou")
+    deployer("deploy", "--region", "cn-hangzhou")
+    assert deployer.place("cn-hangzhou") == first
     (checkout / "layer").write_bytes(b"a newer layer")
 
     upgraded = deployer("deploy", "--region", "cn-hangzhou")
