@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from encryption_guard.untrusted import object_or_empty
-from layers.encryption_guard.tools.deploy import HARMLESS_EVENT
+from layers.encryption_guard.tools.tasks import HARMLESS_EVENT
 from tests.live.expected import Expected, Function
 from tests.live.function_api import FunctionApi
 from tests.live.observations import Check, Deployment, Told

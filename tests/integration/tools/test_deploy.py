@@ -24,7 +24,7 @@ from encryption_guard import __version__
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.services.acs3 import Api
 from encryption_guard.settings import Settings
-from layers.encryption_guard.tools import comparison, deploy, deployed
+from layers.encryption_guard.tools import comparison, deploy, deployed, tasks
 from layers.encryption_guard.tools.preflight import Access, Region
 from tests.documents import commands_in
 from tests.emulators.access_keys import AccessKey
@@ -183,7 +183,7 @@ def lay_out(folder: Path) -> Path:
     """What a fresh clone holds after `npm ci`, without writing into this one."""
     (folder / "node_modules").symlink_to(REPOSITORY / "node_modules")
     # A deployment may write a file of exemptions there.
-    for function in deploy.FUNCTIONS:
+    for function in tasks.FUNCTIONS:
         (folder / "functions" / function).mkdir(parents=True)
         shutil.copy(
             REPOSITORY / "functions" / function / "index.py", folder / "functions" / function
@@ -236,7 +236,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = lay_out(tmp_path)
     builder = folder / BUILDER
     builder.unlink()
-    zip_file = str(deploy.LAYER_ZIP)
+    zip_file = str(tasks.LAYER_ZIP)
     builder.write_text(
         "import pathlib, shutil, sys; pathlib.Path('build').mkdir(exist_ok=True); "
         "pathlib.Path('build', 'arguments').write_text(' '.join(sys.argv)); "
@@ -295,7 +295,7 @@ def test_one_command_protects_a_region(first: Deployed) -> None:
         ("sweep", "invoke"),
         ("encrypt_on_create", "invoke"),
     ]
-    assert (first.folder / deploy.LAYER_ZIP).stat().st_size > 1_000_000
+    assert (first.folder / tasks.LAYER_ZIP).stat().st_size > 1_000_000
 
 
 def test_the_functions_answer_that_it_is_not_relevant(first: Deployed) -> None:
@@ -746,7 +746,7 @@ def test_what_passes_soon_is_tried_again(
     deployer: Deployer, monkeypatch: pytest.MonkeyPatch, error: str, exit_code: int, times: int
 ) -> None:
     """A project or a role that was just made is not seen everywhere at once; anything else ends."""
-    monkeypatch.setattr(deploy, "RETRY_AFTER_SECONDS", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(tasks, "RETRY_AFTER_SECONDS", (0.01, 0.02, 0.03))
     counter = deployer.s.folder / "times"
     begin = "if (!place.role(role)) refuse("
     deployer.rewrite(

@@ -1,0 +1,182 @@
+"""What is made of the answers of Serverless Devs; a program stands in its place."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from layers.encryption_guard.tools import tasks
+from layers.encryption_guard.tools.preflight import REGIONS
+from layers.encryption_guard.tools.progress import Report, Terminal
+from layers.encryption_guard.tools.serverless_devs import ServerlessDevs, StepFailed
+from layers.encryption_guard.tools.tasks import (
+    Target,
+    build_layer,
+    find_latest_version,
+    format_next_steps,
+    preview,
+    publish_layer,
+    remove_and_verify,
+    smoke_test,
+)
+
+
+def answering(printed: str, *, code: int = 0) -> ServerlessDevs:
+    """A Serverless Devs that prints this, whatever it is asked."""
+    program = f"print({printed!r}); raise SystemExit({code})"
+    return ServerlessDevs((sys.executable, "-c", program), (), {}, io.StringIO(), lambda _: None)
+
+
+@pytest.mark.parametrize("minded", [True, False])
+def test_what_a_build_has_to_say_is_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minded: bool
+) -> None:
+    """A layer that is built, but not as it should be, is deployed, and the reason is seen."""
+    said = (
+        "import sys; print('build: No bytecode.\\nInstall it.', file=sys.stderr)" if minded else ""
+    )
+    (tmp_path / "builder.py").write_text(said)
+    (tmp_path / "layer.zip").write_bytes(b"x" * 2**20)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tasks, "BUILDER", "builder")
+    monkeypatch.setattr(tasks, "LAYER_ZIP", tmp_path / "layer.zip")
+    terminal = Terminal(file=io.StringIO(), width=100)
+
+    build_layer("python3.12", Report(terminal))
+
+    assert isinstance(terminal.file, io.StringIO)
+    first, *others = terminal.file.getvalue().splitlines()
+    assert "Build the layer for python3.12: 1.0 MiB" in first
+    assert [line[4:] for line in others] == (["No bytecode.", "Install it."] if minded else [])
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["version: 7", "layerName: encryption-guard\nversion:           7\nlayerVersionArn: a:b:1"],
+)
+def test_the_published_version_is_read(printed: str) -> None:
+    """The version is taken from what Serverless Devs prints, alone or among other lines."""
+    assert publish_layer(answering(printed), "python3.12") == "7"
+
+
+@pytest.mark.parametrize("printed", ["", "published", "compatible-version: 7", "version: latest"])
+def test_a_version_that_is_not_told_is_not_guessed(printed: str) -> None:
+    """A publication that prints no numbered version fails, and says how to name one."""
+    with pytest.raises(StepFailed, match="printed no version") as failed:
+        publish_layer(answering(printed), "python3.12")
+
+    assert "LAYER_VERSION=<number>" in failed.value.remedy
+
+
+def test_a_publication_that_failed_is_told() -> None:
+    """A failed publication is told with its exit code and what Serverless Devs printed."""
+    with pytest.raises(StepFailed, match="ended with 101") as failed:
+        publish_layer(
+            answering("Forbidden: no right to fc:CreateLayerVersion", code=101), "python3.12"
+        )
+
+    assert failed.value.output == "Forbidden: no right to fc:CreateLayerVersion"
+
+
+@pytest.mark.parametrize(
+    ("printed", "version"),
+    [
+        ('[{"version": 9}, {"version": 10}]', "10"),
+        ("[]", "1"),
+    ],
+    ids=["some", "none left"],
+)
+def test_the_latest_version_is_the_highest(printed: str, version: str) -> None:
+    """The latest version is the highest by number, and 1 where the list is empty."""
+    assert find_latest_version(answering(printed)) == version
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["", '{"error": "no such layer"}', "Forbidden"],
+    ids=["a refusal, kept to itself", "something else", "words"],
+)
+def test_a_list_that_was_refused_is_no_empty_list(printed: str) -> None:
+    """Otherwise a removal would report layer versions as removed that it never saw."""
+    with pytest.raises(StepFailed, match="could not be listed") as failed:
+        find_latest_version(answering(printed))
+
+    assert "fc:ListLayerVersions" in failed.value.remedy
+
+
+def test_the_answer_that_is_expected_is_the_result() -> None:
+    """Outcome and reason are read from the invocation's result, not from the log before it."""
+    printed = (
+        "========= FC invoke Logs begin =========\n"
+        '{"level": "INFO", "outcome": "encrypted", "reason": "created"}\n'
+        "========= FC invoke Logs end =========\n\nRequestId: 1\n\nInvoke Result:\n"
+        '{"outcome": "skipped", "reason": "not_relevant", "arn": null}\n✔ [sweep] completed\n'
+    )
+
+    assert smoke_test(answering(printed), "sweep") == "skipped: not_relevant"
+
+
+@pytest.mark.parametrize(
+    ("result", "seen"),
+    [
+        ('{"outcome": "encrypted", "reason": "created"}', "encrypted: created"),
+        ('{"errorMessage": "No module named httpx"}', "an error"),
+        ("[]", "an error"),
+        ("nothing that anybody expects", "an error"),
+    ],
+)
+def test_any_other_answer_is_a_failure(result: str, seen: str) -> None:
+    """Deployed is not working: what came back is told and shown."""
+    with pytest.raises(StepFailed, match=f"sweep answered a harmless event with {seen}") as failed:
+        smoke_test(answering(f"Invoke Result:\n{result}"), "sweep")
+
+    assert result in failed.value.output
+
+
+@pytest.mark.parametrize(("mode", "said"), [("enforce", "guarded"), ("detect", "watched")])
+def test_a_region_that_is_only_watched_is_not_called_guarded(mode: str, said: str) -> None:
+    """In detect mode nothing is encrypted, and the last words of the deployment say so."""
+    variables = {"GUARD_MODE": mode, "GUARD_DEAD_LETTER_QUEUE": "acs:mns:r:1:/queues/q"}
+    function = {"environmentVariables": variables, "logConfig": {"project": "p"}}
+
+    target = Target(REGIONS["cn-hangzhou"], "1234567890123456", {"encrypt_on_create": function})
+    shown = format_next_steps(target)
+
+    assert f"cn-hangzhou is {said}" in shown
+
+
+@pytest.mark.parametrize("printed", ["", "[]", '{"vars": {}}'])
+def test_a_template_that_does_not_resolve_is_said(printed: str) -> None:
+    """Output without a resolved template is a failure, even when the command succeeded."""
+    with pytest.raises(StepFailed, match="could not be resolved"):
+        preview(answering(printed))
+
+
+def test_a_removal_that_only_says_so_has_failed() -> None:
+    """Serverless Devs ends well though it could not remove something: its error line counts."""
+    line = "[2026-11-23 03:33:33][ERROR][sweep] remove error: Forbidden"
+
+    with pytest.raises(StepFailed, match="could not remove") as failed:
+        remove_and_verify(answering(line), "sweep", "remove", "-y")
+
+    assert failed.value.output == line
+    assert "right" in failed.value.remedy
+
+
+def test_versions_that_stay_are_told() -> None:
+    """Of a layer that could not be removed, the versions that are there still are named."""
+    with pytest.raises(StepFailed, match=r"versions not removed: \[3, 4\]"):
+        remove_and_verify(answering('[{"version": 3}, {"version": 4}]'), "sweep", "layer", "remove")
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["", "[2026-11-23 03:33:33][ERROR][infra] stack is not exist, id = , name = x", "[x][WARN] y"],
+    ids=["silence", "nothing there", "a warning"],
+)
+def test_what_is_not_there_is_gone(printed: str) -> None:
+    """A second removal finds nothing, and that is no failure."""
+    remove_and_verify(answering(printed), "infra", "remove", "-y")
