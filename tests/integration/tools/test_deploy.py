@@ -441,7 +441,9 @@ def run_by(line: str) -> list[str]:
         [*line.split(), "--dry-run"], cwd=REPOSITORY, capture_output=True, check=True, text=True
     ).stdout
     program = "layers.encryption_guard.tools.deploy "
-    return printed.splitlines()[-1].partition(program)[2].split()
+    # A make that runs inside another one says also where it is.
+    (command,) = [line for line in printed.splitlines() if program in line]
+    return command.partition(program)[2].split()
 
 
 @pytest.mark.usefixtures("checkout")
