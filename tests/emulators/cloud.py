@@ -15,12 +15,13 @@ from tests.emulators.action_trail import Kind, Shape, cloud_event
 from tests.emulators.emulated_service import Clock, utc_now
 from tests.emulators.event_bridge import EventBridge
 from tests.emulators.function_compute import Chaos, Credentials, FunctionCompute, Invocation
-from tests.emulators.function_compute_api import FunctionComputeApi
+from tests.emulators.function_compute_api import FunctionComputeApi, deployed
 from tests.emulators.function_instance import LAYER, Function
 from tests.emulators.oss_tables import ApiCall, OssTables
 from tests.emulators.ram_policies import Policy
 from tests.emulators.server import Authority
 from tests.emulators.smq import Smq
+from tests.emulators.sts import Sts
 from tests.emulators.template import (
     function_props,
     properties,
@@ -83,6 +84,7 @@ class EmulatedCloud:
     api: FunctionComputeApi
     sweeper: FunctionCompute
     invocations: list[Invocation]
+    sts: Sts
 
     def sweep(self) -> list[Invocation]:
         """The timer goes off: every try of the sweep."""
@@ -195,11 +197,18 @@ def emulated_cloud(
                     sweeper.function.name: sweeper.deliver,
                 },
                 region=REGION,
+                deployed={
+                    props["functionName"]: deployed(props)
+                    for props in (creation_props, sweep_props)
+                },
                 workers=instances,
                 authority=authority,
             )
         )
-        yield EmulatedCloud(certificate, tables, queue, bus, function, api, sweeper, invocations)
+        sts = stack.enter_context(Sts(OWNER, role, sweep_role, authority=authority))
+        yield EmulatedCloud(
+            certificate, tables, queue, bus, function, api, sweeper, invocations, sts
+        )
         bus.join(timeout=60)
         api.join(timeout=60)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any
 from urllib.parse import unquote
 
 from fc2.auth import Auth
@@ -108,7 +109,7 @@ class FunctionComputeApi(EmulatedService):
         self._region = region
         self.rights = Rights()
         self._functions = functions
-        self._deployed = deployed or {}
+        self.deployed = dict(deployed or {})
         self._workers = concurrent.futures.ThreadPoolExecutor(workers)
         self._deliveries: list[concurrent.futures.Future[object]] = []
         self._lock = threading.Lock()
@@ -153,8 +154,8 @@ class FunctionComputeApi(EmulatedService):
         key = authenticate(request, self._keys, call.now)
         self._check_account(request, key)
         self._check_right(key, "InvokeFunction", asked.key)
-        if request.headers.get("x-fc-invocation-type") == "Sync" and asked.key in self._deployed:
-            return _invoked(self._deployed[asked.key], request.body)
+        if request.headers.get("x-fc-invocation-type") == "Sync" and asked.key in self.deployed:
+            return _invoked(self.deployed[asked.key], request.body)
         deliver = self._found(asked)
         _check_event(request)
         with self._lock:
@@ -179,7 +180,7 @@ class FunctionComputeApi(EmulatedService):
         self._check_account(call.request, key)
         name = unquote(described["function"])
         self._check_right(key, _get(described), name)
-        deployed = self._deployed.get(name)
+        deployed = self.deployed.get(name)
         if deployed is None:
             raise refuse(404, "FunctionNotFound", f"function '{name}' does not exist")
         if described["trigger"]:
@@ -225,6 +226,40 @@ class FunctionComputeApi(EmulatedService):
             message = f"{kind} '{asked.qualifier}' of {owner} does not exist"
             raise refuse(404, f"{kind.title()}NotFound", message)
         return self._functions[asked.key]
+
+
+def deployed(props: Mapping[str, Any]) -> Deployed:
+    """What the service tells of a function that fc3 made of these properties.
+
+    In the form of the vendor's SDK (`alibabacloud_fc20230330` 4.8.3).
+    """
+    triggers = {each["triggerName"]: _trigger(each) for each in props.get("triggers", ())}
+    elsewhere = {"region", "code", "triggers", "asyncInvokeConfig", "concurrencyConfig"}
+    settings = {name: value for name, value in props.items() if name not in elsewhere}
+    settings |= {
+        "layers": [{"arn": arn, "size": 1} for arn in props.get("layers", ())],
+        "tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in props.get("tags", ())],
+        # It tells more than what fc3 sent.
+        "instanceConcurrency": 1,
+        "internetAccess": True,
+        "state": "Active",
+    }
+    return Deployed(
+        {"environmentVariables": {}, **settings},
+        triggers,
+        {"asyncTask": False, **props.get("asyncInvokeConfig", {})},
+        _never,
+        props.get("concurrencyConfig"),
+    )
+
+
+def _trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
+    config = json.dumps(trigger["triggerConfig"])
+    return {**trigger, "triggerConfig": config, "qualifier": "LATEST", "status": "Enabled"}
+
+
+def _never(_event: bytes) -> Any:
+    raise AssertionError("nobody invokes it through this door")
 
 
 def refuse(status: int, code: str, message: str) -> RefusedError:

@@ -29,6 +29,7 @@ def environment(
         "GUARD_OSS_TABLES_ENDPOINT": cloud.tables.url,
         "GUARD_SMQ_ENDPOINT": cloud.queue.url,
         "GUARD_FC_ENDPOINT": cloud.api.url,
+        "GUARD_STS_ENDPOINT": cloud.sts.url,
         "SSL_CERT_FILE": str(cloud.certificate),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from base64 import b64encode
@@ -14,6 +15,7 @@ from tests.documents import DOCUMENTS, REPOSITORY, commands_in
 from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.operators_shell import environment
 from tests.unit.fakes import creation_of, dead_letter_of
+from tests.unit.sweep.sweeps import realistic
 
 # The dead letters that the documents speak of.
 IDS = ("2ff61872", "7b11d21e", "5c6be578")
@@ -52,8 +54,10 @@ def plant_dead_letters(cloud: EmulatedCloud) -> None:
 
 @pytest.fixture
 def folder(cloud: EmulatedCloud, tmp_path: Path) -> Path:
-    """A folder with the samples, as a clone has them; and a queue with something in it."""
+    """A folder with the samples, as a clone has them, and with an earlier report; and a queue with
+    something in it."""
     (tmp_path / "events").symlink_to(REPOSITORY / "events")
+    (tmp_path / "report.json").write_text(json.dumps(realistic().as_document()), "utf-8")
     plant_dead_letters(cloud)
     return tmp_path
 

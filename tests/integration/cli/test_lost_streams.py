@@ -68,6 +68,8 @@ def run(
             "ALIBABA_CLOUD_ACCESS_KEY_ID": OWNER.id,
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": OWNER.secret,
             "GUARD_OSS_TABLES_ENDPOINT": tables.url if tables else "http://127.0.0.1:9",
+            # Nobody says who it is that asks.
+            "GUARD_STS_ENDPOINT": "http://127.0.0.1:9",
             "GUARD_MAX_ATTEMPTS": "1",
             **environment,
         },
@@ -107,7 +109,7 @@ def test_a_sweep_that_cannot_be_printed_says_what_it_did(
     done = run(tables, *arguments, redirected=redirected)
 
     encrypted = [bucket.arn.name for bucket in tables.buckets() if bucket.encryption]
-    lost, *rest = sentences(done)
+    (_, lost, *rest) = sentences(done)
     assert done.returncode == 1
     assert lost == f"standard output cannot be written ({why}): not all rows were printed."
     assert f"{len(encrypted)} of them now" in rest[-1]
@@ -126,7 +128,7 @@ def test_a_sweep_ends_when_its_reader_does() -> None:
         done = run(tables, *arguments, redirected="| head -1")
 
         encrypted = [bucket for bucket in tables.buckets() if bucket.encryption]
-    lost, not_all, summary = sentences(done)
+    _, lost, not_all, summary = sentences(done)
     assert len(done.stdout.splitlines()) == 1
     assert lost == f"standard output cannot be written ({GONE}): not all rows were printed."
     assert not_all == "the results are incomplete: the sweep did not reach everything."
@@ -408,8 +410,8 @@ def test_a_page_that_does_not_fit_leaves_no_half(tables: OssTables, tmp_path: Pa
 
     said = sentences(done)
     assert done.returncode == 1
-    assert said[0] == f"{page} cannot be written (File too large): this sweep has no HTML report."
-    assert said[1].endswith("3 encrypted, 3 of them now, 0 not encrypted, 0 unknown, 0 exempt.")
+    assert said[1] == f"{page} cannot be written (File too large): this sweep has no report."
+    assert said[2].endswith("3 encrypted, 3 of them now, 0 not encrypted, 0 unknown, 0 exempt.")
     assert [*tmp_path.iterdir()] == [page]
     assert page.read_text("utf-8") == "yesterday's"
 

@@ -29,7 +29,7 @@ OTHER_NAMES = {
 EMULATED = ("oss", "mns", "fc")
 # What an auditor may see in the consoles, and no command asks for.
 ONLY_IN_A_CONSOLE = {
-    *("mns:GetQueueAttributes", "fc:GetFunction", "fc:GetTrigger", "fc:ListTriggers"),
+    *("mns:GetQueueAttributes", "fc:GetTrigger", "fc:ListTriggers"),
     *("fc:GetFunctionAsyncInvokeConfig", "fc:GetConcurrencyConfig", "fc:ListLayerVersions"),
 }
 SENT_AGAIN, HERE, DISCARDED = "2ff61872", "7b11d21e", "5c6be578"
@@ -57,9 +57,13 @@ COMMANDS: Mapping[str, tuple[Command, ...]] = {
         # A refusal, so that each writes a dead letter.
         Command(("enforce", REFUSED), exit_code=1),
         Command((*SWEEP, "--apply"), exit_code=1),
+        Command((*SWEEP, "--as-deployed"), exit_code=1),
     ),
     # The buckets are open, which a sweep that changes nothing reports.
-    "auditor": (Command((LETTERS, "list", "--peek")), Command(SWEEP, exit_code=1)),
+    "auditor": (
+        Command((LETTERS, "list", "--peek")),
+        Command((*SWEEP, "--as-deployed"), exit_code=1),
+    ),
 }
 
 # Those of an operator that change, receive or hide something.
@@ -101,7 +105,7 @@ def complaints(person: str, key: AccessKey) -> list[str]:
     assert key.policy is not None
     with emulated_cloud() as cloud:
         plant(cloud)
-        for service in (cloud.tables, cloud.queue, cloud.api):
+        for service in (cloud.tables, cloud.queue, cloud.api, cloud.sts):
             service.admit(key)
         said = [
             f"`{' '.join(command.words)}` ended with {done.returncode}: {done.stderr}"
@@ -172,7 +176,7 @@ def test_an_auditor_changes_nothing() -> None:
     key = key_of("auditor")
     with emulated_cloud() as cloud:
         plant(cloud)
-        for service in (cloud.tables, cloud.queue, cloud.api):
+        for service in (cloud.tables, cloud.queue, cloud.api, cloud.sts):
             service.admit(key)
         before = cloud.queue.bodies(QUEUE)
 

@@ -14,7 +14,8 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from encryption_guard.cli.report import ReportData, write_report
+from encryption_guard.cli.evidence import Evidence
+from encryption_guard.cli.report import write_report
 from tests.unit.sweep.sweeps import bucket, data, everything, exemption, realistic, table, without
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -76,7 +77,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 def show(
-    browser: Chrome, folder: Path, sweep: ReportData, *, width: int = 1280, dark: bool = False
+    browser: Chrome, folder: Path, sweep: Evidence, *, width: int = 1280, dark: bool = False
 ) -> str:
     """Write the page, open it at this width, and return what a reader sees."""
     page = folder / "report.html"

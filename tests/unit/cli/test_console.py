@@ -195,7 +195,6 @@ def test_what_is_lost_is_said_once(
     stdout.say_if_lost("nothing is said yet")
     stdout.line("a line")
     stdout.line("another one")
-    stdout.csv_row(["a", "row"])
     stdout.table(("bucket",), [("orders",)])
     stdout.say_if_lost("two of three were printed")
     full.flush()
@@ -275,12 +274,12 @@ def interrupted() -> None:
     raise KeyboardInterrupt
 
 
-def test_ctrl_c_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where a command does not count what it has done."""
+def test_ctrl_c_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """A script can tell "stopped" from "open buckets"."""
     with pytest.raises(SystemExit) as raised:
         commands(["interrupted"])
 
-    assert raised.value.code == 1
+    assert raised.value.code == 130
     assert capsys.readouterr().err.strip() == "encryption-guard: stopped."
 
 
@@ -487,7 +486,7 @@ def test_the_second_signal_ends_the_command(
         assert left == []
         os.kill(os.getpid(), number)
 
-    assert left == [1]
+    assert left == [130]
     assert handlers() == before
     assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from encryption_guard.arn import Scope, TableBucketArn
-from encryption_guard.cli.report import ReportData, summarize, write_report
+from encryption_guard.cli.evidence import Evidence
+from encryption_guard.cli.report import summarize, write_report
 from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Totals
 from tests.unit.sweep.sweeps import (
     LAB,
@@ -55,7 +56,7 @@ class Reader(HTMLParser):
             self.texts.append(data)
 
 
-def read(path: Path, sweep: ReportData) -> tuple[str, Reader]:
+def read(path: Path, sweep: Evidence) -> tuple[str, Reader]:
     """What a reader may read of the page of this sweep, in one piece."""
     page = path / "report.html"
     write_report(page, sweep)
@@ -110,7 +111,7 @@ def read(path: Path, sweep: ReportData) -> tuple[str, Reader]:
         ),
     ],
 )
-def test_the_verdict_is_one_sentence(sweep: ReportData, state: str, sentence: str) -> None:
+def test_the_verdict_is_one_sentence(sweep: Evidence, state: str, sentence: str) -> None:
     """An all-clear only where everything was looked at, and nothing is open or unknown."""
     judged = summarize(sweep)
 

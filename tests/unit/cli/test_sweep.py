@@ -31,6 +31,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", OWNER.id)
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OWNER.secret)
     monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", NOWHERE)
+    monkeypatch.setenv("GUARD_STS_ENDPOINT", NOWHERE)
     monkeypatch.setenv("GUARD_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("COLUMNS", "200")
     forget_logger()
@@ -113,11 +114,15 @@ def test_json_is_an_object_a_line_and_the_totals_last() -> None:
 
 @pytest.mark.usefixtures("tables")
 def test_csv_has_a_row_for_each_bucket() -> None:
-    """Under one line of headings, in a form that spreadsheets read."""
+    """Under one line of headings, in a form that spreadsheets read; the totals follow."""
     result = here("--output", "csv")
 
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert {row["bucket"]: row["encryption"] for row in rows} == {"orders": "AES256", "parts": ""}
+    assert [(row["kind"], row["bucket"], row["encryption"]) for row in rows[:2]] == [
+        ("bucket", "orders", "AES256"),
+        ("bucket", "parts", ""),
+    ]
+    assert [row["kind"] for row in rows[2:]] == ["total", "total", "sweep"]
 
 
 @pytest.mark.usefixtures("tables")
@@ -138,7 +143,7 @@ def test_a_region_that_cannot_be_listed_is_a_row(tables: OssTables) -> None:
 
     result = here()
 
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "could not be listed" in result.stdout
     assert "grant oss:ListTableBuckets" in " ".join(result.stdout.split())
     assert "1 list not read to the end" in sentences(result)
@@ -276,7 +281,7 @@ def test_a_page_that_cannot_be_written_is_told(tables: OssTables, tmp_path: Path
     result = here("--apply", "--html", str(folder / "report.html"))
 
     assert result.exit_code == 1
-    assert "cannot be written (No such file or directory): this sweep has no HTML" in sentences(
+    assert "cannot be written (No such file or directory): this sweep has no report" in sentences(
         result
     )
     assert sentences(result).endswith(" 1 of them now, 0 not encrypted, 0 unknown, 0 exempt.")

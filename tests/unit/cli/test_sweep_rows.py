@@ -12,10 +12,8 @@ from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.sweep_rows import (
     AUDIT_HEADINGS,
     BUCKET_HEADINGS,
-    CSV_COLUMNS,
     TABLE_HEADINGS,
     TOTAL_HEADINGS,
-    csv_cells,
     has_row,
     row,
     sort_key,
@@ -179,48 +177,6 @@ def test_totals_have_a_row_for_each_region_and_one_for_all(audited: bool) -> Non
 def test_one_region_is_its_own_sum() -> None:
     """A second row with the same numbers would tell nothing."""
     assert len(total_rows(counted(BUCKET), audited=False)) == 1
-
-
-def test_a_row_of_the_spreadsheet_has_every_column() -> None:
-    """Each under its heading, empty where there is nothing."""
-    cells = dict(zip(CSV_COLUMNS, csv_cells(EXEMPT), strict=True))
-
-    assert cells == {
-        "kind": "bucket",
-        "region": "cn-hangzhou",
-        "bucket": "scratch-1",
-        "namespace": "",
-        "table": "",
-        "created_at": "2026-11-22T12:34:56+00:00",
-        "state": "not_encrypted",
-        "encryption": "",
-        "outcome": "skipped",
-        "reason": "exempt: samples",
-        "detail": "",
-        "exemption": "samples",
-        "exempt_until": "2026-12-01",
-        "time_to_encrypt_ms": "",
-        "status": "200",
-        "code": "",
-        "oss_request_id": "",
-        "arn": str(arn_of("scratch-1")),
-        "version": __version__,
-    }
-
-
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum"])
-def test_no_cell_is_a_formula(name: str) -> None:
-    """A table may have a name that a spreadsheet would compute."""
-    cells = dict(zip(CSV_COLUMNS, csv_cells(replace(TABLE, table=name)), strict=True))
-
-    assert cells["table"] == f"'{name}"
-
-
-def test_no_cell_steers_a_terminal() -> None:
-    """What a service says stays words."""
-    cells = csv_cells(replace(LOST, detail="\x1b[31mred\x07\n"))
-
-    assert all(char.isprintable() for cell in cells for char in cell)
 
 
 def test_the_totals_are_told_in_json() -> None:

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from encryption_guard.arn import Scope, TableBucketArn
-from encryption_guard.cli.report import ReportData
+from encryption_guard.cli.evidence import Conditions, Evidence
 from encryption_guard.services.inventory import GONE, REGIONS
+from encryption_guard.services.sts import Caller
 from encryption_guard.settings import Exemption, Settings
 from encryption_guard.sweep.findings import (
     FAILED,
@@ -22,6 +23,7 @@ from encryption_guard.sweep.findings import (
 
 AT = datetime(2026, 11, 22, 22, 32, 7, tzinfo=timezone.utc)
 ACCOUNT = "1234567890123456"
+CALLER = Caller(ACCOUNT, f"acs:ram::{ACCOUNT}:user/auditor", "RAMUser")
 
 
 def exemption(glob: str, reason: str, expires: str | None = None) -> Exemption:
@@ -210,7 +212,7 @@ def everything() -> list[Finding]:
 
 def data(
     findings: Iterable[Finding] = (), regions: Sequence[str] = REGIONS, **told: Any
-) -> ReportData:
+) -> Evidence:
     """A complete sweep over these regions that found this."""
     found, totals = list(findings), Totals.empty(Scope(None, region) for region in regions)
     for finding in found:
@@ -218,11 +220,21 @@ def data(
     settings = Settings(
         audit_tables=told.pop("audited", False), exemptions=tuple(told.pop("exemptions", ()))
     )
-    known: dict[str, Any] = {"at": AT, "applied": False, "complete": True, "settings": settings}
-    return ReportData(found, totals, **known | told)
+    conditions = Conditions(
+        started_at=AT - timedelta(seconds=3),
+        settings=settings,
+        applied=told.pop("applied", False),
+        caller=told.pop("caller", CALLER),
+        no_caller=told.pop("no_caller", None),
+        exemptions_from=told.pop("exemptions_from", "shell"),
+    )
+    accounts = {finding.arn.account_id for finding in found if finding.arn}
+    accounts |= {conditions.caller.account_id} if conditions.caller else set()
+    known: dict[str, Any] = {"at": AT, "complete": True, "accounts": sorted(accounts)}
+    return Evidence(found, totals, conditions=conditions, **known | told)
 
 
-def realistic(**told: Any) -> ReportData:
+def realistic(**told: Any) -> Evidence:
     """Everything, with three exemptions of which one ends soon and one covers nothing."""
     known: dict[str, Any] = {
         "applied": True,

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -58,6 +58,9 @@ class Desk:
     names: list[str | None] = field(default_factory=list)
     expected: list[int] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
+    listed: list[Sequence[Finding]] = field(default_factory=list)
+    # Each finished region, and how many findings were reported by then.
+    done: list[tuple[str, int]] = field(default_factory=list)
 
     def report(self, finding: Finding) -> None:
         self.threads.add(threading.get_ident())
@@ -65,7 +68,13 @@ class Desk:
 
     def run(self, lists: Iterable[Iterable[Step]], work: Work = found, workers: int = 1) -> None:
         run_steps(
-            lists, work, workers=workers, report=self.report, expect_more=self.expected.append
+            lists,
+            work,
+            workers=workers,
+            report=self.report,
+            expect_more=self.expected.append,
+            listed=self.listed.append,
+            region_done=lambda region: self.done.append((region, len(self.names))),
         )
 
 
@@ -129,7 +138,15 @@ def test_a_finding_is_reported_at_once() -> None:
             reported.set()
 
     lists = [[step("slow"), step("quick")]]
-    run_steps(lists, work, workers=2, report=report, expect_more=lambda _: None)
+    run_steps(
+        lists,
+        work,
+        workers=2,
+        report=report,
+        expect_more=lambda _: None,
+        listed=lambda _: None,
+        region_done=lambda _: None,
+    )
 
     assert waited == [True]
 
@@ -210,6 +227,27 @@ def test_what_a_bucket_leads_to_comes_last() -> None:
     assert desk.names == ["page-1", "a", "b", "page-2", "c", "a-tables", "b-tables"]
 
 
+def test_what_a_page_lists_is_told_before_it_is_done() -> None:
+    """Each entry by its fallback; a step without a name is no entry."""
+    desk = Desk()
+
+    desk.run([[step("list", is_list=True)]], leading({"list": [step("a"), step("b")]}))
+
+    assert [[each.bucket for each in page] for page in desk.listed] == [["a", "b"]]
+
+
+def test_a_region_is_done_after_its_last_finding() -> None:
+    """Each of them once, whatever its steps have led to."""
+    desk = Desk()
+    lists = [[step("list", is_list=True)], [replace(step("there"), scope=Scope(None, "cn-b"))]]
+
+    desk.run(lists, leading({"list": [step("a"), step("b")]}))
+
+    done = dict(desk.done)
+    assert len(desk.done) == len(done) == 2
+    assert max(done.values()) == len(desk.names) == 4
+
+
 def test_what_is_listed_twice_is_done_once() -> None:
     """On one page, or on two; what has no name is always done."""
     again = [step("same"), step("same"), Step(Scope(None, "r"), finding("page"), nothing)]
@@ -270,6 +308,8 @@ def test_a_report_that_fails_ends_all_work() -> None:
             workers=2,
             report=report,
             expect_more=lambda _: None,
+            listed=lambda _: None,
+            region_done=lambda _: None,
         )
 
     assert set(begun) <= {"0", "1", "2"}

@@ -251,6 +251,7 @@ class Settings(NamedTuple):
     function: FunctionArn | None = None
     fc_endpoint: str | None = None
     smq_endpoint: str | None = None
+    sts_endpoint: str | None = None
     http_timeout_seconds: float = 5.0
     max_attempts: int = 4
     sweep_regions: tuple[str, ...] = ()
@@ -335,6 +336,7 @@ VARIABLES: Final = {
     ),
     "fc_endpoint": Variable("GUARD_FC_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
     "smq_endpoint": Variable("GUARD_SMQ_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
+    "sts_endpoint": Variable("GUARD_STS_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
     "http_timeout_seconds": Variable(
         "GUARD_HTTP_TIMEOUT_SECONDS", _timeout, "a number of seconds above 0, at most 60"
     ),

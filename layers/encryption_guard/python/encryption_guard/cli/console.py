@@ -6,7 +6,6 @@ then reports the loss on the other stream and still exits with the documented co
 
 from __future__ import annotations
 
-import csv
 import functools
 import io
 import os
@@ -30,7 +29,8 @@ from encryption_guard.untrusted import plain
 if TYPE_CHECKING:
     from encryption_guard.dead_letters.document import DeadLetter
 
-OK, FAILED, MISUSE = 0, 1, 2
+# 1: open buckets, or something failed; 3: could not look; 130: stopped by Ctrl-C or SIGTERM.
+OK, FAILED, MISUSE, NOT_SEEN, STOPPED = 0, 1, 2, 3, 130
 
 # No platform stops a command, so this limit keeps one event from hanging.
 MAX_RUN_SECONDS = 120.0
@@ -65,7 +65,7 @@ class Commands(click.Group):
             sys.exit(error.exit_code)
         except click.Abort:
             say("stopped.")
-            sys.exit(FAILED)
+            sys.exit(STOPPED)
         except OSError as error:
             # Printing the help or the version failed. With PYTHONUNBUFFERED the buffer is empty, so
             # a flush alone would succeed: write a line to test the stream.
@@ -159,12 +159,6 @@ class Stdout:
     def line(self, line: str = "") -> None:
         """Print one line."""
         self.text(f"{line}\n")
-
-    def csv_row(self, cells: Sequence[str]) -> None:
-        """Print one CSV row."""
-        row = io.StringIO()
-        csv.writer(row).writerow(cells)
-        self.text(row.getvalue())
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
         """Print a table with escaped cells; print nothing if there are no rows."""
@@ -262,7 +256,7 @@ def asked_to_stop(*, leave: Callable[[int], object] = os._exit) -> Iterator[Call
     def request_stop(*_: object) -> None:
         if requested.is_set():
             _cannot_write(sys.stdout)
-            leave(FAILED)
+            leave(STOPPED)
             return
         requested.set()
         say("stopping after the work in progress; press Ctrl-C again to stop at once.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Iterable, Iterator
+from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -15,35 +16,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 import encryption_guard.cli.sweep_rows as rows
+from encryption_guard.cli.csv_rows import csv_lines, csv_rows
+from encryption_guard.cli.evidence import Evidence
 from encryption_guard.enforcement.policy import EXPIRES_SOON
 from encryption_guard.services.oss_tables import State
-from encryption_guard.settings import Exemption, Settings
-from encryption_guard.sweep.findings import RECREATE_TABLE, Finding, Tally, Totals
+from encryption_guard.settings import Exemption
+from encryption_guard.sweep.findings import RECREATE_TABLE, Finding, Tally
 from encryption_guard.version import __version__
 
 # Color alone never shows a state. Every font has these characters.
 MARKS: dict[State, str] = {"not_encrypted": "✗", "unknown": "?", "encrypted": "✓"}
-
-
-@dataclass(frozen=True, slots=True)
-class ReportData:
-    """The findings and options of one sweep, which ended at `at`.
-
-    `complete` is false if the sweep did not reach everything.
-    """
-
-    findings: Sequence[Finding]
-    totals: Totals
-    at: datetime
-    applied: bool
-    complete: bool
-    settings: Settings
-
-    @property
-    def accounts(self) -> list[str]:
-        """The IDs of the accounts that own the buckets."""
-        arns = {finding.arn for finding in self.findings if finding.arn}
-        return sorted({arn.account_id for arn in arns})
 
 
 class Summary(NamedTuple):
@@ -53,22 +35,44 @@ class Summary(NamedTuple):
     sentence: str
 
 
-def write_report(path: Path, data: ReportData) -> None:
-    """Write the report to a file; replace an existing file only if all was written."""
+def write_report(path: Path, data: Evidence) -> str:
+    """Write the HTML report to a file, as `write_file` does, and return its SHA-256."""
+    return write_file(path, _chunks(data))
+
+
+def write_folder(folder: Path, data: Evidence) -> dict[Path, str]:
+    """Write report.html, report.json and report.csv; return the SHA-256 of each."""
+    document = json.dumps(data.as_document(), ensure_ascii=False, indent=1)
+    return {
+        folder / "report.html": write_report(folder / "report.html", data),
+        folder / "report.json": write_file(folder / "report.json", [document, "\n"]),
+        folder / "report.csv": write_file(folder / "report.csv", csv_lines(csv_rows(data))),
+    }
+
+
+def write_file(path: Path, chunks: Iterable[str]) -> str:
+    """Write a file and return its SHA-256; replace an existing file only if all was written."""
     temporary = path.with_name(f".{uuid4().hex}.tmp")
+    digest = sha256()
+    # A report names accounts and buckets, so only its owner may read it.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        # A foreign text may contain a lone surrogate, which UTF-8 cannot encode.
-        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.writelines(_chunks(data))
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in chunks:
+                # A foreign text may contain a lone surrogate, which UTF-8 cannot encode.
+                content = chunk.encode("utf-8", "backslashreplace")
+                digest.update(content)
+                file.write(content)
             # A full disk may raise an error only here.
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    return digest.hexdigest()
 
 
-def _chunks(data: ReportData) -> Iterator[str]:
+def _chunks(data: Evidence) -> Iterator[str]:
     findings = sorted(data.findings, key=rows.problems_first)
     buckets = [finding for finding in findings if finding.kind == "bucket"]
     problems: dict[str, list[str]] = defaultdict(list)
@@ -124,7 +128,7 @@ def _escape_invisible(value: Any) -> Any:
     )
 
 
-def summarize(data: ReportData) -> Summary:
+def summarize(data: Evidence) -> Summary:
     """Return the verdict on a sweep; an incomplete sweep never has the state `encrypted`."""
     tally = data.totals.all
     problems = [
@@ -163,7 +167,7 @@ def _all_clear(tally: Tally) -> str:
     return f"Every table bucket is encrypted ({tally.encrypted})."
 
 
-def warning(exemption: Exemption, data: ReportData) -> str | None:
+def warning(exemption: Exemption, data: Evidence) -> str | None:
     """Return a warning about an exemption that has ended or ends soon."""
     if not exemption.expires:
         return None

@@ -3,68 +3,45 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
 from encryption_guard.arn import Scope, is_region
-from encryption_guard.cli.console import (
-    FAILED,
-    OK,
-    Stdout,
-    asked_to_stop,
-    log_line,
-    misuse,
-    open_dead_letters,
-    progress,
-    say,
-)
-from encryption_guard.cli.sweep_rows import (
-    AUDIT_HEADINGS,
-    BUCKET_HEADINGS,
-    CSV_COLUMNS,
-    TABLE_HEADINGS,
-    TOTAL_HEADINGS,
-    csv_cells,
-    has_row,
-    row,
-    sort_key,
-    summary,
-    total_rows,
-)
-from encryption_guard.dead_letters import DeadLetters, put_into_queue
-from encryption_guard.dead_letters.destinations import REQUEST_SECONDS
-from encryption_guard.dead_letters.document import DeadLetter
-from encryption_guard.dead_letters.duplicates import skip_duplicates
+from encryption_guard.cli.as_deployed import read_deployed
+from encryption_guard.cli.changes import read_report
+from encryption_guard.cli.console import NOT_SEEN, misuse, say
+from encryption_guard.cli.evidence import Conditions, Origin
+from encryption_guard.cli.sweep_rows import pluralize
+from encryption_guard.cli.sweep_run import Outputs, SweepCommand
 from encryption_guard.enforcement.handler import open_command
-from encryption_guard.enforcement.policy import expiring
-from encryption_guard.enforcement.telemetry import open_logger
-from encryption_guard.errors import ConfigurationError
+from encryption_guard.errors import ConfigurationError, GuardError, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.inventory import REGIONS
+from encryption_guard.services.sts import Caller, read_caller
 from encryption_guard.settings import Settings
-from encryption_guard.sweep import Sweep
-from encryption_guard.sweep.findings import Finding, Totals, log_finding
-from encryption_guard.untrusted import plain_json
+from encryption_guard.sweep.findings import Totals
+
+# The identity is asked for before the first bucket is read.
+CALLER_SECONDS: Final = 3.0
 
 
 def _regions(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    for region in given:
+    regions = [region.strip() for each in given for region in each.split(",")]
+    for region in regions:
         if not is_region(region):
             raise click.BadParameter(f"{region!r} is not a region ID, such as cn-hangzhou.")
-    return tuple(dict.fromkeys(given))
+    return tuple(dict.fromkeys(regions))
 
 
 @click.command("sweep", short_help="Check every table bucket, and encrypt with --apply.")
 @click.option(
     "--region",
     "regions",
-    metavar="ID",
+    metavar="ID[,ID]",
     multiple=True,
     callback=_regions,
     help="Sweep this region, for example cn-hangzhou; repeat the option for more regions. Default:"
@@ -83,6 +60,12 @@ def _regions(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> t
     help="Also check the encryption of every table, as with GUARD_AUDIT_TABLES=true.",
 )
 @click.option(
+    "--as-deployed",
+    is_flag=True,
+    help="Use the exemptions and the allowed accounts of the deployed function instead of those of"
+    " your shell.",
+)
+@click.option(
     "--output",
     type=click.Choice(["table", "json", "csv"]),
     default="table",
@@ -96,13 +79,31 @@ def _regions(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> t
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write the results to this file as an HTML report, for example for an auditor.",
 )
+@click.option(
+    "--report",
+    "folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also write report.html, report.json and report.csv into this folder, and print the"
+    " SHA-256 of each.",
+)
+@click.option(
+    "--compare",
+    "old_path",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also show what is new, gone and changed since this earlier report.json.",
+)
 def sweep(
     regions: tuple[str, ...],
     all_regions: bool,
     apply: bool,
     tables: bool,
+    as_deployed: bool,
     output: str,
     html_path: Path | None,
+    folder: Path | None,
+    old_path: Path | None,
 ) -> None:
     """Check every table bucket; with --apply, encrypt the unencrypted ones.
 
@@ -110,14 +111,16 @@ def sweep(
     GUARD_* settings.
 
     It exits with 0 if everything that it checked is encrypted or exempt; with 1 if anything is
-    unencrypted or unknown, or if the output could not be written; with 2 if an option, a setting or
-    the credentials are wrong.
+    unencrypted, or if the output could not be written; with 2 if an option, a setting or the
+    credentials are wrong; with 3 if nothing is known to be unencrypted, but something could not be
+    checked; with 130 if it was stopped.
     """
     if regions and all_regions:
         misuse("Use either --region or --all-regions, not both.")
-    if html_path:
-        _check_html_path(html_path)
+    outputs = Outputs(output, html_path, folder)
+    outputs.check()
     try:
+        old = read_report(old_path) if old_path else None
         audit = {"GUARD_AUDIT_TABLES": "true" if tables else None}
         settings = Settings.from_environment(overrides=audit)
         chosen = (REGIONS if all_regions else regions) or settings.sweep_regions
@@ -126,141 +129,55 @@ def sweep(
             misuse("No region: pass --region or --all-regions, or set GUARD_SWEEP_REGIONS.")
         with open_command(settings, seconds=math.inf) as invocation:
             invocation.read_credentials()  # without credentials, fail once and not for each bucket
+            conditions = _conditions(invocation, chosen, outputs, apply, as_deployed)
+            invocation = invocation._replace(settings=conditions.settings)
             scopes = [Scope(settings.account_id, region) for region in chosen]
-            command = SweepCommand(invocation, Totals.empty(scopes), output, html_path, apply)
+            command = SweepCommand(invocation, Totals.empty(scopes), outputs, conditions, old)
             command.run(scopes)
     except ConfigurationError as error:
         misuse(str(error))
-    sys.exit(OK if command.totals.all.ok and command.is_written else FAILED)
+    except Unavailable as error:
+        say(str(error))
+        sys.exit(NOT_SEEN)
+    sys.exit(command.exit_code)
 
 
-def _check_html_path(path: Path) -> None:
-    """Exit now if the report could not be written after hours of work."""
+def _conditions(
+    invocation: Invocation,
+    regions: Sequence[str],
+    outputs: Outputs,
+    apply: bool,
+    as_deployed: bool,
+) -> Conditions:
+    """Return when, by whom and with which settings the sweep runs; say this before it encrypts."""
+    origin: Origin
+    caller, no_caller = None, "not asked"
+    if apply or as_deployed or outputs.is_evidence:
+        caller, no_caller = _read_caller(invocation)
+    settings, origin = invocation.settings, "shell"
+    if as_deployed:
+        account_id = settings.account_id or (caller.account_id if caller else None)
+        settings, origin = read_deployed(invocation, regions, account_id), "deployed"
+    if apply:
+        key = invocation.read_credentials().access_key_id[:4]
+        who = caller.arn if caller else f"an unknown caller ({no_caller})"
+        say(f"acting as {who}, with the access key {key}... of your shell.")
+    if settings.exemptions or as_deployed:
+        count = pluralize(len(settings.exemptions), "exemption")
+        say(f"{count}, from {'the deployed function' if as_deployed else 'your shell'}.")
+    return Conditions(
+        started_at=invocation.clock.now(),
+        settings=settings,
+        applied=apply,
+        caller=caller,
+        no_caller=None if caller else no_caller,
+        exemptions_from=origin,
+    )
+
+
+def _read_caller(invocation: Invocation) -> tuple[Caller | None, str]:
+    """Return the caller, or None and why it is not known: a sweep does not need it."""
     try:
-        if not path.parent.is_dir():
-            misuse(f"{path} cannot be written: the folder {path.parent} does not exist.")
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            misuse(f"{path} cannot be written: the folder {path.parent} is not writable.")
-        if path.exists() and not path.is_file():
-            misuse(f"{path} cannot be replaced: it is not a regular file.")
-    except OSError as error:
-        misuse(f"{path} cannot be written: {error.strerror}.")
-
-
-@dataclass(slots=True)
-class SweepCommand:
-    """One sweep and its output: JSON and CSV during the sweep, tables and the report at its end."""
-
-    invocation: Invocation
-    totals: Totals
-    output: str
-    html_path: Path | None
-    applied: bool
-    findings: list[Finding] = field(default_factory=list)
-    stdout: Stdout = field(default_factory=Stdout)
-    report_failed: bool = False
-
-    @property
-    def is_written(self) -> bool:
-        """Whether all output could be printed and written."""
-        return not self.stdout.is_lost and not self.report_failed
-
-    def run(self, scopes: Sequence[Scope]) -> None:
-        """Sweep, and print the findings, even if the sweep raises an exception."""
-        if self.output == "csv":
-            self.stdout.csv_row(CSV_COLUMNS)
-        complete, settings = False, self.invocation.settings
-        try:
-            with asked_to_stop() as stop_requested, progress("table buckets") as (expect, advance):
-                Sweep(
-                    invocation=self.invocation,
-                    dead_letters=_dead_letters(self.invocation),
-                    apply=self.applied,
-                    audit=settings.audit_tables,
-                    report=partial(self._add, advance=advance),
-                    warn=say,
-                    expect_more=expect,
-                    should_stop=lambda: stop_requested() or self.stdout.is_lost,
-                ).check_buckets(scopes)
-            # A request to stop that comes after the last step leaves nothing out.
-            complete = not self.totals.all.not_reached
-        finally:
-            self._finish(complete=complete)
-
-    def _add(self, finding: Finding, *, advance: Callable[[], None]) -> None:
-        advance()
-        self.totals.count(finding)
-        if not has_row(finding):
-            return
-        if self.output == "json":
-            self.stdout.line(plain_json(finding.as_dict()))
-        elif self.output == "csv":
-            self.stdout.csv_row(csv_cells(finding))
-        if self.output == "table" or self.html_path:
-            self.findings.append(finding)
-        # On a terminal, log lines would repeat the rows.
-        if self.applied and not sys.stderr.isatty():
-            log_finding(finding, logger=open_logger(sys.stderr))
-
-    def _finish(self, *, complete: bool) -> None:
-        settings = self.invocation.settings
-        expiring_soon = expiring(settings, today=self.invocation.clock.now().date())
-        self.findings.sort(key=sort_key)
-        if self.output == "table":
-            self._print_tables()
-        elif self.output == "json":
-            fields = {"kind": "totals", "complete": complete, "applied": self.applied}
-            self.stdout.line(plain_json(fields | self.totals.as_dict(expiring_soon)))
-        self.stdout.say_if_lost("not all rows were printed")
-        if self.html_path:
-            self._write_report(self.html_path, complete=complete)
-        for exemption in expiring_soon:
-            say(exemption.warning)
-        if not complete:
-            say("the results are incomplete: the sweep did not reach everything.")
-        audited = settings.audit_tables
-        say(summary(self.totals, applied=self.applied, audited=audited))
-        if self.totals.all.not_encrypted and not self.applied:
-            say("nothing was changed; to encrypt these buckets, run the same command with --apply.")
-        elif self.applied and settings.mode == "detect":
-            say("nothing was changed: GUARD_MODE is detect.")
-
-    def _print_tables(self) -> None:
-        buckets = [row(finding) for finding in self.findings if finding.kind != "table"]
-        self.stdout.table(BUCKET_HEADINGS, buckets)
-        tables = [row(finding) for finding in self.findings if finding.kind == "table"]
-        if tables:
-            self.stdout.line()
-        self.stdout.table(TABLE_HEADINGS, tables)
-        self.stdout.line()
-        audited = self.invocation.settings.audit_tables
-        headings = TOTAL_HEADINGS + (AUDIT_HEADINGS if audited else ())
-        self.stdout.table(headings, total_rows(self.totals, audited=audited))
-
-    def _write_report(self, path: Path, *, complete: bool) -> None:
-        from encryption_guard.cli.report import ReportData, write_report
-
-        now, settings = self.invocation.clock.now(), self.invocation.settings
-        data = ReportData(self.findings, self.totals, now, self.applied, complete, settings)
-        try:
-            write_report(path, data)
-        except OSError as error:
-            self.report_failed = True
-            say(f"{path} cannot be written ({error.strerror}): this sweep has no HTML report.")
-            return
-        say(f"the HTML report is in {path}.")
-
-
-def _dead_letters(invocation: Invocation) -> DeadLetters:
-    """Return a writer that puts dead letters into the queue, or prints them if none is set."""
-
-    def print_one(dead_letter: DeadLetter) -> None:
-        log_line(plain_json(dead_letter.model_dump()))
-
-    def send(dead_letter: DeadLetter) -> None:
-        # The sweep has no time limit, but a request needs one.
-        put_into_queue(invocation.within(REQUEST_SECONDS), dead_letter)
-
-    has_queue = invocation.settings.dead_letter_queue is not None
-    put = skip_duplicates(send, invocation, written={}) if has_queue else print_one
-    return open_dead_letters(put, command="sweep")
+        return read_caller(invocation.within(CALLER_SECONDS)), ""
+    except GuardError as error:
+        return None, str(error)

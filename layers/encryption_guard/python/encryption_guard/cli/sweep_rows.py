@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, timezone
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from encryption_guard.services.oss_tables import State
 from encryption_guard.sweep.findings import (
@@ -16,35 +16,12 @@ from encryption_guard.sweep.findings import (
     Tally,
     Totals,
 )
-from encryption_guard.untrusted import plain
-from encryption_guard.version import __version__
 
 BUCKET_HEADINGS = ("region", "bucket", "created", "encryption", "action")
 TABLE_HEADINGS = ("region", "bucket", "table", "created", "encryption", "what to do")
+CHANGE_HEADINGS = ("change", "bucket or table", "before", "now")
 TOTAL_HEADINGS = ("region", "buckets", "encrypted", "not encrypted", "unknown", "exempt")
 AUDIT_HEADINGS = ("tables", "unprotected", "unknown tables")
-
-CSV_COLUMNS = (
-    "kind",
-    "region",
-    "bucket",
-    "namespace",
-    "table",
-    "created_at",
-    "state",
-    "encryption",
-    "outcome",
-    "reason",
-    "detail",
-    "exemption",
-    "exempt_until",
-    "time_to_encrypt_ms",
-    "status",
-    "code",
-    "oss_request_id",
-    "arn",
-    "version",
-)
 
 # The three states, as an operator reads them.
 STATE_WORDS: Final[dict[State, str]] = {
@@ -118,6 +95,11 @@ def minute(at: datetime | None) -> str | None:
     return f"{_utc(at):%Y-%m-%d %H:%M} UTC" if at else None
 
 
+def second(at: datetime) -> str:
+    """Return a time in UTC, to the second."""
+    return f"{_utc(at):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _utc(at: datetime) -> datetime:
     try:
         return at.astimezone(timezone.utc)
@@ -167,6 +149,12 @@ def has_row(finding: Finding) -> bool:
     return finding.kind != "table" or not finding.ok
 
 
+def is_unseen(finding: Finding) -> bool:
+    """Return whether a bucket, table or list is unknown because it could not be read."""
+    is_failed = finding.outcome in (FAILED, NOT_REACHED) and finding.reason != "error"
+    return finding.state == "unknown" and is_failed
+
+
 def row(finding: Finding) -> tuple[str | None, ...]:
     """Return the cells under BUCKET_HEADINGS, or those under TABLE_HEADINGS for a table."""
     table = ".".join(part for part in (finding.namespace, finding.table) if part)
@@ -194,23 +182,6 @@ def _numbers(tally: Tally, *, audited: bool) -> tuple[str, ...]:
     if audited:
         shown += [tally.tables, tally.unprotected_tables, tally.unknown_tables]
     return (buckets, *map(str, shown))
-
-
-def csv_cells(finding: Finding) -> list[str]:
-    """Return the cells under CSV_COLUMNS; a spreadsheet reads none of them as a formula."""
-    exemption = finding.exemption
-    fields: dict[str, Any] = {
-        **finding.as_dict(),
-        "exemption": exemption.reason if exemption else None,
-        "exempt_until": exemption.expires if exemption else None,
-        "version": __version__,
-    }
-    return [_cell(fields[column]) for column in CSV_COLUMNS]
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else plain(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def summary(totals: Totals, *, applied: bool, audited: bool) -> str:

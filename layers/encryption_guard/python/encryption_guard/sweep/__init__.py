@@ -11,7 +11,7 @@ is a finding too; the next sweep starts from the beginning, in another order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
@@ -53,8 +53,9 @@ class Sweep:
 
     With `apply` the sweep encrypts; with `audit` it also checks every table. It calls `report` with
     each finding, from the calling thread, and skips the buckets in `skip`. `memory` holds what the
-    sweeps of one instance share. `expect_more` gets the number of findings that a list adds, and
-    `warn` a sentence for the operator.
+    sweeps of one instance share. `expect_more` gets the number of findings that a list adds,
+    `listed` their fallbacks, `region_done` each region after its last finding, and `warn` a
+    sentence for the operator.
     """
 
     invocation: Invocation
@@ -66,6 +67,8 @@ class Sweep:
     skip: Collection[BucketIdentity] = ()
     warn: Callable[[str], object] = lambda _: None
     expect_more: Callable[[int], object] = lambda _: None
+    listed: Callable[[Sequence[Finding]], object] = lambda _: None
+    region_done: Callable[[str], object] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
     workers: int = WORKERS
     _throttles: dict[Scope, Throttle] = field(default_factory=dict)
@@ -94,6 +97,8 @@ class Sweep:
             workers=self.workers,
             report=self.report,
             expect_more=self.expect_more,
+            listed=self.listed,
+            region_done=self.region_done,
         )
         if self._unexpected:
             raise self._unexpected[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -107,10 +107,13 @@ def run_steps(
     workers: int,
     report: Callable[[Finding], None],
     expect_more: Callable[[int], object],
+    listed: Callable[[Sequence[Finding]], object],
+    region_done: Callable[[str], object],
 ) -> None:
     """Run the steps of all lists, one list for each region, and the steps that they return.
 
-    Calls `report` from the calling thread. `run_step` must not raise.
+    Calls these from the calling thread: `listed` with the fallbacks of the entries of a page,
+    `report`, and `region_done` after the last finding of a region. `run_step` must not raise.
     """
     waiting = deque(lists)
     threads = max(1, min(workers, MAX_THREADS // max(len(waiting), 1)))
@@ -129,9 +132,12 @@ def run_steps(
                 region.pool.shutdown()
                 running.remove(region)
             if step.is_list:
-                expect_more(len(findings) + new)
+                expect_more(len(findings) + len(new))
+                listed(new)
             for finding in findings:
                 report(finding)
+            if region not in running:
+                region_done(step.scope.region)
     finally:
         for region in running:
             region.pool.shutdown(cancel_futures=True)
@@ -162,18 +168,17 @@ class _Region:
     def _put_done(self, step: Step, done: Done, future: Future[Results]) -> None:
         done.put((self, step, future))
 
-    def collect(self, step: Step, results: Results) -> tuple[list[Finding], int]:
-        """Queue the steps that a step returned; return its findings, and how many names are new."""
+    def collect(self, step: Step, results: Results) -> tuple[list[Finding], list[Finding]]:
+        """Queue the steps that a step returned; return its findings, and the fallbacks of names."""
         self.running -= 1
         findings = [result for result in results if isinstance(result, Finding)]
-        before = len(self.seen)
         steps = [each for each in results if not isinstance(each, Finding) and self._is_new(each)]
         if step.is_list:
             # Before the rest of other lists, so that few steps wait at a time.
             self.waiting.extendleft(reversed(steps))
         else:
             self.deferred.extend(steps)
-        return findings, len(self.seen) - before
+        return findings, [each.fallback for each in steps if each.name is not None]
 
     def _is_new(self, step: Step) -> bool:
         # If a list changes between two pages, both may have the same bucket.

@@ -1,0 +1,157 @@
+"""What has changed since the report of an earlier sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from encryption_guard.errors import ConfigurationError
+from encryption_guard.sweep.findings import Finding, Totals
+from encryption_guard.untrusted import loads
+
+if TYPE_CHECKING:
+    from encryption_guard.cli.report_document import ReportDocument
+
+# Of report.json; docs/report.schema.json describes it.
+SCHEMA_VERSION: Final = 1
+TOOL: Final = "encryption-guard"
+
+# The ARN of a bucket, and the namespace and name of a table.
+Key = tuple[str, str, str]
+KINDS: Final = ("new", "gone", "changed")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A bucket or table whose state has changed; `before` or `after` is None if it is missing."""
+
+    arn: str
+    namespace: str | None
+    table: str | None
+    before: str | None
+    after: str | None
+
+    @property
+    def kind(self) -> Literal["new", "gone", "changed"]:
+        """Whether the bucket or table is new, gone or changed."""
+        if self.before is None:
+            return "new"
+        return "gone" if self.after is None else "changed"
+
+    @property
+    def name(self) -> str:
+        """The name of the bucket, followed by that of the table."""
+        bucket = self.arn.rpartition("/")[2]
+        return ".".join(part for part in (bucket, self.namespace, self.table) if part)
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the change for JSON."""
+        return {
+            "arn": self.arn,
+            "namespace": self.namespace,
+            "table": self.table,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is new, gone and changed since the report that ended at `since`.
+
+    `not_compared` has the regions that one of both sweeps does not cover to the end.
+    """
+
+    since: str
+    changes: Sequence[Change]
+    not_compared: Sequence[str]
+
+    def of(self, kind: str) -> list[Change]:
+        """Return the changes of one kind."""
+        return [change for change in self.changes if change.kind == kind]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the changes for JSON."""
+        by_kind = {kind: [change.as_dict() for change in self.of(kind)] for kind in KINDS}
+        return {"since": self.since, **by_kind, "not_compared": list(self.not_compared)}
+
+    @property
+    def sentence(self) -> str:
+        """The numbers, in one sentence."""
+        numbers = ", ".join(f"{len(self.of(kind))} {kind}" for kind in KINDS)
+        left_out = f"; not compared: {', '.join(self.not_compared)}" if self.not_compared else ""
+        return f"since {self.since}: {numbers}{left_out}."
+
+
+def read_report(path: Path) -> ReportDocument:
+    """Read a report.json; raises ConfigurationError if the file is none of this version."""
+    # Only this needs pydantic, which is slow to import.
+    from pydantic import ValidationError
+
+    from encryption_guard.cli.report_document import ReportDocument
+
+    try:
+        return ReportDocument.model_validate(loads(path.read_bytes()))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the document"
+        why = f"{place}: {first['msg']}"
+    except ValueError as error:
+        why = str(error)
+    raise ConfigurationError(
+        f"{path} is no report.json of version {SCHEMA_VERSION} ({why}); pass one that"
+        " `sweep --report` has written."
+    )
+
+
+def compare(old: ReportDocument, findings: Iterable[Finding], totals: Totals) -> Changes:
+    """Compare the findings of a sweep with an earlier report, in the regions that both cover."""
+    listed = {scope.region: not tally.not_listed for scope, tally in totals.regions.items()}
+    covered = {region for region, tally in old.regions.items() if not tally.not_listed}
+    compared = {region for region, is_whole in listed.items() if is_whole} & covered
+    before = _states((each.region, each.key, each.words) for each in old.findings)
+    after = _states((each.region, _key(each), describe(each)) for each in findings)
+    changes = list(_differences(before, after, compared))
+    left_out = sorted({*listed, *old.regions} - compared)
+    return Changes(old.ended_at, changes, left_out)
+
+
+def describe(finding: Finding) -> str:
+    """Return the state of a bucket or table in a few words."""
+    return words(finding.state, finding.outcome, finding.encryption)
+
+
+def words(state: str, outcome: str, encryption: str | None) -> str:
+    """Return a state in a few words.
+
+    >>> words("encrypted", "skipped", "AES256"), words("not_encrypted", "detected", None)
+    ('exempt, encrypted (AES256)', 'not encrypted')
+    """
+    exempt = "exempt, " if outcome == "skipped" else ""
+    shown = f" ({encryption})" if encryption else ""
+    return f"{exempt}{state.replace('_', ' ')}{shown}"
+
+
+def _key(finding: Finding) -> Key:
+    return (str(finding.arn or ""), finding.namespace or "", finding.table or "")
+
+
+def _states(rows: Iterable[tuple[str, Key, str]]) -> dict[Key, tuple[str, str]]:
+    """Return the region and the state of each bucket and table; a list that failed has no name."""
+    return {key: (region, state) for region, key, state in rows if key[0]}
+
+
+def _differences(
+    before: Mapping[Key, tuple[str, str]],
+    after: Mapping[Key, tuple[str, str]],
+    regions: set[str],
+) -> Iterator[Change]:
+    for key in sorted(before.keys() | after.keys()):
+        (old_region, old), (new_region, new) = (each.get(key, ("", "")) for each in (before, after))
+        if old != new and (new_region or old_region) in regions:
+            arn, namespace, table = key
+            yield Change(arn, namespace or None, table or None, old or None, new or None)

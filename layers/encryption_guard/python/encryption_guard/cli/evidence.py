@@ -1,0 +1,110 @@
+"""What a sweep found, and the facts that let its report stand alone: when, who, where and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import encryption_guard.cli.sweep_rows as rows
+from encryption_guard.cli.changes import SCHEMA_VERSION, TOOL, Changes
+from encryption_guard.enforcement.policy import expiring
+from encryption_guard.services.inventory import REGIONS
+from encryption_guard.services.sts import Caller
+from encryption_guard.settings import Exemption, Settings
+from encryption_guard.sweep.findings import Finding, Totals
+from encryption_guard.version import __version__
+
+Origin = Literal["shell", "deployed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """The conditions of a sweep: when it started, who ran it, and with which settings.
+
+    `caller` is None if the service did not return the identity; `no_caller` then says why.
+    `exemptions_from` says whose exemptions apply: those of the shell or of the deployed function.
+    """
+
+    started_at: datetime
+    settings: Settings
+    applied: bool
+    caller: Caller | None = None
+    no_caller: str | None = None
+    exemptions_from: Origin = "shell"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the conditions for JSON."""
+        return {
+            "version": __version__,
+            "started_at": stamp(self.started_at),
+            "applied": self.applied,
+            "mode": self.settings.mode,
+            "audited": self.settings.audit_tables,
+            "caller": self.caller._asdict() if self.caller else None,
+            "no_caller": self.no_caller,
+            "exemptions_from": self.exemptions_from,
+            "exemptions": [each.as_dict() for each in self.settings.exemptions],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The findings of one sweep, which ended at `at`, and its conditions.
+
+    `accounts` are those that were swept, also if no bucket was found. `complete` is false if the
+    sweep did not reach everything.
+    """
+
+    findings: Sequence[Finding]
+    totals: Totals
+    accounts: Sequence[str]
+    at: datetime
+    complete: bool
+    conditions: Conditions
+    changes: Changes | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the sweep."""
+        return self.conditions.settings
+
+    @property
+    def caller(self) -> Caller | None:
+        """The identity that ran the sweep."""
+        return self.conditions.caller
+
+    @property
+    def unswept_regions(self) -> list[str]:
+        """The regions with OSS Tables that were not swept."""
+        swept = {scope.region for scope in self.totals.regions}
+        return [region for region in REGIONS if region not in swept]
+
+    @property
+    def expiring_soon(self) -> tuple[Exemption, ...]:
+        """The exemptions that end within the warning period."""
+        return expiring(self.settings, today=self.at.date())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the findings, for JSON."""
+        return {
+            **self.conditions.as_dict(),
+            "ended_at": stamp(self.at),
+            "complete": self.complete,
+            "account_ids": list(self.accounts),
+            "regions_not_swept": self.unswept_regions,
+            **self.totals.as_dict(self.expiring_soon),
+            "changes": self.changes.as_dict() if self.changes else None,
+        }
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the document of report.json, with its findings in a fixed order."""
+        findings = sorted(self.findings, key=rows.sort_key)
+        head = {"schema_version": SCHEMA_VERSION, "tool": TOOL}
+        return {**head, **self.as_dict(), "findings": [each.as_dict() for each in findings]}
+
+
+def stamp(at: datetime) -> str:
+    """Return a time in UTC with milliseconds, as RFC 3339 writes it."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

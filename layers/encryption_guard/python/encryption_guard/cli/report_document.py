@@ -1,0 +1,125 @@
+"""The document that `sweep --report` writes as report.json, as a contract for other programs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from encryption_guard.cli.changes import Key, words
+
+
+class _Part(BaseModel):
+    # A later version may add fields, and keeps these.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class CallerPart(_Part):
+    """The identity that ran the sweep, as STS GetCallerIdentity returned it."""
+
+    account_id: str
+    arn: str
+    type: str
+
+
+class ExemptionPart(_Part):
+    """An exemption in force, as in GUARD_EXEMPTIONS."""
+
+    bucket: str
+    reason: str
+    expires: str | None
+
+
+class TallyPart(_Part):
+    """The numbers of buckets and tables of each kind; exempt buckets count only as exempt."""
+
+    buckets: int
+    encrypted: int
+    not_encrypted: int
+    unknown: int
+    exempt: int
+    newly_encrypted: int
+    dead_lettered: int
+    not_reached: int
+    not_listed: int = Field(description="Lists that failed: there may be more than was counted.")
+    tables: int
+    unprotected_tables: int
+    unknown_tables: int
+
+
+class FindingPart(_Part):
+    """A bucket, an unprotected or unknown table, or a list that could not be read."""
+
+    kind: Literal["region", "bucket", "table"]
+    region: str
+    state: Literal["encrypted", "not_encrypted", "unknown"]
+    outcome: str
+    reason: str
+    detail: str | None
+    arn: str | None
+    bucket: str | None
+    namespace: str | None
+    table: str | None
+    created_at: str | None
+    encryption: str | None
+    exemption: ExemptionPart | None
+    time_to_encrypt_ms: int | None
+    status: int | None
+    code: str | None
+    oss_request_id: str | None
+
+    @property
+    def key(self) -> Key:
+        """What the finding is about."""
+        return (self.arn or "", self.namespace or "", self.table or "")
+
+    @property
+    def words(self) -> str:
+        """The state in a few words."""
+        return words(self.state, self.outcome, self.encryption)
+
+
+class ChangePart(_Part):
+    """A bucket or table whose state has changed."""
+
+    arn: str
+    namespace: str | None
+    table: str | None
+    before: str | None
+    after: str | None
+
+
+class ChangesPart(_Part):
+    """What has changed since an earlier report (`--compare`)."""
+
+    since: str
+    new: list[ChangePart]
+    gone: list[ChangePart]
+    changed: list[ChangePart]
+    not_compared: list[str]
+
+
+class ReportDocument(_Part):
+    """The report of one sweep. Times are in UTC, as RFC 3339 writes them."""
+
+    schema_version: Literal[1]
+    tool: str
+    version: str
+    started_at: str
+    ended_at: str
+    complete: bool = Field(description="Whether the sweep reached everything.")
+    ok: bool = Field(description="Whether nothing is unencrypted or unknown.")
+    applied: bool = Field(description="Whether the sweep could encrypt (`--apply`).")
+    mode: Literal["enforce", "detect"]
+    audited: bool = Field(description="Whether every table was checked.")
+    caller: CallerPart | None
+    no_caller: str | None = Field(description="Why the caller is not known.")
+    account_ids: list[str]
+    exemptions_from: Literal["shell", "deployed"]
+    exemptions: list[ExemptionPart]
+    warnings: list[str]
+    regions: dict[str, TallyPart]
+    regions_not_swept: list[str]
+    totals: TallyPart
+    changes: ChangesPart | None
+    findings: list[FindingPart]

@@ -1,0 +1,143 @@
+"""What has changed since an earlier report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from encryption_guard.cli.changes import Change, Changes, compare, read_report
+from encryption_guard.cli.report_document import ReportDocument
+from encryption_guard.errors import ConfigurationError
+from encryption_guard.sweep.findings import Finding
+from tests.unit.sweep.sweeps import (
+    LAB,
+    REFUSED_REGION,
+    bucket,
+    data,
+    exempt,
+    realistic,
+    table,
+    without,
+)
+
+HERE, THERE = "cn-hangzhou", "cn-shanghai"
+ORDERS = bucket("orders")
+
+
+def changes(
+    before: Iterable[Finding], after: Iterable[Finding], regions: Iterable[str] = (HERE, THERE)
+) -> Changes:
+    """What has changed between two sweeps."""
+    old = ReportDocument.model_validate(data(before, list(regions)).as_document())
+    now = data(after, list(regions))
+    return compare(old, now.findings, now.totals)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ([], [ORDERS], ("new", None, "encrypted (AES256)")),
+        ([ORDERS], [], ("gone", "encrypted (AES256)", None)),
+        ([ORDERS], [without("orders")], ("changed", "encrypted (AES256)", "not encrypted")),
+        (
+            [without("orders")],
+            [exempt("orders", HERE, LAB)],
+            ("changed", "not encrypted", "exempt, encrypted (AES256)"),
+        ),
+        (
+            [ORDERS],
+            [bucket("orders", outcome="kept_stronger", encryption="KMS")],
+            ("changed", "encrypted (AES256)", "encrypted (KMS)"),
+        ),
+    ],
+)
+def test_each_change_is_named(
+    before: list[Finding], after: list[Finding], expected: tuple[str, str | None, str | None]
+) -> None:
+    """With the state before and now."""
+    (change,) = changes(before, after).changes
+
+    assert (change.kind, change.before, change.after) == expected
+    assert (change.arn, change.name) == (str(ORDERS.arn), "orders")
+
+
+def test_what_is_the_same_is_no_change() -> None:
+    """Another request or another action does not change a state."""
+    same = [bucket("orders", outcome="encrypted", reason="created", oss_request_id="7")]
+
+    found = changes([ORDERS], same)
+
+    assert found.changes == []
+    assert found.sentence == "since 2026-11-22T22:32:07.000Z: 0 new, 0 gone, 0 changed."
+
+
+def test_tables_change_too() -> None:
+    """Each by its bucket, its namespace and its name."""
+    lost = table("salaries", "payroll", ORDERS)
+
+    found = changes([ORDERS], [ORDERS, lost])
+
+    assert found.changes == [Change(str(ORDERS.arn), "payroll", "salaries", None, "not encrypted")]
+    assert found.changes[0].name == "orders.payroll.salaries"
+
+
+def test_a_region_that_only_one_sweep_knows_is_not_compared() -> None:
+    """Its buckets are neither new nor gone: nobody looked."""
+    refused = [bucket("eu-1", "us-east-1"), REFUSED_REGION]
+    old = ReportDocument.model_validate(
+        data(
+            [ORDERS, bucket("parts", THERE), bucket("eu-1", "us-east-1")],
+            [HERE, THERE, "us-east-1"],
+        ).as_document()
+    )
+    now = data([ORDERS, *refused, bucket("new", "cn-beijing")], [HERE, "us-east-1", "cn-beijing"])
+
+    found = compare(old, now.findings, now.totals)
+
+    assert found.changes == []
+    assert found.not_compared == ["cn-beijing", THERE, "us-east-1"]
+    assert found.sentence.endswith("0 changed; not compared: cn-beijing, cn-shanghai, us-east-1.")
+
+
+def test_a_report_is_read_again(tmp_path: Path) -> None:
+    """As it was written, and with fields that a later version adds."""
+    document = realistic().as_document()
+    (tmp_path / "report.json").write_text(json.dumps(document | {"more": 1}), "utf-8")
+
+    read = read_report(tmp_path / "report.json")
+
+    assert read.model_dump() == document
+    assert read.changes is None
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "report.json is no report.json of version 1"),
+        (b"[]", "the document: Input should be a valid dictionary"),
+        (b'{"schema_version": 2}', "schema_version: Input should be 1"),
+        (b"\xff", "report.json is no report.json of version 1"),
+        (b'{"schema_version": 1, "tool": 7}', "tool: Input should be a valid string"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_what_is_no_report_is_misuse(tmp_path: Path, content: bytes | None, why: str) -> None:
+    """The sentence says what is wrong with it."""
+    path = tmp_path / "report.json"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match=why):
+        read_report(path)
+
+
+def test_the_schema_of_the_docs_is_that_of_the_document() -> None:
+    """Other programs are written against it."""
+    file = Path(__file__).parents[3] / "docs" / "report.schema.json"
+    schema: dict[str, Any] = json.loads(file.read_text("utf-8"))
+
+    assert schema == ReportDocument.model_json_schema()
