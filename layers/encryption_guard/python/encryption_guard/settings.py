@@ -252,6 +252,7 @@ class Settings(NamedTuple):
     fc_endpoint: str | None = None
     smq_endpoint: str | None = None
     sts_endpoint: str | None = None
+    log_endpoint: str | None = None
     http_timeout_seconds: float = 5.0
     max_attempts: int = 4
     sweep_regions: tuple[str, ...] = ()
@@ -337,6 +338,7 @@ VARIABLES: Final = {
     "fc_endpoint": Variable("GUARD_FC_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
     "smq_endpoint": Variable("GUARD_SMQ_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
     "sts_endpoint": Variable("GUARD_STS_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
+    "log_endpoint": Variable("GUARD_LOG_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
     "http_timeout_seconds": Variable(
         "GUARD_HTTP_TIMEOUT_SECONDS", _timeout, "a number of seconds above 0, at most 60"
     ),

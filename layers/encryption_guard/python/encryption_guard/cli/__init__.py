@@ -25,6 +25,7 @@ from encryption_guard.cli.console import (
 )
 from encryption_guard.cli.dead_letter_rows import status_and_code
 from encryption_guard.cli.dead_letters import dead_letters as dead_letters_group
+from encryption_guard.cli.status import status as status_command
 from encryption_guard.cli.sweep import sweep as sweep_command
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
 from encryption_guard.dead_letters.document import DeadLetter
@@ -168,4 +169,5 @@ def _reason(outcome: Outcome) -> str:
 
 
 main.add_command(sweep_command)
+main.add_command(status_command)
 main.add_command(dead_letters_group)

@@ -6,48 +6,26 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 
-from encryption_guard.arn import Scope, is_region
+from encryption_guard.arn import Scope
 from encryption_guard.cli.as_deployed import read_deployed
 from encryption_guard.cli.changes import read_report
 from encryption_guard.cli.console import NOT_SEEN, misuse, say
 from encryption_guard.cli.evidence import Conditions, Origin
+from encryption_guard.cli.regions import choose_regions, region_options, try_caller
 from encryption_guard.cli.sweep_rows import pluralize
 from encryption_guard.cli.sweep_run import Outputs, SweepCommand
 from encryption_guard.enforcement.handler import open_command
-from encryption_guard.errors import ConfigurationError, GuardError, Unavailable
+from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.invocation import Invocation
-from encryption_guard.services.inventory import REGIONS
-from encryption_guard.services.sts import Caller, read_caller
 from encryption_guard.settings import Settings
 from encryption_guard.sweep.findings import Totals
 
-# The identity is asked for before the first bucket is read.
-CALLER_SECONDS: Final = 3.0
-
-
-def _regions(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    regions = [region.strip() for each in given for region in each.split(",")]
-    for region in regions:
-        if not is_region(region):
-            raise click.BadParameter(f"{region!r} is not a region ID, such as cn-hangzhou.")
-    return tuple(dict.fromkeys(regions))
-
 
 @click.command("sweep", short_help="Check every table bucket, and encrypt with --apply.")
-@click.option(
-    "--region",
-    "regions",
-    metavar="ID[,ID]",
-    multiple=True,
-    callback=_regions,
-    help="Sweep this region, for example cn-hangzhou; repeat the option for more regions. Default:"
-    " GUARD_SWEEP_REGIONS, or else FC_REGION.",
-)
-@click.option("--all-regions", is_flag=True, help="Sweep every region that offers OSS Tables.")
+@region_options("Sweep")
 @click.option(
     "--apply",
     is_flag=True,
@@ -115,18 +93,13 @@ def sweep(
     credentials are wrong; with 3 if nothing is known to be unencrypted, but something could not be
     checked; with 130 if it was stopped.
     """
-    if regions and all_regions:
-        misuse("Use either --region or --all-regions, not both.")
     outputs = Outputs(output, html_path, folder)
     outputs.check()
     try:
         old = read_report(old_path) if old_path else None
         audit = {"GUARD_AUDIT_TABLES": "true" if tables else None}
         settings = Settings.from_environment(overrides=audit)
-        chosen = (REGIONS if all_regions else regions) or settings.sweep_regions
-        chosen = chosen or ((settings.region,) if settings.region else ())
-        if not chosen:
-            misuse("No region: pass --region or --all-regions, or set GUARD_SWEEP_REGIONS.")
+        chosen = choose_regions(regions, all_regions=all_regions, settings=settings)
         with open_command(settings, seconds=math.inf) as invocation:
             invocation.read_credentials()  # without credentials, fail once and not for each bucket
             conditions = _conditions(invocation, chosen, outputs, apply, as_deployed)
@@ -153,7 +126,7 @@ def _conditions(
     origin: Origin
     caller, no_caller = None, "not asked"
     if apply or as_deployed or outputs.is_evidence:
-        caller, no_caller = _read_caller(invocation)
+        caller, no_caller = try_caller(invocation)
     settings, origin = invocation.settings, "shell"
     if as_deployed:
         account_id = settings.account_id or (caller.account_id if caller else None)
@@ -173,11 +146,3 @@ def _conditions(
         no_caller=None if caller else no_caller,
         exemptions_from=origin,
     )
-
-
-def _read_caller(invocation: Invocation) -> tuple[Caller | None, str]:
-    """Return the caller, or None and why it is not known: a sweep does not need it."""
-    try:
-        return read_caller(invocation.within(CALLER_SECONDS)), ""
-    except GuardError as error:
-        return None, str(error)

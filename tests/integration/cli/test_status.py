@@ -1,0 +1,290 @@
+"""`encryption-guard status`: is the guard deployed in a region, and is it alive?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from encryption_guard.cli.last_sweep import LastSweep
+from encryption_guard.cli.status import CREATE, EVENTS, SWEEP, TIMER, RegionReader, Status
+from encryption_guard.credentials import Credentials
+from encryption_guard.enforcement.handler import open_command
+from encryption_guard.errors import ConfigurationError
+from encryption_guard.invocation import Clock, Invocation
+from encryption_guard.services.function_compute import FunctionCompute
+from encryption_guard.settings import Settings
+from encryption_guard.version import __version__
+from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION, EmulatedCloud, emulated_cloud
+from tests.emulators.faults import Fault, Refuse
+from tests.emulators.operators_shell import run
+from tests.unit.fakes import creation_of, dead_letter_of
+
+NOW = Clock().now()
+FINE = LastSweep(NOW - timedelta(minutes=3, seconds=5), ok=True)
+LETTER = dead_letter_of(creation_of(f"acs:osstables:{REGION}:{ACCOUNT}:bucket/orders"))
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatedCloud]:
+    """A region where the guard is deployed as by `make deploy`."""
+    with emulated_cloud(environment={}) as cloud:
+        monkeypatch.setenv("SSL_CERT_FILE", str(cloud.certificate))
+        monkeypatch.setenv("GUARD_SMQ_ENDPOINT", cloud.queue.url)
+        yield cloud
+
+
+def read(
+    cloud: EmulatedCloud, last: LastSweep | Exception | None = FINE, account_id: str = ACCOUNT
+) -> Status:
+    """Read the region, whose log says this of its last sweep."""
+
+    def read_last_sweep(*_: object) -> LastSweep | None:
+        if isinstance(last, Exception):
+            raise last
+        return last
+
+    settings = Settings(fc_endpoint=cloud.api.url, max_attempts=1)
+    with open_command(settings, seconds=30) as opened:
+        invocation: Invocation = opened._replace(
+            read_credentials=lambda: Credentials(OWNER.id, OWNER.secret)
+        )
+        client = FunctionCompute(invocation)
+        return RegionReader(invocation, client, REGION, account_id, NOW, read_last_sweep).read()
+
+
+def change(cloud: EmulatedCloud, name: str, **variables: str) -> None:
+    """Give a deployed function these variables."""
+    function = cloud.api.deployed[name].function
+    before: Any = function["environmentVariables"]
+    changed = {**function, "environmentVariables": {**before, **variables}}
+    cloud.api.deployed[name] = replace(cloud.api.deployed[name], function=changed)
+
+
+def switch_off(cloud: EmulatedCloud, name: str, trigger: str, key: str) -> None:
+    """Switch a trigger off."""
+    triggers = cloud.api.deployed[name].triggers
+    config = json.loads(str(triggers[trigger]["triggerConfig"])) | {key: False}
+    changed = {trigger: {**triggers[trigger], "triggerConfig": json.dumps(config)}}
+    cloud.api.deployed[name] = replace(cloud.api.deployed[name], triggers=changed)
+
+
+def test_a_region_where_all_is_well(cloud: EmulatedCloud) -> None:
+    """Each value is what is deployed, and nothing is to be done."""
+    assert read(cloud) == Status(
+        region=REGION,
+        deployed="yes",
+        version="unknown",
+        mode="enforce",
+        exemptions="0",
+        timer="on",
+        trigger="on",
+        dead_letters="0",
+        last_sweep="3 min ago",
+    )
+
+
+def without(name: str) -> Callable[[EmulatedCloud], object]:
+    return lambda cloud: cloud.api.deployed.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "field", "value", "problem"),
+    [
+        (without(CREATE), "deployed", "partly", f"{CREATE} is missing"),
+        (without(SWEEP), "timer", None, f"{SWEEP} is missing"),
+        (
+            lambda cloud: change(cloud, SWEEP, GUARD_MODE="detect"),
+            *("mode", "enforce | detect", "The functions differ in GUARD_MODE"),
+        ),
+        (
+            lambda cloud: switch_off(cloud, SWEEP, TIMER, "enable"),
+            *("timer", "off", f"The trigger sweep of {SWEEP} is off"),
+        ),
+        (
+            lambda cloud: switch_off(cloud, CREATE, EVENTS, "triggerEnable"),
+            *("trigger", "off", f"The trigger table-bucket-events of {CREATE} is off"),
+        ),
+        (
+            lambda cloud: cloud.api.deployed.update(
+                {SWEEP: replace(cloud.api.deployed[SWEEP], triggers={})}
+            ),
+            *("timer", "missing", f"{SWEEP} has no trigger sweep"),
+        ),
+        (
+            lambda cloud: cloud.queue.put(QUEUE, LETTER),
+            *("dead_letters", "1", f"Dead letters wait in {REGION}"),
+        ),
+        (
+            lambda cloud: [cloud.queue.put(QUEUE, LETTER) for _ in range(20)],
+            *("dead_letters", "16 or more", f"Dead letters wait in {REGION}"),
+        ),
+    ],
+)
+def test_what_is_not_as_it_should_be_is_said(
+    cloud: EmulatedCloud,
+    spoil: Callable[[EmulatedCloud], object],
+    field: str,
+    value: str | None,
+    problem: str,
+) -> None:
+    """In one sentence, beside the value itself."""
+    spoil(cloud)
+
+    found = read(cloud)
+
+    assert getattr(found, field) == value
+    assert [sentence for sentence in found.problems if sentence.startswith(problem)]
+    assert found.unread == ()
+
+
+@pytest.mark.parametrize(
+    ("last", "shown", "problem"),
+    [
+        (None, "none", "No sweep has ended"),
+        (FINE._replace(ok=False), "3 min ago, problems", "The last sweep found problems"),
+        (
+            FINE._replace(at=NOW - timedelta(minutes=11)),
+            *("11 min ago", f"The last sweep in {REGION} ended 11 min ago"),
+        ),
+        (FINE._replace(at=NOW - timedelta(hours=5)), "5 h ago", "The last sweep in"),
+    ],
+)
+def test_a_sweep_that_is_late_or_found_something_is_a_problem(
+    cloud: EmulatedCloud, last: LastSweep | None, shown: str, problem: str
+) -> None:
+    """The guard may not be alive any more."""
+    found = read(cloud, last)
+
+    assert found.last_sweep == shown
+    assert found.problems[0].startswith(problem)
+
+
+def test_a_clock_that_is_behind_makes_no_negative_age(cloud: EmulatedCloud) -> None:
+    """The last sweep ended just now, then."""
+    assert read(cloud, FINE._replace(at=NOW + timedelta(minutes=2))).last_sweep == "0 min ago"
+
+
+def test_a_region_without_the_guard(cloud: EmulatedCloud) -> None:
+    """Nothing else is asked there."""
+    cloud.api.deployed.clear()
+
+    found = read(cloud)
+
+    assert (found.deployed, found.problems) == (
+        *("no", (f"No guard is deployed in {REGION} of account {ACCOUNT}.",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "field"),
+    [("GetTrigger", "timer"), ("GetTrigger", "trigger"), ("GetFunction", "deployed")],
+)
+def test_what_cannot_be_read_is_unknown(cloud: EmulatedCloud, operation: str, field: str) -> None:
+    """Not absent; the sentence names the right that is missing."""
+    cloud.api.faults.add(Fault(Refuse(403), operation=operation))
+
+    found = read(cloud)
+
+    assert getattr(found, field) == "unknown"
+    assert f"their permission fc:{operation}," in found.unread[0]
+    assert found.problems == ()
+
+
+def test_a_queue_or_a_log_that_cannot_be_read_is_unknown(cloud: EmulatedCloud) -> None:
+    """The rest is shown all the same."""
+    cloud.queue.faults.add(Fault(Refuse(403)))
+
+    found = read(cloud, ConfigurationError("check the right log:GetLogStoreLogs"))
+
+    assert (found.deployed, found.dead_letters, found.last_sweep) == ("yes", "unknown", "unknown")
+    assert len(found.unread) == 2
+
+
+@pytest.mark.parametrize(
+    ("exemptions", "shown"),
+    [
+        ('[{"bucket": "a-*", "reason": "b"}]', "1"),
+        ('[{"bucket": "a-*", "reason": "b"}, {"bucket": "c"}]', "1 (1 bad)"),
+        ("file:exemptions-0123456789ab.json", "a file"),
+        ("", "0"),
+    ],
+)
+def test_exemptions_are_counted(cloud: EmulatedCloud, exemptions: str, shown: str) -> None:
+    """As the functions read them."""
+    for name in (CREATE, SWEEP):
+        change(cloud, name, GUARD_EXEMPTIONS=exemptions)
+
+    assert read(cloud).exemptions == shown
+
+
+def test_versions_are_those_of_the_tags(cloud: EmulatedCloud) -> None:
+    """In whichever casing; functions of two versions are a deployment that stopped."""
+    tags = {
+        CREATE: [{"Key": "owner"}, {"Key": "version", "Value": __version__}],
+        SWEEP: [{"key": "version", "value": "0.1.0"}],
+    }
+    for name, each in tags.items():
+        function = {**cloud.api.deployed[name].function, "tags": each}
+        cloud.api.deployed[name] = replace(cloud.api.deployed[name], function=function)
+
+    found = read(cloud)
+
+    assert found.version == f"{__version__} | 0.1.0"
+    assert found.problems[0].startswith("The functions differ in version")
+
+
+# The command.
+
+
+def shell(cloud: EmulatedCloud, *arguments: str) -> tuple[int, str, str]:
+    done = run(cloud, "status", *arguments)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_shows_a_line_for_each_region(cloud: EmulatedCloud) -> None:
+    """What is not known has an exit code of its own: this account has no log."""
+    code, output, errors = shell(cloud, "--region", REGION)
+
+    heading, row = (line.split() for line in output.splitlines())
+    assert (heading[0], row[0], row[-1]) == ("region", REGION, "unknown")
+    assert f"encryption-guard: {REGION}: " in errors
+    assert code == 3
+
+
+def test_json_has_every_field(cloud: EmulatedCloud) -> None:
+    """With problems and what could not be read as lists."""
+    cloud.queue.put(QUEUE, LETTER)
+
+    code, output, _ = shell(cloud, "--region", f"{REGION}", "--output", "json")
+
+    found: Mapping[str, Any] = json.loads(output)
+    assert set(found) == set(Status.__dataclass_fields__)
+    assert (found["deployed"], found["dead_letters"]) == ("yes", "1")
+    assert code == 1
+
+
+def test_of_all_regions_those_without_the_guard_are_no_problem(cloud: EmulatedCloud) -> None:
+    """A region that was named is."""
+    cloud.api.deployed.clear()
+
+    assert shell(cloud, "--all-regions")[0] == 0
+    code, output, errors = shell(cloud, "--region", REGION)
+    assert (code, "not deployed" in output) == (1, True)
+    assert "No guard is deployed" in errors
+
+
+def test_without_an_account_nothing_is_asked(cloud: EmulatedCloud) -> None:
+    """It is the caller's, unless it is named."""
+    cloud.sts.faults.add(Fault(Refuse(403)))
+
+    code, _, errors = shell(cloud, "--region", REGION)
+
+    assert code == 2
+    assert "set FC_ACCOUNT_ID" in errors
+    assert cloud.api.requests == []
