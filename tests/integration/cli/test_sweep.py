@@ -662,3 +662,54 @@ def test_misuse_writes_no_page(cloud: EmulatedCloud, tmp_path: Path) -> None:
 
     assert result.returncode == 2
     assert page.read_text("utf-8") == "an earlier one"
+
+
+# Filters.
+
+
+def test_only_matching_buckets_are_checked(cloud: EmulatedCloud) -> None:
+    """With --bucket nothing else is read or encrypted, and the totals count nothing else."""
+    orders, parts = cloud.tables.plant("orders-1"), cloud.tables.plant("parts")
+
+    result = run(cloud, *HERE, "--bucket", "orders-*", "--apply", "--output", "json")
+
+    *rows, last = objects(result.stdout)
+    assert [row["bucket"] for row in rows] == ["orders-1"]
+    assert (last["totals"]["buckets"], last["bucket"]) == (1, "orders-*")
+    encrypted = [cloud.tables.encryption(arn) for arn in (orders, parts)]
+    assert encrypted == ["AES256", None]
+
+
+@pytest.mark.parametrize("option", ["--html", "--report", "--compare"])
+def test_a_report_covers_every_bucket(cloud: EmulatedCloud, tmp_path: Path, option: str) -> None:
+    """Nobody is told that all is encrypted by a sweep that left something out."""
+    place = tmp_path if option == "--report" else tmp_path / "file"
+
+    result = run(cloud, *HERE, "--bucket", "orders-*", option, str(place))
+
+    assert result.returncode == 2
+    assert "A report covers every bucket" in result.stderr
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_rows_can_be_filtered(cloud: EmulatedCloud, tmp_path: Path, output: str) -> None:
+    """The totals, the exit code and the report count what is not shown, too."""
+    for name in ("a-open", "b-open", "c-fine"):
+        cloud.tables.plant(name, encryption="AES256" if name == "c-fine" else None)
+
+    result = run(
+        cloud,
+        *(*HERE, "--only-problems", "--sort", "name", "--limit", "1", "--output", output),
+        *("--report", str(tmp_path)),
+    )
+
+    assert [name in result.stdout for name in ("a-open", "b-open", "c-fine")] == [
+        True,
+        False,
+        False,
+    ]
+    assert "--limit leaves out 1 row." in result.stderr
+    assert "3 table buckets: 1 encrypted, 2 not encrypted" in result.stderr
+    assert result.returncode == 1
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert all(name in page for name in ("a-open", "b-open", "c-fine"))

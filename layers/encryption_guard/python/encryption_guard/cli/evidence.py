@@ -33,6 +33,8 @@ class Conditions:
     caller: Caller | None = None
     no_caller: str | None = None
     exemptions_from: Origin = "shell"
+    # Only buckets with such names are checked; None: every bucket.
+    glob: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the conditions for JSON."""
@@ -41,6 +43,7 @@ class Conditions:
             "started_at": stamp(self.started_at),
             "applied": self.applied,
             "mode": self.settings.mode,
+            "bucket": self.glob,
             "audited": self.settings.audit_tables,
             "caller": self.caller._asdict() if self.caller else None,
             "no_caller": self.no_caller,

@@ -111,6 +111,7 @@ class ReportDocument(_Part):
     ok: bool = Field(description="Whether nothing is unencrypted or unknown.")
     applied: bool = Field(description="Whether the sweep could encrypt (`--apply`).")
     mode: Literal["enforce", "detect"]
+    bucket: str | None = Field(description="Only buckets with such names were checked.")
     audited: bool = Field(description="Whether every table was checked.")
     caller: CallerPart | None
     no_caller: str | None = Field(description="Why the caller is not known.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,6 +16,13 @@ from encryption_guard.cli.changes import read_report
 from encryption_guard.cli.console import NOT_SEEN, misuse, say
 from encryption_guard.cli.evidence import Conditions, Origin
 from encryption_guard.cli.regions import choose_regions, region_options, try_caller
+from encryption_guard.cli.row_filter import (
+    RowFilter,
+    limit_option,
+    only_problems_option,
+    sort_option,
+    state_option,
+)
 from encryption_guard.cli.sweep_rows import pluralize
 from encryption_guard.cli.sweep_run import Outputs, SweepCommand
 from encryption_guard.enforcement.handler import open_command
@@ -38,6 +46,12 @@ from encryption_guard.sweep.findings import Totals
     help="Also check the encryption of every table, as with GUARD_AUDIT_TABLES=true.",
 )
 @click.option(
+    "--bucket",
+    "glob",
+    metavar="GLOB",
+    help="Check only buckets with a matching name, such as 'orders-*'.",
+)
+@click.option(
     "--as-deployed",
     is_flag=True,
     help="Use the exemptions and the allowed accounts of the deployed function instead of those of"
@@ -50,6 +64,10 @@ from encryption_guard.sweep.findings import Totals
     show_default=True,
     help="Output format; json prints one object per line, with the totals in the last one.",
 )
+@state_option
+@only_problems_option
+@sort_option
+@limit_option
 @click.option(
     "--html",
     "html_path",
@@ -77,8 +95,13 @@ def sweep(
     all_regions: bool,
     apply: bool,
     tables: bool,
+    glob: str | None,
     as_deployed: bool,
     output: str,
+    states: tuple[str, ...],
+    only_problems: bool,
+    sort: str | None,
+    limit: int | None,
     html_path: Path | None,
     folder: Path | None,
     old_path: Path | None,
@@ -93,7 +116,10 @@ def sweep(
     credentials are wrong; with 3 if nothing is known to be unencrypted, but something could not be
     checked; with 130 if it was stopped.
     """
-    outputs = Outputs(output, html_path, folder)
+    rows = RowFilter(states, only_problems, sort, limit)
+    outputs = Outputs(output, html_path, folder, rows)
+    if glob and (html_path or folder or old_path):
+        misuse("A report covers every bucket: leave out --bucket, or --html, --report, --compare.")
     outputs.check()
     try:
         old = read_report(old_path) if old_path else None
@@ -103,9 +129,11 @@ def sweep(
         with open_command(settings, seconds=math.inf) as invocation:
             invocation.read_credentials()  # without credentials, fail once and not for each bucket
             conditions = _conditions(invocation, chosen, outputs, apply, as_deployed)
+            conditions = replace(conditions, glob=glob)
             invocation = invocation._replace(settings=conditions.settings)
             scopes = [Scope(settings.account_id, region) for region in chosen]
-            command = SweepCommand(invocation, Totals.empty(scopes), outputs, conditions, old)
+            totals = Totals.empty(scopes)
+            command = SweepCommand(invocation, totals, outputs, conditions, old)
             command.run(scopes)
     except ConfigurationError as error:
         misuse(str(error))

@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encryption_guard.arn import Scope
+from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.changes import compare
 from encryption_guard.cli.console import (
     FAILED,
@@ -27,6 +28,7 @@ from encryption_guard.cli.console import (
 )
 from encryption_guard.cli.csv_rows import CSV_COLUMNS, closing_rows, csv_lines, finding_cells
 from encryption_guard.cli.evidence import Conditions, Evidence
+from encryption_guard.cli.row_filter import RowFilter
 from encryption_guard.cli.row_order import RowOrder
 from encryption_guard.cli.sweep_rows import (
     AUDIT_HEADINGS,
@@ -36,8 +38,8 @@ from encryption_guard.cli.sweep_rows import (
     TOTAL_HEADINGS,
     has_row,
     is_unseen,
+    pluralize,
     row,
-    sort_key,
     summary,
     total_rows,
 )
@@ -62,6 +64,7 @@ class Outputs:
     format: str
     html_path: Path | None = None
     folder: Path | None = None
+    rows: RowFilter = field(default_factory=RowFilter)
 
     @property
     def is_evidence(self) -> bool:
@@ -132,7 +135,8 @@ class SweepCommand:
     def keeps_findings(self) -> bool:
         """Whether an output at the end needs them; rows of JSON and CSV do not."""
         outputs = self.outputs
-        return bool(outputs.format == "table" or outputs.html_path or outputs.folder or self.old)
+        is_streamed = outputs.format != "table" and outputs.rows.is_open
+        return bool(not is_streamed or outputs.html_path or outputs.folder or self.old)
 
     def run(self, scopes: Sequence[Scope]) -> None:
         """Sweep, and print the findings, even if the sweep raises an exception."""
@@ -150,6 +154,7 @@ class SweepCommand:
                     expect_more=expect,
                     listed=self._order.expect,
                     region_done=lambda region: self._print_rows(self._order.finish(region)),
+                    is_selected=self._is_selected,
                     should_stop=lambda: stop_requested() or self.stdout.is_lost,
                 ).check_buckets(scopes)
                 self.stopped = stop_requested()
@@ -157,6 +162,9 @@ class SweepCommand:
             self.complete = not self.totals.all.not_reached
         finally:
             self._finish()
+
+    def _is_selected(self, arn: TableBucketArn) -> bool:
+        return fnmatchcase(arn.name, self.conditions.glob or "*")
 
     def _add(self, finding: Finding, *, advance: Callable[[], None]) -> None:
         advance()
@@ -168,7 +176,8 @@ class SweepCommand:
             return
         if self.keeps_findings:
             self.findings.append(finding)
-        self._print_rows(self._order.add(finding))
+        if self.outputs.rows.is_open:
+            self._print_rows(self._order.add(finding))
         # On a terminal, log lines would repeat the rows.
         if self.conditions.applied and not sys.stderr.isatty():
             log_finding(finding, logger=open_logger(sys.stderr))
@@ -204,15 +213,19 @@ class SweepCommand:
     def _finish(self) -> None:
         self._print_rows(self._order.rest())
         data = self._evidence()
-        self.findings.sort(key=sort_key)
+        shown, more = self.outputs.rows.select(self.findings)
         if self.outputs.format == "table":
-            self._print_tables(data)
-        elif self.outputs.format == "json":
+            self._print_tables(shown, data)
+        elif not self.outputs.rows.is_open:
+            self._print_rows(shown)
+        if self.outputs.format == "json":
             self.stdout.line(plain_json({"kind": "totals"} | data.as_dict()))
-        else:
+        elif self.outputs.format == "csv":
             self._print_csv(closing_rows(data))
         self.stdout.say_if_lost("not all rows were printed")
         self._write_reports(data)
+        if more:
+            say(f"--limit leaves out {pluralize(more, 'row')}.")
         self._say_results(data)
 
     def _say_results(self, data: Evidence) -> None:
@@ -229,10 +242,10 @@ class SweepCommand:
         elif applied and settings.mode == "detect":
             say("nothing was changed: GUARD_MODE is detect.")
 
-    def _print_tables(self, data: Evidence) -> None:
-        buckets = [row(finding) for finding in self.findings if finding.kind != "table"]
+    def _print_tables(self, shown: Sequence[Finding], data: Evidence) -> None:
+        buckets = [row(finding) for finding in shown if finding.kind != "table"]
         self.stdout.table(BUCKET_HEADINGS, buckets)
-        tables = [row(finding) for finding in self.findings if finding.kind == "table"]
+        tables = [row(finding) for finding in shown if finding.kind == "table"]
         changes = data.changes.changes if data.changes else ()
         changed = [(each.kind, each.name, each.before, each.after) for each in changes]
         audited = self.invocation.settings.audit_tables

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 
-from encryption_guard.arn import Scope
+from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import MIN_EVENT_SECONDS
 from encryption_guard.enforcement.policy import KINDS
@@ -52,10 +52,10 @@ class Sweep:
     """One sweep; it ends with its invocation's time, or when `should_stop` returns true.
 
     With `apply` the sweep encrypts; with `audit` it also checks every table. It calls `report` with
-    each finding, from the calling thread, and skips the buckets in `skip`. `memory` holds what the
-    sweeps of one instance share. `expect_more` gets the number of findings that a list adds,
-    `listed` their fallbacks, `region_done` each region after its last finding, and `warn` a
-    sentence for the operator.
+    each finding, from the calling thread, and skips the buckets in `skip`, and those that
+    `is_selected` refuses. `memory` holds what the sweeps of one instance share. `expect_more` gets
+    the number of findings that a list adds, `listed` their fallbacks, `region_done` each region
+    after its last finding, and `warn` a sentence for the operator.
     """
 
     invocation: Invocation
@@ -65,6 +65,7 @@ class Sweep:
     report: Callable[[Finding], None]
     memory: Memory = field(default_factory=Memory)
     skip: Collection[BucketIdentity] = ()
+    is_selected: Callable[[TableBucketArn], bool] = lambda _: True
     warn: Callable[[str], object] = lambda _: None
     expect_more: Callable[[int], object] = lambda _: None
     listed: Callable[[Sequence[Finding]], object] = lambda _: None
@@ -147,7 +148,7 @@ class Sweep:
 
     def _bucket_step(self, scope: Scope, entry: object) -> Step | None:
         bucket = ListedBucket.read(entry, region=scope.region)
-        if bucket.identity in self.skip:
+        if bucket.identity in self.skip or not self.is_selected(bucket.arn):
             return None
         if bucket.kind not in KINDS:
             kind = f"the unknown type {quoted(bucket.kind)}" if bucket.kind else "no type"
