@@ -11,8 +11,8 @@ TOOLS := layers.encryption_guard.tools
 PIP := $(BIN)/python -m $(TOOLS).isolated_pip --quiet
 # The locks are complete, so pip resolves nothing. Python compiles a module when it is imported.
 LOCKED := --no-deps --no-compile --require-hashes --only-binary :all:
-# Only aliyun-fc2 has no wheel. pip refuses any other package that needs a build.
-WITH_SOURCES := --no-binary aliyun-fc2 --no-build-isolation
+# Only these two have no wheel. pip refuses any other package that needs a build.
+WITH_SOURCES := --no-binary aliyun-fc2,aliyun-log-python-sdk --no-build-isolation
 AGAIN := Then run the same command again; it continues from there.
 
 # With these variables Python would import other modules, or compile every module at each start.

@@ -17,6 +17,7 @@ from tests.emulators.event_bridge import EventBridge
 from tests.emulators.function_compute import Chaos, Credentials, FunctionCompute, Invocation
 from tests.emulators.function_compute_api import FunctionComputeApi, deployed
 from tests.emulators.function_instance import LAYER, Function
+from tests.emulators.log_service import LogService
 from tests.emulators.oss_tables import ApiCall, OssTables
 from tests.emulators.ram_policies import Policy
 from tests.emulators.server import Authority
@@ -85,6 +86,7 @@ class EmulatedCloud:
     sweeper: FunctionCompute
     invocations: list[Invocation]
     sts: Sts
+    log: LogService
 
     def sweep(self) -> list[Invocation]:
         """The timer goes off: every try of the sweep."""
@@ -206,8 +208,10 @@ def emulated_cloud(
             )
         )
         sts = stack.enter_context(Sts(OWNER, role, sweep_role, authority=authority))
+        log = stack.enter_context(LogService(OWNER, region=REGION, authority=authority))
         yield EmulatedCloud(
-            certificate, tables, queue, bus, function, api, sweeper, invocations, sts
+            *(certificate, tables, queue, bus, function, api, sweeper, invocations),
+            *(sts, log),
         )
         bus.join(timeout=60)
         api.join(timeout=60)

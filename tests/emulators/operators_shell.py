@@ -30,6 +30,7 @@ def environment(
         "GUARD_SMQ_ENDPOINT": cloud.queue.url,
         "GUARD_FC_ENDPOINT": cloud.api.url,
         "GUARD_STS_ENDPOINT": cloud.sts.url,
+        "GUARD_LOG_ENDPOINT": cloud.log.url,
         "SSL_CERT_FILE": str(cloud.certificate),
     }
 

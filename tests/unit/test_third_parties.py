@@ -12,7 +12,7 @@ from tests.unit.test_structure import FILES
 
 SHIPPED = {"aws_lambda_powertools", "httpcore", "httpx", "pydantic"}
 # What an operator needs besides; the layer has none of it.
-OPERATORS_ONLY = {"click", "jinja2", "markupsafe", "rich"}
+OPERATORS_ONLY = {"aliyun", "click", "jinja2", "markupsafe", "rich"}
 VENDORS_CLIENT = "services/function_compute.py"
 
 

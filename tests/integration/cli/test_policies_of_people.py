@@ -26,11 +26,16 @@ OTHER_NAMES = {
     "mns:PeekMessage": "mns:BatchPeekMessage",
     "mns:ReceiveMessage": "mns:BatchReceiveMessage",
 }
-EMULATED = ("oss", "mns", "fc")
+EMULATED = ("oss", "mns", "fc", "log")
 # What an auditor may see in the consoles, and no command asks for.
 ONLY_IN_A_CONSOLE = {
-    *("mns:GetQueueAttributes", "fc:GetTrigger", "fc:ListTriggers"),
-    *("fc:GetFunctionAsyncInvokeConfig", "fc:GetConcurrencyConfig", "fc:ListLayerVersions"),
+    *("mns:GetQueueAttributes", "fc:ListTriggers", "log:GetLogStore", "log:GetIndex"),
+    *(
+        "log:GetAlert",
+        "fc:GetFunctionAsyncInvokeConfig",
+        "fc:GetConcurrencyConfig",
+        "fc:ListLayerVersions",
+    ),
 }
 SENT_AGAIN, HERE, DISCARDED = "2ff61872", "7b11d21e", "5c6be578"
 
@@ -44,6 +49,8 @@ class Command:
 
 
 SWEEP = ("sweep", "--region", REGION, "--tables")
+# Dead letters wait.
+STATUS = ("status", "--region", REGION)
 LETTERS = "dead-letters"
 REFUSED = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/refused"
 COMMANDS: Mapping[str, tuple[Command, ...]] = {
@@ -58,11 +65,13 @@ COMMANDS: Mapping[str, tuple[Command, ...]] = {
         Command(("enforce", REFUSED), exit_code=1),
         Command((*SWEEP, "--apply"), exit_code=1),
         Command((*SWEEP, "--as-deployed"), exit_code=1),
+        Command(STATUS, exit_code=1),
     ),
     # The buckets are open, which a sweep that changes nothing reports.
     "auditor": (
         Command((LETTERS, "list", "--peek")),
         Command((*SWEEP, "--as-deployed"), exit_code=1),
+        Command(STATUS, exit_code=1),
     ),
 }
 
@@ -105,14 +114,14 @@ def complaints(person: str, key: AccessKey) -> list[str]:
     assert key.policy is not None
     with emulated_cloud() as cloud:
         plant(cloud)
-        for service in (cloud.tables, cloud.queue, cloud.api, cloud.sts):
+        for service in (cloud.tables, cloud.queue, cloud.api, cloud.sts, cloud.log):
             service.admit(key)
         said = [
             f"`{' '.join(command.words)}` ended with {done.returncode}: {done.stderr}"
             for command in COMMANDS[person]
             if (done := run(cloud, *command.words, key=key)).returncode != command.exit_code
         ]
-        rights = (cloud.tables.rights, cloud.queue.rights, cloud.api.rights)
+        rights = (cloud.tables.rights, cloud.queue.rights, cloud.api.rights, cloud.log.rights)
         used = {action for one in rights for id_, action in one.used if id_ == key.id}
         missing = {action for one in rights for id_, action in one.missing if id_ == key.id}
     used |= {other for other, name in OTHER_NAMES.items() if name in used}
@@ -176,7 +185,7 @@ def test_an_auditor_changes_nothing() -> None:
     key = key_of("auditor")
     with emulated_cloud() as cloud:
         plant(cloud)
-        for service in (cloud.tables, cloud.queue, cloud.api, cloud.sts):
+        for service in (cloud.tables, cloud.queue, cloud.api, cloud.sts, cloud.log):
             service.admit(key)
         before = cloud.queue.bodies(QUEUE)
 

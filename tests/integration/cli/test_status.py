@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.cli.last_sweep import LastSweep
+from encryption_guard.cli.last_sweep import LastSweep, read_last_sweep
 from encryption_guard.cli.status import CREATE, EVENTS, SWEEP, TIMER, RegionReader, Status
 from encryption_guard.credentials import Credentials
 from encryption_guard.enforcement.handler import open_command
@@ -20,7 +20,7 @@ from encryption_guard.services.function_compute import FunctionCompute
 from encryption_guard.settings import Settings
 from encryption_guard.version import __version__
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION, EmulatedCloud, emulated_cloud
-from tests.emulators.faults import Fault, Refuse
+from tests.emulators.faults import Effect, Fault, GarbageBody, Refuse, Reset
 from tests.emulators.operators_shell import run
 from tests.unit.fakes import creation_of, dead_letter_of
 
@@ -248,13 +248,68 @@ def shell(cloud: EmulatedCloud, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_the_command_shows_a_line_for_each_region(cloud: EmulatedCloud) -> None:
-    """What is not known has an exit code of its own: this account has no log."""
+    """Where all is well it says nothing else, and ends with 0."""
+    finished = {"message": "sweep finished", "ok": True}
+    cloud.log.log(SWEEP, finished | {"ok": False}, at=NOW.timestamp() - 300)
+    cloud.log.log(SWEEP, finished, at=NOW.timestamp() - 65)
+    cloud.log.log(SWEEP, finished | {"message": "watch finished"}, at=NOW.timestamp())
+
     code, output, errors = shell(cloud, "--region", REGION)
 
-    heading, row = (line.split() for line in output.splitlines())
-    assert (heading[0], row[0], row[-1]) == ("region", REGION, "unknown")
-    assert f"encryption-guard: {REGION}: " in errors
+    heading, row = output.splitlines()
+    assert heading.split()[:2] == ["region", "version"]
+    assert row.split() == [REGION, "unknown", "enforce", "0", "on", "on", "0", "1", "min", "ago"]
+    assert (code, errors) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Refuse(403), "answered 403 Unauthorized; check the right log:GetLogStoreLogs"),
+        (Refuse(503), "answered 503 InternalServerError; a later try may succeed"),
+        (Reset(), "gave no answer: check the region and network"),
+        (GarbageBody(b"<html>"), "gave an unreadable answer"),
+        (GarbageBody(b'[{"message": "x"}]'), "gave an unreadable answer"),
+    ],
+)
+def test_a_log_that_does_not_answer_leaves_the_last_sweep_unknown(
+    cloud: EmulatedCloud, fault: Effect, said: str
+) -> None:
+    """It has an exit code of its own: nothing is wrong, as far as could be seen."""
+    cloud.log.faults.add(Fault(fault))
+
+    code, output, errors = shell(cloud, "--region", REGION)
+
+    assert (code, output.split()[-1]) == (3, "unknown")
+    assert said in errors
+
+
+def test_a_temporary_key_may_read_the_log(cloud: EmulatedCloud) -> None:
+    """Its token is signed, as the vendor's client signs it."""
+    key = replace(OWNER, security_token="a-token")
+    for service in (cloud.api, cloud.queue, cloud.sts, cloud.log):
+        service.admit(key)
+    cloud.log.log(SWEEP, {"message": "sweep finished", "ok": True})
+
+    settings = Settings(fc_endpoint=cloud.api.url, log_endpoint=cloud.log.url)
+    with open_command(settings, seconds=30) as opened:
+        credentials = Credentials(key.id, key.secret, key.security_token)
+        invocation = opened._replace(read_credentials=lambda: credentials)
+        found = read_last_sweep(invocation, cloud.api.deployed[SWEEP].function, REGION)
+
+    assert found is not None
+    assert found.ok
+
+
+def test_a_function_without_a_log_says_so(cloud: EmulatedCloud) -> None:
+    """Function Compute writes none then."""
+    function = {**cloud.api.deployed[SWEEP].function, "logConfig": {}}
+    cloud.api.deployed[SWEEP] = replace(cloud.api.deployed[SWEEP], function=function)
+
+    code, _, errors = shell(cloud, "--region", REGION)
+
     assert code == 3
+    assert "The function writes no log" in errors
 
 
 def test_json_has_every_field(cloud: EmulatedCloud) -> None:

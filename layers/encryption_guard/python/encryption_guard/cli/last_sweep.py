@@ -1,4 +1,8 @@
-"""When the last full sweep of a function ended, by its log."""
+"""When the last full sweep of a function ended, by its log.
+
+The vendor's client (`aliyun-log-python-sdk`) only signs the request. It would repeat each failed
+request ten times, a second apart, with a time-out of two minutes.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,19 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
+import httpx
+
 from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.http import Answer, new_request
+from encryption_guard.http.retries import Attempts, Limits, Session, is_retryable
 from encryption_guard.invocation import Invocation
-from encryption_guard.untrusted import object_or_empty, quoted, strings
+from encryption_guard.services.acs3 import canonical_query
+from encryption_guard.untrusted import loads, object_or_empty, quoted, strings
 
 # The line that the sweep function logs at the end of a full sweep.
 QUERY: Final = '"sweep finished" and functionName: oss-tables-encryption-sweep'
 SECONDS: Final = 24 * 60 * 60
-REQUEST_SECONDS: Final = 10
+API_VERSION: Final = "0.6.0"
 
 
 class LastSweep(NamedTuple):
@@ -31,59 +40,87 @@ def read_last_sweep(
 
     The function's `logConfig` names the log store. Raises ConfigurationError or Unavailable if the
     log cannot be read.
+    https://www.alibabacloud.com/help/en/sls/developer-reference/api-sls-2020-12-30-getlogs
     """
-    try:
-        from aliyun.log import LogClient, LogException
-    except ImportError:
-        raise ConfigurationError(
-            "The last sweep is not known: install `encryption-guard[log]`, which reads the log."
-        ) from None
-    _silence_client()
     config = object_or_empty(function.get("logConfig"))
     project, store = (next(strings(config, name), "") for name in ("project", "logstore"))
-    credentials, now = invocation.read_credentials(), int(invocation.clock.now().timestamp())
-    endpoint = invocation.settings.log_endpoint or f"https://{region}.log.aliyuncs.com"
-    client = LogClient(
-        endpoint,
-        credentials.access_key_id,
-        credentials.access_key_secret,
-        credentials.security_token,
-    )
-    client.timeout = REQUEST_SECONDS
+    if not project or not store:
+        raise ConfigurationError("The function writes no log: run `make deploy` again.")
+    answer = _send(invocation, region, project, store)
+    if answer.status != 200:
+        raise _explain(answer, project)
     try:
-        found = client.get_log(
-            project, store, now - SECONDS, now, query=QUERY, reverse=True, size=1
-        ).get_logs()
-    except LogException as error:
-        raise _explain(error, project) from None
-    return _read(found[0].get_time(), found[0].get_contents()) if found else None
+        rows = loads(answer.body)
+        return _read(rows[0]) if rows else None
+    except (ValueError, LookupError, TypeError):
+        raise Unavailable(f"The log project {project} gave an unreadable answer.") from None
 
 
-def _read(at: int, contents: Mapping[str, str]) -> LastSweep:
-    line = object_or_empty(contents.get("message"))
-    return LastSweep(datetime.fromtimestamp(at, timezone.utc), line.get("ok") is True)
+def _read(row: Mapping[str, Any]) -> LastSweep:
+    line = object_or_empty(row.get("message"))
+    at = datetime.fromtimestamp(int(row["__time__"]), timezone.utc)
+    return LastSweep(at, line.get("ok") is True)
 
 
-def _explain(error: Any, project: str) -> ConfigurationError | Unavailable:
-    code = quoted(str(error.get_error_code()))[1:-1]
-    if error.get_resp_status() in (401, 403):
-        return ConfigurationError(
-            f"The log project {project} refused the question ({code}): check the right"
-            " log:GetLogStoreLogs on its log store."
-        )
-    if error.get_resp_status() == 404:
-        return ConfigurationError(
-            f"The log project {project} or its log store is missing ({code})."
-        )
-    return Unavailable(
-        f"The log project {project} gave no answer ({code}): a later try may succeed."
+def _send(invocation: Invocation, region: str, project: str, store: str) -> Answer:
+    now = int(invocation.clock.now().timestamp())
+    parameters = {
+        "type": "log",
+        "from": str(now - SECONDS),
+        "to": str(now),
+        "query": QUERY,
+        "line": "1",
+        "reverse": "true",
+    }
+    session, until = Session(invocation), invocation.budget.request_deadline()
+    limits = Limits(until, invocation.settings.max_attempts)
+    attempts = Attempts(limits, session, invocation.clock)
+    base = invocation.settings.log_endpoint or f"https://{project}.{region}.log.aliyuncs.com"
+    for attempt in attempts:
+        with attempt:
+            answer = attempt.send(
+                invocation.transport,
+                _signed(session, base, f"/logstores/{store}", parameters, region),
+                until=invocation.attempt_deadline(until),
+            )
+            if not is_retryable(answer.status):
+                return answer
+    if attempts.failure.answer:
+        return attempts.failure.answer
+    raise Unavailable(f"The log project {project} gave no answer: check the region and network.")
+
+
+def _signed(
+    session: Session, base: str, path: str, parameters: dict[str, str], region: str
+) -> httpx.Request:
+    """Return the request with the signature of the vendor's client."""
+    # The client is slow to import, and only this command needs it.
+    from aliyun.log.auth import AUTH_VERSION_4, make_auth
+    from aliyun.log.credentials import StaticCredentialsProvider
+
+    # Its own lines would be printed on standard error.
+    logging.getLogger("aliyun.log").addHandler(logging.NullHandler())
+    given = session.credentials
+    provider = StaticCredentialsProvider(
+        given.access_key_id, given.access_key_secret, given.security_token or ""
     )
+    request = new_request("GET", f"{base}{path}?{canonical_query(parameters)}", headers={})
+    headers = {
+        "host": request.headers["host"],
+        "x-log-apiversion": API_VERSION,
+        "x-log-bodyrawsize": "0",
+    }
+    signer: Any = make_auth(provider, AUTH_VERSION_4, region)  # type: ignore[no-untyped-call]
+    signer.sign_request("GET", path, parameters, headers, None)
+    request.headers.update(headers)
+    return request
 
 
-def _silence_client() -> None:
-    """Keep the client's own log lines off standard error."""
-    for name in ("aliyun", "aliyun.log"):
-        logger = logging.getLogger(name)
-        logger.propagate = False
-        if not logger.handlers:
-            logger.addHandler(logging.NullHandler())
+def _explain(answer: Answer, project: str) -> ConfigurationError | Unavailable:
+    code = quoted(next(strings(object_or_empty(answer.body), "errorcode"), ""))[1:-1]
+    sentence = f"The log project {project} answered {answer.status} {code}".rstrip()
+    if is_retryable(answer.status):
+        return Unavailable(f"{sentence}; a later try may succeed.")
+    return ConfigurationError(
+        f"{sentence}; check the right log:GetLogStoreLogs on its log store, and the project."
+    )
