@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 import tomli
 
 from encryption_guard.errors import ConfigurationError
+from encryption_guard.settings import Exemption
 from encryption_guard.untrusted import as_object, as_text, loads, quoted
 
 Source = Literal["shell", "file", "deployed", "default"]
@@ -302,9 +303,19 @@ def _buckets(exemptions: object) -> dict[str, str]:
     buckets: dict[str, list[str]] = {}
     for entry in entries:
         fields = entry if isinstance(entry, dict) else {"bucket": entry}
-        days = buckets.setdefault(str(fields.get("bucket")), [])
+        days = buckets.setdefault(_bucket(fields.get("bucket")), [])
         days.append(str(fields.get("expires") or "no end"))
     return {bucket: ", ".join(sorted(days)) for bucket, days in buckets.items()}
+
+
+def _bucket(stated: object) -> str:
+    """Return the buckets of an exemption in the one form that all exemptions of them share."""
+    try:
+        bucket = Exemption.read({"bucket": stated, "reason": "not stated here"}).bucket
+    # What an older version deployed, and a function ignores.
+    except ValueError:
+        return str(stated)
+    return bucket.removeprefix("acs:osstables:*:*:bucket/")
 
 
 def _read_exemptions(text: str) -> object:

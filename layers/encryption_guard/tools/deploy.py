@@ -248,7 +248,12 @@ class Deployer:
         findings = preflight.check_clock(measure_clock(self.access, region, self.environment))
         findings += preflight.check_region(region, shell)
         findings += preflight.check_expansion(shell, {*read_template_defaults()} - {EXEMPTIONS})
-        findings += preflight.check_settings(shell, today=today(), any_region=self.any_region)
+        findings += preflight.check_settings(
+            shell,
+            today=today(),
+            any_region=self.any_region,
+            account_id=self.access.account_id,
+        )
         if deployed is None:
             findings.append(UNREADABLE)
         if show_findings(findings, self.report):

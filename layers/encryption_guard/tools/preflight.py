@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from difflib import get_close_matches
@@ -317,11 +317,16 @@ def without_dollars(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_settings(
-    environment: Mapping[str, str], *, today: date, any_region: bool
+    environment: Mapping[str, str],
+    *,
+    today: date,
+    any_region: bool,
+    account_id: str | None = None,
 ) -> list[Finding]:
     """Check the shell's settings as the functions and the template will read them.
 
     A function skips an exemption that it cannot read, and only logs this. So the deployment stops.
+    `account_id` is the deployment's own account, if it is known.
     """
     variables = {name: value for name, value in environment.items() if name.startswith("GUARD_")}
     try:
@@ -349,27 +354,36 @@ def check_settings(
     ]
     if read.mode == "detect":
         findings.append(Finding("warning", "GUARD_MODE=detect: no bucket will be encrypted"))
-    findings += _check_sweep_regions(read.sweep_regions, any_region=any_region)
-    findings += _describe_exemptions(read.exemptions, today)
+    exempt = [region for each in read.exemptions if (region := each.place[0]) != "*"]
+    findings += _check_regions([*read.sweep_regions, *exempt], any_region=any_region)
+    accounts = {account_id, *read.allowed_accounts} if account_id else None
+    findings += [_describe_exemption(each, today, accounts) for each in read.exemptions]
     return [*findings, *_check_notifications(variables)]
 
 
-def _check_sweep_regions(names: Iterable[str], *, any_region: bool) -> list[Finding]:
-    found = [find_region(name, any_region=any_region) for name in names]
+def _check_regions(names: Iterable[str], *, any_region: bool) -> list[Finding]:
+    found = [find_region(name, any_region=any_region) for name in dict.fromkeys(names)]
     return [region for region in found if isinstance(region, Finding)]
 
 
-def _describe_exemptions(exemptions: Iterable[Exemption], today: date) -> Iterator[Finding]:
-    for exemption in exemptions:
-        label = f"Exempt: {exemption.bucket} ({exemption.reason})"
-        if exemption.expires and exemption.expires < today:
-            remedy = "Remove it, or renew it if the buckets are to stay exempt."
-            yield Finding("warning", f"{label} ended after {exemption.expires}", remedy)
-        elif not exemption.bucket.strip("*"):
-            yield Finding("warning", f"{label} is every bucket: nothing will be encrypted")
-        else:
-            until = f", until {exemption.expires}" if exemption.expires else ""
-            yield Finding("ok", f"{label}{until}")
+def _describe_exemption(
+    exemption: Exemption, today: date, accounts: Collection[str] | None
+) -> Finding:
+    label = f"Exempt: {exemption.bucket} ({exemption.reason})"
+    region, account_id, _ = exemption.place
+    if exemption.expires and exemption.expires < today:
+        remedy = "Remove it, or renew it if the buckets are to stay exempt."
+        return Finding("warning", f"{label} ended after {exemption.expires}", remedy)
+    if accounts and account_id != "*" and account_id not in accounts:
+        remedy = "Correct the account, or add it to GUARD_ALLOWED_ACCOUNTS."
+        return Finding("warning", f"{label} is of an account that is not guarded", remedy)
+    if exemption.has_every_name:
+        where = f" of region {region}" if region != "*" else ""
+        where += f" of account {account_id}" if account_id != "*" else ""
+        what = "no bucket there" if where else "nothing"
+        return Finding("warning", f"{label} is every bucket{where}: {what} will be encrypted")
+    until = f", until {exemption.expires}" if exemption.expires else ""
+    return Finding("ok", f"{label}{until}")
 
 
 def check_keys(resources: Mapping[str, Any]) -> list[Finding]:

@@ -290,6 +290,26 @@ def test_an_exempted_name_is_left_alone() -> None:
     )
 
 
+OF_ARNS = {
+    f"acs:osstables:cn-hangzhou:{OWN}:bucket/scratch-*": True,
+    "acs:osstables:*:*:bucket/scratch-1": True,
+    f"acs:osstables:us-east-1:{OWN}:bucket/scratch-*": False,
+    f"acs:osstables:cn-hangzhou:{OTHER}:bucket/scratch-*": False,
+}
+
+
+@pytest.mark.parametrize(("buckets", "counts"), OF_ARNS.items(), ids=OF_ARNS)
+def test_an_exemption_is_held_against_the_whole_arn(buckets: str, counts: bool) -> None:
+    """Region and account count, for an event and for a bucket that a sweep or an operator names."""
+    settings = exempting({"bucket": buckets, "reason": "scratch data"})
+    arn = bucket_of("scratch-1").arn
+
+    of_event = decided(record("scratch-1"), settings)
+    of_list = decide(FoundBucket(arn, "created"), settings, today=TODAY)
+
+    assert [isinstance(decision, Skip) for decision in (of_event, of_list)] == [counts, counts]
+
+
 def test_an_exemption_covers_no_other_name() -> None:
     """A bucket that no exemption names is encrypted."""
     settings = exempting({"bucket": "scratch-*", "reason": "scratch data"})
@@ -499,7 +519,7 @@ def test_what_ends_soon_is_in_order_and_counts_today(ends: list[int | None]) -> 
     assert [exemption.expires for exemption in told] == sorted(
         TODAY + timedelta(days=days) for days in ends if days is not None and 0 <= days <= 14
     )
-    assert all(exemption.matches("legacy", on=TODAY) for exemption in told)
+    assert all(exemption.matches(bucket_of("legacy").arn, on=TODAY) for exemption in told)
 
 
 # Whatever stands in the places.

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from encryption_guard.arn import BUCKET_NAME
+from encryption_guard.arn import BUCKET_NAME, TableBucketArn
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.settings import (
@@ -556,8 +556,60 @@ def test_exemptions_are_a_list_of_globs() -> None:
 def test_a_glob_covers_the_whole_name(glob: str, bucket: str, covered: bool) -> None:
     """The glob is held against the whole name, in its casing."""
     exemption = Exemption(bucket=glob, reason="whatever")
+    arn = TableBucketArn(REGION, ACCOUNT, bucket)
 
-    assert exemption.matches(bucket, on=date(2026, 11, 22)) == covered
+    assert exemption.matches(arn, on=date(2026, 11, 22)) == covered
+
+
+OF_ARNS = {
+    f"acs:osstables:{REGION}:{ACCOUNT}:bucket/scratch-*": (True, False, False, False),
+    f"acs:osstables:{REGION}:*:bucket/scratch-*": (True, True, False, False),
+    f"acs:osstables:*:{ACCOUNT}:bucket/scratch-*": (True, False, True, False),
+    "acs:osstables:*:*:bucket/scratch-*": (True, True, True, False),
+    "acs:osstables:*:*:bucket/*": (True, True, True, True),
+    "scratch-*": (True, True, True, False),
+}
+
+
+@pytest.mark.parametrize(("buckets", "covered"), OF_ARNS.items(), ids=OF_ARNS)
+def test_an_exemption_may_be_of_a_region_and_an_account(
+    buckets: str, covered: tuple[bool, ...]
+) -> None:
+    """Each of the three parts has to match; a name alone counts everywhere."""
+    exemption = Exemption.read({"bucket": buckets, "reason": "a test"})
+    arns = (
+        TableBucketArn(REGION, ACCOUNT, "scratch-1"),
+        TableBucketArn(REGION, "99999", "scratch-1"),
+        TableBucketArn("us-east-1", ACCOUNT, "scratch-1"),
+        TableBucketArn(REGION, ACCOUNT, "orders"),
+    )
+
+    assert tuple(exemption.matches(arn, on=date(2026, 11, 22)) for arn in arns) == covered
+
+
+@pytest.mark.parametrize("service", ["oss-tables", "osstable", "osstables"])
+def test_the_service_of_an_exemption_may_be_spelt_in_three_ways(service: str) -> None:
+    """As in the ARN of a bucket, and it is shown in one."""
+    exemption = Exemption.read({"bucket": f"acs:{service}:*:{ACCOUNT}:bucket/a-*", "reason": "r"})
+
+    assert exemption.bucket == f"acs:osstables:*:{ACCOUNT}:bucket/a-*"
+
+
+@pytest.mark.parametrize(
+    "glob", ["*", "**", "?*", "*??", "???*", "[a-z0-9]*", "*[!-]", "[!-]*[0-9a-z]", "?[a-z0-9-]*"]
+)
+@pytest.mark.parametrize("place", ["", f"acs:osstables:{REGION}:*:bucket/"], ids=["name", "ARN"])
+def test_an_exemption_may_leave_no_name(place: str, glob: str) -> None:
+    """No bucket can have a name that one of these does not match."""
+    assert Exemption.read({"bucket": place + glob, "reason": "a test"}).has_every_name
+
+
+@pytest.mark.parametrize(
+    "glob", ["????*", "*-*", "???", "[a-z]*", "*[0-9]", "?[a-z0-9]*", "a*", "*?[a-z]?*"]
+)
+def test_another_exemption_leaves_some_names(glob: str) -> None:
+    """A name of three characters, one of digits alone, or one with a hyphen in the middle."""
+    assert not Exemption.read({"bucket": glob, "reason": "a test"}).has_every_name
 
 
 @pytest.mark.parametrize(
@@ -571,7 +623,9 @@ def test_a_glob_covers_the_whole_name(glob: str, bucket: str, covered: bool) -> 
 )
 def test_an_exemption_counts_through_its_last_day(day: date, covered: bool) -> None:
     """The day it expires still counts."""
-    assert EXEMPT_LEGACY.matches("legacy", on=day) == covered
+    arn = TableBucketArn(REGION, ACCOUNT, "legacy")
+
+    assert EXEMPT_LEGACY.matches(arn, on=day) == covered
 
 
 def test_an_exemption_warns_before_it_ends() -> None:
@@ -646,11 +700,65 @@ GLOBS = {
 @pytest.mark.parametrize(("glob", "possible"), GLOBS.items(), ids=ascii)
 def test_a_glob_that_matches_no_name_is_a_bad_entry(glob: str, possible: bool) -> None:
     """Its buckets would be encrypted although somebody had exempted them."""
-    settings = exempted(json.dumps([{"bucket": glob, "reason": "a test"}]))
+    alone = exempted(json.dumps([{"bucket": glob, "reason": "a test"}]))
+    of_arns = exempted(
+        json.dumps([{"bucket": f"acs:osstables:*:*:bucket/{glob}", "reason": "a test"}])
+    )
 
-    assert len(settings.exemptions) == possible
-    assert all("can match no bucket name" in error for error in settings.exemption_errors)
-    assert len(settings.exemption_errors) == (not possible)
+    for settings in (alone, of_arns):
+        assert len(settings.exemptions) == possible
+        assert len(settings.exemption_errors) == (not possible)
+    assert all("can match no" in error for error in alone.exemption_errors)
+
+
+NO_ARNS = {
+    "another service": f"acs:oss:{REGION}:{ACCOUNT}:bucket/a-*",
+    "any service": f"acs:*:{REGION}:{ACCOUNT}:bucket/a-*",
+    "a service in capitals": f"acs:OSSTABLES:{REGION}:{ACCOUNT}:bucket/a-*",
+    "a part of a region": f"acs:osstables:cn-*:{ACCOUNT}:bucket/a-*",
+    "no region": f"acs:osstables::{ACCOUNT}:bucket/a-*",
+    "no such region": f"acs:osstables:hangzhou:{ACCOUNT}:bucket/a-*",
+    "a region in capitals": f"acs:osstables:CN-HANGZHOU:{ACCOUNT}:bucket/a-*",
+    "two regions": f"acs:osstables:{REGION},us-east-1:{ACCOUNT}:bucket/a-*",
+    "a region of 55 characters": f"acs:osstables:cn-{'a' * 52}:{ACCOUNT}:bucket/a-*",
+    "a part of an account": f"acs:osstables:{REGION}:12345*:bucket/a-*",
+    "no account": f"acs:osstables:{REGION}::bucket/a-*",
+    "an account of 4 digits": f"acs:osstables:{REGION}:1234:bucket/a-*",
+    "a name for an account": f"acs:osstables:{REGION}:mine:bucket/a-*",
+    "digits of another script": f"acs:osstables:{REGION}:١٢٣٤٥٦٧:bucket/a-*",
+    "no kind": f"acs:osstables:{REGION}:{ACCOUNT}:a-*",
+    "no name": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/",
+    "a table": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/a-*/table/1",
+    "two names": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/a-1,b-2",
+    "a line break": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/a\nb",
+    "AWS": f"arn:aws:s3tables:us-east-1:{ACCOUNT}:bucket/a-*",
+    "an ARN in capitals": f"ACS:osstables:{REGION}:{ACCOUNT}:bucket/a-*",
+    "the end of an ARN": "bucket/a-*",
+    "a name with blanks in it": "a b",
+}
+
+
+@pytest.mark.parametrize("buckets", NO_ARNS.values(), ids=NO_ARNS)
+def test_what_is_no_arn_of_table_buckets_is_a_bad_entry(buckets: str) -> None:
+    """The sentence shows the entry, and what is allowed."""
+    entry = {"bucket": buckets, "reason": "a test"}
+
+    settings = exempted(json.dumps([SCRATCH, entry]))
+
+    assert settings.exemptions == (EXEMPT_SCRATCH,)
+    (error,) = settings.exemption_errors
+    assert error.startswith('GUARD_EXEMPTIONS, entry 2: "bucket" can match no ')
+    assert json.dumps(entry)[:60] in error
+    assert "acs:osstables:<region or *>:<account id or *>:bucket/<glob>" in error
+
+
+def test_a_long_list_is_read_as_a_whole() -> None:
+    """More than the variables of a function may hold, as in a file."""
+    entries = [{"bucket": f"team-{n:03}-*", "reason": "as people write"} for n in range(500)]
+
+    settings = exempted(json.dumps(entries))
+
+    assert (len(settings.exemptions), settings.exemption_errors) == (500, ())
 
 
 @given(st.from_regex(rf"{BUCKET_NAME}", fullmatch=True), st.data())
@@ -662,6 +770,18 @@ def test_a_glob_that_matches_a_name_is_possible(name: str, data: st.DataObject) 
     assume(fnmatchcase(name, glob))
 
     assert len(exempted(json.dumps([{"bucket": glob, "reason": "a test"}])).exemptions) == 1
+
+
+def test_a_bad_entry_shows_no_secret() -> None:
+    """A key that was pasted into the list is redacted in its sentence, which is cut."""
+    entry = {"bucket": "misplaced", "reason": "x" * 300, "misspelt": "a" * 300}
+
+    settings = exempted(json.dumps([entry]), ALIBABA_CLOUD_SECURITY_TOKEN="misplaced")
+
+    (error,) = settings.exemption_errors
+    assert "misplaced" not in error
+    assert '{"bucket": "[redacted]"' in error
+    assert len(error) < 600
 
 
 def test_each_bad_entry_has_a_line() -> None:

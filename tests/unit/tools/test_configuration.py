@@ -267,6 +267,18 @@ def exemptions(*buckets: str) -> str:
         ("file:x.json", "[]", "Other exemptions than those of the deployed file:x.json"),
         (exemptions("a"), exemptions("a").replace("a test", "another"), None),
         (
+            exemptions("acs:osstables:*:11111:bucket/a-*"),
+            exemptions("acs:osstables:*:22222:bucket/a-*"),
+            "No longer protected: acs:osstables:*:22222:bucket/a-*; No longer exempt, so encrypted:"
+            " acs:osstables:*:11111:bucket/a-*",
+        ),
+        (exemptions("acs:osstables:*:*:bucket/a-*"), exemptions(" a-*"), None),
+        (
+            exemptions("acs:oss-tables:*:11111:bucket/a-*"),
+            exemptions("acs:osstables:*:11111:bucket/a-*"),
+            None,
+        ),
+        (
             '[{"bucket": "a", "reason": "r", "expires": "2026-12-31"}]',
             '[{"bucket": "a", "reason": "r", "expires": "2030-12-31"}]',
             "Exempt until another day: a (2026-12-31 -> 2030-12-31)",

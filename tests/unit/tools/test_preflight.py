@@ -32,11 +32,16 @@ HANGZHOU, SINGAPORE, VIRGINIA = (
 
 
 TODAY = date(2026, 12, 1)
+OWN = "1234567890123456"
 
 
-def settings_of(environment: dict[str, str], *, any_region: bool = False) -> list[Finding]:
+def settings_of(
+    environment: dict[str, str], *, any_region: bool = False, account_id: str | None = None
+) -> list[Finding]:
     """What the settings of a shell are found to be."""
-    return preflight.check_settings(environment, today=TODAY, any_region=any_region)
+    return preflight.check_settings(
+        environment, today=TODAY, any_region=any_region, account_id=account_id
+    )
 
 
 def levels(findings: list[Finding]) -> list[str]:
@@ -405,37 +410,79 @@ def test_what_is_no_json_is_handed_over_as_it_is(shell: dict[str, str]) -> None:
         ({"bucket": "tmp-*", "expires": "2026-11-30"}, "warning", "ended after 2026-11-30"),
         ({"bucket": "*"}, "warning", "is every bucket: nothing will be encrypted"),
         ({"bucket": "**"}, "warning", "is every bucket"),
+        ({"bucket": "?*"}, "warning", "is every bucket: nothing will be encrypted"),
+        (
+            {"bucket": "acs:osstables:*:*:bucket/*"},
+            "warning",
+            "is every bucket: nothing will be encrypted",
+        ),
+        (
+            {"bucket": f"acs:osstables:cn-hangzhou:{OWN}:bucket/*"},
+            "warning",
+            f"is every bucket of region cn-hangzhou of account {OWN}: no bucket there will be",
+        ),
+        ({"bucket": "acs:osstables:us-east-1:*:bucket/tmp-*"}, "ok", "us-east-1:*:bucket/tmp-*"),
+        (
+            {"bucket": "acs:osstables:*:99999:bucket/tmp-*"},
+            "warning",
+            "is of an account that is not guarded",
+        ),
+        ({"bucket": "acs:osstables:*:22222:bucket/tmp-*"}, "ok", "22222"),
+        ({"bucket": f"acs:osstables:*:{OWN}:bucket/tmp-*"}, "ok", OWN),
     ],
 )
 def test_an_exemption_is_said_aloud(entry: dict[str, str], level: str, message: str) -> None:
     """Nobody switches the guard off, or has an exemption that is over, without a word."""
     exemptions = json.dumps([entry | {"reason": "a test"}])
 
-    (finding,) = settings_of(TOLD | {"GUARD_EXEMPTIONS": exemptions})
+    shell = TOLD | {"GUARD_EXEMPTIONS": exemptions, "GUARD_ALLOWED_ACCOUNTS": "22222"}
+    (finding,) = settings_of(shell, account_id=OWN)
 
     assert finding.level == level
     assert message in finding.message
 
 
-def test_an_exemption_that_matches_nothing_stops_it() -> None:
+def test_the_account_of_an_exemption_may_be_unknown() -> None:
+    """Where only Serverless Devs has the key, nobody knows which accounts are guarded."""
+    exemptions = '[{"bucket": "acs:osstables:*:99999:bucket/tmp-*", "reason": "a test"}]'
+
+    (finding,) = settings_of(TOLD | {"GUARD_EXEMPTIONS": exemptions})
+
+    assert finding.level == "ok"
+
+
+@pytest.mark.parametrize("bucket", ["Scratch-*", "acs:oss:*:*:orders", "a,b", "^tmp-.*$", "ab"])
+def test_an_exemption_that_matches_nothing_stops_it(bucket: str) -> None:
     """A capital, an ARN or a regular expression is a mistake that nobody would notice."""
-    exemptions = json.dumps([{"bucket": "Scratch-*", "reason": "a capital"}])
+    exemptions = json.dumps([{"bucket": bucket, "reason": "a mistake"}])
 
     (finding,) = settings_of(TOLD | {"GUARD_EXEMPTIONS": exemptions})
 
     assert finding.level == "error"
-    assert '"Scratch-*" can match no bucket name' in finding.message
+    assert '"bucket" can match no ' in finding.message
+    assert bucket in finding.message
 
 
-def test_a_region_to_sweep_that_is_unknown_stops_it() -> None:
-    """It would be swept in vain, unless it is wanted."""
-    shell = TOLD | {"GUARD_SWEEP_REGIONS": "cn-hangzhou,cn-hangzou"}
+@pytest.mark.parametrize(
+    "shell",
+    [
+        {"GUARD_SWEEP_REGIONS": "cn-hangzhou,cn-hangzou"},
+        {
+            "GUARD_EXEMPTIONS": '[{"bucket": "acs:osstables:cn-hangzou:*:bucket/a-*",'
+            ' "reason": "a test", "expires": "2026-01-01"}]'
+        },
+    ],
+    ids=["to sweep", "of an exemption"],
+)
+def test_a_region_that_is_unknown_stops_it(shell: dict[str, str]) -> None:
+    """It would be swept or exempt in vain, unless it is wanted."""
+    shell = TOLD | shell
 
-    (finding,) = settings_of(shell)
+    finding, *_ = settings_of(shell)
 
     assert finding.level == "error"
     assert "'cn-hangzou'" in finding.message
-    assert settings_of(shell, any_region=True) == []
+    assert "error" not in levels(settings_of(shell, any_region=True))
 
 
 # What the resolved template holds.

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from encryption_guard.arn import ACCOUNT_ID, REGION, is_region
+from encryption_guard.arn import ACCOUNT_ID, REGION, SERVICE, TableBucketArn, is_region
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.untrusted import loads, quoted
+from encryption_guard.untrusted import loads, plain_json, quoted, shortened
 
 # Strings, because `re` compiles them on first use: most instances never use most of them.
 _QUEUE_ARN = (
@@ -34,8 +34,14 @@ _FUNCTION_FORMS = (
 _ENDPOINT = (
     r"https?://(?:(?:[A-Za-z0-9.-]|\{region\})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?"
 )
-
-
+# The buckets of an exemption, as an ARN whose region, account id and name may be wildcards.
+_EXEMPT_ARN = (
+    rf"acs:{SERVICE}:(?P<region>{REGION}|\*):(?P<account_id>{ACCOUNT_ID}|\*):bucket/(?P<name>.+)"
+)
+EXEMPTION_FORM = (
+    '{"bucket": "<glob of names>" or "acs:osstables:<region or *>:<account id or *>:bucket/<glob>",'
+    ' "reason": "<text>", "expires": "YYYY-MM-DD"}, where "expires" is optional'
+)
 # The characters and the length of a bucket name, as in `arn.BUCKET_NAME`.
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 MIN_NAME_LENGTH, MAX_NAME_LENGTH = 3, 63
@@ -83,7 +89,11 @@ class FunctionArn(NamedTuple):
 
 
 class Exemption(NamedTuple):
-    """A bucket name or glob that the guard does not encrypt, with the reason."""
+    """Buckets that the guard does not encrypt, with the reason.
+
+    `bucket` is a glob of names, which counts in every account and region, or
+    `acs:osstables:<region or *>:<account id or *>:bucket/<glob>`.
+    """
 
     bucket: str
     reason: str
@@ -97,13 +107,40 @@ class Exemption(NamedTuple):
         for key in sorted(entry.keys() - {"bucket", "reason", "expires"}):
             raise ValueError(f"{quoted(key)} is not a known key")
         bucket, reason = _required_text(entry, "bucket"), _required_text(entry, "reason")
-        if not _can_match(bucket):
-            raise ValueError(f"{quoted(bucket)} can match no bucket name")
-        return cls(bucket, reason, _last_day(entry.get("expires")))
+        return cls(_exempt_buckets(bucket), reason, _last_day(entry.get("expires")))
 
-    def matches(self, bucket: str, *, on: date) -> bool:
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Return the region, the account id (each may be `*`) and the glob of names."""
+        if not self.bucket.startswith("acs:"):
+            return "*", "*", self.bucket
+        _, _, region, account_id, path = self.bucket.split(":", 4)
+        return region, account_id, path.removeprefix("bucket/")
+
+    @property
+    def has_every_name(self) -> bool:
+        """Whether no name of a bucket, within the region and the account, is left to protect."""
+        chars = _chars_of(self.place[2])
+        fixed = [each for each in chars if each is not None]
+        is_open = len(fixed) < len(chars)
+        # No name begins or ends with a hyphen.
+        inner, ends = chars[1:-1], (chars[0], chars[-1])
+        return (
+            is_open
+            and len(fixed) <= MIN_NAME_LENGTH
+            and all(each in (None, _NAME_CHARS) for each in inner)
+            and all(each is None or each >= _NAME_CHARS - {"-"} for each in ends)
+        )
+
+    def matches(self, arn: TableBucketArn, *, on: date) -> bool:
         """Return whether the exemption covers a bucket on a day (UTC), its last day included."""
-        return fnmatchcase(bucket, self.bucket) and (self.expires is None or on <= self.expires)
+        region, account_id, name = self.place
+        return (
+            region in ("*", arn.region)
+            and account_id in ("*", arn.account_id)
+            and fnmatchcase(arn.name, name)
+            and (self.expires is None or on <= self.expires)
+        )
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the entry as a dict for JSON."""
@@ -119,13 +156,26 @@ class Exemption(NamedTuple):
         )
 
 
+def _exempt_buckets(text: str) -> str:
+    """Return the buckets of an exemption with the service spelled `osstables`.
+
+    Raises ValueError if they can match no bucket.
+    """
+    if not text.startswith("acs:"):
+        if not _can_match(text):
+            raise ValueError('"bucket" can match no bucket name')
+        return text
+    match = re.fullmatch(_EXEMPT_ARN, text, re.ASCII)
+    if not match or not (match["region"] == "*" or is_region(match["region"])):
+        raise ValueError('"bucket" can match no ARN of a table bucket')
+    if not _can_match(match["name"]):
+        raise ValueError('"bucket" can match no bucket name')
+    return "acs:osstables:{region}:{account_id}:bucket/{name}".format(**match.groupdict())
+
+
 def _can_match(glob: str) -> bool:
     """Return whether a bucket name can match: 3 to 63 of a-z, 0-9 and -, but no - at either end."""
-    parts = re.findall(r"\*+|\?|\[!?\]?[^]]*\]|.", glob, re.DOTALL)
-    chars = [
-        None if part[0] == "*" else {c for c in _NAME_CHARS if fnmatchcase(c, part)}
-        for part in parts
-    ]
+    chars = _chars_of(glob)
     fixed = [each for each in chars if each is not None]
     is_open = len(fixed) < len(chars)
     ends = [each for each in (chars[0], chars[-1]) if each is not None]
@@ -135,6 +185,22 @@ def _can_match(glob: str) -> bool:
         and (is_open or len(fixed) >= MIN_NAME_LENGTH)
         and all(each - {"-"} for each in ends)
     )
+
+
+def _chars_of(glob: str) -> list[frozenset[str] | None]:
+    """Return the characters of a name that each part of a glob matches; None for any number."""
+    return [
+        None if part[0] == "*" else _chars_of_part(part)
+        for part in re.findall(r"\*+|\?|\[!?\]?[^]]*\]|.", glob, re.DOTALL)
+    ]
+
+
+def _chars_of_part(part: str) -> frozenset[str]:
+    if part == "?":
+        return _NAME_CHARS
+    if len(part) == 1:
+        return _NAME_CHARS & {part}
+    return frozenset(char for char in _NAME_CHARS if fnmatchcase(char, part))
 
 
 def _required_text(entry: Mapping[str, object], key: str) -> str:
@@ -371,10 +437,14 @@ def _read_variable(variable: Variable, given: Mapping[str, str]) -> Any:
 
 def _redacted(value: str, given: Mapping[str, str]) -> str:
     """Quote the value of a variable, and redact a secret that is there by mistake."""
+    return quoted(_without_secrets(value, given))
+
+
+def _without_secrets(value: str, given: Mapping[str, str]) -> str:
     for name in ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN"):
         if name in given:
             value = value.replace(given[name], "[redacted]")
-    return quoted(re.sub(r"//\S*:\S*@", "//[redacted]@", value))
+    return re.sub(r"//\S*:\S*@", "//[redacted]@", value)
 
 
 def _missing_queue(given: Mapping[str, str]) -> ConfigurationError:
@@ -407,10 +477,12 @@ def _read_exemptions(given: Mapping[str, str]) -> tuple[tuple[Exemption, ...], t
     for number, entry in enumerate(entries, start=1):
         try:
             exemptions.append(Exemption.read(entry))
-        except (TypeError, ValueError) as error:
+        # Some versions of Python 3.10 raise re.error for a range such as [z-a].
+        except (TypeError, ValueError, re.error) as error:
             errors.append(
-                f"GUARD_EXEMPTIONS, entry {number}: {error}; the guard ignores the entry. It has"
-                ' to be {"bucket": glob, "reason": text, "expires": "YYYY-MM-DD"}.'
+                f"GUARD_EXEMPTIONS, entry {number}: {error}, in"
+                f" {shortened(_without_secrets(plain_json(entry), given))}. An entry has to be"
+                f" {EXEMPTION_FORM}; correct the variable."
             )
     return tuple(exemptions), tuple(errors)
 

@@ -123,11 +123,10 @@ def _in_scope(
     if settings.region and bucket.arn.region not in {settings.region, *settings.sweep_regions}:
         return Deny(bucket, "region")
     # A known type states who owns the bucket. Without one, the name does.
-    name = bucket.arn.name
-    if kind == "oss" or (kind not in KINDS and name == MANAGED_BY_OSS):
+    if kind == "oss" or (kind not in KINDS and bucket.arn.name == MANAGED_BY_OSS):
         return Skip("managed_by_oss", bucket)
     for exemption in settings.exemptions:
-        if exemption.matches(name, on=today):
+        if exemption.matches(bucket.arn, on=today):
             return Skip(f"exempt: {exemption.reason}", bucket, exemption)
     return Encrypt(bucket, cause)
 
