@@ -169,17 +169,6 @@ def test_a_table_is_for_people() -> None:
     assert all(part in result.stdout for part in (str(ARN), "encrypted", "created", "200"))
 
 
-def test_a_dropped_exemption_is_told(tables: OssTables) -> None:
-    """A bad entry of GUARD_EXEMPTIONS is an error line, and stops nothing."""
-    result = run(str(ARN), GUARD_EXEMPTIONS='[{"bucket": "*"}]')
-
-    assert result.exit_code == 0
-    assert tables.encryption(str(ARN)) == "AES256"
-    error = objects(result.stderr)[0]
-    assert error["level"] == "ERROR"
-    assert "GUARD_EXEMPTIONS" in error["detail"]
-
-
 @pytest.mark.parametrize(
     ("expires", "shown"),
     [({"expires": "2099-12-31"}, "(until 2099-12-31)"), ({}, "exempt: samples")],

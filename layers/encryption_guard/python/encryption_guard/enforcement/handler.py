@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
 from encryption_guard.enforcement import Processed, process_payload
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
+from encryption_guard.errors import ConfigurationError
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.services.oss_tables import OssTables
@@ -29,14 +29,9 @@ shared_transport = functools.cache(open_transport)
 def read_settings(account_id: str, region: str) -> Settings:
     """Read the settings of this instance, and log each invalid exemption once."""
     settings = Settings.from_environment(account_id=account_id, region=region)
-    log_exemption_errors(settings)
-    return settings
-
-
-def log_exemption_errors(settings: Settings, stream: IO[str] | None = None) -> None:
-    """Log one line for each invalid entry of GUARD_EXEMPTIONS."""
     for error in settings.exemption_errors:
-        open_logger(stream).error("exemption dropped", detail=error)
+        open_logger().error("exemption dropped", detail=error)
+    return settings
 
 
 @functools.cache
@@ -70,9 +65,11 @@ def open_invocation(context: Any) -> Invocation:
 def open_command(settings: Settings, *, seconds: float) -> Iterator[Invocation]:
     """Yield an invocation for a command, with the credentials of the shell; close its connections.
 
-    Raises ConfigurationError if the proxy cannot be used.
+    Raises ConfigurationError if an exemption is wrong, or if the proxy cannot be used.
     """
-    log_exemption_errors(settings, sys.stderr)
+    if settings.exemption_errors:
+        # A function has to work without the entry; an operator can correct it before anything ends.
+        raise ConfigurationError(" ".join(settings.exemption_errors))
     direct = open_transport()
     with _through_proxy(direct) if settings.trust_env else direct as transport:
         yield _compose(
