@@ -162,8 +162,8 @@ def test_a_setting_takes_what_is_allowed(
 
 QUEUE_FORM = "acs:mns:<region>:<account id>:/queues/<name>, or outside Function Compute file:<path>"
 ACCOUNTS_FORM = "account ids of 5 to 20 digits, separated by commas"
-TABLES_FORM = "http(s)://<host>[:<port>], where {region} stands for the region id"
-HOST_FORM = "http(s)://<host>[:<port>]"
+HOST_FORM = "https://<host>[:<port>], or http:// to this machine (localhost, 127.0.0.1, [::1])"
+TABLES_FORM = f"{HOST_FORM}; {{region}} stands for the region id"
 FUNCTION_FORM = (
     "a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>; in FC 2.0"
     " <service>$<name> or ...:services/<service>/functions/<name>"
@@ -253,6 +253,94 @@ def test_a_bad_setting_is_refused_in_one_sentence(variable: str, value: str, all
     assert sentence == (
         f"{variable} is {json.dumps(value)}, but has to be {allowed}; correct the variable."
     )
+
+
+ENDPOINTS = ("GUARD_OSS_TABLES_ENDPOINT", "GUARD_SMQ_ENDPOINT", "GUARD_FC_ENDPOINT")
+LOCAL = (
+    *("http://localhost", "http://LocalHost:9000", "http://127.0.0.1:9000/", "http://127.255.0.9"),
+    *("http://[::1]", "http://[::1]:9000/", "http://[0:0:0:0:0:0:0:1]:9000"),
+)
+ENCRYPTED = (
+    *("https://example.com", "https://example.com.:8443/", "https://localhost", "https://a-b.c"),
+    *("https://10.0.0.1", "https://[2001:db8::1]:9000", "https://127.0.0.1.example.com"),
+)
+
+
+@pytest.mark.parametrize("url", [*LOCAL, *ENCRYPTED])
+@pytest.mark.parametrize("variable", ENDPOINTS)
+def test_an_endpoint_is_encrypted_or_on_this_machine(variable: str, url: str) -> None:
+    """Plain HTTP is for an emulator beside the command."""
+    setting = variable.removeprefix("GUARD_").lower()
+
+    assert getattr(Settings.from_environment({variable: url}), setting) == url.rstrip("/")
+
+
+IN_CLEAR_TEXT = {
+    "a name": "http://example.com",
+    "a name of one label": "http://emulator:9000",
+    "a region": "http://{region}",
+    "a region in a name": "http://{region}.localhost",
+    "a region as an address": "http://{region}.0.0.1",
+    "a name that begins like this machine": "http://localhost.example.com",
+    "a name that begins like its address": "http://127.0.0.1.example.com",
+    "a name that ends like this machine": "http://example.localhost",
+    "a dot at the end": "http://localhost.",
+    "a dot at the end of an address": "http://127.0.0.1.",
+    "another address": "http://10.0.0.1",
+    "an address beside it": "http://128.0.0.1",
+    "every address": "http://0.0.0.0:9000",
+    "a short address": "http://127.1",
+    "an address as a number": "http://2130706433",
+    "an octal address": "http://0177.0.0.1",
+    "a hexadecimal address": "http://0x7f.0.0.1",
+    "digits of another script": "http://\u0661\u0662\u0667.0.0.1",
+    "a full stop of another script": "http://127\u30020.0.1",
+    "another IPv6 address": "http://[2001:db8::1]",
+    "every IPv6 address": "http://[::]:9000",
+    "an IPv4 address within": "http://[::ffff:127.0.0.1]",
+    "an IPv6 address of a zone": "http://[::1%25lo]",
+    "an IPv6 address without brackets": "http://::1",
+    "a user": "http://user@127.0.0.1",
+    "a user that looks local": "http://127.0.0.1@example.com",
+    "a user and a password": "http://127.0.0.1:80@example.com",
+    "a backslash": "http://127.0.0.1\\@example.com",
+    "a fragment": "http://127.0.0.1#@example.com",
+    "a query": "http://127.0.0.1?@example.com",
+    "a space": "http://127.0.0.1 .example.com",
+    "a line break": "http://127.0.0.1\n.example.com",
+    "two slashes": "http://127.0.0.1//example.com",
+    "capitals": "HTTP://127.0.0.1",
+    "no scheme": "//127.0.0.1",
+    "a socket": "unix:///var/run/emulator",
+    "a web socket": "ws://127.0.0.1",
+    "port 0": "http://127.0.0.1:0",
+    "a port out of range": "http://127.0.0.1:65536",
+    "a port that is a region": "http://127.0.0.1:{region}",
+    "no port": "http://127.0.0.1:",
+}
+NO_HOST = {
+    "an address that is none": "https://999.0.0.1",
+    "three numbers": "https://10.0.1",
+    "an IPv6 address that is none": "https://[:::1]",
+    "IPv4 in brackets": "https://[127.0.0.1]",
+    "two dots": "https://a..b",
+    "a hyphen first": "https://-a.b",
+    "a hyphen last": "https://a-.b",
+    "an underscore": "https://a_b",
+    "a dot": "https://.",
+    "64 characters in a label": f"https://{'a' * 64}.b",
+}
+REFUSED_ENDPOINTS = IN_CLEAR_TEXT | NO_HOST
+
+
+@pytest.mark.parametrize("url", REFUSED_ENDPOINTS.values(), ids=REFUSED_ENDPOINTS)
+@pytest.mark.parametrize("variable", ENDPOINTS)
+def test_an_endpoint_in_clear_text_is_refused(variable: str, url: str) -> None:
+    """Whoever listens there would read the security token of each request."""
+    sentence = refusal(**{variable: url})
+
+    assert sentence.startswith(f'{variable} is "')
+    assert HOST_FORM in sentence
 
 
 def test_a_refused_value_is_shortened() -> None:

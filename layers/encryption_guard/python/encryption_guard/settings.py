@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from fnmatch import fnmatchcase
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -31,9 +32,13 @@ _FUNCTION_FORMS = (
     rf"/functions/(?P<name>{_FC_NAME})",
     rf"(?:functions/)?(?P<service>{_FC_NAME})\$(?P<name>{_FC_NAME})",
 )
+_LABEL_END = r"(?:[A-Za-z0-9]|\{region\})"
+_LABEL = rf"{_LABEL_END}(?:(?:{_LABEL_END}|-)*{_LABEL_END})?"
 _ENDPOINT = (
-    r"https?://(?:(?:[A-Za-z0-9.-]|\{region\})+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?"
+    rf"(?P<scheme>https?)://(?:(?P<host>{_LABEL}(?:\.{_LABEL})*\.?)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?/?"
 )
+_HTTP = "or http:// to this machine (localhost, 127.0.0.1, [::1])"
 # The buckets of an exemption, as an ARN whose region, account id and name may be wildcards.
 _EXEMPT_ARN = (
     rf"acs:{SERVICE}:(?P<region>{REGION}|\*):(?P<account_id>{ACCOUNT_ID}|\*):bucket/(?P<name>.+)"
@@ -254,9 +259,28 @@ def _fixed_endpoint(text: str) -> str:
 
 def _endpoint(text: str) -> str:
     match = re.fullmatch(_ENDPOINT, text, re.ASCII)
-    if not match or int(match["port"] or 443) > 65535:
+    if not match or not 0 < int(match["port"] or 443) <= 65535:
+        raise ValueError
+    is_local = _is_this_machine(match["host"], match["ipv6"])
+    # A token and a signature must not cross a network in clear text.
+    if match["scheme"] == "http" and not is_local:
         raise ValueError
     return text.rstrip("/")
+
+
+def _is_this_machine(host: str | None, ipv6: str | None) -> bool:
+    """Return whether a host is this machine by its own name; raises ValueError if it is invalid.
+
+    Other names that lead to it, such as 127.1 or a name of a DNS server, do not count: libraries
+    and servers disagree about them.
+    """
+    if host is None:
+        return IPv6Address(ipv6) == IPv6Address("::1")
+    if re.fullmatch(r"[0-9.]+", host, re.ASCII):
+        return IPv4Address(host).is_loopback
+    if any(len(label) > 63 for label in host.split(".")):
+        raise ValueError
+    return host.lower() == "localhost"
 
 
 def _matching(pattern: str, text: str) -> str:
@@ -393,7 +417,7 @@ VARIABLES: Final = {
     "oss_tables_endpoint": Variable(
         "GUARD_OSS_TABLES_ENDPOINT",
         _endpoint,
-        "http(s)://<host>[:<port>], where {region} stands for the region id",
+        f"https://<host>[:<port>], {_HTTP}; {{region}} stands for the region id",
     ),
     "function": Variable(
         "GUARD_FUNCTION",
@@ -401,10 +425,12 @@ VARIABLES: Final = {
         "a function's name or ARN, acs:fc:<region>:<account id>:functions/<name>;"
         " in FC 2.0 <service>$<name> or ...:services/<service>/functions/<name>",
     ),
-    "fc_endpoint": Variable("GUARD_FC_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
-    "smq_endpoint": Variable("GUARD_SMQ_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
-    "sts_endpoint": Variable("GUARD_STS_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
-    "log_endpoint": Variable("GUARD_LOG_ENDPOINT", _fixed_endpoint, "http(s)://<host>[:<port>]"),
+    **{
+        f"{service}_endpoint": Variable(
+            f"GUARD_{service.upper()}_ENDPOINT", _fixed_endpoint, f"https://<host>[:<port>], {_HTTP}"
+        )
+        for service in ("fc", "smq", "sts", "log")
+    },
     "http_timeout_seconds": Variable(
         "GUARD_HTTP_TIMEOUT_SECONDS", _timeout, "a number of seconds above 0, at most 60"
     ),
