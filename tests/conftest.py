@@ -8,11 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-# How the names of settings begin: the guard's, the platform's, the logger's and a terminal's.
-SETTINGS = (
-    *("GUARD_", "FC_", "ALIBABA_CLOUD_", "POWERTOOLS_", "AWS_", "LOG_LEVEL"),
-    *("FORCE_COLOR", "NO_COLOR", "TTY_", "COLUMNS"),
-)
+from tests.shielded import settings_in
 
 # The same examples in every run: red or green says something about the change alone. Whoever looks
 # for more runs `pytest --hypothesis-profile=searching`.
@@ -25,7 +21,6 @@ settings.load_profile("repeatable")
 def nobodys_settings() -> Iterator[None]:
     """Nothing that whoever runs the tests has set decides about them."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):  # noqa: TID251  what is read is thrown away
-            if name.startswith(SETTINGS) or name.lower().endswith("_proxy"):
-                patch.delenv(name)
+        for name in settings_in(os.environ):  # noqa: TID251  what is read is thrown away
+            patch.delenv(name)
         yield

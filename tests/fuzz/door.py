@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import time
 import tracemalloc
@@ -20,9 +21,14 @@ from unittest.mock import patch
 
 import httpx
 
-from encryption_guard.enforcement.handler import read_settings, shared_transport
+from encryption_guard.enforcement.handler import (
+    read_settings,
+    shared_transport,
+    warn_of_unknown_names,
+)
 from encryption_guard.enforcement.telemetry import SERVICE, open_logger
 from functions.encrypt_on_create import index
+from tests.shielded import settings_in
 
 ACCOUNT = "1234567890123456"
 REGION = "cn-hangzhou"
@@ -161,7 +167,10 @@ def opened(**environment: str) -> Iterator[Door]:
     """A fresh instance of the function; the settings of the process are as before afterwards."""
     door = Door()
     with ExitStack() as stack:
-        stack.enter_context(patch.dict("os.environ", ENVIRONMENT | environment))
+        stack.enter_context(patch.dict("os.environ"))
+        for name in settings_in(os.environ):  # noqa: TID251  those of whoever searches
+            del os.environ[name]  # noqa: TID251  as above
+        os.environ.update(ENVIRONMENT | environment)  # noqa: TID251  the function's
         stack.enter_context(redirect_stdout(door.lines))
         stack.callback(_forget)
         _forget()
@@ -173,6 +182,6 @@ def opened(**environment: str) -> Iterator[Door]:
 
 
 def _forget() -> None:
-    for cached in (shared_transport, read_settings, open_logger):
+    for cached in (shared_transport, warn_of_unknown_names, read_settings, open_logger):
         cached.cache_clear()
     logging.Logger.manager.loggerDict.pop(SERVICE, None)

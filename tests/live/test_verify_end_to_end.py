@@ -615,6 +615,18 @@ def test_a_missing_variable_is_named(start: Start, missing: str) -> None:
         assert run.requested() == []
 
 
+def test_a_misspelt_setting_is_named_before_anything_is_begun(start: Start) -> None:
+    """Who sets it believes that it counts."""
+    with start() as run:
+        code = run(
+            without_capture, confirmed=False, environment=run.key() | {"GUARD_MAX_ATTEMPT": "1"}
+        )
+
+        assert code == 2
+        assert run.output.startswith("verify-live: GUARD_MAX_ATTEMPT is not a setting")
+        assert "Did you mean GUARD_MAX_ATTEMPTS?" in run.output
+
+
 def test_nothing_is_begun_without_a_yes(start: Start) -> None:
     """It says what it would do and asks; a no ends it before any request."""
     with start() as run:

@@ -28,7 +28,7 @@ from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.services.oss_tables import OssTables, get_encryption
 from encryption_guard.services.smq import SmqMessage, SmqQueue
-from encryption_guard.settings import QueueArn, Settings
+from encryption_guard.settings import QueueArn, Settings, unknown_names
 from encryption_guard.untrusted import plain
 from layers.encryption_guard.tools import preflight
 from tests.emulators.cloud import filter_pattern
@@ -156,6 +156,8 @@ def verify(
     progress: Console | None = None,
 ) -> int:
     """Do all of it; the exit code. Progress of the long wait goes to standard error."""
+    for name, advice in unknown_names(environment).items():
+        _say(console, f"verify-live: {name} is not a setting, and has no effect. {advice}")
     try:
         mine = owner(environment)
         settings = settings_for(asked, mine, environment)

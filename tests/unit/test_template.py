@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.settings import VARIABLES, Settings
+from encryption_guard.settings import KNOWN_NAMES, OF_DEPLOYMENTS, Settings
 from encryption_guard.sweep.checks import MAX_EVENT_AGE
 from encryption_guard.sweep.function import holds_bucket_event
-from layers.encryption_guard.tools.configuration import RECORDED
+from layers.encryption_guard.tools.configuration import CONTENT
 from tests.emulators.cloud import (
     ACCOUNT,
     AUDITING,
@@ -75,12 +75,19 @@ def test_the_handler_and_the_initializer_exist(function: dict[str, Any]) -> None
 @both
 def test_every_variable_is_a_setting_and_a_string(function: dict[str, Any]) -> None:
     """The function is given known settings, as strings, which is all the platform takes."""
-    known = {variable.name for variable in VARIABLES.values()} | {"GUARD_EXEMPTIONS"} | RECORDED
-
     variables = function["environmentVariables"]
 
-    assert set(variables) <= known
+    assert set(variables) <= KNOWN_NAMES | {CONTENT}
     assert {type(value) for value in variables.values()} == {str}
+
+
+def test_what_the_template_reads_is_known() -> None:
+    """No command and no function takes a deployment's own settings for misspelt ones."""
+    template = (REPOSITORY / "template.yaml").read_text("utf-8")
+    read_by_template = set(re.findall(r"env\('(GUARD_[A-Z_]+)'", template))
+
+    assert read_by_template <= KNOWN_NAMES
+    assert read_by_template >= OF_DEPLOYMENTS
 
 
 @each_name

@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from encryption_guard.arn import is_region
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.services.inventory import REGIONS as OSS_TABLES_REGIONS
-from encryption_guard.settings import VARIABLES, Exemption, Settings
+from encryption_guard.settings import KNOWN_NAMES, Exemption, Settings, unknown_names
 from encryption_guard.untrusted import as_object
 from encryption_guard.version import __version__
 from layers.encryption_guard.tools.serverless_devs import ALIAS_ENDING
@@ -75,8 +74,8 @@ FORMATS = {
 # Serverless Devs replaces these in every value that it reads, with a variable or a file of the
 # deployer.
 _EXPANDED = re.compile(r"\$[A-Za-z0-9_{]")
-# The settings of the functions and commands; the template has names of its own besides.
-SETTINGS = {variable.name for variable in VARIABLES.values()} | {"GUARD_EXEMPTIONS"}
+# Whether there is a web hook: a deployment tells the template.
+COMPUTED = "GUARD_HAS_WEBHOOK"
 # Settings that an operator's shell has for the commands alone.
 OF_COMMANDS = {
     *("GUARD_DEAD_LETTER_QUEUE", "GUARD_FUNCTION", "GUARD_FC_ENDPOINT", "GUARD_SMQ_ENDPOINT"),
@@ -275,14 +274,13 @@ def find_region(name: str, *, any_region: bool) -> Region | Finding:
 
 def check_names(environment: Mapping[str, str], of_template: Collection[str]) -> list[Finding]:
     """Check the names of the shell's GUARD_* variables; `of_template` are those that it reads."""
-    known = SETTINGS | {name for name in of_template if name.startswith("GUARD_")}
-    known -= {"GUARD_HAS_WEBHOOK"}
-    findings = []
-    for name in sorted(name for name in environment if name.startswith("GUARD_")):
-        if name not in known:
-            similar = get_close_matches(name, known, n=1)
-            remedy = f"Did you mean {similar[0]}?" if similar else "Unset it."
-            findings.append(Finding("error", f"{name} is not a setting", remedy))
+    findings = [
+        Finding("error", f"{name} is not a setting", advice)
+        for name, advice in unknown_names(environment).items()
+    ]
+    for name in sorted(KNOWN_NAMES & environment.keys()):
+        if name == COMPUTED:
+            findings.append(Finding("error", f"A deployment sets {name} itself", "Unset it."))
         elif name not in OF_COMMANDS | set(of_template):
             remedy = "If the functions need it, set it in template.yaml."
             findings.append(Finding("warning", f"A deployment does not pass on {name}", remedy))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from encryption_guard.enforcement.handler import (
     open_proxied_transport,
     read_settings,
     shared_transport,
+    warn_of_unknown_names,
 )
 from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.errors import ConfigurationError, Unavailable
@@ -70,7 +72,7 @@ def cold_instance() -> Iterator[None]:
     forget_logger()
     yield
     shared_transport().close()
-    for cached in (shared_transport, open_proxied_transport, read_settings):
+    for cached in (shared_transport, open_proxied_transport, read_settings, warn_of_unknown_names):
         cached.cache_clear()
     forget_logger()
 
@@ -264,6 +266,25 @@ def test_a_bad_exemption_is_logged_and_exempts_nothing(
     dropped, outcome = log_lines(capsys)
     assert (dropped["level"], dropped["message"]) == ("ERROR", "exemption dropped")
     assert outcome["outcome"] == "encrypted"
+
+
+@pytest.mark.parametrize("mode", ["enforce", "look"], ids=["else well", "another one wrong"])
+def test_a_misspelt_name_is_logged_once(
+    mode: str, deployed: Guard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An instance names it with the nearest setting, once, also where a wrong setting stops it."""
+    arn = deployed.tables.plant("orders")
+    monkeypatch.setenv("GUARD_MOD", "detect")
+    monkeypatch.setenv("GUARD_MODE", mode)
+
+    for _ in range(2):
+        with suppress(ConfigurationError):
+            index.handler(creation_of(arn), Context())
+
+    first, *others = log_lines(capsys)
+    assert (first["level"], first["message"]) == ("WARNING", "setting ignored")
+    assert first["detail"] == "GUARD_MOD is not a setting. Did you mean GUARD_MODE?"
+    assert "setting ignored" not in [line["message"] for line in others]
 
 
 def test_an_event_of_128_kb_ends_as_a_letter_or_an_outcome(deployed: Guard) -> None:

@@ -57,6 +57,19 @@ def run(arguments: list[str], tables: OssTables, queue: Path, **variables: str) 
     return CliRunner().invoke(main, arguments, env=shell | variables)
 
 
+@each_command
+def test_a_misspelt_name_is_said(arguments: list[str], tables: OssTables, queue: Path) -> None:
+    """Once, on standard error, with the nearest setting; the command goes on."""
+    result = run(arguments, tables, queue, GUARD_MOD="detect", GUARD_CONTACT_GROUP="ops")
+
+    told = [line for line in result.stderr.splitlines() if "GUARD_" in line]
+    assert told == [
+        "encryption-guard: GUARD_MOD is not a setting, and has no effect. Did you mean GUARD_MODE?"
+    ]
+    assert result.exit_code != 2
+    assert "GUARD_" not in result.stdout
+
+
 BAD_EXEMPTIONS = {
     "a misspelt key": ('[{"bucket": "a-*", "reason": "r", "expire": "2027-01-01"}]', '"expire" is'),
     "no reason": ('[{"bucket": "a-*"}]', '"reason" is missing'),

@@ -58,6 +58,19 @@ def one_door() -> Iterator[Door]:
 # The door.
 
 
+def test_the_shell_of_who_searches_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint or a mode that is exported there would look like a violation."""
+    event = creation(requestParameters={"bucketName": "orders"})
+    monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("GUARD_MODE", "detect")
+    monkeypatch.setenv("GUARD_MOD", "detect")
+
+    with opened() as instance:
+        visit = instance.visit(event)
+
+    assert (visit.wrong, visit.outcomes, visit.log_lines) == ([], ("encrypted: created",), 1)
+
+
 @pytest.mark.parametrize("event", WORST.values(), ids=WORST)
 def test_the_worst_events_cost_little(one_door: Door, event: bytes) -> None:
     """One payload of 128 KB has bounded outcomes, letters, requests, log lines and memory."""

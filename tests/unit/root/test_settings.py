@@ -19,12 +19,14 @@ from encryption_guard.arn import BUCKET_NAME, TableBucketArn
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.settings import (
+    KNOWN_NAMES,
     VARIABLES,
     Exemption,
     FunctionArn,
     LogSettings,
     QueueArn,
     Settings,
+    unknown_names,
 )
 
 QUEUE_ARN = "acs:mns:cn-hangzhou:1234567890123456:/queues/dead-letters"
@@ -497,6 +499,42 @@ def test_a_bad_override_is_refused_like_a_bad_setting() -> None:
     """The sentence names the variable and the value that was given for it."""
     with pytest.raises(ConfigurationError, match=r'^GUARD_MODE is "audit", but has'):
         Settings.from_environment({"GUARD_MODE": "enforce"}, overrides={"GUARD_MODE": "audit"})
+
+
+# Names.
+
+UNKNOWN_NAMES = {
+    "GUARD_MOD": "Did you mean GUARD_MODE?",
+    "GUARD_MODES": "Did you mean GUARD_MODE?",
+    "guard_mode": "Did you mean GUARD_MODE?",
+    "Guard_Exemption": "Did you mean GUARD_EXEMPTIONS?",
+    "GUARD_DEADLETTER_QUEUE": "Did you mean GUARD_DEAD_LETTER_QUEUE?",
+    "GUARD_CONTACTGROUP": "Did you mean GUARD_CONTACT_GROUP?",
+    "GUARD_": "Unset it.",
+    "GUARD_FOO": "Unset it.",
+    "GUARD_\udcff": "Unset it.",
+}
+
+
+@pytest.mark.parametrize(("name", "advice"), UNKNOWN_NAMES.items(), ids=ascii)
+def test_a_misspelt_name_is_found(name: str, advice: str) -> None:
+    """With the nearest name that is known, if one is near."""
+    assert unknown_names({name: "x", "GUARD_MODE": "detect", "PATH": "/bin"}) == {name: advice}
+
+
+def test_a_known_name_is_not_misspelt() -> None:
+    """Nor is one of another program, or an empty one; those of the platform are not the guard's."""
+    known = dict.fromkeys(KNOWN_NAMES, "x")
+
+    assert unknown_names(known | {"GUARDIAN_HOME": "x", "MY_GUARD_MOD": "x", "GUARD_MOD": ""}) == {}
+    assert "FC_REGION" not in KNOWN_NAMES
+
+
+def test_the_environment_of_the_process_has_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument they are those of the process."""
+    monkeypatch.setenv("GUARD_EXEMPTION", "[]")
+
+    assert unknown_names() == {"GUARD_EXEMPTION": "Did you mean GUARD_EXEMPTIONS?"}
 
 
 # A function.

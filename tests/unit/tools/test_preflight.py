@@ -349,6 +349,8 @@ def test_a_key_that_is_no_json_stops_it(value: str, expected: list[str]) -> None
         ("GUARD_MOD", "error", "Did you mean GUARD_MODE?"),
         ("GUARD_EXEMPTION", "error", "Did you mean GUARD_EXEMPTIONS?"),
         ("GUARD_XYZZY", "error", "Unset it."),
+        ("guard_mode", "error", "Did you mean GUARD_MODE?"),
+        ("GUARD_HAS_WEBHOOK", "error", "Unset it."),
         ("GUARD_MAX_ATTEMPTS", "warning", "set it in template.yaml"),
     ],
 )

@@ -450,6 +450,46 @@ VARIABLES: Final = {
     "function_name": Variable("FC_FUNCTION_NAME", str, "a function's name"),
 }
 
+# What only a deployment uses. template.yaml leaves some of it in the sweep's environment, where the
+# next deployment reads it.
+OF_DEPLOYMENTS: Final = frozenset(
+    {
+        *("GUARD_CONTACT_GROUP", "GUARD_WEBHOOK", "GUARD_HAS_WEBHOOK", "GUARD_ACTION_POLICY"),
+        *("GUARD_SLOW_AFTER_MS", "GUARD_RUNTIME"),
+    }
+)
+_PREFIX: Final = "GUARD_"
+# Each name that functions, commands or deployments read: none of them takes it for a misspelt one.
+KNOWN_NAMES: Final = frozenset(
+    {
+        *(v.name for v in VARIABLES.values() if v.name.startswith(_PREFIX)),
+        *("GUARD_EXEMPTIONS", *OF_DEPLOYMENTS),
+    }
+)
+
+
+def unknown_names(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the names of GUARD_* variables that nobody reads, each with the advice for it.
+
+    An empty variable counts as not set.
+
+    >>> unknown_names({"GUARD_MOD": "detect"})
+    {'GUARD_MOD': 'Did you mean GUARD_MODE?'}
+    """
+    given = os.environ if environment is None else environment
+    found = (name for name, value in given.items() if value and name.upper().startswith(_PREFIX))
+    return {name: _advice(name) for name in sorted(found) if name not in KNOWN_NAMES}
+
+
+def _advice(unknown: str) -> str:
+    # Only an unknown name needs this import.
+    from difflib import get_close_matches
+
+    # The prefix that all of them share makes none of them similar.
+    ends = sorted(name.removeprefix(_PREFIX) for name in KNOWN_NAMES)
+    similar = get_close_matches(unknown.upper().removeprefix(_PREFIX), ends, n=1)
+    return f"Did you mean {_PREFIX}{similar[0]}?" if similar else "Unset it."
+
 
 def _read_variable(variable: Variable, given: Mapping[str, str]) -> Any:
     try:

@@ -42,7 +42,7 @@ from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import GuardError, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.oss_tables import OssTables
-from encryption_guard.settings import Settings
+from encryption_guard.settings import Settings, unknown_names
 from encryption_guard.untrusted import plain_json
 from encryption_guard.version import __version__
 
@@ -51,6 +51,8 @@ from encryption_guard.version import __version__
 @click.version_option(__version__, prog_name="encryption-guard")
 def main() -> None:
     """Encrypt OSS table buckets and handle the dead letters of the guard."""
+    for name, advice in unknown_names().items():
+        say(f"{name} is not a setting, and has no effect. {advice}")
 
 
 @main.command()

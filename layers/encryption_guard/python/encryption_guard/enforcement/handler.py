@@ -20,14 +20,22 @@ from encryption_guard.errors import ConfigurationError
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.services.oss_tables import OssTables
-from encryption_guard.settings import Settings
+from encryption_guard.settings import Settings, unknown_names
 
 shared_transport = functools.cache(open_transport)
 
 
 @functools.cache
+def warn_of_unknown_names() -> None:
+    """Log each misspelt GUARD_* variable, once in this instance, also if another one is wrong."""
+    for name, advice in unknown_names().items():
+        open_logger().warning("setting ignored", detail=f"{name} is not a setting. {advice}")
+
+
+@functools.cache
 def read_settings(account_id: str, region: str) -> Settings:
     """Read the settings of this instance, and log each invalid exemption once."""
+    warn_of_unknown_names()
     settings = Settings.from_environment(account_id=account_id, region=region)
     for error in settings.exemption_errors:
         open_logger().error("exemption dropped", detail=error)
