@@ -142,7 +142,7 @@ def test_an_event_whose_outcome_cannot_be_printed_is_in_the_log(
     tables: OssTables, output: str, redirected: str, why: str
 ) -> None:
     """The bucket is encrypted, the command fails, and says where to look."""
-    done = run(tables, "enforce", ARN, "--output", output, redirected=redirected)
+    done = run(tables, "enforce", ARN, "--apply", "--output", output, redirected=redirected)
 
     assert done.returncode == 1
     assert tables.encryption(ARN) == "AES256"
@@ -160,11 +160,24 @@ def test_a_letter_that_cannot_be_printed_is_on_standard_error(
     """Without a queue it is kept nowhere else."""
     tables.faults.add(Fault(Refuse(403), operation="PutTableBucketEncryption"))
 
-    done = run(tables, "enforce", ARN, redirected=redirected)
+    done = run(tables, "enforce", ARN, "--apply", redirected=redirected)
 
     (letter,) = [line for line in done.stderr.splitlines() if '"event_encoding"' in line]
     assert done.returncode == 1
     assert (json.loads(letter)["arn"], why in done.stderr) == (ARN, True)
+
+
+@each_loss
+def test_a_plan_that_cannot_be_printed_says_that_nothing_was_done(
+    tables: OssTables, redirected: str, why: str
+) -> None:
+    """There is no log line of what was not done."""
+    done = run(tables, "enforce", ARN, redirected=redirected)
+
+    assert (done.returncode, tables.encryption(ARN)) == (1, None)
+    first, second = sentences(done)
+    assert first == f"standard output cannot be written ({why}): nothing was changed."
+    assert second.startswith("nothing was changed; to encrypt, run")
 
 
 LOOKS = {
@@ -241,7 +254,7 @@ def test_help_that_cannot_be_printed_is_a_failure(
     [
         (["--help"], "."),
         (["dead-letters", "list", "--queue", "{queue}"], ": not every message was printed, and"),
-        (["enforce", ARN], ": the log lines on standard error show what was done."),
+        (["enforce", ARN, "--apply"], ": the log lines on standard error show what was done."),
     ],
     ids=["help", "a table", "an outcome"],
 )
@@ -285,7 +298,7 @@ def test_a_command_that_can_say_nothing_still_prints_its_results(
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["enforce", "/nowhere/event.json"], 2),
+        (["enforce", "--event", "/nowhere/event.json"], 2),
         (["sweep"], 2),
         (["sweep", "--region", "?"], 2),
         (["no-such-command"], 2),
@@ -331,7 +344,9 @@ def test_a_letter_of_a_sweep_that_is_written_nowhere_is_told(
     assert {"was not written: standard error cannot be" in row["detail"] for row in rows} == {True}
 
 
-@pytest.mark.parametrize("arguments", [["enforce", ARN], ["sweep", "--region", REGION, "--apply"]])
+@pytest.mark.parametrize(
+    "arguments", [["enforce", ARN, "--apply"], ["sweep", "--region", REGION, "--apply"]]
+)
 def test_without_any_stream_the_work_is_done(tables: OssTables, arguments: list[str]) -> None:
     """Nothing can be said, so the code says that it was not: no number is given to a connection."""
     done = run(tables, *arguments, redirected="<&- >&- 2>&-")
@@ -345,7 +360,7 @@ def test_without_any_stream_the_work_is_done(tables: OssTables, arguments: list[
 
 def test_an_event_that_cannot_be_read_is_misuse() -> None:
     """One sentence, before anything is done."""
-    done = run(None, "enforce", "-", "--account", ACCOUNT, redirected="<&-")
+    done = run(None, "enforce", "--event", "-", "--account", ACCOUNT, redirected="<&-")
 
     assert (done.returncode, done.stdout) == (2, "")
     assert sentences(done) == [f"standard input cannot be read: {BAD}."]
@@ -359,7 +374,11 @@ def test_a_queue_on_a_full_disk_keeps_the_letter_in_the_log(tables: OssTables, o
     """The command fails with the disk's word, and the whole letter is on standard error."""
     tables.faults.add(Fault(Refuse(403), operation="PutTableBucketEncryption"))
 
-    done = run(tables, "enforce", ARN, "--output", output, GUARD_DEAD_LETTER_QUEUE=f"file:{FULL}")
+    done = run(
+        tables,
+        *("enforce", ARN, "--apply", "--output", output),
+        GUARD_DEAD_LETTER_QUEUE=f"file:{FULL}",
+    )
 
     (sentence,) = sentences(done)
     assert done.returncode == 1

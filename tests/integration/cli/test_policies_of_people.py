@@ -62,7 +62,7 @@ COMMANDS: Mapping[str, tuple[Command, ...]] = {
         Command((LETTERS, "redrive", HERE, "--local", "--apply")),
         Command((LETTERS, "discard", DISCARDED, "--because", "a test bucket", "--apply")),
         # A refusal, so that each writes a dead letter.
-        Command(("enforce", REFUSED), exit_code=1),
+        Command(("enforce", REFUSED, "--apply"), exit_code=1),
         Command((*SWEEP, "--apply"), exit_code=1),
         Command((*SWEEP, "--as-deployed"), exit_code=1),
         Command(STATUS, exit_code=1),

@@ -51,7 +51,7 @@ def test_wrong_log_settings_stop_no_command() -> None:
     with emulated_cloud() as cloud:
         arns = [cloud.tables.plant(name) for name in ("orders", "parts")]
         commands = [
-            ["enforce", arns[0]],
+            ["enforce", arns[0], "--apply"],
             ["sweep", "--region", "cn-hangzhou", "--apply"],
             ["dead-letters", "list"],
             ["dead-letters", "redrive", "--local"],

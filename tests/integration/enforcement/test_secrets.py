@@ -374,7 +374,8 @@ def test_a_service_that_is_none_brings_out_no_secret(
     with Server(Echo(), tls=None if trouble == "no TLS" else impostor) as server:
         planted.environment[endpoint] = {
             "nobody": "https://127.0.0.1:9",
-            "no such host": "https://a..b",
+            # A name of more than 255 characters: no resolver looks for it.
+            "no such host": f"https://{'.'.join(['a' * 60] * 5)}",
         }.get(trouble, server.url.replace("http://", "https://"))
         told = told_by(planted)
 
@@ -452,7 +453,8 @@ main()
 """
 COMMANDS = [
     ("enforce", "{arn}"),
-    ("enforce", "{arn}", "--output", "json"),
+    ("enforce", "{arn}", "--apply"),
+    ("enforce", "{arn}", "--apply", "--output", "json"),
     ("sweep", "--region", "cn-hangzhou"),
     ("sweep", "--region", "cn-hangzhou", "--tables", "--output", "json", "--html", "{html}"),
     ("sweep", "--region", "cn-hangzhou", "--apply", "--output", "csv"),
@@ -551,6 +553,7 @@ def test_no_command_tells_a_secret_in_the_wrong_variable(
     ("command", "endpoint"),
     [
         (("enforce", "{arn}"), "GUARD_OSS_TABLES_ENDPOINT"),
+        (("enforce", "{arn}", "--apply"), "GUARD_OSS_TABLES_ENDPOINT"),
         (("sweep", "--region", "cn-hangzhou", "--apply"), "GUARD_OSS_TABLES_ENDPOINT"),
         (("dead-letters", "list"), "GUARD_SMQ_ENDPOINT"),
         (("dead-letters", "redrive", "--apply"), "GUARD_FC_ENDPOINT"),

@@ -111,7 +111,7 @@ def test_a_command_asks_the_proxy_only_if_told_to(
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
 
-    result = CliRunner().invoke(main, ["enforce", arn])
+    result = CliRunner().invoke(main, ["enforce", arn, "--apply"])
 
     assert (result.exit_code, guard.tables.encryption(arn)) == (0, "AES256")
     assert bool(proxy.heads) is asked

@@ -502,13 +502,14 @@ def test_who_hangs_up_is_no_failure_of_tls(guard: Guard, fails: Failure, request
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["enforce", "{arn}"], "OSS Tables gave no answer to PutTableBucketEncryption of {arn}"),
+        (["enforce", "{arn}"], "OSS Tables gave no answer to GetTableBucketEncryption of {arn}"),
+        (["enforce", "{arn}", "--apply"], "OSS Tables gave no answer to PutTableBucketEncryption"),
         (["sweep", "--region", "cn-hangzhou"], "OSS Tables gave no answer to ListTableBuckets"),
         (["sweep", "--region", "cn-hangzhou", "--apply", "--output", "json"], "OSS Tables gave no"),
         (["dead-letters", "list"], f"The queue {QUEUE} gave no answer"),
         (["dead-letters", "redrive", "--apply"], f"The queue {QUEUE} gave no answer"),
     ],
-    ids=["enforce", "sweep", "sweep --apply", "list", "redrive"],
+    ids=["enforce", "enforce --apply", "sweep", "sweep --apply", "list", "redrive"],
 )
 def test_a_command_tells_why_a_certificate_is_refused(arguments: list[str], said: str) -> None:
     """An operator whose shell trusts another authority reads what to correct."""

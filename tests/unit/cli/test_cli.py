@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +16,22 @@ import pytest
 from click.testing import CliRunner, Result
 
 from encryption_guard.cli import main
+from encryption_guard.cli.enforce import _log
 from tests.emulators.access_keys import AccessKey
+from tests.emulators.cloud import REPOSITORY
 from tests.emulators.faults import Fault, Refuse
+from tests.emulators.operators_shell import PROGRAM
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Server
-from tests.unit.fakes import ACCOUNT, ARN, OUTCOME_FIELDS, REGION, creation_of, forget_logger
+from tests.unit.fakes import (
+    ACCOUNT,
+    ARN,
+    OUTCOME_FIELDS,
+    REGION,
+    creation_of,
+    dead_letter_of,
+    forget_logger,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -50,7 +65,26 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[OssTables]:
 
 
 def run(*arguments: str, stdin: bytes = b"", **environment: str | None) -> Result:
+    """The command with --apply."""
+    return plan(*arguments, "--apply", stdin=stdin, **environment)
+
+
+def plan(*arguments: str, stdin: bytes = b"", **environment: str | None) -> Result:
+    """The command as it is given, which without --apply is a plan."""
     return CliRunner().invoke(main, ["enforce", *arguments], input=stdin, env=environment)
+
+
+def sentences(result: Result) -> list[str]:
+    """What was said on standard error, but for the log."""
+    said = "encryption-guard: "
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("{")]
+    assert all(line.startswith(said) for line in lines)
+    return [line.removeprefix(said) for line in lines]
+
+
+def puts(tables: OssTables) -> list[str | None]:
+    """The requests that may change something."""
+    return [one.operation for one in tables.requests if (one.operation or "")[:3] != "Get"]
 
 
 def event_file(folder: Path, event: object) -> str:
@@ -113,9 +147,9 @@ def test_a_file_holds_an_event(how: str, tables: OssTables, tmp_path: Path) -> N
     file = event_file(tmp_path, creation_of(ARN))
 
     if how == "--account":
-        result = run(file, "--account", ACCOUNT, "--output", "json")
+        result = run("--event", file, "--account", ACCOUNT, "--output", "json")
     else:
-        result = run(file, "--output", "json", FC_ACCOUNT_ID=ACCOUNT)
+        result = run("--event", file, "--output", "json", FC_ACCOUNT_ID=ACCOUNT)
 
     assert result.exit_code == 0
     assert tables.encryption(str(ARN)) == "AES256"
@@ -127,7 +161,7 @@ def test_the_account_option_comes_before_the_variable(tables: OssTables, tmp_pat
     """What is said on the command line counts."""
     file = event_file(tmp_path, creation_of(ARN))
 
-    result = run(file, "--account", ACCOUNT, FC_ACCOUNT_ID="99999")
+    result = run("--event", file, "--account", ACCOUNT, FC_ACCOUNT_ID="99999")
 
     assert result.exit_code == 0
     assert tables.encryption(str(ARN)) == "AES256"
@@ -137,7 +171,7 @@ def test_standard_input_holds_an_event(tables: OssTables) -> None:
     """`-` reads the event from standard input."""
     event = json.dumps(creation_of(ARN)).encode()
 
-    result = run("-", "--account", ACCOUNT, stdin=event)
+    result = run("--event", "-", "--account", ACCOUNT, stdin=event)
 
     assert result.exit_code == 0
     assert tables.encryption(str(ARN)) == "AES256"
@@ -151,7 +185,7 @@ def test_json_is_one_object_a_line(tables: OssTables, tmp_path: Path) -> None:
     tables.plant("encrypted-before", encryption="AES256")
     events = [creation_of(ARN), creation_of(str(ARN).replace(ARN.name, "encrypted-before"))]
 
-    result = run(event_file(tmp_path, events), "--account", ACCOUNT, "--output", "json")
+    result = run("--event", event_file(tmp_path, events), "--account", ACCOUNT, "--output", "json")
 
     assert result.exit_code == 0
     printed, logged = objects(result.stdout), objects(result.stderr)
@@ -189,13 +223,143 @@ def test_an_exemption_tells_its_reason_and_its_last_day(
     assert tables.encryption(str(ARN)) is None
 
 
-def test_detect_changes_nothing(tables: OssTables) -> None:
-    """The mode counts for an operator, too."""
-    result = run(str(ARN), "--output", "json", GUARD_MODE="detect")
+@pytest.mark.parametrize("command", [run, plan])
+def test_detect_changes_nothing(command: Callable[..., Result], tables: OssTables) -> None:
+    """The mode counts for an operator, too: --apply would change nothing, and is not advised."""
+    result = command(str(ARN), "--output", "json", GUARD_MODE="detect")
 
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert [outcome["outcome"] for outcome in objects(result.stdout)] == ["detected"]
+    assert sentences(result) == ["nothing was changed: GUARD_MODE is detect."]
     assert tables.encryption(str(ARN)) is None
+
+
+# The plan.
+
+
+@pytest.mark.parametrize("by", ["ARN", "event"])
+def test_a_plan_only_reads(by: str, tables: OssTables, tmp_path: Path) -> None:
+    """It says what would be done, exits with 1, and no request could change anything."""
+    event = event_file(tmp_path, creation_of(ARN))
+    given = [str(ARN)] if by == "ARN" else ["--event", event, "--account", ACCOUNT]
+
+    result = plan(*given, "--output", "json")
+
+    (outcome,) = objects(result.stdout)
+    assert (outcome["outcome"], outcome["reason"]) == ("detected", "would_encrypt")
+    assert (result.exit_code, puts(tables), tables.encryption(str(ARN))) == (1, [], None)
+    assert result.stderr == (
+        "encryption-guard: nothing was changed; to encrypt, run the same command with --apply.\n"
+    )
+
+
+def test_a_plan_with_nothing_to_do_is_well(tables: OssTables, tmp_path: Path) -> None:
+    """What is encrypted, exempt or of no interest needs no --apply."""
+    tables.plant("encrypted-before", encryption="KMS")
+    kept = str(ARN).replace(ARN.name, "encrypted-before")
+    events = [creation_of(kept), creation_of(ARN), creation_of(ARN, eventName="DeleteTable")]
+    exemptions = json.dumps([{"bucket": ARN.name, "reason": "samples"}])
+
+    result = plan(
+        *("--event", event_file(tmp_path, events), "--account", ACCOUNT, "--output", "json"),
+        GUARD_EXEMPTIONS=exemptions,
+    )
+
+    outcomes = [outcome["outcome"] for outcome in objects(result.stdout)]
+    assert outcomes == ["kept_stronger", "skipped", "skipped"]
+    assert (result.exit_code, result.stderr, puts(tables)) == (0, "", [])
+
+
+def test_a_plan_puts_nothing_into_the_queue(tables: OssTables, tmp_path: Path) -> None:
+    """A refusal that needs no request is known before: its dead letter is printed."""
+    letters = tmp_path / "letters.jsonl"
+    foreign = creation_of(str(ARN).replace(ACCOUNT, "99999"))
+
+    result = plan(
+        *("--event", event_file(tmp_path, [foreign, {}]), "--account", ACCOUNT),
+        *("--output", "json"),
+        GUARD_DEAD_LETTER_QUEUE=f"file:{letters}",
+    )
+
+    reasons = [line["reason"] for line in objects(result.stdout)]
+    assert reasons == ["foreign_account", "invalid_event"] * 2
+    assert (result.exit_code, letters.exists(), tables.requests) == (1, False, [])
+    assert sentences(result) == [
+        "a dead letter was printed, and not put into the queue: the same command with --apply puts"
+        " it there.",
+        "a dead letter was printed, and not put into the queue: it holds no event of a table"
+        " bucket.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (403, "oss:GetTableBucketEncryption"),
+        (404, "does not find it"),
+        (500, "a later try may succeed"),
+    ],
+)
+def test_a_plan_says_what_it_could_not_read(status: int, why: str, tables: OssTables) -> None:
+    """The guard encrypts in doubt; an operator with a wrong ARN or key reads of the doubt."""
+    tables.faults.add(Fault(Refuse(status)))
+
+    result = plan(str(ARN))
+
+    doubt, _ = sentences(result)
+    assert result.exit_code == 1
+    assert doubt.startswith(f"The encryption of {ARN} is not clear, and then the guard tries to")
+    assert why in doubt
+    assert puts(tables) == []
+
+
+def test_a_plan_reads_what_the_first_request_could_not(tables: OssTables) -> None:
+    """A second answer that is clear leaves no doubt."""
+    tables.faults.add(Fault(Refuse(500), operation="GetTableBucketEncryption", times=1))
+
+    result = plan(str(ARN))
+
+    (sentence,) = sentences(result)
+    assert sentence.startswith("nothing was changed; to encrypt")
+
+
+def test_a_bug_is_logged_also_of_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence of an unexpected exception does not say where it happened."""
+    _log(ValueError("a bug"), apply=False)
+
+    assert json.loads(capsys.readouterr().err)["message"] == "event failed"
+
+
+@pytest.mark.parametrize("streams", [("out", "err"), ("err",), ("out",)], ids="+".join)
+def test_on_a_terminal_no_log_line_stands_above_the_table(
+    streams: tuple[str, ...], tables: OssTables
+) -> None:
+    """Where both streams are the terminal, the table is enough; a pipe has the log line."""
+    ours, theirs = pty.openpty()
+    leads_to = {name: theirs if name in streams else subprocess.PIPE for name in ("out", "err")}
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "enforce", str(ARN), "--apply"],
+        env={
+            "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": OWNER.id,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": OWNER.secret,
+            "GUARD_OSS_TABLES_ENDPOINT": tables.url,
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=leads_to["out"],
+        stderr=leads_to["err"],
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        # Linux says that nobody is at the other end any more with an error.
+        with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+            while chunk := terminal.read(4096):
+                shown += chunk
+        piped = b"".join(filter(None, process.communicate(timeout=30)))
+
+    assert (process.returncode, tables.encryption(str(ARN))) == (0, "AES256")
+    assert b"encrypted" in shown + piped
+    assert (b'"outcome":"encrypted"' in shown + piped) is (len(streams) == 1)
 
 
 # What fails.
@@ -203,7 +367,7 @@ def test_detect_changes_nothing(tables: OssTables) -> None:
 
 def test_without_a_queue_the_letter_is_printed(tmp_path: Path) -> None:
     """The letter comes after the outcome, and the command has failed."""
-    result = run(event_file(tmp_path, {}), "--account", ACCOUNT, "--output", "json")
+    result = run("--event", event_file(tmp_path, {}), "--account", ACCOUNT, "--output", "json")
 
     assert result.exit_code == 1
     outcome, letter = objects(result.stdout)
@@ -216,24 +380,68 @@ def test_with_a_queue_the_letter_goes_there(tmp_path: Path) -> None:
     letters = tmp_path / "letters.jsonl"
 
     result = run(
-        event_file(tmp_path, b"not json"),
-        "--account",
-        ACCOUNT,
-        "--output",
-        "json",
+        *("--event", event_file(tmp_path, creation_of(ARN, responseElements=None))),
+        *("--account", ACCOUNT, "--output", "json"),
         GUARD_DEAD_LETTER_QUEUE=f"file:{letters}",
     )
 
     assert result.exit_code == 1
     assert [outcome["outcome"] for outcome in objects(result.stdout)] == ["dead_lettered"]
-    assert [letter["event"] for letter in objects(letters.read_text())] == ["not json"]
+    assert [letter["reason"] for letter in objects(letters.read_text())] == ["invalid_event"]
+
+
+NO_EVENTS = {
+    "words": b"not json",
+    "a file with a key": b'{"current": "default", "access_key_secret": "of-the-operator"}',
+    "a list of such files": b'[{"access_key_secret": "of-the-operator"}]',
+    "a dead letter of one": dead_letter_of({"access_key_secret": "of-the-operator"}),
+    "a record without a name": b'{"eventTime": "2026-01-01T00:00:00Z"}',
+    "nothing": b"",
+    "no items": b"[]",
+    "bytes": b"\x00\xff",
+}
+
+
+@pytest.mark.parametrize("event", NO_EVENTS.values(), ids=NO_EVENTS)
+def test_what_is_no_event_goes_into_no_queue(event: bytes, tmp_path: Path) -> None:
+    """Who reads the queue must not get a file that an operator passed by mistake."""
+    letters = tmp_path / "letters.jsonl"
+
+    result = run(
+        *("--event", event_file(tmp_path, event), "--account", ACCOUNT, "--output", "json"),
+        GUARD_DEAD_LETTER_QUEUE=f"file:{letters}",
+    )
+
+    _, letter = objects(result.stdout)
+    assert (result.exit_code, letter["reason"]) == (1, "invalid_event")
+    assert not letters.exists()
+    assert sentences(result) == [
+        "a dead letter was printed, and not put into the queue: it holds no event of a table"
+        " bucket."
+    ]
+
+
+def test_of_an_array_only_the_events_go_into_the_queue(tables: OssTables, tmp_path: Path) -> None:
+    """Each item is judged on its own."""
+    tables.faults.add(Fault(Refuse(403), operation="PutTableBucketEncryption"))
+    letters = tmp_path / "letters.jsonl"
+
+    result = run(
+        *("--event", event_file(tmp_path, [creation_of(ARN), {"secret": "x"}])),
+        *("--account", ACCOUNT, "--output", "json"),
+        GUARD_DEAD_LETTER_QUEUE=f"file:{letters}",
+    )
+
+    assert result.exit_code == 1
+    assert [letter["reason"] for letter in objects(letters.read_text())] == ["rejected"]
+    assert [line.get("event") for line in objects(result.stdout)][2:] == ['{"secret": "x"}']
 
 
 def test_a_foreign_bucket_in_a_file_is_not_touched(tables: OssTables, tmp_path: Path) -> None:
     """A file's event does not bring its own account along."""
     file = event_file(tmp_path, creation_of(ARN))
 
-    result = run(file, "--account", "99999", "--output", "json")
+    result = run("--event", file, "--account", "99999", "--output", "json")
 
     assert result.exit_code == 1
     assert objects(result.stdout)[0]["reason"] == "foreign_account"
@@ -259,7 +467,7 @@ def test_one_letter_of_three_events_is_a_failure(tmp_path: Path) -> None:
     drift = creation_of(missing, eventName="DeleteTableBucketEncryption")
     events = [creation_of(ARN), drift, 5]
 
-    result = run(event_file(tmp_path, events), "--account", ACCOUNT, "--output", "json")
+    result = run("--event", event_file(tmp_path, events), "--account", ACCOUNT, "--output", "json")
 
     assert result.exit_code == 1
     assert [line.get("outcome") for line in objects(result.stdout)][:3] == [
@@ -301,15 +509,43 @@ def test_missing_credentials_are_misuse(name: str, monkeypatch: pytest.MonkeyPat
     ids=["no name", "another service", "a table", "a line end", "another host"],
 )
 def test_an_invalid_arn_is_misuse(arn: str) -> None:
-    """What begins like an ARN has to be that of a table bucket."""
-    assert_misuse(run(arn), "acs:osstables:<region>:<account id>:bucket/<name>")
+    """What is given alone has to be the ARN of a table bucket."""
+    assert_misuse(run(arn), "acs:osstables:<region>:<account id>:bucket/<name>", "--event FILE")
+
+
+@pytest.mark.parametrize("command", [run, plan])
+@pytest.mark.parametrize("word", ["-", "orders", "{file}", "acs:osstables"])
+def test_a_file_is_read_only_with_its_option(
+    word: str, command: Callable[..., Result], tables: OssTables, tmp_path: Path
+) -> None:
+    """A word that somebody pastes, from a dead letter perhaps, opens no file."""
+    file = event_file(tmp_path, creation_of(ARN))
+
+    result = command(
+        *(word.format(file=file), "--account", ACCOUNT),
+        stdin=json.dumps(creation_of(ARN)).encode(),
+    )
+
+    assert_misuse(result, "is not the ARN of a table bucket", "pass --event FILE")
+    assert tables.requests == []
+
+
+@pytest.mark.parametrize("given", [[], [str(ARN), "--event", "-"]], ids=["neither", "both"])
+def test_an_arn_or_an_event_is_needed(given: list[str]) -> None:
+    """Neither is guessed from the other."""
+    assert_misuse(run(*given), "either the ARN of a table bucket, or --event FILE")
+
+
+def test_another_account_than_the_arns_is_misuse() -> None:
+    """One of the two is a mistake."""
+    assert_misuse(run(str(ARN), "--account", "99999"), ACCOUNT, "99999", "omit --account")
 
 
 def test_a_missing_file_is_misuse(tmp_path: Path) -> None:
     """A file that is not there is named, with the reason."""
     file = str(tmp_path / "no-such-event.json")
 
-    assert_misuse(run(file, "--account", ACCOUNT), file, "No such file")
+    assert_misuse(run("--event", file, "--account", ACCOUNT), file, "No such file")
 
 
 def test_a_folder_is_no_event(tmp_path: Path) -> None:
@@ -324,13 +560,15 @@ def test_a_bad_setting_is_misuse() -> None:
 
 def test_a_file_needs_an_account(tmp_path: Path) -> None:
     """Whose events are to be acted on has to be said."""
-    assert_misuse(run(event_file(tmp_path, creation_of(ARN))), "--account", "FC_ACCOUNT_ID")
+    assert_misuse(
+        run("--event", event_file(tmp_path, creation_of(ARN))), "--account", "FC_ACCOUNT_ID"
+    )
 
 
 @pytest.mark.parametrize("account", ["1234", "12345x", "\u0661" * 5, ""])
 def test_an_account_is_digits(account: str, tmp_path: Path) -> None:
     """An account id that is none is refused, and nothing is asked of the service."""
-    result = run(event_file(tmp_path, creation_of(ARN)), "--account", account)
+    result = run("--event", event_file(tmp_path, creation_of(ARN)), "--account", account)
 
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -357,7 +595,7 @@ ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b1m\x7f\u202e\r"
 )
 def test_an_event_does_not_steer_the_terminal(event: object, output: str, tmp_path: Path) -> None:
     """Whatever an event holds, only what is printable reaches standard output."""
-    result = run(event_file(tmp_path, event), "--account", ACCOUNT, "--output", output)
+    result = run("--event", event_file(tmp_path, event), "--account", ACCOUNT, "--output", output)
 
     assert result.exit_code in (0, 1)
     assert set(result.stdout) <= PRINTABLE
@@ -365,15 +603,18 @@ def test_an_event_does_not_steer_the_terminal(event: object, output: str, tmp_pa
 
 @pytest.mark.parametrize("output", ["json", "table"])
 @pytest.mark.parametrize("status", ["400 Bad Request", "500 Internal Server Error"])
-def test_a_service_does_not_steer_the_terminal(status: str, output: str) -> None:
+@pytest.mark.parametrize("command", [run, plan])
+def test_a_service_does_not_steer_the_terminal(
+    command: Callable[..., Result], status: str, output: str
+) -> None:
     """Neither do the code and the message of an error."""
     body = json.dumps({"Error": {"Code": ESCAPES, "Message": ESCAPES, "EC": ESCAPES}}).encode()
 
     with Server(answering(status, body)) as server:
-        result = run(str(ARN), "--output", output, GUARD_OSS_TABLES_ENDPOINT=server.url)
+        result = command(str(ARN), "--output", output, GUARD_OSS_TABLES_ENDPOINT=server.url)
 
     assert result.exit_code == 1
-    assert set(result.stdout) <= PRINTABLE
+    assert set(result.stdout + result.stderr) <= PRINTABLE
 
 
 def test_a_letter_that_is_not_printed_is_said(
@@ -385,7 +626,7 @@ def test_a_letter_that_is_not_printed_is_said(
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         monkeypatch.setattr("sys.stdout", full)
         with pytest.raises(SystemExit) as raised:
-            main(["enforce", str(ARN), "--output", "json"])
+            main(["enforce", str(ARN), "--apply", "--output", "json"])
 
     said = capsys.readouterr().err.splitlines()
     (letter,) = [line for line in said if '"event_encoding"' in line]
@@ -400,7 +641,7 @@ def test_standard_input_that_cannot_be_read_is_misuse(
     with os.fdopen(os.open(os.devnull, os.O_WRONLY)) as for_writing:
         monkeypatch.setattr("sys.stdin", for_writing)
         with pytest.raises(SystemExit) as raised:
-            main(["enforce", "-", "--account", ACCOUNT])
+            main(["enforce", "--event", "-", "--account", ACCOUNT])
 
     assert raised.value.code == 2
     assert capsys.readouterr().err == (

@@ -80,8 +80,8 @@ REMEDIES = (
         None,
         "The message does not contain the event, because the event was empty or too large for the"
         " queue.",
-        "Encrypt the bucket with `encryption-guard enforce <bucket ARN>`; if the bucket is not"
-        " known, find the event in the function's log. Then discard the message.",
+        "Encrypt the bucket with `encryption-guard enforce <bucket ARN> --apply`; if the bucket is"
+        " not known, find the event in the function's log. Then discard the message.",
         fits=lambda summary: not summary.events and summary.kind != "unknown",
     ),
     Remedy(
@@ -136,7 +136,7 @@ REMEDIES = (
         "invalid_event",
         "The event is not JSON, or it names no bucket, two buckets or an invalid ARN.",
         "Find the bucket in the event with `show`, and encrypt it with `encryption-guard enforce"
-        " <bucket ARN>`. Then discard the message, and report the format of the event.",
+        " <bucket ARN> --apply`. Then discard the message, and report the format of the event.",
     ),
     Remedy(
         "foreign account",

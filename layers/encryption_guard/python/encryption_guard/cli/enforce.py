@@ -1,0 +1,265 @@
+"""`encryption-guard enforce`: decide about one bucket or event, as the function does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+import click
+
+from encryption_guard.arn import TableBucketArn
+from encryption_guard.cli.console import (
+    FAILED,
+    MAX_RUN_SECONDS,
+    OK,
+    NotLogged,
+    Stdout,
+    log_line,
+    misuse,
+    open_dead_letters,
+    output_option,
+    say,
+)
+from encryption_guard.cli.dead_letter_rows import status_and_code
+from encryption_guard.dead_letters import DeadLetters, put_into_queue
+from encryption_guard.dead_letters.document import DeadLetter
+from encryption_guard.dead_letters.messages import open_message
+from encryption_guard.enforcement import (
+    DeadLettered,
+    Detected,
+    Outcome,
+    Processed,
+    process_bucket,
+    process_payload,
+)
+from encryption_guard.enforcement.handler import open_command
+from encryption_guard.enforcement.policy import FoundBucket
+from encryption_guard.enforcement.telemetry import log_outcome, open_logger
+from encryption_guard.errors import GuardError, InvalidEvent, Unavailable
+from encryption_guard.events import BucketEvent
+from encryption_guard.invocation import Invocation
+from encryption_guard.services.inventory import read_bucket
+from encryption_guard.services.oss_tables import OssTables
+from encryption_guard.settings import Settings
+from encryption_guard.untrusted import plain_json
+
+# For a second look at a bucket of a plan.
+MAX_DOUBT_SECONDS = 10.0
+
+
+@click.command()
+@click.argument("arn", metavar="[ARN]", required=False)
+@click.option(
+    "--event",
+    "event_file",
+    metavar="FILE",
+    help="Process the event in this file instead of an ARN; `-` reads standard input.",
+)
+@click.option(
+    "--account",
+    metavar="ID",
+    help="Your account ID, for --event; an ARN contains its own. Default: FC_ACCOUNT_ID.",
+)
+@click.option(
+    "--apply",
+    is_flag=True,
+    help="Act. Without this option the command only reads, and shows what it would do.",
+)
+@output_option
+def enforce(
+    arn: str | None, event_file: str | None, account: str | None, apply: bool, output: str
+) -> None:
+    """Encrypt a bucket by its ARN, or process an event from a file.
+
+    The command decides as the function does, and acts with --apply.
+
+    It uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on) and the GUARD_*
+    settings. With --apply a dead letter goes to GUARD_DEAD_LETTER_QUEUE, if it is set; any other
+    dead letter, and one without an event of a table bucket, is printed.
+
+    It exits with 1 if a bucket is not encrypted, also because this is only a plan, or if an event
+    became a dead letter; with 2 if an argument, a setting or the credentials are wrong.
+    """
+    given, account = _read_input(arn, event_file, account)
+    try:
+        settings = Settings.from_environment(overrides={"FC_ACCOUNT_ID": account})
+        if not settings.account_id:
+            misuse("No account ID: pass --account, or set FC_ACCOUNT_ID.")
+        result = _process(given, settings, apply=apply)
+    except GuardError as error:
+        misuse(str(error))
+    stdout = Stdout()
+    _print(result.processed, output, stdout)
+    _print_dead_letters(result.printed, stdout)
+    shown = "the log lines on standard error show what was done" if apply else "nothing was changed"
+    stdout.say_if_lost(shown)
+    _say_rest(result, settings)
+    is_open = any(isinstance(each, DeadLettered | Detected) for each in result.processed.outcomes)
+    sys.exit(FAILED if is_open or result.processed.failures or stdout.is_lost else OK)
+
+
+class _Result(NamedTuple):
+    """What was done or planned, the dead letters to print, and sentences about unclear buckets."""
+
+    processed: Processed
+    printed: list[DeadLetter]
+    doubts: list[str]
+
+
+def _read_input(
+    arn: str | None, event_file: str | None, account: str | None
+) -> tuple[bytes | TableBucketArn, str | None]:
+    """Return the payload or ARN to process, and the account to allow: an ARN contains its own."""
+    if event_file is not None and arn is None:
+        return _read_file(event_file), account
+    if arn is None or event_file is not None:
+        misuse("Pass either the ARN of a table bucket, or --event FILE.")
+    try:
+        parsed = TableBucketArn.parse(arn)
+    except InvalidEvent as error:
+        misuse(f"{error} To process an event from a file, pass --event FILE.")
+    if account not in (None, parsed.account_id):
+        misuse(f"The ARN is of account {parsed.account_id}, not {account}: omit --account.")
+    return parsed, parsed.account_id
+
+
+def _read_file(name: str) -> bytes:
+    try:
+        with click.open_file(name, "rb") as file:
+            payload: bytes = file.read()
+            return payload
+    except OSError as error:
+        source = "standard input" if name == "-" else name
+        misuse(f"{source} cannot be read: {error.strerror}.")
+
+
+def _process(given: bytes | TableBucketArn, settings: Settings, *, apply: bool) -> _Result:
+    """Process the input; without `apply` as in the mode `detect`, which makes no PUT."""
+    printed: list[DeadLetter] = []
+    settings = settings if apply else settings._replace(mode="detect")
+    with open_command(settings, seconds=MAX_RUN_SECONDS) as invocation:
+
+        def put(dead_letter: DeadLetter) -> None:
+            if apply and settings.dead_letter_queue and _has_bucket_event(dead_letter):
+                put_into_queue(invocation, dead_letter)
+            else:
+                printed.append(dead_letter)
+
+        tables, dead_letters = OssTables(invocation), open_dead_letters(put, command="enforce")
+        log = partial(_log, apply=apply)
+        if isinstance(given, bytes):
+            processed = process_payload(
+                given, invocation=invocation, tables=tables, dead_letters=dead_letters, report=log
+            )
+        else:
+            processed = _process_bucket(given, invocation, tables, dead_letters, log)
+        doubts = [] if apply else list(_doubts(processed, invocation))
+    return _Result(processed, printed, doubts)
+
+
+def _has_bucket_event(dead_letter: DeadLetter) -> bool:
+    """Return whether a dead letter holds an event of the audit trail, which a redrive can send.
+
+    Others read the queue too: a file that an operator passed by mistake must not get there.
+    """
+    events = open_message(dead_letter.body()).events
+    return bool(events) and all(isinstance(event.parsed, BucketEvent) for event in events)
+
+
+def _doubts(processed: Processed, invocation: Invocation) -> Iterator[str]:
+    """Read the buckets of a plan again, and explain each whose encryption is not clear."""
+    for outcome in processed.outcomes:
+        if isinstance(outcome, Detected) and outcome.arn:
+            reading = read_bucket(OssTables(invocation.within(MAX_DOUBT_SECONDS)), outcome.arn)
+            if reading.state == "unknown":
+                yield (
+                    f"The encryption of {outcome.arn} is not clear, and then the guard tries to"
+                    f" encrypt the bucket. {reading.why}"
+                )
+
+
+def _log(result: Outcome | Exception, *, apply: bool) -> None:
+    """Log what was done, but not on a terminal, where the table shows the same."""
+    is_expected = isinstance(result, Outcome | GuardError)
+    on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+    if not is_expected or (apply and not on_terminal):
+        log_outcome(result, logger=open_logger(sys.stderr))
+
+
+def _process_bucket(
+    arn: TableBucketArn,
+    invocation: Invocation,
+    tables: OssTables,
+    dead_letters: DeadLetters,
+    log: Callable[[Outcome | Exception], None],
+) -> Processed:
+    found = FoundBucket(arn, "created")
+    try:
+        outcome = process_bucket(
+            found, invocation=invocation, tables=tables, dead_letters=dead_letters
+        )
+    except Unavailable as error:
+        log(error)
+        return Processed((), (error,), is_array=False)
+    log(outcome)
+    return Processed((outcome,), (), is_array=False)
+
+
+def _print(processed: Processed, output: str, stdout: Stdout) -> None:
+    if output == "json":
+        for outcome in processed.outcomes:
+            stdout.line(plain_json(outcome.as_dict()))
+        return
+    headings = ("bucket", "outcome", "reason", "status", "OSS request ID")
+    rows = [
+        (
+            str(outcome.arn) if outcome.arn else None,
+            outcome.outcome,
+            _reason(outcome),
+            status_and_code(outcome),
+            outcome.oss_request_id,
+        )
+        for outcome in processed.outcomes
+    ]
+    stdout.table(headings, rows)
+
+
+def _print_dead_letters(dead_letters: Sequence[DeadLetter], stdout: Stdout) -> None:
+    for dead_letter in dead_letters:
+        line = plain_json(dead_letter.model_dump())
+        stdout.line(line)
+        if stdout.is_lost:
+            # No other copy of the dead letter exists.
+            with suppress(NotLogged):
+                log_line(line)
+
+
+def _say_rest(result: _Result, settings: Settings) -> None:
+    """Say what the rows do not show."""
+    for failure in result.processed.failures:
+        say(str(failure))
+    for doubt in result.doubts:
+        say(doubt)
+    if settings.dead_letter_queue:
+        for why in dict.fromkeys(map(_why_printed, result.printed)):
+            say(f"a dead letter was printed, and not put into the queue: {why}.")
+    if not any(isinstance(outcome, Detected) for outcome in result.processed.outcomes):
+        return
+    if settings.mode == "detect":
+        say("nothing was changed: GUARD_MODE is detect.")
+    else:
+        say("nothing was changed; to encrypt, run the same command with --apply.")
+
+
+def _why_printed(dead_letter: DeadLetter) -> str:
+    if _has_bucket_event(dead_letter):
+        return "the same command with --apply puts it there"
+    return "it holds no event of a table bucket"
+
+
+def _reason(outcome: Outcome) -> str:
+    last_day = outcome.exempt_until
+    return f"{outcome.reason} (until {last_day})" if last_day else outcome.reason
