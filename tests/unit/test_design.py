@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.emulators.cloud import REPOSITORY
-from tests.unit.test_structure import FILES, IMPORTED, ROOMS
-
-
-def room_of(name: str) -> str:
-    return name if name in ROOMS else "root"
+from tests.unit.test_structure import FILES, IMPORTED, room_of
 
 
 def test_the_drawing_has_each_arrow_and_no_other() -> None:
@@ -18,7 +14,7 @@ def test_the_drawing_has_each_arrow_and_no_other() -> None:
     drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", text, re.MULTILINE))
 
     imported = {
-        (room_of(name.partition("/")[0]), room_of(word))
+        (room_of(name), room_of(word))
         for name, file in FILES.items()
         for word in IMPORTED.findall(file.read_text("utf-8"))
     }

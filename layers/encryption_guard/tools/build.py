@@ -1,9 +1,9 @@
 """Build the files that are deployed: the layer and the code of the functions (`make build`).
 
 The layer holds the locked dependencies for the runtime's Python, the guard's package without its
-`cli`, and certifi's certificate authorities, each in its own file. It includes bytecode, because it
-is read-only in the cloud. The build also writes an SBOM of the layer. A failed build leaves no
-layer and no SBOM.
+`cli` and `__main__.py`, and certifi's certificate authorities, each in its own file. It includes
+bytecode, because it is read-only in the cloud. The build also writes an SBOM of the layer. A failed
+build leaves no layer and no SBOM.
 
 The same inputs give the same bytes, because Serverless Devs uploads a layer only if its checksum
 has changed. The inputs are this repository, the wheels, the Python of the runtime's version that
@@ -52,8 +52,8 @@ PLATFORM = "manylinux2014_x86_64"
 EXCLUDED_NAMES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "bin"}
 # Each function's .fcignore lists the same names for Serverless Devs.
 IGNORE_IN_FUNCTIONS = shutil.ignore_patterns("__pycache__", ".fcignore")
-# No function uses `cli`, and its dependencies are not in the layer.
-IGNORE_IN_PACKAGE = shutil.ignore_patterns("__pycache__", "cli")
+# No function uses `cli` or what starts it, and its dependencies are not in the layer.
+IGNORE_IN_PACKAGE = shutil.ignore_patterns("__pycache__", "cli", "__main__.py")
 # Beside `python/` in the layer, so Function Compute unpacks it to /opt/authorities.
 AUTHORITIES = "authorities"
 BUNDLE = Path("python", "certifi", "cacert.pem")

@@ -80,7 +80,7 @@ def digest_content(repository: Path, version: str) -> str:
     for folder, pattern in _SOURCES:
         for file in sorted((repository / folder).glob(pattern)):
             parts = file.relative_to(repository).parts
-            if file.is_file() and not {"__pycache__", "cli"} & {*parts}:
+            if file.is_file() and not {"__pycache__", "cli", "__main__.py"} & {*parts}:
                 digest.update(f"\0{'/'.join(parts)}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -418,7 +418,7 @@ def test_only_what_runs_there_ships(artefact: Artefact) -> None:
     compiled = {name for name in names if "/__pycache__/" in name}
     ours = {name.removeprefix(prefix) for name in {*names} - compiled if name.startswith(prefix)}
     sources = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.is_file()]
-    left_out = {"__pycache__", "cli"}
+    left_out = {"__pycache__", "cli", "__main__.py"}
     assert ours == {path.as_posix() for path in sources if left_out.isdisjoint(path.parts)}
     assert not any(name.startswith(f"{prefix}cli/") for name in names)
     assert not any(Path(name).name.startswith(("test_", "conftest")) for name in ours)

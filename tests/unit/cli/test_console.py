@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import runpy
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encryption_guard import __version__
 from encryption_guard.cli.console import (
     MAX_RUN_SECONDS,
     MISUSE,
@@ -506,6 +508,22 @@ def test_without_a_signal_nothing_is_said(capsys: pytest.CaptureFixture[str]) ->
 
     assert handlers() == before
     assert capsys.readouterr() == ("", "")
+
+
+# How it is started.
+
+
+def test_the_package_runs_as_a_module(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m encryption_guard` is the same program."""
+    monkeypatch.setattr("sys.argv", ["encryption_guard", "--version"])
+
+    with pytest.raises(SystemExit) as raised:
+        runpy.run_module("encryption_guard", run_name="__main__")
+
+    assert raised.value.code == 0
+    assert capsys.readouterr().out == f"encryption-guard, version {__version__}\n"
 
 
 # What a command works with.

@@ -158,6 +158,7 @@ def test_an_operators_commands_do_not_ship(tmp_path: Path, monkeypatch: pytest.M
     ours = [name for name in names if name.startswith("python/encryption_guard/")]
     assert "python/encryption_guard/enforcement/handler.py" in ours
     assert not any(name.startswith("python/encryption_guard/cli/") for name in ours)
+    assert "python/encryption_guard/__main__.py" not in ours
 
 
 def test_our_own_code_has_to_compile(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

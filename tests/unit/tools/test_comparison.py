@@ -205,6 +205,7 @@ SOURCES = (
 )
 OTHERS = (
     "layers/encryption_guard/python/encryption_guard/cli/console.py",
+    "layers/encryption_guard/python/encryption_guard/__main__.py",
     "layers/encryption_guard/python/encryption_guard/__pycache__/arn.pyc",
     "layers/encryption_guard/tools/deploy.py",
     "functions/sweep/exemptions-0123456789ab.json",
