@@ -132,6 +132,14 @@ def test_an_arn_needs_no_account_of_the_function(tables: OssTables) -> None:
     assert tables.encryption(str(ARN)) == "AES256"
 
 
+def test_an_arn_brings_its_own_region(tables: OssTables) -> None:
+    """FC_REGION, the default of a sweep, does not make the ARN a foreign one."""
+    result = run(str(ARN), FC_REGION="us-east-1")
+
+    assert result.exit_code == 0
+    assert tables.encryption(str(ARN)) == "AES256"
+
+
 @pytest.mark.parametrize("spelling", ["acs:oss-tables", "acs:osstable"])
 def test_an_arn_may_be_spelt_in_three_ways(spelling: str, tables: OssTables) -> None:
     """What the vendor's texts call an OSS Tables ARN is one here."""

@@ -140,6 +140,9 @@ def _process(given: bytes | TableBucketArn, settings: Settings, *, apply: bool) 
     """Process the input; without `apply` as in the mode `detect`, which makes no PUT."""
     printed: list[DeadLetter] = []
     settings = settings if apply else settings._replace(mode="detect")
+    if isinstance(given, TableBucketArn):
+        # Who names a bucket means its region, whatever the region of the shell is.
+        settings = settings._replace(sweep_regions=(given.region,))
     with open_command(settings, seconds=MAX_RUN_SECONDS) as invocation:
 
         def put(dead_letter: DeadLetter) -> None:
