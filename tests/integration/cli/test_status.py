@@ -249,10 +249,10 @@ def shell(cloud: EmulatedCloud, *arguments: str) -> tuple[int, str, str]:
 
 def test_the_command_shows_a_line_for_each_region(cloud: EmulatedCloud) -> None:
     """Where all is well it says nothing else, and ends with 0."""
-    finished = {"message": "sweep finished", "ok": True}
-    cloud.log.log(SWEEP, finished | {"ok": False}, at=NOW.timestamp() - 300)
-    cloud.log.log(SWEEP, finished, at=NOW.timestamp() - 65)
-    cloud.log.log(SWEEP, finished | {"message": "watch finished"}, at=NOW.timestamp())
+    finished, now = {"message": "sweep finished", "ok": True}, Clock().now().timestamp()
+    cloud.log.log(SWEEP, finished | {"ok": False}, at=now - 300)
+    cloud.log.log(SWEEP, finished, at=now - 65)
+    cloud.log.log(SWEEP, finished | {"message": "watch finished"}, at=now)
 
     code, output, errors = shell(cloud, "--region", REGION)
 

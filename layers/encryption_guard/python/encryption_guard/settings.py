@@ -427,7 +427,9 @@ VARIABLES: Final = {
     ),
     **{
         f"{service}_endpoint": Variable(
-            f"GUARD_{service.upper()}_ENDPOINT", _fixed_endpoint, f"https://<host>[:<port>], {_HTTP}"
+            f"GUARD_{service.upper()}_ENDPOINT",
+            _fixed_endpoint,
+            f"https://<host>[:<port>], {_HTTP}",
         )
         for service in ("fc", "smq", "sts", "log")
     },

@@ -6,8 +6,8 @@ import click
 
 from encryption_guard.cli.console import Commands, say
 from encryption_guard.cli.dead_letters import dead_letters as dead_letters_group
-from encryption_guard.cli.status import status as status_command
 from encryption_guard.cli.enforce import enforce as enforce_command
+from encryption_guard.cli.status import status as status_command
 from encryption_guard.cli.sweep import sweep as sweep_command
 from encryption_guard.settings import unknown_names
 from encryption_guard.version import __version__
