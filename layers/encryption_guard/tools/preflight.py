@@ -83,6 +83,7 @@ OF_COMMANDS = {
 }
 # https://www.alibabacloud.com/help/en/functioncompute/fc/product-overview/limits
 MAX_ENVIRONMENT_BYTES = 4 * 1024
+REMEDY_FOR_SETTINGS = "Correct it where it is stated: in your shell, or in guard.toml."
 REMEDY_FOR_EXEMPTIONS = (
     "Correct GUARD_EXEMPTIONS, or the file that it names. If it names what another checkout"
     " deployed, state the exemptions in guard.toml."
@@ -330,26 +331,12 @@ def check_settings(
     try:
         read = Settings.from_environment(variables)
     except ConfigurationError as error:
-        return [
-            Finding(
-                "error",
-                str(error),
-                "Correct it where it is stated: in your shell, or in guard.toml.",
-            )
-        ]
+        return [Finding("error", str(error), REMEDY_FOR_SETTINGS)]
     findings = [
         Finding("error", problem, REMEDY_FOR_EXEMPTIONS)
         for problem in _find_exemption_errors(variables)
     ]
-    findings += [
-        Finding(
-            "error",
-            f"{_describe_variable(name, variables)} is not {description}",
-            "Correct it where it is stated: in your shell, or in guard.toml.",
-        )
-        for name, (pattern, description) in FORMATS.items()
-        if variables.get(name) and not re.fullmatch(pattern, variables[name], re.ASCII)
-    ]
+    findings += _check_formats(variables)
     if read.mode == "detect":
         findings.append(Finding("warning", "GUARD_MODE=detect: no bucket will be encrypted"))
     exempt = [region for each in read.exemptions if (region := each.place[0]) != "*"]
@@ -357,6 +344,18 @@ def check_settings(
     accounts = {account_id, *read.allowed_accounts} if account_id else None
     findings += [_describe_exemption(each, today, accounts) for each in read.exemptions]
     return [*findings, *_check_notifications(variables)]
+
+
+def _check_formats(variables: Mapping[str, str]) -> list[Finding]:
+    return [
+        Finding(
+            "error",
+            f"{_describe_variable(name, variables)} is not {description}",
+            REMEDY_FOR_SETTINGS,
+        )
+        for name, (pattern, description) in FORMATS.items()
+        if variables.get(name) and not re.fullmatch(pattern, variables[name], re.ASCII)
+    ]
 
 
 def _check_regions(names: Iterable[str], *, any_region: bool) -> list[Finding]:
