@@ -14,19 +14,18 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.errors import GuardError
-from encryption_guard.invocation import Clock
 from encryption_guard.untrusted import plain
 
 if TYPE_CHECKING:
+    from encryption_guard.dead_letters import DeadLetters
     from encryption_guard.dead_letters.document import DeadLetter
 
 # 1: open buckets, or something failed; 3: could not look; 130: stopped by Ctrl-C or SIGTERM.
@@ -51,7 +50,24 @@ class NotLogged(GuardError):
 
 
 class Commands(click.Group):
-    """A click group whose commands exit without a traceback, even if a stream is lost."""
+    """A click group whose commands exit without a traceback, even if a stream is lost.
+
+    `places` has the module of each command; it is imported only when it is needed.
+    """
+
+    def __init__(self, *args: Any, places: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._places = dict(places or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return sorted({*super().list_commands(ctx), *self._places})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; import its module at the first call."""
+        if place := self._places.pop(cmd_name, None):
+            self.add_command(getattr(import_module(place), cmd_name.replace("-", "_")))
+        return super().get_command(ctx, cmd_name)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run one command and exit with its code."""
@@ -179,6 +195,11 @@ def misuse(sentence: str) -> NoReturn:
 
 def open_dead_letters(put: Callable[[DeadLetter], None], *, command: str) -> DeadLetters:
     """Return a writer that gives each dead letter of one command to `put`."""
+    # These bring httpx, which is slow to import; --version and --help do without.
+    from encryption_guard.dead_letters import DeadLetters
+    from encryption_guard.enforcement.telemetry import open_logger
+    from encryption_guard.invocation import Clock
+
     return DeadLetters(
         put=put,
         log_error=open_logger(sys.stderr).error,

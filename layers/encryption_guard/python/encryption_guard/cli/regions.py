@@ -29,6 +29,12 @@ def _split(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tup
     return tuple(dict.fromkeys(regions))
 
 
+def _complete(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    """Complete the last region of a list."""
+    before, comma, last = typed.rpartition(",")
+    return [f"{before}{comma}{region}" for region in REGIONS if region.startswith(last)]
+
+
 def region_options(verb: str) -> Callable[[Command], Command]:
     """Return a decorator that adds --region and --all-regions, with this verb in their help."""
     one = click.option(
@@ -37,6 +43,7 @@ def region_options(verb: str) -> Callable[[Command], Command]:
         metavar="ID[,ID]",
         multiple=True,
         callback=_split,
+        shell_complete=_complete,
         help=f"{verb} this region, for example cn-hangzhou; repeat the option for more regions."
         " Default: GUARD_SWEEP_REGIONS, or else FC_REGION.",
     )

@@ -1,0 +1,46 @@
+"""What a shell completes, by click's protocol for bash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from encryption_guard.services.inventory import REGIONS
+
+PROGRAM = Path(sys.executable).with_name("encryption-guard")
+
+
+def complete(*words: str) -> list[str]:
+    """What bash would offer for the last word."""
+    done = subprocess.run(
+        [str(PROGRAM)],
+        env={
+            **os.environ,  # noqa: TID251  (no setting: a process needs it)
+            "_ENCRYPTION_GUARD_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(["encryption-guard", *words]),
+            "COMP_CWORD": str(len(words)),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("s",), ["status", "sweep"]),
+        (("sweep", "--state", "not"), ["not_encrypted"]),
+        (("sweep", "--region", "cn-"), [name for name in REGIONS if name.startswith("cn-")]),
+        (("status", "--region", "cn-hangzhou,us"), ["cn-hangzhou,us-east-1"]),
+        (("dead-letters", "re"), ["redrive"]),
+    ],
+)
+def test_commands_and_values_are_completed(words: tuple[str, ...], expected: list[str]) -> None:
+    """As far as they are known without asking a service."""
+    assert complete(*words) == expected
