@@ -51,6 +51,8 @@ WITHOUT_A_PLACE = {
     "GUARD_FUNCTION": "an operator's: where dead letters are sent again",
     "GUARD_FC_ENDPOINT": "an operator's: where dead letters are sent again",
     "GUARD_SMQ_ENDPOINT": "for tests: the queue's ARN tells the host",
+    "GUARD_STS_ENDPOINT": "an operator's: who asks",
+    "GUARD_LOG_ENDPOINT": "an operator's: when the last sweep was",
     "GUARD_OSS_TABLES_ENDPOINT": "for tests: the region tells the host",
     "GUARD_OSS_TABLES_ADDRESSING": "for a service that changed: its default is the documented one",
     "GUARD_OSS_TABLES_NETWORK": "for functions within a VPC, which these are not",
