@@ -6,8 +6,12 @@ import os
 import subprocess
 import sys
 
+from click.testing import CliRunner, Result
+
+from encryption_guard.cli import main
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import OWNER, QUEUE_ARN, REPOSITORY, EmulatedCloud
+from tests.unit.fakes import forget_logger
 
 PROGRAM = "from encryption_guard.cli import main; main()"
 
@@ -60,3 +64,17 @@ def run(
     with start(cloud, *arguments, columns=columns, key=key) as process:
         output, errors = process.communicate(timeout=120)
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def invoke(
+    cloud: EmulatedCloud, *arguments: str, columns: int | None = None, **variables: str | None
+) -> Result:
+    """Run `encryption-guard` in this process, in such a shell with these variables besides."""
+    shell = dict.fromkeys(name for name in os.environ if name.startswith("GUARD_"))  # noqa: TID251
+    forget_logger()
+    try:
+        return CliRunner().invoke(
+            main, arguments, env={**shell, **environment(cloud, columns=columns), **variables}
+        )
+    finally:
+        forget_logger()

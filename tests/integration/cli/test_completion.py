@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from encryption_guard.cli.status import status
 from encryption_guard.services.inventory import REGIONS
 
 PROGRAM = Path(sys.executable).with_name("encryption-guard")
@@ -44,3 +46,16 @@ def complete(*words: str) -> list[str]:
 def test_commands_and_values_are_completed(words: tuple[str, ...], expected: list[str]) -> None:
     """As far as they are known without asking a service."""
     assert complete(*words) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("us", ["us-east-1"]), ("cn-hangzhou,eu", ["cn-hangzhou,eu-central-1"]), ("mars", [])],
+)
+def test_the_last_region_of_a_list_is_completed(typed: str, expected: list[str]) -> None:
+    """What stands before it stays."""
+    (option,) = [each for each in status.params if each.name == "regions"]
+
+    completed = option.shell_complete(click.Context(status), typed)
+
+    assert [each.value for each in completed] == expected

@@ -19,7 +19,8 @@ from tests.documents import REPOSITORY
 from tests.emulators.cloud import ACCOUNT, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.function_compute_api import Deployed
-from tests.integration.cli.test_sweep import HERE, objects, run
+from tests.emulators.operators_shell import invoke as run
+from tests.integration.cli.test_sweep import HERE, objects
 
 SCHEMA = json.loads((REPOSITORY / "docs" / "report.schema.json").read_text("utf-8"))
 SCRATCH = [{"bucket": "scratch-*", "reason": "samples", "expires": "2099-12-31"}]
@@ -37,7 +38,7 @@ def report(cloud: EmulatedCloud, folder: Path, *arguments: str, **shell: Any) ->
     """Sweep with --report, and return its document, which the schema of the docs describes."""
     folder.mkdir(exist_ok=True)
     result = run(cloud, *HERE, "--report", str(folder), *arguments, **shell)
-    assert result.returncode in (0, 1, 3), result.stderr
+    assert result.exit_code in (0, 1, 3), result.stderr
     for name in ("report.html", "report.json", "report.csv"):
         digest = sha256((folder / name).read_bytes()).hexdigest()
         assert f"the report is in {folder / name} (SHA-256 {digest})." in result.stderr
@@ -186,7 +187,7 @@ def test_what_is_no_report_stops_the_sweep(cloud: EmulatedCloud, tmp_path: Path)
 
     result = run(cloud, *HERE, "--compare", str(tmp_path / "old.json"))
 
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert "is no report.json of version 1" in result.stderr
     assert cloud.tables.requests == []
 
@@ -208,7 +209,7 @@ def test_a_sweep_goes_by_the_exemptions_of_the_shell(cloud: EmulatedCloud) -> No
     result = run(cloud, *HERE, GUARD_EXEMPTIONS=json.dumps(SCRATCH))
 
     assert "1 exemption, from your shell." in result.stderr
-    assert result.returncode == 0
+    assert result.exit_code == 0
 
 
 def test_a_sweep_goes_by_those_of_the_function(cloud: EmulatedCloud, tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_what_is_not_known_of_the_function_stops_the_sweep(
 
     result = run(cloud, *HERE, "--apply", "--as-deployed")
 
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert said in result.stderr
     assert cloud.tables.requests == []
 
@@ -255,7 +256,7 @@ def test_without_an_account_the_function_is_not_known(cloud: EmulatedCloud) -> N
     unknown = run(cloud, *HERE, "--as-deployed")
     named = run(cloud, *HERE, "--as-deployed", FC_ACCOUNT_ID=ACCOUNT)
 
-    assert (unknown.returncode, named.returncode) == (2, 0)
+    assert (unknown.exit_code, named.exit_code) == (2, 0)
     assert "set FC_ACCOUNT_ID" in unknown.stderr
     assert "0 exemptions, from the deployed function." in named.stderr
 
@@ -273,6 +274,6 @@ def test_functions_with_different_exemptions_are_swept_one_by_one(cloud: Emulate
 
     result = run(cloud, "sweep", "--region", f"{REGION},cn-shanghai", "--as-deployed")
 
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert "sweep one region at a time" in result.stderr
     assert isinstance(cloud.api.deployed[SWEEPER], Deployed)
