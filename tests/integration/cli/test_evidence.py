@@ -10,10 +10,15 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from encryption_guard.cli.evidence import Conditions
+from encryption_guard.cli.sweep_run import Outputs, SweepCommand
+from encryption_guard.settings import Settings
+from encryption_guard.sweep.findings import Totals
 from encryption_guard.version import __version__
 from tests.documents import REPOSITORY
 from tests.emulators.cloud import ACCOUNT, REGION, EmulatedCloud, emulated_cloud
@@ -21,6 +26,7 @@ from tests.emulators.faults import Fault, Refuse
 from tests.emulators.function_compute_api import Deployed
 from tests.emulators.operators_shell import invoke as run
 from tests.integration.cli.test_sweep import HERE, objects
+from tests.unit.sweep.sweeps import AT
 
 SCHEMA = json.loads((REPOSITORY / "docs" / "report.schema.json").read_text("utf-8"))
 SCRATCH = [{"bucket": "scratch-*", "reason": "samples", "expires": "2099-12-31"}]
@@ -277,3 +283,22 @@ def test_functions_with_different_exemptions_are_swept_one_by_one(cloud: Emulate
     assert result.exit_code == 2
     assert "sweep one region at a time" in result.stderr
     assert isinstance(cloud.api.deployed[SWEEPER], Deployed)
+
+
+def test_a_function_that_cannot_be_read_now_is_not_looked_past(cloud: EmulatedCloud) -> None:
+    """A later try may succeed: the exit code says that nobody looked."""
+    cloud.api.faults.add(Fault(Refuse(503)))
+
+    result = run(cloud, *HERE, "--as-deployed", GUARD_MAX_ATTEMPTS="1")
+
+    assert result.exit_code == 3
+    assert cloud.tables.requests == []
+
+
+def test_a_sweep_that_was_stopped_has_an_exit_code_of_its_own() -> None:
+    """Whatever it has found so far."""
+    conditions = Conditions(started_at=AT, settings=Settings(), applied=False)
+    invocation = Mock(settings=Settings())
+    command = SweepCommand(invocation, Totals(), Outputs("table"), conditions, stopped=True)
+
+    assert command.exit_code == 130

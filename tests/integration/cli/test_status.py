@@ -342,3 +342,28 @@ def test_without_an_account_nothing_is_asked(cloud: EmulatedCloud) -> None:
     assert code == 2
     assert "set FC_ACCOUNT_ID" in errors
     assert cloud.api.requests == []
+
+
+def test_a_named_account_is_not_asked_for(cloud: EmulatedCloud) -> None:
+    """The shell of an operator may name it."""
+    found = invoke(cloud, "status", "--region", REGION, FC_ACCOUNT_ID=ACCOUNT)
+
+    assert REGION in found.stdout
+    assert cloud.sts.requests == []
+
+
+def test_a_wrong_setting_stops_it(cloud: EmulatedCloud) -> None:
+    """Before anything is asked."""
+    found = invoke(cloud, "status", "--region", REGION, GUARD_MODE="protect")
+
+    assert found.exit_code == 2
+    assert "GUARD_MODE" in found.stderr
+
+
+def test_functions_without_a_version_have_an_unknown_one(cloud: EmulatedCloud) -> None:
+    """Somebody deployed them in another way."""
+    for name in (CREATE, SWEEP):
+        function = {**cloud.api.deployed[name].function, "tags": []}
+        cloud.api.deployed[name] = replace(cloud.api.deployed[name], function=function)
+
+    assert read(cloud).version == "unknown"

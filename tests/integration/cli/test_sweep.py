@@ -20,7 +20,7 @@ import pytest
 from encryption_guard.services.inventory import REGIONS
 from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Delay, Fault, GarbageBody, Refuse
-from tests.emulators.operators_shell import PROGRAM, environment
+from tests.emulators.operators_shell import PROGRAM, environment, invoke
 
 PUT, GET = "PutTableBucketEncryption", "GetTableBucketEncryption"
 LIST = "ListTableBuckets"
@@ -671,7 +671,7 @@ def test_only_matching_buckets_are_checked(cloud: EmulatedCloud) -> None:
     """With --bucket nothing else is read or encrypted, and the totals count nothing else."""
     orders, parts = cloud.tables.plant("orders-1"), cloud.tables.plant("parts")
 
-    result = run(cloud, *HERE, "--bucket", "orders-*", "--apply", "--output", "json")
+    result = invoke(cloud, *HERE, "--bucket", "orders-*", "--apply", "--output", "json")
 
     *rows, last = objects(result.stdout)
     assert [row["bucket"] for row in rows] == ["orders-1"]
@@ -685,9 +685,9 @@ def test_a_report_covers_every_bucket(cloud: EmulatedCloud, tmp_path: Path, opti
     """Nobody is told that all is encrypted by a sweep that left something out."""
     place = tmp_path if option == "--report" else tmp_path / "file"
 
-    result = run(cloud, *HERE, "--bucket", "orders-*", option, str(place))
+    result = invoke(cloud, *HERE, "--bucket", "orders-*", option, str(place))
 
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert "A report covers every bucket" in result.stderr
 
 
@@ -697,7 +697,7 @@ def test_rows_can_be_filtered(cloud: EmulatedCloud, tmp_path: Path, output: str)
     for name in ("a-open", "b-open", "c-fine"):
         cloud.tables.plant(name, encryption="AES256" if name == "c-fine" else None)
 
-    result = run(
+    result = invoke(
         cloud,
         *(*HERE, "--only-problems", "--sort", "name", "--limit", "1", "--output", output),
         *("--report", str(tmp_path)),
@@ -710,6 +710,6 @@ def test_rows_can_be_filtered(cloud: EmulatedCloud, tmp_path: Path, output: str)
     ]
     assert "--limit leaves out 1 row." in result.stderr
     assert "3 table buckets: 1 encrypted, 2 not encrypted" in result.stderr
-    assert result.returncode == 1
+    assert result.exit_code == 1
     page = (tmp_path / "report.html").read_text("utf-8")
     assert all(name in page for name in ("a-open", "b-open", "c-fine"))
