@@ -64,6 +64,10 @@ def resource(function: FunctionArn) -> str:
     return f"{function.service}${function.name}" if function.service else function.name
 
 
+def credentials_of(key: AccessKey) -> Credentials:
+    return Credentials(key.id, key.secret, key.security_token)
+
+
 def function_compute(
     transport: DeadlineTransport,
     environment: dict[str, str],
@@ -99,9 +103,7 @@ class Caller:
             self.transport,
             environment,
             clock=self.clock,
-            read_credentials=lambda: Credentials(
-                self.key.id, self.key.secret, self.key.security_token
-            ),
+            read_credentials=lambda: credentials_of(self.key),
         )
 
     def invoke(self, function: FunctionArn, payload: bytes = EVENT) -> str:
@@ -227,6 +229,26 @@ def test_only_who_is_trusted_is_answered(trusted: Path, service: FunctionCompute
 
     assert isinstance(failure, Unreachable)
     assert service.requests == []
+
+
+@BOTH
+def test_an_expired_token_is_renewed(
+    authority: Authority, transport: DeadlineTransport, function: FunctionArn
+) -> None:
+    """A long redrive may outlive its token: a new one is read, and the event is sent once more."""
+    old = replace(STS_KEY, id="STS.old", expires_at=utc_now())
+    with open_api(authority, old, STS_KEY) as service:
+        keys = iter([old])
+        functions = function_compute(
+            transport,
+            {"GUARD_FC_ENDPOINT": service.url},
+            clock=SkippingClock(),
+            read_credentials=lambda: credentials_of(next(keys, STS_KEY)),
+        )
+
+        functions.invoke(function, EVENT)
+
+    assert [request.status for request in service.requests] == [403, 202]
 
 
 # Refused for good.

@@ -368,6 +368,21 @@ def test_new_credentials_are_tried_once() -> None:
     assert ring.readings == 2
 
 
+def test_refused_credentials_are_discarded_before_new_ones_are_read() -> None:
+    """Whoever keeps a key for a while has to know that it must not come again."""
+    old, calls = Credentials("OLD", "OLDSECRET"), list[object]()
+
+    def read() -> Credentials:
+        calls.append("read")
+        return KEY if old in calls else old
+
+    invocation = invocation_of(FakeOssTables(), read_credentials=read)
+    session = Session(invocation._replace(discard_credentials=calls.append))
+
+    assert session.renew_credentials()
+    assert calls == ["read", old, "read"]
+
+
 def test_the_same_credentials_are_not_tried_again() -> None:
     """They would be refused again."""
     ended = Script([of(401)], {401: Reaction.RENEW_CREDENTIALS}).run()

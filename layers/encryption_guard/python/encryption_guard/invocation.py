@@ -53,14 +53,22 @@ class TimeBudget(NamedTuple):
         return self.clock.monotonic() + REQUEST_SHARE * self.remaining()
 
 
+def _discard_nothing(_: Credentials) -> None:
+    """Do nothing: a function reads the key of its role again for each request."""
+
+
 class Invocation(NamedTuple):
-    """The resources that every request of one invocation uses; only the transport outlives it."""
+    """The resources that every request of one invocation uses; only the transport outlives it.
+
+    A retry calls `discard_credentials` with a key that the service refused, before it reads again.
+    """
 
     transport: DeadlineTransport
     settings: Settings
     read_credentials: Callable[[], Credentials]
     budget: TimeBudget
     clock: Clock
+    discard_credentials: Callable[[Credentials], None] = _discard_nothing
 
     def __repr__(self) -> str:
         # `read_credentials` may hold the platform's context, which contains the access key.

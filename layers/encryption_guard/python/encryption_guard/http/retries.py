@@ -97,8 +97,10 @@ class Session:
 
     def renew_credentials(self) -> bool:
         """Read the credentials again; return False if they are unchanged."""
-        before, self.credentials = self.credentials, self._invocation.read_credentials()
-        return self.credentials != before
+        refused = self.credentials
+        self._invocation.discard_credentials(refused)
+        self.credentials = self._invocation.read_credentials()
+        return self.credentials != refused
 
 
 class Throttle:

@@ -18,7 +18,7 @@ import httpx
 
 from encryption_guard.errors import ConfigurationError, GuardError, Unavailable
 from encryption_guard.http import COMMON_HEADERS, Answer, new_request
-from encryption_guard.http.retries import Attempts, Limits, Session, is_retryable
+from encryption_guard.http.retries import Attempts, Limits, Reaction, Session, is_retryable
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import FunctionArn
 from encryption_guard.untrusted import object_or_empty, quoted, strings
@@ -131,7 +131,9 @@ class FunctionCompute:
                     self._signed(function, method, path, headers, content, session),
                     until=invocation.attempt_deadline(until),
                 )
-                if not is_retryable(answer.status):
+                if _is_key_refused(answer):
+                    attempt.reaction = Reaction.RENEW_CREDENTIALS
+                elif not is_retryable(answer.status):
                     return answer
         failure = attempts.failure
         if not failure.answer:
@@ -159,6 +161,12 @@ class FunctionCompute:
         headers = {name: value for name, value in signed.items() if name != "content-length"}
         headers["user-agent"] = f"{COMMON_HEADERS['user-agent']} {signed['user-agent']}"
         return new_request(method, client.endpoint + path, headers=headers, content=content)
+
+
+def _is_key_refused(answer: Answer) -> bool:
+    document = object_or_empty(answer.body.decode("utf-8", "replace"))
+    code = next(strings(document, "errorcode", "code"), "").lower()
+    return answer.status == 401 or (answer.status == 403 and "token" in code and "expired" in code)
 
 
 def _unreadable(function: FunctionArn, status: int, code: str, action: str) -> GuardError:
