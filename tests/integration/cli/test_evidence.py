@@ -138,7 +138,9 @@ def test_who_applies_is_said_first(cloud: EmulatedCloud) -> None:
     result = run(cloud, *HERE, "--apply")
 
     first = next(line for line in result.stderr.splitlines() if not line.startswith("{"))
-    assert first.startswith(f"encryption-guard: acting as {CALLER['arn']}, with the access key ")
+    assert first.startswith(
+        f"encryption-guard: acting as {CALLER['arn']} of account {ACCOUNT}, with "
+    )
 
 
 # Changes.

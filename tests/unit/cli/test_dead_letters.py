@@ -45,6 +45,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ALIBABA_CLOUD_SECURITY_TOKEN", "operator-token")
     monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", NOWHERE)
     monkeypatch.setenv("GUARD_SMQ_ENDPOINT", NOWHERE)
+    monkeypatch.setenv("GUARD_STS_ENDPOINT", NOWHERE)
     monkeypatch.setenv("GUARD_MAX_ATTEMPTS", "1")
     forget_logger()
     yield
@@ -111,10 +112,11 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 def sentences(result: Result) -> list[str]:
-    """What was said to the operator on standard error."""
-    lines = result.stderr.splitlines()
+    """What was said to the operator on standard error, but for who acts."""
+    prefix = "encryption-guard: "
+    said = [line for line in result.stderr.splitlines() if line.startswith(prefix)]
     return [
-        line.removeprefix("encryption-guard: ") for line in lines if line.startswith("encryption-")
+        line.removeprefix(prefix) for line in said if not line.startswith(f"{prefix}acting as ")
     ]
 
 

@@ -26,6 +26,7 @@ from encryption_guard.cli.console import (
     progress,
     say,
 )
+from encryption_guard.cli.credentials import open_command, profile_option, say_who_acts
 from encryption_guard.cli.dead_letter_rows import (
     HEADINGS,
     STATES,
@@ -57,7 +58,6 @@ from encryption_guard.dead_letters.destinations import (
     open_destination,
 )
 from encryption_guard.enforcement import Outcome, process_event
-from encryption_guard.enforcement.handler import open_command
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.events.envelopes import Event
@@ -104,7 +104,7 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@_options(queue_option, reason_option, bucket_option, output_option)
+@_options(queue_option, profile_option, reason_option, bucket_option, output_option)
 @click.option(
     "--by",
     type=click.Choice(["reason", "bucket", "code"]),
@@ -195,7 +195,7 @@ def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Destin
 
 @dead_letters.command("show")
 @click.argument("wanted_id", metavar="ID")
-@_options(queue_option, output_option)
+@_options(queue_option, profile_option, output_option)
 def show(wanted_id: str, queue: str | None, output: str) -> None:
     """Show one message: its event, its cause and what to do.
 
@@ -226,7 +226,7 @@ def _say_not_found(wanted_id: str) -> None:
 
 @dead_letters.command("redrive")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@_options(queue_option, reason_option, bucket_option, output_option, apply_option)
+@_options(queue_option, profile_option, reason_option, bucket_option, output_option, apply_option)
 @click.option(
     "--function",
     metavar="NAME|ARN",
@@ -275,7 +275,7 @@ def redrive(
             misuse("No account ID: pass --account, or set FC_ACCOUNT_ID.")
         if apply:
             # Missing credentials are misuse, so fail before the first message.
-            invocation.read_credentials()
+            say_who_acts(invocation)
         redrive_plan = _local_plan(invocation) if local else _send_plan(invocation)
 
         def plan(queued: QueuedMessage) -> Action | Skip:
@@ -313,7 +313,7 @@ def _local_plan(invocation: Invocation) -> Plan:
 
 @dead_letters.command("discard")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@_options(queue_option, reason_option, bucket_option, output_option, apply_option)
+@_options(queue_option, profile_option, reason_option, bucket_option, output_option, apply_option)
 @click.option("--all", "everything", is_flag=True, help="Select all messages.")
 @click.option(
     "--because", metavar="TEXT", help="Reason for the removal; it is logged. Required with --apply."
@@ -339,6 +339,9 @@ def discard(
         misuse('No reason given: pass --because "..."; it is logged.')
 
     with _opened(queue) as (destination, invocation):
+        # A file needs no credentials.
+        if apply and destination.scope:
+            say_who_acts(invocation)
         writing = Lock()
 
         def log(queued: QueuedMessage) -> str:

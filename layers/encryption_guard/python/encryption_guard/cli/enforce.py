@@ -23,6 +23,7 @@ from encryption_guard.cli.console import (
     output_option,
     say,
 )
+from encryption_guard.cli.credentials import open_command, profile_option, say_who_acts
 from encryption_guard.cli.dead_letter_rows import status_and_code
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
 from encryption_guard.dead_letters.document import DeadLetter
@@ -35,7 +36,6 @@ from encryption_guard.enforcement import (
     process_bucket,
     process_payload,
 )
-from encryption_guard.enforcement.handler import open_command
 from encryption_guard.enforcement.policy import FoundBucket
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import GuardError, InvalidEvent, Unavailable
@@ -69,6 +69,7 @@ MAX_DOUBT_SECONDS = 10.0
     help="Act. Without this option the command only reads, and shows what it would do.",
 )
 @output_option
+@profile_option
 def enforce(
     arn: str | None, event_file: str | None, account: str | None, apply: bool, output: str
 ) -> None:
@@ -76,9 +77,10 @@ def enforce(
 
     The command decides as the function does, and acts with --apply.
 
-    It uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on) and the GUARD_*
-    settings. With --apply a dead letter goes to GUARD_DEAD_LETTER_QUEUE, if it is set; any other
-    dead letter, and one without an event of a table bucket, is printed.
+    It uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on), else those that
+    every tool of Alibaba Cloud finds, and the GUARD_* settings. With --apply a dead letter goes to
+    GUARD_DEAD_LETTER_QUEUE, if it is set; any other dead letter, and one without an event of a
+    table bucket, is printed.
 
     It exits with 1 if a bucket is not encrypted, also because this is only a plan, or if an event
     became a dead letter; with 2 if an argument, a setting or the credentials are wrong.
@@ -144,6 +146,8 @@ def _process(given: bytes | TableBucketArn, settings: Settings, *, apply: bool) 
         # Who names a bucket means its region, whatever the region of the shell is.
         settings = settings._replace(sweep_regions=(given.region,))
     with open_command(settings, seconds=MAX_RUN_SECONDS) as invocation:
+        if apply and settings.mode == "enforce":
+            say_who_acts(invocation)
 
         def put(dead_letter: DeadLetter) -> None:
             if apply and settings.dead_letter_queue and _has_bucket_event(dead_letter):

@@ -1,22 +1,16 @@
-"""The options that choose regions, and the identity of the shell's credentials."""
+"""The options that choose regions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from encryption_guard.arn import is_region
 from encryption_guard.cli.console import misuse
-from encryption_guard.errors import GuardError
-from encryption_guard.invocation import Invocation
 from encryption_guard.services.inventory import REGIONS
-from encryption_guard.services.sts import Caller, read_caller
 from encryption_guard.settings import Settings
-
-# The identity is asked for before anything else.
-CALLER_SECONDS: Final = 3.0
 
 Command = Callable[..., Any]
 
@@ -64,11 +58,3 @@ def choose_regions(
     if not chosen:
         misuse("No region: pass --region or --all-regions, or set GUARD_SWEEP_REGIONS.")
     return tuple(chosen)
-
-
-def try_caller(invocation: Invocation) -> tuple[Caller | None, str]:
-    """Return the caller, or None and why it is not known."""
-    try:
-        return read_caller(invocation.within(CALLER_SECONDS)), ""
-    except GuardError as error:
-        return None, str(error)

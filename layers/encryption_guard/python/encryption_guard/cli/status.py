@@ -20,10 +20,10 @@ from encryption_guard.cli.console import (
     output_option,
     say,
 )
+from encryption_guard.cli.credentials import find_caller, open_command, profile_option
 from encryption_guard.cli.last_sweep import LastSweep, read_last_sweep
-from encryption_guard.cli.regions import choose_regions, region_options, try_caller
+from encryption_guard.cli.regions import choose_regions, region_options
 from encryption_guard.dead_letters.destinations import open_destination
-from encryption_guard.enforcement.handler import open_command
 from encryption_guard.errors import ConfigurationError, GuardError
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import FunctionArn, Settings
@@ -230,6 +230,7 @@ def _count_exemptions(function: Mapping[str, Any]) -> str:
 @click.command("status", short_help="Show whether the guard is deployed and alive.")
 @region_options("Ask about")
 @output_option
+@profile_option
 def status(regions: tuple[str, ...], all_regions: bool, output: str) -> None:
     """Show a line for each region: version, mode, exemptions, triggers, dead letters, last sweep.
 
@@ -267,7 +268,7 @@ def _read_regions(invocation: Invocation, regions: tuple[str, ...]) -> list[Stat
 
     account_id = invocation.settings.account_id
     if account_id is None:
-        caller, why = try_caller(invocation)
+        caller, why = find_caller(invocation)
         if caller is None:
             misuse(f"The account is not known: set FC_ACCOUNT_ID to your account ID. {why}")
         account_id = caller.account_id

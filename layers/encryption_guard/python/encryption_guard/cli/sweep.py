@@ -14,8 +14,14 @@ from encryption_guard.arn import Scope
 from encryption_guard.cli.as_deployed import read_deployed
 from encryption_guard.cli.changes import read_report
 from encryption_guard.cli.console import NOT_SEEN, misuse, say
+from encryption_guard.cli.credentials import (
+    find_caller,
+    open_command,
+    profile_option,
+    say_who_acts,
+)
 from encryption_guard.cli.evidence import Conditions, Origin
-from encryption_guard.cli.regions import choose_regions, region_options, try_caller
+from encryption_guard.cli.regions import choose_regions, region_options
 from encryption_guard.cli.row_filter import (
     RowFilter,
     limit_option,
@@ -25,7 +31,6 @@ from encryption_guard.cli.row_filter import (
 )
 from encryption_guard.cli.sweep_rows import pluralize
 from encryption_guard.cli.sweep_run import Outputs, SweepCommand
-from encryption_guard.enforcement.handler import open_command
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import Settings
@@ -90,6 +95,7 @@ from encryption_guard.sweep.findings import Totals
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also show what is new, gone and changed since this earlier report.json.",
 )
+@profile_option
 def sweep(
     regions: tuple[str, ...],
     all_regions: bool,
@@ -108,8 +114,8 @@ def sweep(
 ) -> None:
     """Check every table bucket; with --apply, encrypt the unencrypted ones.
 
-    The command uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on) and the
-    GUARD_* settings.
+    The command uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on), else
+    those that every tool of Alibaba Cloud finds, and the GUARD_* settings.
 
     It exits with 0 if everything that it checked is encrypted or exempt; with 1 if anything is
     unencrypted, or if the output could not be written; with 2 if an option, a setting or the
@@ -154,15 +160,13 @@ def _conditions(
     origin: Origin
     caller, no_caller = None, "not asked"
     if apply or as_deployed or outputs.is_evidence:
-        caller, no_caller = try_caller(invocation)
+        caller, no_caller = find_caller(invocation)
     settings, origin = invocation.settings, "shell"
     if as_deployed:
         account_id = settings.account_id or (caller.account_id if caller else None)
         settings, origin = read_deployed(invocation, regions, account_id), "deployed"
     if apply:
-        key = invocation.read_credentials().access_key_id[:4]
-        who = caller.arn if caller else f"an unknown caller ({no_caller})"
-        say(f"acting as {who}, with the access key {key}... of your shell.")
+        say_who_acts(invocation, (caller, no_caller))
     if settings.exemptions or as_deployed:
         count = pluralize(len(settings.exemptions), "exemption")
         say(f"{count}, from {'the deployed function' if as_deployed else 'your shell'}.")
