@@ -76,11 +76,12 @@ def plan(*arguments: str, stdin: bytes = b"", **environment: str | None) -> Resu
 
 
 def sentences(result: Result) -> list[str]:
-    """What was said on standard error, but for the log."""
+    """What was said on standard error, but for the log, and for who acts."""
     said = "encryption-guard: "
     lines = [line for line in result.stderr.splitlines() if not line.startswith("{")]
     assert all(line.startswith(said) for line in lines)
-    return [line.removeprefix(said) for line in lines]
+    words = [line.removeprefix(said) for line in lines]
+    return [each for each in words if not each.startswith("acting as ")]
 
 
 def puts(tables: OssTables) -> list[str | None]:
