@@ -40,7 +40,8 @@ class KeyServer(EmulatedService):
         return _given(self.key, call.now + timedelta(seconds=self.seconds))
 
     def refused(self, refusal: Refuse, _: Call, /) -> Answer:
-        return Answer(refusal.status, {"Content-Type": "text/plain"}, refusal.message.encode())
+        headers = {"Content-Type": "text/plain", **refusal.headers}
+        return Answer(refusal.status, headers, refusal.message.encode())
 
 
 class Metadata(KeyServer):

@@ -5,8 +5,8 @@ It is slow to import, and reads variables at import, so only a command that need
 - A profile that lacks a field takes it from a variable of the environment: it finds none.
 - Its switches know only the word `true`: they know each word that says yes.
 - It starts a thread for each role of an instance: the thread is switched off.
-- It asks through any HTTP_PROXY, waits long, and trusts other certificates than the guard does: its
-  requests go through the guard's own transport.
+- Its requests take any HTTP_PROXY, wait long, follow redirects, and trust other certificates than
+  the guard's do: they go through the guard's own transport.
 - Its errors quote answers, which contain keys: the sentences are the guard's own.
 """
 
@@ -15,14 +15,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 
-from encryption_guard.cli.credential_sources import Source, is_on, no_credentials
+from encryption_guard.cli.credential_sources import ASK_SECONDS, Source, is_on, no_credentials
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.http import new_request, send
@@ -40,8 +40,6 @@ SWITCHES: Final = {
     "imds_v1_disabled": "ALIBABA_CLOUD_IMDSV1_DISABLED",
     "enable_vpc": "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED",
 }
-# The guard sets these itself.
-_OWN_HEADERS: Final = frozenset({"host", "content-length", "accept-encoding"})
 _STS_HOST: Final = re.compile(r"sts(-vpc)?(\.[a-z0-9-]+)?\.aliyuncs\.com")
 
 
@@ -133,58 +131,67 @@ def _sending_through(requests: _Requests) -> Iterator[None]:
     """Let the library send its requests through the guard's transport."""
     from Tea.core import TeaCore
 
-    adapters = TeaCore.http_adapter, TeaCore.https_adapter
-    TeaCore.http_adapter = TeaCore.https_adapter = requests
+    own = TeaCore.__dict__["do_action"]
+    TeaCore.do_action = requests.send
     try:
         yield
     finally:
-        TeaCore.http_adapter, TeaCore.https_adapter = adapters
+        TeaCore.do_action = own
 
 
 class _VendorAnswer(NamedTuple):
-    """What the library reads of an answer of `requests`."""
+    """What the library reads of an answer."""
 
     status_code: int
-    reason: str
-    headers: Mapping[str, str]
-    content: bytes
+    body: bytes
 
 
 class _Requests:
-    """An adapter of `requests` that sends the library's requests, all of them within `seconds`.
+    """The way that the library's requests go, for one question.
 
-    `failure` says what was wrong with the last answer. It quotes no answer, because that may
-    contain a key.
+    The first answer has to come within `seconds`; then there is time for others. `failure` says
+    what was wrong with the last answer. It quotes none, because an answer may contain a key.
     """
 
     def __init__(self, invocation: Invocation, seconds: float) -> None:
         self._invocation = invocation
-        self._until = invocation.clock.monotonic() + seconds
+        self._seconds = seconds
+        self._begun: float | None = None
         self.failure = ""
 
-    def send(self, request: Any, **_: object) -> _VendorAnswer:
-        """Send one request; raises OSError, which the library expects, if there is no answer."""
+    def send(self, request: Any, _: object = None) -> _VendorAnswer:
+        """Send a `TeaRequest`, as `TeaCore.do_action` does; raises OSError without an answer."""
+        from Tea.core import TeaCore
+
+        url = TeaCore.compose_url(request)
         given = {name.lower(): value for name, value in request.headers.items()}
-        headers = {name: value for name, value in given.items() if name not in _OWN_HEADERS}
-        host = urlsplit(request.url).hostname
-        if self._invocation.clock.monotonic() >= self._until:
-            raise OSError(self.failure)
+        headers = {name: value for name, value in given.items() if name != "host"}
+        host = urlsplit(url).hostname
+        until = self._deadline()
         try:
             made = new_request(
                 request.method,
-                self._routed(request.url),
+                self._routed(url),
                 headers=headers,
-                content=request.body or b"",
+                content=(request.body or "").encode(),
             )
-            answer = send(self._invocation.transport, made, until=self._until)
+            answer = send(self._invocation.transport, made, until=until)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             self.failure = f"{host} gave no answer ({type(error).__name__})"
             raise OSError(self.failure) from error
+        self._seconds = ASK_SECONDS
         code = as_text(lowercase_keys(object_or_empty(answer.body)).get("code")) or ""
         word = f" {shortened(code)}" if code and answer.status != 200 else ""
         self.failure = f"{host} answered {answer.status}{word} and gave no access key"
-        reason = httpx.codes.get_reason_phrase(answer.status)
-        return _VendorAnswer(answer.status, reason, answer.headers, answer.body)
+        return _VendorAnswer(answer.status, answer.body)
+
+    def _deadline(self) -> float:
+        now = self._invocation.clock.monotonic()
+        # Not earlier: the import of the library may take longer than an answer may.
+        self._begun = now if self._begun is None else self._begun
+        if now >= self._begun + self._seconds:
+            raise OSError(self.failure)
+        return self._begun + self._seconds
 
     def _routed(self, url: str) -> str:
         """Return the URL at GUARD_STS_ENDPOINT, if that is set, for a request to STS."""
