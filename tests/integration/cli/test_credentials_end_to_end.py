@@ -259,10 +259,10 @@ def test_enforce_says_who_acts(mode: str, said: bool, machine: Machine) -> None:
     """Before it encrypts; not where it only looks."""
     arn = machine.cloud.tables.plant("orders")
 
-    result = machine.run("enforce", arn, "--profile", "role", GUARD_MODE=mode)
+    result = machine.run("enforce", arn, "--apply", "--profile", "role", GUARD_MODE=mode)
 
     first = f"encryption-guard: {AS_HELD} profile role of ~/.aliyun/config.json.\n"
-    assert (result.returncode, result.stderr.startswith(first)) == (0, said)
+    assert (result.returncode, result.stderr.startswith(first)) == (0 if said else 1, said)
 
 
 # Nobody acts as somebody else.

@@ -42,7 +42,7 @@ ALLOWED_LICENCES = {
     # Copyleft for its own files only, which are passed on unchanged and as source.
     "MPL-2.0",
     # Of operators' packages alone, as their metadata spells them.
-    *("3-Clause BSD License", "Apache-2.0 AND CNRI-Python"),
+    *("3-Clause BSD License", "CNRI-Python"),
 }
 # How metadata spell a licence that has an SPDX identifier.
 SPELT = dict.fromkeys(("Apache 2", "Apache 2.0", "Apache License 2.0"), "Apache-2.0")
