@@ -629,6 +629,16 @@ def test_what_never_shows_it_is_not_encrypted() -> None:
     assert not found.ok
 
 
+def test_a_read_back_does_not_wait_beyond_the_end_of_the_sweep() -> None:
+    """What is known by then is the finding; the next sweep reads again."""
+    guard = Guard(FakeOssTables(troubles={"GetTableBucketEncryption": repeat(NONE)}))
+
+    (found,) = guard.sweep(seconds=1.2)
+
+    assert told(found) == ("not_encrypted", "failed", "not_confirmed")
+    assert guard.service.time.slept == [0.5]
+
+
 @pytest.mark.parametrize(
     "trouble",
     [
