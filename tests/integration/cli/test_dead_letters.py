@@ -34,10 +34,10 @@ from tests.unit.fakes import (
     destination_record_of,
     forget_logger,
 )
+from tests.unit.legible import assert_legible
 
 OPERATOR = AccessKey("STS.operator", "operator-secret", ACCOUNT, security_token="operator-token")
 NOWHERE = "https://127.0.0.1:9"
-PRINTABLE = {chr(code) for code in range(0x20, 0x7F)} | {"\n"}
 PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
 
 
@@ -182,7 +182,7 @@ def sentences(errors: str) -> list[str]:
 
 def assert_harmless(output: str) -> None:
     """Nothing that was printed steers a terminal, tells a secret, or is meant for programmers."""
-    assert set(output) <= PRINTABLE
+    assert_legible(output, lines=True)
     assert "Traceback" not in output
     assert OPERATOR.secret not in output
     assert "operator-token" not in output

@@ -32,6 +32,7 @@ from tests.unit.fakes import (
     dead_letter_of,
     forget_logger,
 )
+from tests.unit.legible import assert_legible
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 OWNER = AccessKey("LTAI-operator", "operator-secret", ACCOUNT)
 NOWHERE = "http://127.0.0.1:9"
 # The ellipsis is the table's own.
-PRINTABLE = {chr(code) for code in range(0x20, 0x7F)} | {"\n", "\u2026"}
 
 
 @pytest.fixture(autouse=True)
@@ -612,7 +612,7 @@ def test_an_event_does_not_steer_the_terminal(event: object, output: str, tmp_pa
     result = run("--event", event_file(tmp_path, event), "--account", ACCOUNT, "--output", output)
 
     assert result.exit_code in (0, 1)
-    assert set(result.stdout) <= PRINTABLE
+    assert_legible(result.stdout, lines=True)
 
 
 @pytest.mark.parametrize("output", ["json", "table"])
@@ -628,7 +628,7 @@ def test_a_service_does_not_steer_the_terminal(
         result = command(str(ARN), "--output", output, GUARD_OSS_TABLES_ENDPOINT=server.url)
 
     assert result.exit_code == 1
-    assert set(result.stdout + result.stderr) <= PRINTABLE
+    assert_legible(result.stdout + result.stderr, lines=True)
 
 
 def test_a_letter_that_is_not_printed_is_said(

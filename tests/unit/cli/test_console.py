@@ -13,13 +13,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import IO
 
 import click
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from encryption_guard import __version__
@@ -45,7 +43,6 @@ from tests.emulators.cloud import REPOSITORY
 from tests.unit.fakes import ACCOUNT, LetterBox, creation_of, forget_logger
 from tests.unit.opened import ARN, only
 
-PRINTABLE = {chr(code) for code in range(0x20, 0x7F)}
 ANY_TEXT = st.text(st.characters() | st.sampled_from("\x1b\x07\x9b\x7f\r\n\t\0\u202e\ud800\\"))
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 each_stop_signal = pytest.mark.parametrize(
@@ -85,72 +82,6 @@ def on_a_terminal(program: str, *streams: str, columns: int = 100) -> tuple[str,
         piped, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     return shown.decode(), ((piped or b"") + (errors or b"")).decode()
-
-
-# Plain text.
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("an ordinary text: 100 %!", "an ordinary text: 100 %!"),
-        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
-        ("two\nlines\r\t", "two\\nlines\\r\\t"),
-        ("\x7f\x9b1m", "\\x7f\\x9b1m"),
-        ("\u00e9\u202e\U0001f4a3", "\\xe9\\u202e\\U0001f4a3"),
-        ("\ud800", "\\ud800"),
-        (403, "403"),
-        (None, "None"),
-    ],
-    ids=[
-        "plain",
-        "escapes",
-        "line ends",
-        "DEL and CSI",
-        "no ASCII",
-        "surrogate",
-        "number",
-        "nothing",
-    ],
-)
-def test_what_is_not_printable_is_told_by_its_number(text: object, expected: str) -> None:
-    """Printable ASCII stays as it is; everything else is escaped as Python would."""
-    assert plain(text) == expected
-
-
-@given(ANY_TEXT)
-def test_plain_text_is_one_line_of_printable_ascii(text: str) -> None:
-    """Nothing gets through that could steer a terminal, and to be plain is the end of it."""
-    told = plain(text)
-
-    assert set(told) <= PRINTABLE
-    assert plain(told) == told
-
-
-@given(ANY_TEXT)
-def test_plain_json_reads_back(text: str) -> None:
-    """JSON is printable ASCII, and says what was meant."""
-    told = plain_json({"text": text})
-
-    assert set(told) <= PRINTABLE
-    assert json.loads(told) == {"text": text}
-
-
-def test_plain_json_knows_times() -> None:
-    """A time is told in ISO 8601, with its zone."""
-    at = datetime(2026, 1, 2, 3, 4, 5, 678000, timezone(timedelta(hours=8)))
-
-    assert plain_json({"at": at}) == '{"at": "2026-01-02T03:04:05.678000+08:00"}'
-
-
-def test_plain_json_knows_whatever_has_a_text() -> None:
-    """What JSON has no form for is told as its text."""
-    assert plain_json([Path("a/b")]) == '["a/b"]'
-
-
-def test_plain_json_can_be_on_several_lines() -> None:
-    """For a person to copy it is indented."""
-    assert plain_json({"a": [1]}, indent=2) == '{\n  "a": [\n    1\n  ]\n}'
 
 
 # Sentences.
@@ -380,8 +311,15 @@ def test_a_table_on_a_terminal_keeps_to_its_width() -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    ["\x1b[31mred", "[red]red[/red]", "a:bomb:b:cn:", "\u202e\x9b\x7f", "two\nlines"],
-    ids=["escape", "markup", "emoji", "no ASCII", "line end"],
+    [
+        "\x1b[31mred",
+        "[red]red[/red]",
+        "a:bomb:b:cn:",
+        "\u202e\x9b\x7f",
+        "two\nlines",
+        "\u516c\u5f00",
+    ],
+    ids=["escape", "markup", "emoji", "controls", "line end", "Chinese"],
 )
 def test_a_cell_is_only_text(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Foreign words are printed as they are, or escaped: nothing in them is followed."""
@@ -389,6 +327,68 @@ def test_a_cell_is_only_text(cell: str, capsys: pytest.CaptureFixture[str]) -> N
 
     (_, row) = capsys.readouterr().out.splitlines()
     assert row.split() == ["orders", *plain(cell).split()]
+
+
+CHINESE = """
+from encryption_guard.cli.console import Stdout, log_line, say
+from encryption_guard.untrusted import plain_json
+text = "\u516c\u5f00 caf\u00e9 \U0001f600"
+out = Stdout()
+out.line(text)
+out.line(plain_json({"text": text}))
+say(text)
+log_line(plain_json({"text": text}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    # click takes ASCII for a shell that was not told its language, and writes UTF-8.
+    [("utf-8", "utf-8"), ("ascii", "utf-8"), ("latin-1", "latin-1"), ("gb18030", "gb18030")],
+)
+def test_what_a_stream_cannot_hold_is_escaped(encoding: str, written: str) -> None:
+    """Whatever the shell's encoding, no text stops a command, and JSON stays JSON."""
+    environment = {
+        "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),
+        "PYTHONIOENCODING": encoding,
+    }
+    text = "\u516c\u5f00 caf\u00e9 \U0001f600"
+
+    done = subprocess.run(
+        [sys.executable, "-c", CHINESE], env=environment, capture_output=True, check=True
+    )
+
+    line, as_json = done.stdout.decode(written).splitlines()
+    sentence, logged = done.stderr.decode(written).splitlines()
+    assert json.loads(f'"{line}"') == json.loads(as_json)["text"] == text
+    assert sentence.startswith("encryption-guard: ")
+    assert logged.isascii()
+    assert json.loads(logged) == {"text": text}
+    if written != "latin-1":
+        assert (line, sentence) == (text, f"encryption-guard: {text}")
+
+
+def test_a_log_line_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    """As every line that the guard logs, whatever language is in it."""
+    log_line(plain_json({"because": "\u6d4b\u8bd5 \U0001f600"}))
+
+    line = capsys.readouterr().err
+    assert line == '{"because": "\\u6d4b\\u8bd5 \\ud83d\\ude00"}\n'
+
+
+def test_ids_and_regions_stay_in_one_piece(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However narrow the terminal is, what is pasted into a command is not folded."""
+    monkeypatch.setenv("COLUMNS", "40")
+
+    Stdout().table(
+        ("age", "ID", "region", "bucket"), [("10 min", "41b48d3f", "cn-zhangjiakou", "orders" * 10)]
+    )
+
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 40
+    assert all(word in out for word in ("10 min", "41b48d3f", "cn-zhangjiakou"))
 
 
 # Progress.

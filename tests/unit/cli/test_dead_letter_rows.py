@@ -48,9 +48,9 @@ from tests.unit.fakes import (
     destination_record_of,
     waiting_of,
 )
+from tests.unit.legible import assert_legible
 
 NOW = START + timedelta(hours=3)
-PRINTABLE = {chr(code) for code in range(0x20, 0x7F)}
 
 REJECTED = waiting_of(dead_letter_of(creation_of(ARN)))
 RECORD = waiting_of(destination_record_of(creation_of(ARN)), key="message-2")
@@ -470,23 +470,19 @@ def in_a_queue(letter: MessageSummary, body: bytes) -> QueuedMessage:
 def test_a_result_does_not_steer_the_terminal(
     letter: MessageSummary, state: State, detail: str
 ) -> None:
-    """Whatever it holds, a result is one line of printable ASCII."""
-    line = result_line(Result(letter, "message-1", state, detail))
-
-    assert set(line) <= PRINTABLE
+    """Whatever it holds, a result is one line that can be read safely."""
+    assert_legible(result_line(Result(letter, "message-1", state, detail)))
 
 
 @given(letter=ANY_LETTER, body=ANY_BODY)
 def test_a_story_does_not_steer_the_terminal(letter: MessageSummary, body: bytes) -> None:
-    """Whatever a message holds, its story is lines of printable ASCII."""
-    told = details(in_a_queue(letter, body), NOW)
-
-    assert set(told) <= PRINTABLE | {"\n"}
+    """Whatever a message holds, its story is lines that can be read safely."""
+    assert_legible(details(in_a_queue(letter, body), NOW), lines=True)
 
 
 @given(letter=ANY_LETTER, body=ANY_BODY)
 def test_everything_can_be_told_as_json(letter: MessageSummary, body: bytes) -> None:
-    """Whatever a message holds, each form of it is one line of printable ASCII that reads back."""
+    """Whatever a message holds, each form of it is one safe line that reads back."""
     waiting = in_a_queue(letter, body)
     one = Listed.of(waiting)
     (group,) = grouped([one], "bucket")
@@ -495,7 +491,7 @@ def test_everything_can_be_told_as_json(letter: MessageSummary, body: bytes) -> 
     for told in (one.as_dict() | contents(waiting), group.as_dict(), result_as_dict(result)):
         line = plain_json(told)
 
-        assert set(line) <= PRINTABLE
+        assert_legible(line)
         assert set(json.loads(line)) == set(told)
 
 
@@ -504,7 +500,7 @@ def test_any_message_has_a_story(body: bytes) -> None:
     """Whatever lies in the queue can be listed and shown."""
     waiting = waiting_of(body)
 
-    assert set(details(waiting, NOW)) <= PRINTABLE | {"\n"}
+    assert_legible(details(waiting, NOW), lines=True)
     assert len(Listed.of(waiting).row(NOW)) == len(HEADINGS)
 
 

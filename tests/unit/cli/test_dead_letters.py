@@ -29,11 +29,11 @@ from tests.unit.fakes import (
     destination_record_of,
     forget_logger,
 )
+from tests.unit.legible import assert_legible
 
 OWNER = AccessKey("LTAI-operator", "operator-secret", ACCOUNT, security_token="operator-token")
 QUEUE_ARN = f"acs:mns:{REGION}:{ACCOUNT}:/queues/dead-letters"
 NOWHERE = "http://127.0.0.1:9"
-PRINTABLE = {chr(code) for code in range(0x20, 0x7F)} | {"\n"}
 ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b1m\x7f\u202e\r"
 
 
@@ -136,7 +136,7 @@ def assert_failed(result: Result, exit_code: int, *parts: str) -> None:
 
 def assert_harmless(result: Result) -> None:
     """Nothing that was printed steers a terminal, tells a secret, or is meant for programmers."""
-    assert set(result.output) <= PRINTABLE
+    assert_legible(result.output, lines=True)
     assert "Traceback" not in result.output
     assert OWNER.secret not in result.output
     assert "operator-token" not in result.output

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
@@ -129,17 +129,71 @@ def quoted(text: str) -> str:
     return json.dumps(shortened(text))
 
 
+# What a reader can see, in any language. This is a string, because `re` compiles it on first use,
+# and no event that is encrypted uses it.
+_NOT_ASCII = "[^\x20-\x7e]+"
+# Letters and marks that show nothing: the rest of what Unicode calls default-ignorable.
+_INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0" + "".join(
+    map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
+# Categories of Unicode: controls, formats (text direction, zero width), surrogates, private use,
+# unassigned, and the separators of lines and of paragraphs.
+_STEERING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# No language stacks more marks on one character; many more would cover the lines around it.
+MAX_MARKS = 4
+
+
 def plain(text: object) -> str:
-    """Escape all but printable ASCII: untrusted text must not control the terminal."""
-    return "".join(
-        char if char.isascii() and char.isprintable() else char.encode("unicode_escape").decode()
-        for char in str(text)
-    )
+    r"""Return a text of any language, with escapes for what steers a terminal or cannot be seen.
+
+    That is controls, text direction, zero width, private use and unassigned characters, and more
+    than MAX_MARKS combining marks in a row.
+
+    >>> plain("公开 \x1b[31m")
+    '公开 \\x1b[31m'
+    """
+    return re.sub(_NOT_ASCII, lambda run: _escaped(run, _python_escape), str(text))
 
 
 def plain_json(value: object, *, indent: int | None = None) -> str:
-    """Serialize a value as JSON in printable ASCII, which cannot control the terminal."""
-    return json.dumps(value, indent=indent, default=_as_text).replace("\x7f", "\\u007f")
+    """Serialize a value as JSON for people, with escapes for what `plain` escapes."""
+    text = json.dumps(value, indent=indent, default=_as_text, ensure_ascii=False)
+    return plain_json_text(text)
+
+
+def plain_json_text(text: str) -> str:
+    """Escape what `plain` escapes in a JSON text, except its line feeds; it stays valid JSON."""
+    if text.isascii() and text.isprintable():  # most are, and this is faster
+        return text
+    lines = (
+        re.sub(_NOT_ASCII, lambda run: _escaped(run, json_escape), line)
+        for line in text.split("\n")
+    )
+    return "\n".join(lines)
+
+
+def json_escape(text: str) -> str:
+    r"""Return each character as JSON escapes it, such as `\u516c`; some need a pair of escapes."""
+    units = text.encode("utf-16-be", "surrogatepass").hex(" ", 2).split()
+    return "".join(f"\\u{unit}" for unit in units)
+
+
+def _python_escape(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def _escaped(run: re.Match[str], escape: Callable[[str], str]) -> str:
+    from unicodedata import category  # for the reason of _NOT_ASCII
+
+    # At the start of a text, a mark would join what is printed before it.
+    marks = 0 if run.start() else MAX_MARKS
+    pieces = []
+    for char in run[0]:
+        kind = category(char)
+        marks = marks + 1 if kind.startswith("M") else 0
+        is_hidden = kind in _STEERING or char in _INVISIBLE
+        pieces.append(escape(char) if is_hidden or marks > MAX_MARKS else char)
+    return "".join(pieces)
 
 
 def _as_text(value: object) -> str:

@@ -6,6 +6,7 @@ then reports the loss on the other stream and still exits with the documented co
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import os
@@ -22,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 
 from encryption_guard.errors import GuardError
-from encryption_guard.untrusted import plain
+from encryption_guard.untrusted import json_escape, plain
 
 if TYPE_CHECKING:
     from encryption_guard.dead_letters import DeadLetters
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 # 1: open buckets, or something failed; 3: could not look; 130: stopped by Ctrl-C or SIGTERM.
 OK, FAILED, MISUSE, NOT_SEEN, STOPPED = 0, 1, 2, 3, 130
+
+# Where a table is too narrow, other columns are folded: these are pasted into commands.
+NEVER_FOLDED = frozenset({"ID", "region", "age"})
 
 # No platform stops a command, so this limit keeps one event from hanging.
 MAX_RUN_SECONDS = 120.0
@@ -41,6 +45,15 @@ output_option = click.option(
     show_default=True,
     help="Output format; json prints one object per line.",
 )
+
+
+def _escape(error: Any) -> tuple[str, int]:
+    """Escape the characters that the encoding of a stream lacks; JSON stays valid."""
+    return json_escape(error.object[error.start : error.end]), error.end
+
+
+ESCAPE = "encryption_guard.escape"
+codecs.register_error(ESCAPE, _escape)
 
 
 class NotLogged(GuardError):
@@ -140,12 +153,12 @@ def say(sentence: str) -> None:
 
 
 def log_line(line: str) -> None:
-    """Write one line to standard error.
+    """Write one line of JSON to standard error, in ASCII as every log line.
 
     Raises NotLogged if the line cannot be written.
     """
     try:
-        click.echo(line, err=True)
+        click.echo(line.encode("ascii", ESCAPE).decode(), err=True)
     except OSError as error:
         raise NotLogged(f"standard error cannot be written ({error.strerror})") from error
 
@@ -155,6 +168,8 @@ class Stdout:
 
     def __init__(self) -> None:
         reopen_closed_streams()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors=ESCAPE)
         self._error: str | None = None
 
     @property
@@ -209,24 +224,27 @@ def open_dead_letters(put: Callable[[DeadLetter], None], *, command: str) -> Dea
     )
 
 
+def terminal_width() -> int:
+    """Return the columns of the terminal; a file or a pipe has 240 unless COLUMNS is set."""
+    return shutil.get_terminal_size((240, 50)).columns
+
+
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None)
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading in NEVER_FOLDED)
     for row in rows:
         table.add_row(*(plain(cell) if cell else "-" for cell in row))
-    # A file or a pipe has no width: use 240 columns unless COLUMNS is set.
-    width = shutil.get_terminal_size((240, 50)).columns
     # rich exits silently if the reader of a pipe has gone, so it draws into a string.
     drawn = io.StringIO()
     as_terminal = True if sys.stdout.isatty() else None
     Console(
         file=drawn,
         force_terminal=as_terminal,
-        width=width,
+        width=terminal_width(),
         markup=False,
         highlight=False,
         emoji=False,

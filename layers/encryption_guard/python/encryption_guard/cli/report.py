@@ -22,6 +22,7 @@ from encryption_guard.enforcement.policy import EXPIRES_SOON
 from encryption_guard.services.oss_tables import State
 from encryption_guard.settings import Exemption
 from encryption_guard.sweep.findings import RECREATE_TABLE, Finding, Tally
+from encryption_guard.untrusted import plain
 from encryption_guard.version import __version__
 
 # Color alone never shows a state. Every font has these characters.
@@ -120,12 +121,8 @@ def _template() -> Template:
 
 
 def _escape_invisible(value: Any) -> Any:
-    """Escape the characters that a reader cannot see, such as control characters."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in value
-    )
+    """Escape what a reader cannot see, by the rule of the terminal; keep markup."""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def summarize(data: Evidence) -> Summary:
