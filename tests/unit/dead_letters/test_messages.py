@@ -22,7 +22,12 @@ from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.dead_letters.document import MAX_COMPRESSED_EVENT_BYTES, DeadLetter
 from encryption_guard.dead_letters.messages import Message, MessageSummary, decoded, open_message
 from encryption_guard.errors import InvalidEvent, Refused
-from encryption_guard.events.envelopes import MAX_DECODED_BYTES, Event, open_payload
+from encryption_guard.events.envelopes import (
+    MAX_DECODED_BYTES,
+    MAX_REDRIVES,
+    Event,
+    open_payload,
+)
 from encryption_guard.untrusted import parse_time
 from tests.unit.fakes import (
     ACCOUNT,
@@ -873,7 +878,7 @@ json_texts = st.recursive(
 other_keys = (characters | st.sampled_from(LOOKALIKES)).filter(lambda key: key != "guardredrives")
 uncounted = objects_of(other_keys, json_texts).map(str.encode)
 anyhow_counted = objects_of(characters | st.sampled_from(LOOKALIKES), json_texts).map(str.encode)
-counts = st.integers(0, 10**6)
+counts = st.integers(0, MAX_REDRIVES)
 
 
 def pairs_of(event: bytes) -> list[tuple[str, Any]]:

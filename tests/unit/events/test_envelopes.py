@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
-from encryption_guard.events.envelopes import MAX_DECODED_BYTES, MAX_NESTING, open_payload
+from encryption_guard.events.envelopes import (
+    MAX_DECODED_BYTES,
+    MAX_NESTING,
+    MAX_REDRIVES,
+    open_payload,
+)
 from tests.unit.opened import (
     ARN,
     BUCKET,
@@ -518,12 +523,15 @@ def test_an_event_that_does_not_count_its_redrives_has_none(count: str) -> None:
     assert type(delivery.redrives) is int
 
 
-def test_a_count_may_be_huge() -> None:
-    """Whoever forges the count only makes sure that nobody sends the event again."""
-    delivery = only({"data": CREATION, "guardredrives": 10**400})
+@pytest.mark.parametrize(
+    ("count", "redrives"), [(MAX_REDRIVES, MAX_REDRIVES), (MAX_REDRIVES + 1, 0), (10**400, 0)]
+)
+def test_a_count_that_nobody_reaches_counts_as_none(count: int, redrives: int) -> None:
+    """Whoever forges the count of an event does not keep it from being sent again."""
+    delivery = only({"data": CREATION, "guardredrives": count})
 
     assert isinstance(delivery.parsed, BucketEvent)
-    assert delivery.redrives == 10**400
+    assert delivery.redrives == redrives
 
 
 def test_a_count_that_python_does_not_read_is_no_json() -> None:

@@ -37,6 +37,9 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 # event, for each. An asynchronous payload holds about 400 of those.
 MAX_EVENTS = 1000
 MIN_EVENT_BYTES = 300
+# Nobody redrives an event more often. A sender can write any count into an event, so a larger one
+# counts as none: it must not keep an operator from redriving the event.
+MAX_REDRIVES = 100
 
 
 class Event(NamedTuple):
@@ -312,7 +315,7 @@ def _skip_space(text: str, at: int) -> int:
 def _count(redrives: object) -> int:
     if isinstance(redrives, bool) or not isinstance(redrives, int):
         return 0
-    return max(redrives, 0)
+    return redrives if 0 <= redrives <= MAX_REDRIVES else 0
 
 
 def _from_dead_letter(dead_letter: Mapping[str, object], budget: _DecodingBudget) -> bytes:
