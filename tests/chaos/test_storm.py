@@ -47,7 +47,7 @@ BROKEN: dict[str, tuple[str, str, str, str, Kind]] = {
     "a letter that the queue refused counts as written": (
         "dead_letters/__init__.py",
         "            raise DeadLetterNotWritten(",
-        "            return dead_letter\n            raise DeadLetterNotWritten(",
+        "            return Written(dead_letter, False)\n            raise DeadLetterNotWritten(",
         "SMQ: refuses",
         "lost",
     ),

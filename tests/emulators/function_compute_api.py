@@ -108,7 +108,7 @@ class FunctionComputeApi(EmulatedService):
         self._owner = access_keys[0].account_id
         self._region = region
         self.rights = Rights()
-        self._functions = functions
+        self._functions = dict(functions)
         self.deployed = dict(deployed or {})
         self._workers = concurrent.futures.ThreadPoolExecutor(workers)
         self._deliveries: list[concurrent.futures.Future[object]] = []
@@ -117,6 +117,10 @@ class FunctionComputeApi(EmulatedService):
     def admit(self, key: AccessKey) -> None:
         """Let this key call from now on, instead of an earlier one of the same id."""
         self._keys[key.id] = key
+
+    def deploy(self, name: str, deliver: Deliver) -> None:
+        """One more function takes events from now on."""
+        self._functions[name] = deliver
 
     def join(self, timeout: float) -> None:
         """Wait until all that was accepted is delivered; raises what a delivery raised."""

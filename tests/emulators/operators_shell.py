@@ -29,7 +29,6 @@ def environment(
         "ALIBABA_CLOUD_ACCESS_KEY_ID": key.id,
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": key.secret,
         "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
-        "GUARD_FUNCTION": cloud.function.function.name,
         "GUARD_OSS_TABLES_ENDPOINT": cloud.tables.url,
         "GUARD_SMQ_ENDPOINT": cloud.queue.url,
         "GUARD_FC_ENDPOINT": cloud.api.url,

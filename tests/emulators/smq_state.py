@@ -71,6 +71,10 @@ class Queues:
         with self._changed:
             self._queues.setdefault(queue, _Queue())
 
+    def empty(self, queue: str) -> None:
+        with self._changed:
+            self._queue(queue).messages.clear()
+
     def close(self) -> None:
         """Let nobody wait any longer."""
         with self._changed:

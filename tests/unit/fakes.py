@@ -28,9 +28,11 @@ from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters.destinations import Peek, QueuedMessage
 from encryption_guard.dead_letters.document import DeadLetter, dead_letter_id
 from encryption_guard.dead_letters.messages import open_message
+from encryption_guard.dead_letters.redrivable import CREATION_FUNCTION
 from encryption_guard.enforcement.telemetry import SERVICE, open_logger
-from encryption_guard.errors import Unavailable
-from encryption_guard.events.envelopes import open_payload
+from encryption_guard.errors import InvalidEvent, Unavailable
+from encryption_guard.events import find_bucket
+from encryption_guard.events.envelopes import Event, open_payload
 from encryption_guard.http.deadlines import current_deadline
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.settings import Settings
@@ -608,19 +610,19 @@ def dead_letter_of(event: object, /, **told: object) -> bytes:
     (first, *_) = open_payload(event).events
     letter = {
         "version": 1,
-        "id": dead_letter_id(first, "rejected"),
+        "id": dead_letter_id(first, str(told.get("reason", "rejected"))),
         "reason": "rejected",
         "detail": "OSS Tables answered 403.",
         "event": json.dumps(event),
         "event_encoding": "utf-8",
         "event_id": first.event_id,
-        "arn": str(ARN),
+        "arn": _bucket_of(first),
         "status": 403,
         "code": "ForbiddenException",
         "message": "You have no right to perform oss:PutTableBucketEncryption.",
         "ec": "0003-00000001",
         "oss_request_id": "OSS-1",
-        "function": f"acs:fc:{REGION}:{ACCOUNT}:functions/encrypt-on-create",
+        "function": CREATION_FUNCTION,
         "function_request_id": "FC-1",
         "attempts": 1,
         "redrives": 0,
@@ -629,11 +631,21 @@ def dead_letter_of(event: object, /, **told: object) -> bytes:
     return json.dumps(letter | told).encode()
 
 
+def _bucket_of(event: Event) -> str | None:
+    """The bucket that the guard finds in an event of its own account and region."""
+    if isinstance(event.parsed, InvalidEvent):
+        return None
+    try:
+        return str(find_bucket(event.parsed, region=REGION, account_id=ACCOUNT).arn)
+    except InvalidEvent:
+        return None
+
+
 def destination_record_of(event: object, **context: object) -> bytes:
     """What Function Compute keeps of an event that failed at every try."""
     known = {
         "requestId": "FC-1",
-        "functionArn": f"acs:fc:{REGION}:{ACCOUNT}:functions/encrypt-on-create",
+        "functionArn": f"acs:fc:{REGION}:{ACCOUNT}:functions/{CREATION_FUNCTION}",
         "condition": "UnhandledInvocationError",
         "approximateInvokeCount": 4,
     }
@@ -649,9 +661,7 @@ def destination_record_of(event: object, **context: object) -> bytes:
 
 def waiting_of(body: bytes, *, key: str = "message-1") -> QueuedMessage:
     """A message that was put into a queue at START."""
-    return QueuedMessage(
-        key, body, open_message(body, region=REGION, account_id=ACCOUNT), since=START
-    )
+    return QueuedMessage(key, body, open_message(body, Scope(ACCOUNT, REGION)), since=START)
 
 
 @dataclass

@@ -17,9 +17,7 @@ from tests.emulators.operators_shell import environment
 from tests.unit.fakes import creation_of, dead_letter_of
 from tests.unit.sweep.sweeps import realistic
 
-# The dead letters that the documents speak of.
-IDS = ("2ff61872", "7b11d21e", "5c6be578")
-BUCKETS = tuple(f"orders-{number}" for number in range(len(IDS)))
+BUCKETS = tuple(f"orders-{number}" for number in range(3))
 PROGRAM = ".venv/bin/encryption-guard"
 
 
@@ -45,12 +43,12 @@ def cloud() -> Iterator[EmulatedCloud]:
 
 
 def plant_dead_letters(cloud: EmulatedCloud) -> None:
-    """Put a dead letter with each of the IDs into the queue, about a bucket that exists."""
-    for number, (start, bucket) in enumerate(zip(IDS, BUCKETS, strict=True)):
+    """Put the dead letters into the queue that the documents speak of, and no others."""
+    cloud.queue.empty(QUEUE)
+    for number, bucket in enumerate(BUCKETS):
         arn = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/{bucket}"
         event = creation_of(arn, event_id=f"event-{number}")
-        body = dead_letter_of(event, id=f"{start}-0000-4000-8000-00000000000{number}", arn=arn)
-        cloud.queue.put(QUEUE, b64encode(body))
+        cloud.queue.put(QUEUE, b64encode(dead_letter_of(event)))
 
 
 @pytest.fixture

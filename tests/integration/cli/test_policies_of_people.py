@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from encryption_guard.dead_letters.redrivable import CREATION_FUNCTION, SWEEP_FUNCTION
 from tests.documents import REPOSITORY
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, EmulatedCloud, emulated_cloud
@@ -37,7 +38,7 @@ ONLY_IN_A_CONSOLE = {
         "fc:ListLayerVersions",
     ),
 }
-SENT_AGAIN, HERE, DISCARDED = "2ff61872", "7b11d21e", "5c6be578"
+SENT_AGAIN, BY_THE_SWEEP, HERE, DISCARDED = "event-1", "event-2", "event-3", "event-4"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ COMMANDS: Mapping[str, tuple[Command, ...]] = {
         Command((LETTERS, "list", "--peek")),
         Command((LETTERS, "show", SENT_AGAIN)),
         Command((LETTERS, "redrive", SENT_AGAIN, "--apply")),
+        Command((LETTERS, "redrive", BY_THE_SWEEP, "--apply")),
         Command((LETTERS, "redrive", HERE, "--local", "--apply")),
         Command((LETTERS, "discard", DISCARDED, "--because", "a test bucket", "--apply")),
         # A refusal, so that each writes a dead letter.
@@ -89,14 +91,11 @@ def key_of(person: str) -> AccessKey:
 
 
 def plant(cloud: EmulatedCloud) -> None:
-    """Three dead letters, a bucket that refuses, and one with tables, none of them encrypted."""
-    for number, (start, bucket) in enumerate(
-        ((SENT_AGAIN, "again"), (HERE, "here"), (DISCARDED, "discarded"))
-    ):
-        arn = cloud.tables.plant(bucket)
-        event = creation_of(arn, event_id=f"event-{number}")
-        body = dead_letter_of(event, id=f"{start}-0000-4000-8000-00000000000{number}", arn=arn)
-        cloud.queue.put(QUEUE, b64encode(body))
+    """Four dead letters, a bucket that refuses, and one with tables, none of them encrypted."""
+    for event_id in (SENT_AGAIN, BY_THE_SWEEP, HERE, DISCARDED):
+        event = creation_of(cloud.tables.plant(event_id), event_id=event_id)
+        function = SWEEP_FUNCTION if event_id == BY_THE_SWEEP else CREATION_FUNCTION
+        cloud.queue.put(QUEUE, b64encode(dead_letter_of(event, function=function)))
     cloud.tables.plant("refused")
     arn = cloud.tables.plant("open")
     for table in ("early", "earlier"):

@@ -449,7 +449,11 @@ def test_with_a_queue_a_letter_is_there_once(cloud: EmulatedCloud) -> None:
 
     assert [result.returncode for result in results] == [1, 1]
     assert [letter["arn"] for letter in letters(cloud)] == [arn]
-    assert all("dead-lettered" in result.stdout for result in results)
+    first, second = results
+    assert "dead-lettered (rejected)" in first.stdout
+    assert "; 1 dead letter written." in first.stderr
+    assert "rejected; a dead letter waits already" in second.stdout
+    assert "; 1 dead letter waits already." in second.stderr
 
     cloud.tables.faults.clear()
     redriven = run(cloud, "dead-letters", "redrive", "--apply")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +27,7 @@ from tests.emulators.cloud import (
 )
 from tests.emulators.faults import Delay, Fault, GarbageBody, Refuse, throttle
 from tests.emulators.function_compute import Invocation
-from tests.emulators.operators_shell import PROGRAM, environment
+from tests.emulators.operators_shell import run as operator
 from tests.integration.conftest import creation_of
 from tests.unit.fakes import OUTCOME_FIELDS
 
@@ -83,23 +81,6 @@ def operations(cloud: EmulatedCloud) -> list[str | None]:
 def letters(cloud: EmulatedCloud) -> list[dict[str, Any]]:
     """Our own dead letters, oldest first."""
     return [json.loads(b64decode(body)) for body in cloud.queue.bodies(QUEUE)]
-
-
-def operator(
-    cloud: EmulatedCloud, *arguments: str, without: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """The command in a shell that lacks one of its variables."""
-    variables = environment(cloud)
-    variables.pop(without, None)
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 # Every kind of bucket.
@@ -281,12 +262,16 @@ def test_a_cold_instance_knows_drift_by_age() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "without"),
-    [(("--function", "oss-tables-encryption-sweep"), ""), ((), ""), ((), "GUARD_FUNCTION")],
+    ("options", "function"),
+    [
+        (("--function", "oss-tables-encryption-sweep"), "oss-tables-encryption-sweep"),
+        (("--function", "oss-tables-encrypt-on-create"), "oss-tables-encrypt-on-create"),
+        ((), "oss-tables-encryption-sweep"),
+    ],
     ids=["to the sweep", "to the creation function", "to the function of the letter"],
 )
 def test_a_refused_bucket_is_one_letter_until_it_is_mended(
-    options: tuple[str, ...], without: str
+    options: tuple[str, ...], function: str
 ) -> None:
     """The first sweep writes a letter, the second none; redriven with the right, it encrypts."""
     with emulated_cloud(sweep_role=denied(SWEEP_ROLE, PUT), environment=EVERY_TIME) as cloud:
@@ -310,10 +295,11 @@ def test_a_refused_bucket_is_one_letter_until_it_is_mended(
 
         cloud.tables.admit(SWEEP_ROLE)
         redrive = ("dead-letters", "redrive", "--apply", *options)
-        redriven = operator(cloud, *redrive, without=without)
+        redriven = operator(cloud, *redrive)
         cloud.api.join(timeout=60)
 
         assert redriven.returncode == 0, redriven.stderr
+        assert [name for name, _ in cloud.api.accepted] == [function]
         assert cloud.tables.encryption(arn) == "AES256"
         assert cloud.queue.messages(QUEUE) == []
 

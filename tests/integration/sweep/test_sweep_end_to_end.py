@@ -96,7 +96,7 @@ def test_every_bucket_ends_as_it_should_and_is_counted_right() -> None:
     looked_at = [table for one in buckets if one not in exempt for table in tables[str(one.arn)]]
     unprotected = [table for table in looked_at if table.encryption is None]
     totals = result["totals"]
-    assert totals | {"newly_encrypted": 0} == {
+    assert totals | {"newly_encrypted": 0, "already_waiting": 0} == {
         "buckets": 300,
         "encrypted": len(encrypted),
         "not_encrypted": len(refused),
@@ -104,6 +104,7 @@ def test_every_bucket_ends_as_it_should_and_is_counted_right() -> None:
         "exempt": len(exempt),
         "newly_encrypted": 0,
         "dead_lettered": len(refused),
+        "already_waiting": 0,
         "not_reached": 0,
         "not_listed": 0,
         "tables": len(looked_at),

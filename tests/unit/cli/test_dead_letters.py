@@ -154,8 +154,8 @@ def test_a_list_is_a_table_for_people(file: Path) -> None:
 
     assert result.exit_code == 0
     heading, *rows = result.stdout.splitlines()
-    assert heading.split()[:6] == ["age", "ID", "reason", "bucket", "status", "redrives"]
-    assert len(rows) == len(ALL)
+    assert heading.split() == ["age", "ID", "reason", "bucket", "status", "redrives"]
+    assert rows.index("") == len(ALL)
     told = result.stdout
     for word in ("orders", "invoices", "payments", "returns", "unknown", "403 ForbiddenException"):
         assert word in told
@@ -195,7 +195,7 @@ def test_a_list_can_be_json(peek: tuple[str, ...], file: Path) -> None:
     ],
 )
 def test_letters_can_be_counted(by: str, expected: list[tuple[str, int]], file: Path) -> None:
-    """The most frequent cause comes first, as JSON and as a table."""
+    """The most frequent one comes first, as JSON and as a table; each advice stands once below."""
     keep(file, CONFLICT, REJECTED, REJECTED)
 
     as_json = run(file, "list", "--by", by, "--output", "json")
@@ -203,8 +203,11 @@ def test_letters_can_be_counted(by: str, expected: list[tuple[str, int]], file: 
 
     assert [(one["value"], one["messages"]) for one in objects(as_json.stdout)] == expected
     heading, *rows = as_table.stdout.splitlines()
-    assert heading.split() == [by, "messages", "oldest", "what", "to", "do"]
-    assert [tuple(row.split()[:2]) for row in rows] == [(v, str(n)) for v, n in expected]
+    assert heading.split() == [by, "messages", "oldest", "cause"]
+    groups = rows[: rows.index("")]
+    assert [tuple(row.split()[:2]) for row in groups] == [(v, str(n)) for v, n in expected]
+    assert as_table.stdout.count("Grant oss:PutTableBucketEncryption") == 1
+    assert as_table.stdout.count("Redrive the message.") == 1
 
 
 @pytest.mark.parametrize(
@@ -235,6 +238,91 @@ def test_an_empty_queue_is_told(output: str, file: Path) -> None:
     result = run(file, "list", "--output", output)
 
     assert_failed(result, 0, "no messages found", "another command")
+
+
+@pytest.mark.parametrize("command", ["list", "redrive", "discard"])
+def test_a_misspelt_reason_is_misuse(command: str, file: Path) -> None:
+    """An empty list would look like good news; the nearest reason is named, and all there are."""
+    keep(file, *ALL)
+
+    result = run(file, command, "--reason", "rejectd")
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert '"rejectd" is not a reason. Did you mean rejected? The reasons are rejected, ' in (
+        " ".join(result.stderr.split())
+    )
+    assert "function_failed, not_delivered, unknown." in " ".join(result.stderr.split())
+
+
+def test_a_reason_that_resembles_none_is_misuse(file: Path) -> None:
+    """Nothing is guessed, and what was given is told safely."""
+    keep(file)
+
+    result = run(file, "list", "--reason", ESCAPES)
+
+    assert result.exit_code == 2
+    assert "Did you mean" not in result.stderr
+    assert_harmless(result)
+
+
+def test_a_reason_is_completed() -> None:
+    """A shell that asks what may follow gets the reasons."""
+    asked = {"COMP_WORDS": "encryption-guard dead-letters list --reason f", "COMP_CWORD": "4"}
+    environment = {"_ENCRYPTION_GUARD_COMPLETE": "bash_complete", **asked}
+
+    result = CliRunner().invoke(main, [], prog_name="encryption-guard", env=environment)
+
+    assert [line.partition(",")[2] for line in result.stdout.splitlines()] == [
+        "foreign_account",
+        "foreign_region",
+        "function_failed",
+    ]
+
+
+@pytest.mark.parametrize("command", [("redrive",), ("redrive", "--apply"), ("discard", "--all")])
+def test_an_empty_queue_is_told_by_every_command(command: tuple[str, ...], file: Path) -> None:
+    """There is nothing to do with --apply either."""
+    keep(file)
+
+    result = run(file, *command)
+
+    assert_failed(result, 0, "no messages found", "another command")
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "240"])
+@pytest.mark.parametrize("command", [("list",), ("list", "--by", "bucket")], ids=" ".join)
+def test_a_list_can_be_read_in_any_width(
+    command: tuple[str, ...], columns: str, file: Path
+) -> None:
+    """No line is wider, an ID stays in one piece to be pasted, and each advice is given once."""
+    letters = [letter(f"{'long-' * 11}{number:03}") for number in range(30)]
+    keep(file, *letters, RECORD, UNKNOWN)
+
+    result = run(file, *command, COLUMNS=columns)
+
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    if command == ("list",):
+        ids = {json.loads(body)["id"][:8] for body in letters}
+        assert {word for word in result.stdout.split() if word in ids} == ids
+        all_columns = ["age", "ID", "reason", "bucket", "status", "redrives"]
+        assert lines[0].split() == (all_columns if columns == "240" else all_columns[:5])
+    text = " ".join(result.stdout.split())
+    assert text.count("Grant oss:PutTableBucketEncryption") == 1
+    assert text.count("Wait until OSS Tables works again") == 1
+
+
+def test_letters_of_any_language_are_shown_as_they_are(file: Path) -> None:
+    """Where people read them, and a program that reads JSON gets the same text."""
+    chinese = "\u6ca1\u6709\u6743\u9650"
+    keep(file, letter("orders", message=chinese))
+
+    story, as_json = run(file, "show", "0"), run(file, "show", "0", "--output", "json")
+
+    assert f"403 ForbiddenException {chinese}" in story.stdout
+    assert f'"message": "{chinese}"' in as_json.stdout
+    assert objects(as_json.stdout)[0]["message"] == chinese
 
 
 # One letter.
@@ -277,15 +365,90 @@ def test_a_letter_can_be_shown_as_json(file: Path) -> None:
     assert told["missing_right"]["Resource"] == [told["arn"]]
 
 
-def test_a_name_of_several_letters_shows_them_all(file: Path) -> None:
-    """An event that failed in two ways has two letters."""
-    keep(file, REJECTED, destination_record_of(creation("orders")), CONFLICT)
+# Its event's id is the beginning of the ID of REJECTED, so that both are meant by it.
+RIDER = dead_letter_of(creation_of(ARN, event_id=REJECTED_ID[:8]))
+TWIN = letter("orders", detail="OSS Tables answered 500.", redrives=2)
+NAMED_TWICE = {
+    "ID": ((REJECTED, CONFLICT, TWIN), REJECTED_ID),
+    "first characters": ((REJECTED, CONFLICT, TWIN), REJECTED_ID[:8]),
+    "id of an event": (
+        (REJECTED, CONFLICT, RECORD, destination_record_of(creation("orders"))),
+        "event-orders",
+    ),
+    "id of an event that begins like an ID": ((REJECTED, CONFLICT, RIDER), REJECTED_ID[:8]),
+}
+ACTING = {
+    "show": ("show",),
+    "redrive": ("redrive", "--local", "--account", ACCOUNT, "--apply"),
+    "a plan": ("redrive",),
+    "discard": ("discard", "--apply", "--because", "a test"),
+}
 
-    result = run(file, "show", "event-orders")
+
+@pytest.mark.parametrize("arguments", ACTING.values(), ids=ACTING)
+@pytest.mark.parametrize(("bodies", "word"), NAMED_TWICE.values(), ids=NAMED_TWICE)
+def test_a_name_of_several_letters_names_none(
+    bodies: tuple[bytes, ...], word: str, arguments: tuple[str, ...], file: Path
+) -> None:
+    """They are listed by the one name that nobody can choose, and none is shown or touched."""
+    before = keep(file, *bodies)
+
+    result = run(file, *arguments, word)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    first, *matches = sentences(result)
+    assert first.startswith(f"the ID {word} names 2 messages, so nothing was done.")
+    offset = str(len(b"\n".join(bodies[:-1])) + 1)
+    assert [line.split()[0] for line in matches] == ["0", offset]
+    assert file.read_bytes() == before
+    assert_harmless(result)
+
+
+def test_the_name_that_nobody_chooses_tells_twins_apart(file: Path) -> None:
+    """The place of a message counts before anything that a message says of itself."""
+    rider = dead_letter_of(creation_of(ARN, event_id="0"))
+    keep(file, REJECTED, TWIN, rider)
+
+    result = run(file, "discard", "0", "--apply", "--because", "the first one")
 
     assert result.exit_code == 0
-    firsts = [line for line in result.stdout.splitlines() if line.startswith("ID  ")]
-    assert len(firsts) == 2
+    assert kept(file) == [TWIN, rider]
+
+
+def test_several_names_of_one_letter_act_on_it_once(file: Path) -> None:
+    """Its ID, a part of it, its event and its place are the same letter."""
+    keep(file, REJECTED, CONFLICT)
+
+    names = (REJECTED_ID, REJECTED_ID[:8], "event-orders", "0")
+    result = run(file, "discard", *names, "--apply", "--because", "a test")
+
+    assert (result.exit_code, sentences(result)) == (0, ["1 done."])
+    assert kept(file) == [CONFLICT]
+
+
+def test_many_letters_of_one_name_are_counted(file: Path) -> None:
+    """A queue full of twins fills no screen."""
+    keep(file, *[REJECTED] * 300)
+
+    result = run(file, "discard", REJECTED_ID, "--apply", "--because", "a test")
+
+    first, *matches, last = sentences(result)
+    assert "names 300 messages" in first
+    assert (len(matches), last.strip()) == (20, "and 280 more")
+
+
+def test_each_ambiguous_name_is_told(file: Path) -> None:
+    """One that is clear does not act either: nothing is done by halves."""
+    before = keep(file, REJECTED, TWIN, RULE, RULE, CONFLICT)
+
+    names = (REJECTED_ID, "event-returns", "event-invoices")
+    result = run(file, "discard", *names, "--apply", "--because", "a test")
+
+    assert result.exit_code == 2
+    told = " ".join(sentences(result))
+    assert [told.count(f"the ID {name} names 2 messages") for name in names] == [1, 1, 0]
+    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize("word", [REJECTED_ID[:7], "no-such-letter", ESCAPES], ids=ascii)
@@ -309,11 +472,11 @@ def test_a_redrive_is_a_plan_first(file: Path) -> None:
 
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == len(ALL)
-    assert result.stdout.count("would be sent to acs:fc:") == 3
-    assert "the message names no valid function: pass --function" in result.stdout
+    sent_to = f"would be sent to {FUNCTIONS}functions/oss-tables-encrypt-on-create"
+    assert result.stdout.count(sent_to) == 4
     assert "the message contains no event" in result.stdout
     assert sentences(result) == [
-        "3 planned, 2 skipped.",
+        "4 planned, 1 nothing to redrive.",
         "dry run: nothing was changed; to execute the plan, run the same command with --apply.",
     ]
     assert file.read_bytes() == before
@@ -678,7 +841,7 @@ def test_a_letter_that_does_not_meet_the_conditions_is_not_missing(
     result = run(file, "redrive", REJECTED_ID, "--reason", "conflict", *apply)
 
     assert result.exit_code == (1 if apply else 0)
-    assert sentences(result)[0] == "no message was selected."
+    assert sentences(result)[0] == "no message was selected, of 1 in the queue."
     assert "No message in the queue" not in result.stderr
     assert file.read_bytes() == before
 
@@ -700,7 +863,7 @@ def test_the_commands_of_a_story_name_the_queue(file: Path) -> None:
 
     result = run(file, "show", REJECTED_ID)
 
-    assert f"redrive {REJECTED_ID} --queue file:{file} --apply" in result.stdout
+    assert f"redrive 0 --queue file:{file} --apply" in result.stdout
 
 
 # Being stopped.
@@ -732,6 +895,18 @@ def test_a_list_that_is_stopped_says_so(file: Path) -> None:
     assert "orders" in {one["bucket"] for one in objects(result.stdout)}
     assert "returns" not in {one["bucket"] for one in objects(result.stdout)}
     assert sentences(result)[-1] == "the list is incomplete."
+
+
+def test_a_search_that_is_stopped_shows_nothing(file: Path) -> None:
+    """What was not read could be another letter of that name; it is not said to be absent."""
+    bringing = interrupted(file)
+
+    result = run(file, "show", "event-orders")
+    bringing.join()
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "stopping" in sentences(result)[0]
+    assert "No message in the queue" not in result.stderr
 
 
 def test_a_redrive_that_is_stopped_says_so(file: Path) -> None:
@@ -1018,13 +1193,16 @@ def test_any_message_can_be_shown(body: bytes, output: str, file: Path) -> None:
 def test_a_message_that_is_none_of_ours_is_left_alone(
     body: bytes, local: tuple[str, ...], file: Path
 ) -> None:
-    """A redrive says so, sends nothing, and does not count it as done."""
+    """A redrive says so and sends nothing; it fails only where the message was named."""
     before = keep(file, body)
+    options = ("--apply", "--output", "json", *local)
 
-    result = run(file, "redrive", "--apply", "--output", "json", *local)
+    of_all, of_one = run(file, "redrive", *options), run(file, "redrive", "0", *options)
 
-    assert result.exit_code == 1
-    (told,) = objects(result.stdout)
-    assert told["state"] == "left"
-    assert told["result"].startswith("the message contains no event: ")
+    assert (of_all.exit_code, of_one.exit_code) == (0, 1)
+    for result in (of_all, of_one):
+        (told,) = objects(result.stdout)
+        assert told["state"] == "nothing_to_redrive"
+        assert told["result"].startswith("the message contains no event of a table bucket")
+        assert sentences(result) == ["1 nothing to redrive."]
     assert file.read_bytes() == before

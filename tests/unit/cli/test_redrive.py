@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.arn import TableBucketArn
 from encryption_guard.cli.redrive import (
     Action,
     NotDone,
@@ -20,12 +22,11 @@ from encryption_guard.cli.redrive import (
     Skip,
     Target,
     execute,
-    is_named_by,
     process_locally,
-    reason_to_skip,
 )
 from encryption_guard.dead_letters.destinations import WORKERS, QueuedMessage
 from encryption_guard.dead_letters.messages import MessageSummary
+from encryption_guard.dead_letters.redrivable import Obstacle, obstacle_of
 from encryption_guard.enforcement import (
     AlreadyEncrypted,
     DeadLettered,
@@ -48,7 +49,6 @@ from tests.unit.fakes import (
     waiting_of,
 )
 
-ALL = Selection().matches
 PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
 TARGET = Target(None, REGION, ACCOUNT)
 # Only a test that fails waits as long.
@@ -65,6 +65,11 @@ def letters(number: int) -> list[QueuedMessage]:
     return [letter(n) for n in range(1, number + 1)]
 
 
+def every(messages: Iterator[QueuedMessage]) -> Iterator[QueuedMessage]:
+    """The selection of all messages."""
+    return messages
+
+
 # Which letters are meant.
 
 ONE = letter()
@@ -72,45 +77,9 @@ ID = ONE.message.summary.id
 
 
 @pytest.mark.parametrize(
-    ("word", "meant"),
-    [
-        (ID, True),
-        (ID[:8], True),
-        (ID[:35], True),
-        ("event-1", True),
-        ("message-1", True),
-        (ID[:7], False),
-        (ID[:8].upper() if ID[:8] != ID[:8].upper() else "x", False),
-        (ID + "0", False),
-        ("event-", False),
-        ("message-10", False),
-        ("", False),
-    ],
-    ids=[
-        "ID",
-        "8 characters",
-        "35 characters",
-        "event id",
-        "message id",
-        "7 characters",
-        "other case",
-        "more than the ID",
-        "part of the event id",
-        "more than the message id",
-        "nothing",
-    ],
-)
-def test_a_word_names_a_letter(word: str, meant: bool) -> None:
-    """A letter is called by its ID, 8 characters of it or more, its event's id or its message's."""
-    assert is_named_by(ONE, word) is meant
-
-
-@pytest.mark.parametrize(
     ("selection", "covered"),
     [
         (Selection(), True),
-        (Selection(ids=("other", ID[:8])), True),
-        (Selection(ids=("other",)), False),
         (Selection(reason="rejected"), True),
         (Selection(reason="reject"), False),
         (Selection(reason=""), False),
@@ -120,10 +89,9 @@ def test_a_word_names_a_letter(word: str, meant: bool) -> None:
         (Selection(bucket="my-"), False),
         (Selection(bucket="My-*"), False),
         (Selection(bucket=""), False),
-        (Selection((ID,), "rejected", "*"), True),
-        (Selection((ID,), "rejected", "other-*"), False),
-        (Selection((ID,), "conflict", "*"), False),
-        (Selection(("other",), "rejected", "*"), False),
+        (Selection("rejected", "*"), True),
+        (Selection("rejected", "other-*"), False),
+        (Selection("conflict", "*"), False),
     ],
     ids=str,
 )
@@ -146,67 +114,122 @@ def test_a_letter_without_a_bucket_can_be_selected(selection: Selection, covered
     assert selection.matches(waiting_of(b"hello")) is covered
 
 
+@pytest.mark.parametrize(
+    ("bucket", "covered"), [("orders-*", True), ("orders-1", False), ("decoy", False), ("*", True)]
+)
+def test_a_letter_of_several_buckets_is_about_each(bucket: str, covered: bool) -> None:
+    """Nobody who names one bucket discards what is also about another."""
+    arns = [ARN._replace(name=f"orders-{number}") for number in range(2)]
+    waiting = waiting_of(destination_record_of([creation_of(arn) for arn in arns]))
+
+    assert Selection(bucket=bucket).matches(waiting) is covered
+
+
+def test_a_letters_word_about_its_bucket_selects_nothing() -> None:
+    """Without an event that says so, it is about no bucket."""
+    waiting = waiting_of(dead_letter_of(creation_of(ARN), event=""))
+
+    assert not Selection(bucket=ARN.name).matches(waiting)
+
+
 # Where its events go.
 
 
-def about(function: str | None) -> MessageSummary:
+def about(function: str | None, kind: Any = "dead_letter") -> MessageSummary:
     """A letter that tells this function."""
     return MessageSummary(
-        id=ID, kind="dead_letter", reason="rejected", detail="", events=1, function=function
+        id=ID, kind=kind, reason="rejected", detail="", events=1, function=function
     )
+
+
+CREATION, SWEEP = "oss-tables-encrypt-on-create", "oss-tables-encryption-sweep"
 
 
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        ("encrypt-on-create", f"{PLACE}functions/encrypt-on-create"),
-        ("functions/encrypt-on-create", f"{PLACE}functions/encrypt-on-create"),
-        (f"{PLACE}functions/encrypt-on-create", f"{PLACE}functions/encrypt-on-create"),
-        ("guard$encrypt", f"{PLACE}services/guard/functions/encrypt"),
-        (f"{PLACE}services/guard/functions/encrypt", f"{PLACE}services/guard/functions/encrypt"),
-        (
-            f"{PLACE}services/guard.LATEST/functions/encrypt",
-            f"{PLACE}services/guard.LATEST/functions/encrypt",
-        ),
+        (CREATION, CREATION),
+        (SWEEP, SWEEP),
+        (f"functions/{CREATION}", CREATION),
+        (f"{PLACE}functions/{CREATION}", CREATION),
+        (f"{PLACE}functions/{SWEEP}", SWEEP),
+        ("encryption-guard enforce", CREATION),
+        ("encryption-guard sweep", SWEEP),
     ],
-    ids=["name", "path", "ARN", "2.0, migrated", "2.0, ARN", "2.0, ARN with a version"],
+    ids=["name", "sweep", "path", "ARN", "ARN of the sweep", "enforce", "sweep command"],
 )
-def test_an_event_goes_to_the_function_that_the_letter_names(told: str, expected: str) -> None:
-    """Its name is completed by the queue's region and account; its ARN has to agree with them."""
+def test_an_event_goes_to_the_guards_function_that_wrote_the_letter(
+    told: str, expected: str
+) -> None:
+    """What a command wrote goes to the function that does the same work."""
     function = TARGET.of(about(told))
 
-    assert str(function) == expected
+    assert function == FunctionArn(expected, REGION, ACCOUNT)
+
+
+@pytest.mark.parametrize("told", [None, "payroll", f"{PLACE}functions/payroll"])
+def test_an_undelivered_event_goes_to_the_creation_function(told: str | None) -> None:
+    """EventBridge delivers events of the audit trail to this function alone."""
+    assert TARGET.of(about(told, "cloud_event")) == FunctionArn(CREATION, REGION, ACCOUNT)
 
 
 @pytest.mark.parametrize(
-    "told",
+    ("told", "named"),
     [
-        f"acs:fc:cn-shanghai:{ACCOUNT}:functions/encrypt-on-create",
-        f"acs:fc:{REGION}:99999:functions/encrypt-on-create",
-        f"acs:fc:{REGION}:99999:services/guard/functions/encrypt",
+        ("payroll-delete-everything", "functions/payroll-delete-everything"),
+        (f"{PLACE}functions/payroll", f"{PLACE}functions/payroll"),
+        ("legacy$admin", "services/legacy/functions/admin"),
+        (f"guard${CREATION}", f"services/guard/functions/{CREATION}"),
+        (
+            f"{PLACE}services/guard.LATEST/functions/{CREATION}",
+            f"{PLACE}services/guard.LATEST/functions/{CREATION}",
+        ),
+        (
+            f"acs:fc:cn-shanghai:{ACCOUNT}:functions/{CREATION}",
+            f"acs:fc:cn-shanghai:{ACCOUNT}:functions/{CREATION}",
+        ),
+        (
+            f"acs:fc:{REGION}:99999:functions/{CREATION}",
+            f"acs:fc:{REGION}:99999:functions/{CREATION}",
+        ),
+        (f"{CREATION}-2", f"functions/{CREATION}-2"),
+        (CREATION.upper(), f"functions/{CREATION.upper()}"),
     ],
-    ids=["region", "account", "account, 2.0"],
+    ids=[
+        "another function",
+        "its ARN",
+        "a service",
+        "our name in a service",
+        "a version",
+        "another region",
+        "another account",
+        "a longer name",
+        "another casing",
+    ],
 )
-def test_a_letter_cannot_lead_out_of_its_account_and_region(told: str) -> None:
+def test_a_letter_does_not_choose_a_function(told: str, named: str) -> None:
     """Whoever may write to the queue does not choose where the operator's rights are used."""
     step = TARGET.of(about(told))
 
-    assert step == Skip(
-        f'the message names "{told}", which is not in region {REGION} of account {ACCOUNT}: if it'
-        " is correct, pass it with --function"
+    assert step == Obstacle(
+        f'the message names "{named}", which is not one of the guard\'s functions {CREATION} and'
+        f" {SWEEP} in region {REGION} of account {ACCOUNT}: if it is correct, pass it with"
+        " --function"
     )
 
 
 @pytest.mark.parametrize(
     "told",
-    [None, "", "encryption-guard enforce", "a function", "acs:fc:cn-hangzhou::functions/f"],
-    ids=["none", "empty", "a command", "words", "no ARN"],
+    [
+        *(None, "", "a function", "acs:fc:cn-hangzhou::functions/f", f"{CREATION}.LATEST"),
+        *(f"{PLACE}functions/{CREATION}/versions/1", f"{CREATION}:prod", "encryption-guards sweep"),
+    ],
 )
 def test_a_letter_that_tells_no_function_is_left(told: str | None) -> None:
-    """What an operator's own command or anybody else wrote does not say where to send it."""
+    """What is no name of a function does not say who wrote it."""
     step = TARGET.of(about(told))
 
-    assert step == Skip("the message names no valid function: pass --function")
+    assert step == Obstacle("the message names no valid function: pass --function")
 
 
 @pytest.mark.parametrize(
@@ -234,9 +257,9 @@ def test_a_name_alone_does_not_tell_where(
     named: FunctionArn | None, known: tuple[str | None, str | None]
 ) -> None:
     """Without a queue in the cloud nobody knows the region or the account of a name."""
-    step = Target(named, *known).of(about("encrypt-on-create"))
+    step = Target(named, *known).of(about(CREATION))
 
-    assert isinstance(step, Skip)
+    assert isinstance(step, Obstacle)
     assert step.reason.endswith("has no region or account: pass --function as an ARN")
 
 
@@ -264,48 +287,11 @@ def sent(body: bytes) -> Any:
     act = functions.sender().plan(waiting_of(body))
     assert isinstance(act, Action)
     assert functions.invoked == []
-    assert act.description == f"would be sent to {PLACE}functions/encrypt-on-create"
-    assert act.run() == "accepted by encrypt-on-create, request FC-1"
+    assert act.description == f"would be sent to {PLACE}functions/{CREATION}"
+    assert act.run() == f"accepted by {CREATION}, request FC-1"
     ((function, payload),) = functions.invoked
-    assert function == f"{PLACE}functions/encrypt-on-create"
+    assert function == f"{PLACE}functions/{CREATION}"
     return json.loads(payload)
-
-
-def test_nothing_speaks_against_a_letter_with_an_event() -> None:
-    """A letter that was redriven less often than the limit may go."""
-    assert reason_to_skip(letter(redrives=2), max_redrives=3) is None
-
-
-def test_a_letter_without_an_event_is_left_with_the_reason() -> None:
-    """What holds no event that could be sent is left, and its detail says why."""
-    waiting = waiting_of(dead_letter_of(creation_of(ARN), version=2))
-
-    step = reason_to_skip(waiting, max_redrives=3)
-
-    assert step == Skip(f"the message contains no event: {waiting.message.summary.detail}")
-    assert 'version "2"' in step.reason
-
-
-def test_the_letter_of_a_sweep_is_left() -> None:
-    """A timer's event is no bucket's: sending it to the creation function would help nobody."""
-    timer = {"triggerTime": "2026-11-22T12:00:00Z", "triggerName": "sweep", "payload": ""}
-    waiting = waiting_of(destination_record_of(timer))
-
-    step = reason_to_skip(waiting, max_redrives=3)
-
-    assert waiting.message.summary.is_sweep
-    assert step == Skip("a sweep failed, and the next sweep repeats its work: discard the message")
-
-
-@pytest.mark.parametrize("redrives", [3, 4])
-def test_what_was_redriven_often_enough_is_left(redrives: int) -> None:
-    """A loop ends at the limit."""
-    step = reason_to_skip(letter(redrives=redrives), max_redrives=3)
-
-    assert step == Skip(
-        f"the redrive count ({redrives}) has reached the limit (3): fix the cause, then raise"
-        " --max-redrives"
-    )
 
 
 @pytest.mark.parametrize(
@@ -330,19 +316,24 @@ def test_all_events_of_a_letter_are_sent_together() -> None:
     assert sent(destination_record_of(events)) == [event | {"guardredrives": 1} for event in events]
 
 
-def test_what_has_no_function_is_not_sent() -> None:
-    """An event from a rule of EventBridge names no function."""
-    waiting = waiting_of(json.dumps(creation_of(ARN)).encode())
+def test_what_has_no_function_of_the_guard_is_not_sent() -> None:
+    """The plan says why, and that it may be another time."""
+    waiting = waiting_of(dead_letter_of(creation_of(ARN), function="payroll"))
 
     step = Functions().sender().plan(waiting)
 
-    assert step == Skip("the message names no valid function: pass --function")
+    assert isinstance(step, Skip)
+    assert (step.state, "not one of the guard's functions" in step.reason) == ("left", True)
 
 
 def test_what_is_too_large_to_be_sent_is_left() -> None:
     """An event that fits into no asynchronous invocation, packed or not, is left with advice."""
-    noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(60_000))
-    waiting = waiting_of(destination_record_of(creation_of(ARN) | {"noise": noise}))
+    noise = "".join(random.Random(1).choices([chr(0x4E00 + n) for n in range(20_000)], k=60_000))
+    record = json.loads(destination_record_of({})) | {
+        "requestPayload": creation_of(ARN) | {"noise": noise}
+    }
+    waiting = waiting_of(json.dumps(record, ensure_ascii=False).encode())
+    assert obstacle_of(waiting.message) is None
 
     step = Functions().sender().plan(waiting)
 
@@ -354,11 +345,11 @@ def test_what_is_too_large_to_be_sent_is_left() -> None:
 # Processing on the spot.
 
 OUTCOMES: dict[str, Outcome] = {
-    "encrypted": Encrypted(reason="created"),
-    "already_encrypted": AlreadyEncrypted(reason="AES256"),
-    "skipped": Skipped(reason="not_relevant"),
-    "detected": Detected(reason="would_encrypt"),
-    "dead_lettered": DeadLettered(reason="rejected"),
+    "encrypted": Encrypted(reason="created", arn=ARN),
+    "already_encrypted": AlreadyEncrypted(reason="AES256", arn=ARN),
+    "skipped": Skipped(reason="exempt: samples", arn=ARN),
+    "detected": Detected(reason="would_encrypt", arn=ARN),
+    "dead_lettered": DeadLettered(reason="rejected", arn=ARN),
 }
 
 
@@ -377,7 +368,7 @@ def one_after_the_other(outcomes: Iterable[Outcome]) -> Callable[[Event], Outcom
     ("outcomes", "told"),
     [
         (("encrypted", "encrypted"), "encrypted (created), encrypted (created)"),
-        (("already_encrypted", "skipped"), "already_encrypted (AES256), skipped (not_relevant)"),
+        (("already_encrypted", "skipped"), "already_encrypted (AES256), skipped (exempt: samples)"),
     ],
     ids=["encrypted", "nothing to do"],
 )
@@ -406,6 +397,32 @@ def test_one_event_that_is_not_done_keeps_the_letter(outcomes: tuple[str, ...], 
 
     assert str(raised.value) == f"{told}; the message stays in the queue"
     assert (raised.value.fault, raised.value.retryable) == ("service", False)
+
+
+@pytest.mark.parametrize(
+    ("arns", "told"),
+    [
+        ((ARN._replace(name="decoy"),), "decoy"),
+        ((ARN, ARN._replace(name="decoy")), f"decoy and {ARN}"),
+        ((ARN, None), f"{ARN} and no bucket"),
+    ],
+    ids=["another", "one more", "none"],
+)
+def test_what_was_done_for_another_bucket_is_not_done(
+    arns: tuple[TableBucketArn | None, ...], told: str
+) -> None:
+    """The letter stays until the bucket that it is about was dealt with."""
+    outcomes = [Encrypted(reason="created", arn=arn) for arn in arns]
+    events = [creation_of(ARN, event_id=f"event-{n}") for n in range(len(arns))]
+    waiting = waiting_of(destination_record_of(events))
+
+    with pytest.raises(NotDone) as raised:
+        process_locally(waiting, process=one_after_the_other(outcomes))
+
+    assert told in str(raised.value)
+    assert str(raised.value).endswith(
+        f"and the message is about {ARN}; the message stays in the queue"
+    )
 
 
 def test_an_unavailable_service_keeps_the_letter() -> None:
@@ -444,8 +461,8 @@ def run(
 ) -> list[Result]:
     """What is reported of a run that comes to its end."""
     results: list[Result] = []
-    covers = (selection or Selection()).matches
-    execute(queue, covers, plan or doing(act), apply=apply, report=results.append, **options)
+    select = partial(filter, (selection or Selection()).matches)
+    execute(queue, select, plan or doing(act), apply=apply, report=results.append, **options)
     return results
 
 
@@ -535,14 +552,15 @@ def test_what_is_left_is_told_and_stays() -> None:
 
 def test_what_is_not_selected_is_not_told() -> None:
     """Other letters are neither planned for nor reported, and are released."""
-    queue = FakeLetterQueue(letters(3))
+    others = [waiting_of(b"hello", key="message-1"), letter(2), waiting_of(b"", key="message-3")]
+    queue = FakeLetterQueue(others)
     planned: list[str] = []
 
     def plan(waiting: QueuedMessage) -> Action | Skip:
         planned.append(waiting.key)
         return doing(accepted)(waiting)
 
-    results = run(queue, plan=plan, selection=Selection(ids=("event-2",)))
+    results = run(queue, plan=plan, selection=Selection(reason="rejected"))
 
     assert states(results) == {"message-2": "done"}
     assert planned == ["message-2"]
@@ -710,7 +728,7 @@ def test_a_plan_holds_no_more_than_one_letter() -> None:
 
     execute(
         FakeLetterQueue(in_turn()),
-        Selection().matches,
+        every,
         doing(accepted),
         apply=False,
         report=lambda result: told.append(result.key),
@@ -735,7 +753,7 @@ def test_results_are_told_while_others_are_under_way() -> None:
         results.append(result)
         told.set()
 
-    execute(queue, ALL, doing(act), apply=True, report=report, workers=1)
+    execute(queue, every, doing(act), apply=True, report=report, workers=1)
 
     assert set(states(results).values()) == {"done"}
 
@@ -818,7 +836,7 @@ def test_a_queue_that_fails_while_it_is_read_ends_the_run() -> None:
     results: list[Result] = []
 
     with pytest.raises(Unavailable):
-        execute(queue, ALL, doing(accepted), apply=True, report=results.append)
+        execute(queue, every, doing(accepted), apply=True, report=results.append)
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert queue.leased == set()
@@ -839,9 +857,7 @@ def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
     results: list[Result] = []
 
     with pytest.raises(ValueError, match="a bug"):
-        execute(
-            queue, Selection().matches, doing(act), apply=True, report=results.append, workers=8
-        )
+        execute(queue, every, doing(act), apply=True, report=results.append, workers=8)
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert queue.told("released") == [f"message-{seed + 1}"]
@@ -859,9 +875,7 @@ def test_a_bug_in_one_act_ends_the_run() -> None:
     results: list[Result] = []
 
     with pytest.raises(ValueError, match="a bug"):
-        execute(
-            queue, Selection().matches, doing(act), apply=True, report=results.append, workers=2
-        )
+        execute(queue, every, doing(act), apply=True, report=results.append, workers=2)
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert len(results) < 500
@@ -880,7 +894,7 @@ def test_a_bug_in_the_plan_comes_out() -> None:
     results: list[Result] = []
 
     with pytest.raises(ValueError, match="a bug"):
-        execute(queue, ALL, plan, apply=True, report=results.append)
+        execute(queue, every, plan, apply=True, report=results.append)
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
     assert queue.leased == set()
@@ -897,7 +911,7 @@ def test_nobody_to_report_to_ends_the_run() -> None:
     queue = FakeLetterQueue(letter(n) for n in range(1, 501))
 
     with pytest.raises(BrokenPipeError):
-        execute(queue, ALL, doing(accepted), apply=True, report=report, workers=2)
+        execute(queue, every, doing(accepted), apply=True, report=report, workers=2)
 
     assert len(told) == len(set(told))
     assert len(queue.told("removed")) < 500

@@ -192,6 +192,7 @@ def test_the_totals_are_told_in_json() -> None:
 
 
 DEAD = replace(OPEN, outcome="dead_lettered", reason="rejected")
+WAITING = replace(DEAD, dead_letter="waiting")
 NEW = replace(BUCKET, outcome="encrypted", reason="created")
 
 
@@ -214,8 +215,8 @@ NEW = replace(BUCKET, outcome="encrypted", reason="created")
             [BUCKET, DEAD, EXEMPT, REGION],
             False,
             False,
-            "3 table buckets: 1 encrypted, 1 not encrypted, 0 unknown, 1 exempt; 1 dead letter; 1"
-            " list not read to the end: there may be more.",
+            "3 table buckets: 1 encrypted, 1 not encrypted, 0 unknown, 1 exempt; 1 dead letter"
+            " written; 1 list not read to the end: there may be more.",
         ),
         (
             [BUCKET, TABLE, ENCRYPTED_TABLE],
@@ -224,8 +225,22 @@ NEW = replace(BUCKET, outcome="encrypted", reason="created")
             "1 table bucket: 1 encrypted, 0 not encrypted, 0 unknown, 0 exempt; 2 tables: 1"
             " unprotected, 0 unknown.",
         ),
+        (
+            [DEAD, WAITING],
+            True,
+            False,
+            "2 table buckets: 0 encrypted, 0 of them now, 2 not encrypted, 0 unknown, 0 exempt;"
+            " 1 dead letter written; 1 dead letter waits already.",
+        ),
+        (
+            [WAITING, WAITING],
+            True,
+            False,
+            "2 table buckets: 0 encrypted, 0 of them now, 2 not encrypted, 0 unknown, 0 exempt;"
+            " 2 dead letters wait already.",
+        ),
     ],
-    ids=["nothing", "applied", "problems", "audited"],
+    ids=["nothing", "applied", "problems", "audited", "written and waiting", "two wait"],
 )
 def test_a_sentence_says_how_it_went(
     findings: list[Finding], applied: bool, audited: bool, expected: str

@@ -31,6 +31,10 @@ WORDS: list[tuple[Finding, str]] = [
         without(outcome="dead_lettered", reason="not_found"),
         "dead-lettered (not found)",
     ),
+    (
+        without(outcome="dead_lettered", reason="not_found", dead_letter="waiting"),
+        "not found; a dead letter waits already",
+    ),
     (without(outcome=NOT_REACHED, reason="time_over"), "not reached"),
     (table("t", "n", bucket()), "its owner has to recreate it"),
     (without(outcome=FAILED, reason="unread"), "could not be read"),

@@ -153,7 +153,7 @@ def test_time_has_milliseconds() -> None:
 
     letter = post.write(REJECTED, event=delivery_of(b"x"), arn=None)
 
-    assert letter.at == "2026-01-02T03:04:05.045Z"
+    assert letter.dead_letter.at == "2026-01-02T03:04:05.045Z"
 
 
 def test_a_repeat_has_the_same_id() -> None:

@@ -24,17 +24,17 @@ from encryption_guard.errors import ConfigurationError
 
 def letter(number: int, *, padding: str = "") -> bytes:
     """A dead letter as the guard writes it, without its newline."""
+    arn = f"acs:osstables:cn-hangzhou:1234567890123456:bucket/bucket-{number}"
+    record = {"eventName": "CreateTableBucket", "responseElements": {"arn": arn}}
     document = {
         "version": 1,
         "id": f"00000000-0000-4000-8000-{number:012}",
         "reason": "rejected",
         "detail": f"Letter {number}.",
-        "event": json.dumps(
-            {"id": f"event-{number}", "data": {"eventName": "CreateTableBucket"}, "more": padding}
-        ),
+        "event": json.dumps({"id": f"event-{number}", "data": record, "more": padding}),
         "event_encoding": "utf-8",
         "event_id": f"event-{number}",
-        "arn": f"acs:osstables:cn-hangzhou:1234567890123456:bucket/bucket-{number}",
+        "arn": arn,
         "status": 403,
         "code": "ForbiddenException",
         "message": "No.",

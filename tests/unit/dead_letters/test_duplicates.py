@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from datetime import datetime
 from pathlib import Path
@@ -27,13 +28,14 @@ from tests.unit.fakes import (
 )
 
 
-def letter(number: int) -> DeadLetter:
+def letter(number: int, **fields: object) -> DeadLetter:
     """A refusal of a bucket that is another one for each number."""
-    body = dead_letter_of(creation_of(ARN), arn=f"{ARN}-{number}")
+    body = dead_letter_of(creation_of(f"{ARN}-{number}"), **fields)
     return DeadLetter.model_validate_json(body)
 
 
 ONE, TWO, THREE = letter(1), letter(2), letter(3)
+ELSEWHERE = creation_of(f"{ARN._replace(region='cn-shanghai')}-1")
 
 
 @pytest.fixture
@@ -76,9 +78,9 @@ def test_a_letter_like_one_that_waits_in_smq_is_not_put_again() -> None:
     put = LetterBox()
     put_once = skip_duplicates(put.put, invocation_with(IN_SMQ, smq), written={})
 
-    for body in (ONE, TWO, ONE, THREE):
-        put_once(body)
+    was_put = [put_once(body) for body in (ONE, TWO, ONE, THREE)]
 
+    assert was_put == [False, True, False, True]
     assert letters_in(put) == [TWO, THREE]
     assert [message.receipt_handle for message in smq.messages] == [None]
     assert all("peekonly=true" in str(request.url) for request in smq.requests)
@@ -101,7 +103,7 @@ def test_a_letter_like_one_in_the_file_is_not_put_again(path: Path) -> None:
     [
         ONE.model_copy(update={"reason": "conflict"}),
         letter(9),
-        ONE.model_copy(update={"arn": str(ARN._replace(region="cn-shanghai"))}),
+        letter(1, event=json.dumps(ELSEWHERE), arn=ELSEWHERE["data"]["responseElements"]["arn"]),
     ],
     ids=["another reason", "another bucket", "another region"],
 )
@@ -112,6 +114,46 @@ def test_a_letter_about_something_else_is_put(path: Path, other: DeadLetter) -> 
     skip_duplicates(put.put, invocation_with(f"file:{path}"), written={})(other)
 
     assert letters_in(put) == [other]
+
+
+NOTHING = {"event": "", "event_encoding": "utf-8"}
+PLANTED = {
+    "about another bucket": letter(9, arn=ONE.arn),
+    "without an event": letter(1, **NOTHING),
+    "redriven too often": letter(1, redrives=3),
+    "of another function": letter(1, function="payroll"),
+    "of a service": letter(1, function="guard$oss-tables-encrypt-on-create"),
+    "of a failed call": letter(1, event=json.dumps(creation_of(ARN, eventName="GetTableBucket"))),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+@pytest.mark.parametrize("where", ["SMQ", "file"])
+def test_a_letter_that_cannot_be_redriven_holds_none_back(
+    where: str, planted: DeadLetter, tmp_path: Path
+) -> None:
+    """Whoever may write to the queue does not keep the sweep from writing about a bucket."""
+    put, path = LetterBox(), tmp_path / "dead-letters.jsonl"
+    append_line(path, planted.body())
+    queue = IN_SMQ if where == "SMQ" else f"file:{path}"
+
+    was_put = skip_duplicates(put.put, invocation_with(queue, smq_with(planted)), written={})(ONE)
+
+    assert was_put
+    assert letters_in(put) == [ONE]
+
+
+@pytest.mark.parametrize(
+    "function", ["oss-tables-encryption-sweep", "encryption-guard sweep", "renamed-sweep"]
+)
+def test_a_letter_of_the_guard_is_known_again(function: str) -> None:
+    """A sweep recognizes what either function or a command wrote, and itself by its own name."""
+    put, invocation = LetterBox(), invocation_with(IN_SMQ, smq_with(letter(1, function=function)))
+    settings = invocation.settings._replace(function_name="renamed-sweep")
+
+    skip_duplicates(put.put, invocation._replace(settings=settings), written={})(ONE)
+
+    assert letters_in(put) == []
 
 
 def test_a_letter_is_put_where_the_queue_cannot_be_looked_at(tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from encryption_guard.arn import Scope
 from encryption_guard.cli import main
-from encryption_guard.cli.dead_letter_rows import HEADINGS, Listed, contents, details, grouped
-from encryption_guard.cli.redrive import Action, Sender, Skip, Target, reason_to_skip
+from encryption_guard.cli.dead_letter_details import contents, details
+from encryption_guard.cli.dead_letter_rows import HEADINGS, Listed, grouped
+from encryption_guard.cli.redrive import Action, Sender, Skip, Target
 from encryption_guard.dead_letters.destinations import FileDestination, QueuedMessage
 from encryption_guard.dead_letters.messages import decoded, open_message
+from encryption_guard.dead_letters.redrivable import obstacle_of
 from encryption_guard.events.envelopes import MAX_DECODED_BYTES, MAX_EVENTS
 from encryption_guard.untrusted import parse_time, plain, plain_json
 from tests.fuzz.hostile import filled, letter, record, worst_cases
@@ -66,9 +69,12 @@ def run(file: Path, command: str, *arguments: str) -> Result:
     return CliRunner().invoke(main, given, env={"COLUMNS": None})
 
 
-def waiting_of(body: bytes, **known: str) -> QueuedMessage:
+HERE = Scope(ACCOUNT, REGION)
+
+
+def waiting_of(body: bytes, scope: Scope | None = None) -> QueuedMessage:
     """A message as a queue hands it out."""
-    return QueuedMessage("\x1bkey", body, open_message(body, **known), since=START)
+    return QueuedMessage("\x1bkey", body, open_message(body, scope), since=START)
 
 
 @st.composite
@@ -111,13 +117,13 @@ MESSAGES = st.recursive(
 @example(body=json.dumps(OWN | {"redrives": 10**4299}).encode())
 def test_nothing_that_is_shown_steers_the_terminal(body: bytes) -> None:
     """Whatever a message says, its row, its line, its group and its story can be read safely."""
-    waiting = waiting_of(body, region=REGION, account_id=ACCOUNT)
+    waiting = waiting_of(body, HERE)
     listed = Listed.of(waiting)
 
     assert_legible(details(waiting, START, queue="file:\x1b"), lines=True)
     for told in (
         listed.as_dict(),
-        contents(waiting),
+        contents(waiting, in_full=True),
         *(g.as_dict() for g in grouped([listed], "code")),
     ):
         line = plain_json(told)
@@ -130,12 +136,12 @@ def test_nothing_that_is_shown_steers_the_terminal(body: bytes) -> None:
 @given(body=MESSAGES)
 def test_no_message_breaks_the_plan_of_a_redrive(body: bytes) -> None:
     """What would be sent of it is settled for any message, or why nothing would be."""
-    waiting = waiting_of(body, region=REGION, account_id=ACCOUNT)
+    waiting = waiting_of(body, HERE)
 
     sender = Sender(Target(None, REGION, ACCOUNT), invoke=lambda *_: "FC-1")
-    plan = reason_to_skip(waiting, max_redrives=3) or sender.plan(waiting)
+    plan = sender.plan(waiting) if obstacle_of(waiting.message) is None else None
 
-    assert isinstance(plan, (Action, Skip))
+    assert plan is None or isinstance(plan, (Action, Skip))
 
 
 @given(value=st.text() | st.integers() | st.sampled_from([10**400, "0001-01-01T00:00+23:59"]))
@@ -152,8 +158,8 @@ COMMANDS = {
     "list by reason": ("list", "--by", "reason"),
     "list by code": ("list", "--by", "code"),
     "list by code as json": ("list", "--by", "code", "--output", "json"),
-    "show": ("show", OWN["id"]),
-    "show as json": ("show", OWN["id"], "--output", "json"),
+    "show": ("show", "0"),
+    "show as json": ("show", "0", "--output", "json"),
     "redrive": ("redrive",),
     "redrive as json": ("redrive", "--output", "json"),
     "discard": ("discard", "--all"),
@@ -223,7 +229,8 @@ def test_a_row_is_one_line(file: Path) -> None:
 
     table = run(file, "list").stdout.splitlines()
 
-    assert len(table) == 1 + 3
+    advice = table.index("")
+    assert advice == 1 + 3
     assert table[0].split()[:2] == list(HEADINGS[:2])
 
 

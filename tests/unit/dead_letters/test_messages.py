@@ -17,10 +17,17 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.redrive import counted, fingerprint, redriven
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.dead_letters.document import MAX_COMPRESSED_EVENT_BYTES, DeadLetter
-from encryption_guard.dead_letters.messages import Message, MessageSummary, decoded, open_message
+from encryption_guard.dead_letters.messages import (
+    MAX_MESSAGE_BYTES,
+    Message,
+    MessageSummary,
+    decoded,
+    open_message,
+)
 from encryption_guard.errors import InvalidEvent, Refused
 from encryption_guard.events.envelopes import (
     MAX_DECODED_BYTES,
@@ -45,7 +52,8 @@ from tests.unit.opened import CREATION, Json, only, to_bytes
 LARGEST_PAYLOAD = 131_072
 MAX_TEXT_LENGTH = 1000
 
-FUNCTION = f"acs:fc:{REGION}:{ACCOUNT}:functions/encrypt-on-create"
+FUNCTION = f"acs:fc:{REGION}:{ACCOUNT}:functions/oss-tables-encrypt-on-create"
+HERE = Scope(ACCOUNT, REGION)
 EVENT = to_bytes(creation_of(ARN))
 # The same event, its JSON too large for a letter as text (quotes are escaped), and at all.
 QUOTES = json.dumps(creation_of(ARN, note=[""] * 10_000), separators=(",", ":")).encode()
@@ -55,7 +63,9 @@ BOMB = b64encode(gzip.compress(b" " * (MAX_COMPRESSED_EVENT_BYTES + 1))).decode(
 
 
 def own_letter(raw: bytes = EVENT, *, redrives: int = 0) -> bytes:
-    """The dead letter that the guard writes when OSS Tables refuses."""
+    """What the guard writes when OSS Tables refuses, or else when an event names no bucket."""
+    (delivery, *_) = open_payload(raw).events
+    is_read = delivery.raw == raw and not isinstance(delivery.parsed, InvalidEvent)
     refused = Refused(
         "OSS Tables answered 403.",
         reason="rejected",
@@ -74,10 +84,22 @@ def own_letter(raw: bytes = EVENT, *, redrives: int = 0) -> bytes:
         function_request_id="request-1",
         now=FakeTime().now,
     )
-    delivery = Event(raw, redrives, "acs.oss", "event-1", InvalidEvent("No."))
-    letters.write(refused, event=delivery, arn=ARN)
+    if is_read:
+        letters.write(refused, event=delivery._replace(redrives=redrives), arn=ARN)
+    else:
+        unread = Event(raw, redrives, None, None, InvalidEvent("No."))
+        letters.write(InvalidEvent("No."), event=unread, arn=None)
     (letter,) = box.letters
     return letter
+
+
+REAL_PAYLOADS = [
+    *(EVENT, b"[" + EVENT + b", 17]", b"[]", b"17", b'"{}"', b"\xef\xbb\xbf" + EVENT, LARGE, NOISE),
+    *(b64encode(EVENT), b64encode(b64encode(EVENT)), json.dumps(EVENT.decode()).encode()),
+    to_bytes({"version": 2, "event": "x", "event_encoding": "utf-8", "id": "e", "source": "s"}),
+    to_bytes({"version": 1, "event": "!", "event_encoding": "base64", "id": "e", "redrives": 3}),
+    to_bytes({"requestPayload": 17, "id": "e"}),
+]
 
 
 def own_with(**fields: Any) -> bytes:
@@ -206,6 +228,7 @@ def test_a_dead_letter_tells_all_that_is_in_it(raw: bytes, encoding: str) -> Non
         reason="rejected",
         detail="OSS Tables answered 403.",
         arn=str(ARN),
+        buckets=1,
         event_id="event-1",
         events=1,
         status=403,
@@ -231,7 +254,8 @@ def test_what_a_dead_letter_does_not_know_is_none() -> None:
 
     letter = letter_of(own_with(reason="invalid_event", event="garbage", **nulls))
 
-    assert {key for key, value in asdict(letter).items() if value is None} == set(nulls)
+    unknown = {key for key, value in asdict(letter).items() if value is None}
+    assert unknown == {*nulls, "stated_arn"}
     assert (letter.kind, letter.reason, letter.bucket) == ("dead_letter", "invalid_event", None)
 
 
@@ -246,7 +270,9 @@ def test_a_dead_letters_event_need_not_be_one(raw: bytes) -> None:
 
 def test_an_array_in_a_dead_letter_is_several_events() -> None:
     """Each event of an array counts."""
-    opened = open_message(own_with(event=f"[{EVENT.decode()}, {{}}]", redrives=3))
+    event = f"[{EVENT.decode()}, {{}}]"
+
+    opened = open_message(own_with(event=event, redrives=3))
 
     assert opened.summary.events == 2
     assert events_in(opened) == [(EVENT, 3), (b"{}", 3)]
@@ -323,6 +349,7 @@ def test_a_destination_record_tells_why_the_function_failed() -> None:
         reason="function_failed",
         detail="The function failed after 4 tries: No answer.",
         arn=str(ARN),
+        buckets=1,
         event_id="event-1",
         events=1,
         code="Unavailable",
@@ -470,6 +497,7 @@ def test_a_cloud_event_tells_what_it_is_about() -> None:
         reason="not_delivered",
         detail="The event did not reach the function.",
         arn=str(ARN),
+        buckets=1,
         event_id="event-1",
         events=1,
     )
@@ -482,24 +510,19 @@ BARE = {"id": "event-1", "source": "acs.oss", "data": CREATION | {"resourceName"
 @pytest.mark.parametrize("body", [to_bytes(BARE), fc_record(json.dumps(BARE))], ids=["raw", "FC"])
 @pytest.mark.parametrize(
     ("home", "arn"),
-    [
-        ({"region": REGION, "account_id": ACCOUNT}, str(ARN)),
-        ({"region": REGION}, None),
-        ({"account_id": ACCOUNT}, None),
-        ({}, None),
-    ],
-    ids=["both", "no account", "no region", "neither"],
+    [(HERE, str(ARN)), (Scope(None, REGION), None), (None, None)],
+    ids=["both", "no account", "neither"],
 )
-def test_a_bare_name_is_completed(body: bytes, home: dict[str, str], arn: str | None) -> None:
+def test_a_bare_name_is_completed(body: bytes, home: Scope | None, arn: str | None) -> None:
     """Where the event does not tell region and account, the queue's own do."""
-    letter = open_message(body, **home).summary
+    letter = open_message(body, home).summary
 
     assert letter.arn == arn
 
 
 def test_an_event_knows_better_than_the_queue() -> None:
     """What the event itself tells of region and account is not overruled."""
-    letter = open_message(EVENT, region="cn-beijing", account_id="6543210987654321").summary
+    letter = open_message(EVENT, Scope("6543210987654321", "cn-beijing")).summary
 
     assert letter.arn == str(ARN)
 
@@ -533,7 +556,7 @@ def test_data_alone_make_no_cloud_event(missing: str) -> None:
 
 
 def test_an_array_of_cloud_events_is_one_letter() -> None:
-    """It is about the first bucket named, and was redriven as often as its most redriven event."""
+    """It is about the bucket that they name, and as often redriven as its most redriven event."""
     nameless = to_bytes({"id": "event-0", "source": "acs.oss", "data": CREATION})
     again = counted(EVENT, 3) or b""
 
@@ -656,6 +679,7 @@ def test_a_letters_texts_are_bounded(key: str, text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_a_destination_records_texts_are_bounded(text: str) -> None:
     """The same holds for what FC is made to say."""
+    text = text[:2000]
     context = dict.fromkeys(
         ["requestId", "functionArn", "condition", "approximateInvokeCount"], text
     )
@@ -676,6 +700,166 @@ def test_a_long_text_shows_that_it_was_cut() -> None:
 
     assert letter.code
     assert letter.code.endswith("...")
+
+
+# A letter's word about itself.
+
+PAYMENTS = ARN._replace(name="payments")
+DECOY = ARN._replace(name="decoy")
+
+
+def about(*arns: TableBucketArn, **fields: object) -> str:
+    """The creation of a bucket, or an array of several, as the text in a letter."""
+    events = [creation_of(arn, event_id=f"event-{arn.name}", **fields) for arn in arns]
+    return json.dumps(events[0] if len(events) == 1 else events)
+
+
+@pytest.mark.parametrize(
+    ("stated", "event", "named"),
+    [
+        (str(PAYMENTS), about(DECOY), str(DECOY)),
+        (str(PAYMENTS), about(PAYMENTS, DECOY), f"{PAYMENTS} and {DECOY}"),
+        (str(PAYMENTS), about(*[ARN, PAYMENTS, DECOY]), f"{ARN} and {PAYMENTS} and others"),
+        ("/home/me/.aliyun/config.json", about(DECOY), str(DECOY)),
+        (str(PAYMENTS._replace(region="cn-beijing")), about(PAYMENTS), str(PAYMENTS)),
+        (str(PAYMENTS), '{"hello": 1}', "no table bucket"),
+        ("", about(DECOY), str(DECOY)),
+    ],
+    ids=[
+        "another bucket",
+        "one more bucket",
+        "two more",
+        "a path",
+        "another region",
+        "no bucket",
+        "empty",
+    ],
+)
+def test_a_letter_that_its_event_denies_is_unknown(stated: str, event: str, named: str) -> None:
+    """The guard writes the bucket of the event, so somebody else wrote this; both are named."""
+    opened = open_message(own_with(arn=stated, event=event), HERE)
+
+    assert (opened.summary.kind, opened.summary.reason) == ("unknown", "unknown")
+    assert (opened.summary.arn, opened.events, opened.named.arns) == (None, (), ())
+    assert opened.summary.detail == (
+        f"The message states the bucket {json.dumps(stated)}, but its event names {named}: the"
+        " guard did not write this."
+    )
+
+
+def test_a_reason_that_the_event_denies_makes_a_letter_unknown() -> None:
+    """OSS Tables can refuse no request for an event that names no bucket."""
+    opened = open_message(own_with(arn=None, event="garbage"), HERE)
+
+    assert opened.summary.kind == "unknown"
+    assert "reason rejected, but its event names no table bucket" in opened.summary.detail
+
+
+def test_a_letter_that_states_no_bucket_has_that_of_its_event() -> None:
+    """An older guard could not read what this one reads."""
+    body = own_with(arn=None, reason="invalid_event", event=about(PAYMENTS))
+
+    letter = open_message(body, HERE).summary
+
+    assert (letter.kind, letter.arn, letter.bucket) == ("dead_letter", str(PAYMENTS), "payments")
+
+
+def test_a_bare_name_in_a_file_is_completed_by_the_letter() -> None:
+    """A file has no account and no region, and the guard has written both into the letter."""
+    letters = [letter_of(own_with(event=json.dumps(BARE), arn=arn)) for arn in (str(ARN), "x")]
+
+    assert [(letter.kind, letter.arn) for letter in letters] == [
+        ("dead_letter", str(ARN)),
+        ("unknown", None),
+    ]
+
+
+def test_the_ids_of_a_letter_are_those_of_its_event() -> None:
+    """The writer of a letter cannot give it the ID of another one without that one's event."""
+    chosen = "0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11"
+
+    letter = letter_of(own_with(id=chosen, event_id="bbbbbbbb"))
+
+    assert letter == letter_of(own_letter())
+
+
+@pytest.mark.parametrize(
+    ("field", "numbers"),
+    [
+        ("status", (-1, 0, 99, 1000, 10**4000)),
+        ("attempts", (-1, 1001, 10**4000)),
+        ("redrives", (-1, 101, 999, 10**4000)),
+    ],
+)
+def test_a_number_that_no_letter_has_makes_it_unknown(field: str, numbers: list[int]) -> None:
+    """Nobody is asked to read 4,000 digits, or held up by a count that nobody reaches."""
+    letters = [letter_of(own_with(**{field: number})) for number in numbers]
+
+    assert {letter.kind for letter in letters} == {"unknown"}
+    assert all(f'"{field}"' in letter.detail and len(letter.detail) < 200 for letter in letters)
+
+
+@pytest.mark.parametrize(
+    ("event", "acting", "problem"),
+    [
+        (about(PAYMENTS), 1, None),
+        (about(PAYMENTS, eventName="DeleteTableBucketEncryption"), 1, None),
+        (about(PAYMENTS, DECOY), 2, None),
+        (
+            about(PAYMENTS, eventName="DeleteTableBucket"),
+            0,
+            "The guard acts on CreateTableBucket and DeleteTableBucketEncryption, and this event"
+            ' is "DeleteTableBucket".',
+        ),
+        (
+            about(PAYMENTS, responseElements=None, errorCode="Denied", resourceName="payments"),
+            0,
+            "The audit trail records that this call failed.",
+        ),
+        (f"[{about(PAYMENTS)}, 17]", 1, "The event is not a JSON object."),
+        ("17", 0, "The event is not a JSON object."),
+    ],
+    ids=["created", "drift", "two", "deleted", "failed", "one of two", "no event"],
+)
+def test_a_message_tells_what_the_guard_would_act_on(
+    event: str, acting: int, problem: str | None
+) -> None:
+    """The events of a table bucket are counted, and of the others it is said why they are none."""
+    named = open_message(fc_record(event), HERE).named
+
+    assert (named.acting, named.problem) == (acting, problem)
+
+
+def test_a_message_about_several_buckets_has_no_bucket() -> None:
+    """It names both, and is not taken for one about either of them."""
+    opened = open_message(fc_record(about(PAYMENTS, DECOY, PAYMENTS)), HERE)
+
+    assert opened.named.arns == (PAYMENTS, DECOY)
+    assert (opened.summary.arn, opened.summary.bucket, opened.summary.buckets) == (None, None, 2)
+
+
+def test_a_message_that_no_queue_holds_is_not_read() -> None:
+    """A line of a file may be of any length; what is beyond the limit is not even parsed."""
+    letters = [letter_of(b"[" + b" " * (MAX_MESSAGE_BYTES - less) + b"]") for less in (1, 2)]
+
+    assert letters[0].detail == (
+        "The message has 262145 bytes; a command reads at most 262144 of one message."
+    )
+    assert "empty array" in letters[1].detail
+
+
+@given(st.binary() | st.sampled_from(REAL_PAYLOADS))
+def test_the_guards_own_letters_are_known_by_the_id_that_it_logged(payload: bytes) -> None:
+    """Whatever the function was given, its letters do not contradict the events in them."""
+    for event in open_payload(payload).events:
+        box = LetterBox()
+        letters = DeadLetters(box.put, LogLines().error, FUNCTION, "request-1", FakeTime().now)
+        written = letters.write(InvalidEvent("No."), event=event, arn=None).dead_letter
+
+        letter = open_message(written.body(), HERE).summary
+
+        assert (letter.kind, letter.id) == ("dead_letter", written.id)
+        assert letter.event_id == written.event_id
 
 
 DEEP = 100_000
@@ -765,7 +949,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 @given(mutated())
 def test_no_forged_letter_raises(body: bytes) -> None:
     """However a real message was changed, it is some letter, and its texts are bounded."""
-    opened = open_message(body, region=REGION, account_id=ACCOUNT)
+    opened = open_message(body, HERE)
 
     assert opened.summary.events == len(opened.events)
     assert_bounded(opened.summary)
@@ -1238,14 +1422,15 @@ def test_what_cannot_be_compressed_into_128_kb_is_not_sent() -> None:
     assert payloads[1] is None
 
 
-def test_an_operator_may_read_what_the_function_would_not_open() -> None:
-    """A letter may keep up to 4 MB, compressed; whoever looks at it has the memory for it."""
+def test_an_event_that_the_function_would_not_open_is_not_opened() -> None:
+    """A letter may keep up to 4 MB, compressed; no command unpacks more than the function does."""
     event = b'{"eventName":"%s"}' % (b"x" * 2 * MAX_DECODED_BYTES)
     packed = b64encode(gzip.compress(event)).decode()
 
     opened = open_message(own_with(event=packed, event_encoding="gzip+base64"))
 
-    assert [delivery.raw for delivery in opened.events] == [event]
+    assert (opened.events, opened.summary.kind) == ((), "dead_letter")
+    assert (opened.summary.arn, opened.summary.stated_arn) == (None, str(ARN))
 
 
 def test_what_could_not_be_opened_is_not_sent() -> None:

@@ -874,7 +874,7 @@ def test_what_is_no_arn_of_table_buckets_is_a_bad_entry(buckets: str) -> None:
     assert settings.exemptions == (EXEMPT_SCRATCH,)
     (error,) = settings.exemption_errors
     assert error.startswith('GUARD_EXEMPTIONS, entry 2: "bucket" can match no ')
-    assert json.dumps(entry)[:60] in error
+    assert json.dumps(entry, ensure_ascii=False)[:60] in error
     assert "acs:osstables:<region or *>:<account id or *>:bucket/<glob>" in error
 
 

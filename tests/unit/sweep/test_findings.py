@@ -96,6 +96,7 @@ def test_a_finding_tells_everything_in_json() -> None:
         status=200,
         code="",
         oss_request_id="OSS-1",
+        dead_letter="written",
     )
 
     told = json.loads(json.dumps(found.as_dict()))
@@ -118,6 +119,7 @@ def test_a_finding_tells_everything_in_json() -> None:
         "status": 200,
         "code": "",
         "oss_request_id": "OSS-1",
+        "dead_letter": "written",
     }
 
 
@@ -264,6 +266,10 @@ COUNTS = {
     "refused": (
         finding(outcome="dead_lettered", state="not_encrypted"),
         {"buckets": 1, "not_encrypted": 1, "dead_lettered": 1},
+    ),
+    "refused again": (
+        finding(outcome="dead_lettered", state="not_encrypted", dead_letter="waiting"),
+        {"buckets": 1, "not_encrypted": 1, "dead_lettered": 1, "already_waiting": 1},
     ),
     "not confirmed": (
         finding(outcome="failed", state="not_encrypted"),

@@ -110,6 +110,7 @@ class Guard:
     memory: Memory = field(default_factory=Memory)
     expected: list[int] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
+    waits_already: bool = False
 
     def sweep(
         self,
@@ -162,7 +163,7 @@ class Guard:
 
     def post(self) -> DeadLetters:
         return DeadLetters(
-            put=self.box.put,
+            put=(lambda _: False) if self.waits_already else self.box.put,
             log_error=self.log.error,
             function="encrypt-on-create",
             function_request_id="request-1",
@@ -691,6 +692,19 @@ def test_a_refusal_is_one_dead_letter() -> None:
     assert "403 ForbiddenException" in (found.detail or "")
     assert (letter["reason"], letter["arn"], letter["status"]) == ("rejected", str(ARN), 403)
     assert tally([found]) == {"buckets": 1, "not_encrypted": 1, "dead_lettered": 1}
+    assert (found.dead_letter, "waits" in (found.detail or "")) == ("written", False)
+
+
+def test_a_refusal_whose_letter_waits_already_says_so() -> None:
+    """Nobody looks for a letter that this sweep did not write."""
+    service = FakeOssTables(troubles={"PUT": repeat(refusal(403, "ForbiddenException"))})
+
+    found = Guard(service, waits_already=True).one()
+
+    assert told(found) == ("not_encrypted", "dead_lettered", "rejected")
+    assert found.dead_letter == "waiting"
+    assert "403 ForbiddenException" in (found.detail or "")
+    assert "A dead letter about this waits in the queue already" in (found.detail or "")
 
 
 def test_a_redrive_of_that_letter_encrypts() -> None:

@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from json.encoder import encode_basestring_ascii  # what `json.dumps` does for a string, but faster
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -116,7 +117,7 @@ MAX_QUOTE_LENGTH = 200
 
 def shortened(text: str) -> str:
     """Cut an untrusted text so that its `quoted` form has at most 200 characters."""
-    if len(text) <= MAX_QUOTE_LENGTH and len(json.dumps(text)) <= MAX_QUOTE_LENGTH:
+    if len(text) <= MAX_QUOTE_LENGTH and len(encode_basestring_ascii(text)) <= MAX_QUOTE_LENGTH:
         return text
     # A binary search, because a payload may contain hundreds of long texts.
     lengths = range(1, MAX_QUOTE_LENGTH)

@@ -208,7 +208,7 @@ def misuse(sentence: str) -> NoReturn:
     sys.exit(MISUSE)
 
 
-def open_dead_letters(put: Callable[[DeadLetter], None], *, command: str) -> DeadLetters:
+def open_dead_letters(put: Callable[[DeadLetter], bool | None], *, command: str) -> DeadLetters:
     """Return a writer that gives each dead letter of one command to `put`."""
     # These bring httpx, which is slow to import; --version and --help do without.
     from encryption_guard.dead_letters import DeadLetters
@@ -264,6 +264,10 @@ def progress(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
+    if silent or not console.is_terminal:
+        # A bar that is not drawn would still count, which takes time for thousands of items.
+        yield (lambda _: None), (lambda: None)
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -273,7 +277,6 @@ def progress(
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-        disable=silent or not console.is_terminal,
     ) as bar:
         task = bar.add_task(label, total=None)
 

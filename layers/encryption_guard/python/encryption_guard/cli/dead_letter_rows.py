@@ -1,31 +1,26 @@
-"""Views of queued messages for people and programs: table rows, groups, result lines and details.
+"""Views of many queued messages: tables, groups and result lines.
 
-All functions are pure. Messages contain untrusted text, so all text for a terminal is escaped.
+Messages contain untrusted text, so all text for a terminal is escaped.
 """
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from shlex import quote
+from textwrap import fill
 from typing import Any, Literal
 
-from encryption_guard.cli.redrive import MIN_ID_PREFIX, Result
+from encryption_guard.cli.console import Stdout, terminal_width
+from encryption_guard.cli.dead_letter_ids import MIN_ID_PREFIX, AmbiguousId
+from encryption_guard.cli.redrive import Result
 from encryption_guard.cli.remedies import missing_right, remedy_for
 from encryption_guard.dead_letters.destinations import QueuedMessage
 from encryption_guard.dead_letters.messages import MessageSummary
 from encryption_guard.enforcement import Outcome
-from encryption_guard.untrusted import loads, plain, plain_json
+from encryption_guard.untrusted import plain
 
-KINDS = {
-    "dead_letter": "a dead letter from the guard",
-    "destination_record": "a failure record from Function Compute",
-    "cloud_event": "an undelivered event from EventBridge",
-    "unknown": "a message of an unknown kind",
-}
 STATES = {
     "planned": "planned",
     "done": "done",
@@ -33,9 +28,11 @@ STATES = {
     "failed": "failed",
     "left": "skipped",
     "returned": "failed again",
+    "nothing_to_redrive": "nothing to redrive",
 }
-HEADINGS = ("age", "ID", "reason", "bucket", "status", "redrives", "what to do")
-
+HEADINGS = ("age", "ID", "reason", "bucket", "status", "redrives")
+# On a narrower terminal, the last column is left out.
+MIN_WIDTH_OF_ALL_COLUMNS = 100
 Grouping = Literal["reason", "bucket", "code"]
 
 
@@ -72,22 +69,36 @@ class Listed:
         return (
             age(self.since, now),
             summary.id[:MIN_ID_PREFIX],
-            summary.reason,
-            summary.bucket,
+            labelled(self),
+            bucket_or_number(summary),
             status_and_code(summary),
             str(summary.redrives),
-            remedy_for(summary).what_to_do,
         )
+
+
+def labelled(message: Listed) -> str:
+    """Return the reason of a message with its cause, for example `rejected: no permission`."""
+    reason, cause = message.summary.reason, remedy_for(message.summary).cause
+    return reason if cause == reason.replace("_", " ") else f"{reason}: {cause}"
+
+
+def bucket_or_number(summary: MessageSummary) -> str | None:
+    """Return the name of the bucket, or the number of buckets if a message names several."""
+    return f"{summary.buckets} buckets" if summary.buckets > 1 else summary.bucket
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The messages with one value in common: their number, the oldest time and the remedies."""
+    """The messages with one value in common: their number, the oldest time and the remedies.
+
+    `what_to_do` has the remedy of each cause.
+    """
 
     by: Grouping
     value: str | None
     messages: int
     oldest: datetime | None
+    causes: list[str]
     what_to_do: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,8 +106,8 @@ class Group:
         return asdict(self)
 
     def row(self, now: datetime) -> tuple[str | None, ...]:
-        """Return the value, the number, the age of the oldest message and the remedies."""
-        return self.value, str(self.messages), age(self.oldest, now), " ".join(self.what_to_do)
+        """Return the value, the number, the age of the oldest message and the causes."""
+        return self.value, str(self.messages), age(self.oldest, now), ", ".join(self.causes)
 
 
 def grouped(listed: Sequence[Listed], by: Grouping) -> list[Group]:
@@ -106,9 +117,62 @@ def grouped(listed: Sequence[Listed], by: Grouping) -> list[Group]:
         members[getattr(message.summary, by)].append(message)
     groups = []
     for value, messages in members.items():
-        remedies = dict.fromkeys(remedy_for(message.summary).what_to_do for message in messages)
-        groups.append(Group(by, value, len(messages), messages[0].since, list(remedies)))
+        advice = _advice(messages)
+        oldest = messages[0].since
+        groups.append(Group(by, value, len(messages), oldest, list(advice), list(advice.values())))
     return sorted(groups, key=lambda group: -group.messages)
+
+
+def print_list(listed: Sequence[Listed], now: datetime, stdout: Stdout) -> None:
+    """Print a row for each message, and below them what to do about each cause."""
+    columns = len(HEADINGS) if terminal_width() >= MIN_WIDTH_OF_ALL_COLUMNS else len(HEADINGS) - 1
+    stdout.table(HEADINGS[:columns], [message.row(now)[:columns] for message in listed])
+    _print_advice(_advice(listed), stdout)
+
+
+def print_groups(groups: Sequence[Group], by: Grouping, now: datetime, stdout: Stdout) -> None:
+    """Print a row for each group, and below them what to do about each cause."""
+    stdout.table((by, "messages", "oldest", "cause"), [group.row(now) for group in groups])
+    _print_advice(
+        {
+            cause: what_to_do
+            for group in groups
+            for cause, what_to_do in zip(group.causes, group.what_to_do, strict=True)
+        },
+        stdout,
+    )
+
+
+def _advice(listed: Sequence[Listed]) -> dict[str, str]:
+    """Return the remedy of each cause, once for all its messages."""
+    return {labelled(message): remedy_for(message.summary).what_to_do for message in listed}
+
+
+def _print_advice(advice: dict[str, str], stdout: Stdout) -> None:
+    for label, what_to_do in advice.items():
+        text = fill(
+            what_to_do,
+            terminal_width(),
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        stdout.text(f"\n{label}:\n{text}\n")
+
+
+def ambiguity(error: AmbiguousId, *, now: datetime) -> Iterator[str]:
+    """Yield lines that list the messages which each ambiguous ID names, with their message IDs."""
+    for word, total, listed in error.ambiguous:
+        yield (
+            f"the ID {word} names {total} messages, so nothing was done. Pass the message ID of the"
+            " one that you mean:"
+        )
+        for key, summary, since in listed:
+            about = bucket_or_number(summary) or "no bucket"
+            yield f"  {key}  {age(since, now) or '-'}  {summary.id}  {summary.reason}  {about}"
+        if total > len(listed):
+            yield f"  and {total - len(listed)} more"
 
 
 def age(since: datetime | None, now: datetime) -> str | None:
@@ -136,87 +200,6 @@ def result_as_dict(result: Result) -> dict[str, Any]:
 def result_line(result: Result) -> str:
     """Return the result as one line of text."""
     summary = result.summary
-    subject = summary.bucket or summary.event_id or "-"
-    cells = (summary.id[:MIN_ID_PREFIX], f"{STATES[result.state]:17}", f"{subject:24}")
+    subject = bucket_or_number(summary) or summary.event_id or "-"
+    cells = (summary.id[:MIN_ID_PREFIX], f"{STATES[result.state]:18}", f"{subject:24}")
     return plain("  ".join([*cells, result.detail]))
-
-
-def contents(queued: QueuedMessage) -> dict[str, Any]:
-    """Return the unchanged body, which can be put back into a queue, and the events in it."""
-    events = [readable(event.raw) for event in queued.message.events]
-    return {"body": readable(queued.body), "events_in_it": events}
-
-
-def readable(data: bytes) -> str:
-    """Return UTF-8 text unchanged, and other bytes as `base64:` followed by their Base64 form."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return f"base64:{b64encode(data).decode()}"
-
-
-def details(queued: QueuedMessage, now: datetime, *, queue: str | None = None) -> str:
-    """Return everything about one message as text for a terminal.
-
-    The suggested commands contain `--queue` with `queue`, the value that the operator passed.
-    """
-    summary = queued.message.summary
-    fields = _fields(queued, now).items()
-    lines = [f"{name:17} {plain(value)}" for name, value in fields if value]
-    statement = missing_right(summary)
-    if statement:
-        lines += ["", "The missing permission, as a RAM policy statement:"]
-        lines += [plain_json(statement, indent=2)]
-    lines += ["", *map(plain, _commands(summary, queue))]
-    for event in queued.message.events:
-        lines += ["", "Event:", _indented(event.raw)]
-    if not queued.message.events:
-        lines += ["", "Message:", plain(readable(queued.body))]
-    return "\n".join([*lines, ""])
-
-
-def _indented(event: bytes) -> str:
-    """Return JSON with indentation, and any other text on one line."""
-    try:
-        return plain_json(loads(event), indent=2)
-    except ValueError:
-        return plain(readable(event))
-
-
-def _fields(queued: QueuedMessage, now: datetime) -> dict[str, str | None]:
-    summary = queued.message.summary
-    remedy = remedy_for(summary)
-    ids = (("EC", summary.ec), ("OSS request ID", summary.oss_request_id))
-    response = [
-        status_and_code(summary),
-        summary.message,
-        *(f"({name} {value})" for name, value in ids if value),
-    ]
-    since = queued.since
-    return {
-        "ID": f"{summary.id}, {KINDS[summary.kind]}",
-        "bucket": summary.arn,
-        "event ID": summary.event_id,
-        "in queue since": f"{since:%Y-%m-%d %H:%M:%S} UTC ({age(since, now)})" if since else None,
-        "reason": f"{summary.reason}: {remedy.cause}",
-        "what happened": summary.detail,
-        "service response": " ".join(filter(None, response)),
-        "function": summary.function,
-        "FC request ID": summary.function_request_id,
-        "attempts": str(summary.attempts or ""),
-        "redrives": str(summary.redrives),
-        "what it means": remedy.meaning,
-        "what to do": remedy.what_to_do,
-    }
-
-
-def _commands(summary: MessageSummary, queue: str | None) -> list[str]:
-    # Operators paste these lines into a shell, so untrusted values are quoted.
-    queue_option = f"--queue {quote(queue)} " if queue else ""
-    commands = []
-    if summary.events:
-        commands.append(f"encryption-guard dead-letters redrive {summary.id} {queue_option}--apply")
-    if summary.arn:
-        commands.append(f"encryption-guard enforce {quote(summary.arn)}")
-    discard = f"encryption-guard dead-letters discard {summary.id} {queue_option}"
-    return [*commands, f'{discard}--because "..." --apply']

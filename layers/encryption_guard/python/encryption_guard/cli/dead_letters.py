@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from threading import Lock
-from typing import NoReturn
 
 import click
 
 from encryption_guard.cli.console import (
     FAILED,
     MAX_RUN_SECONDS,
+    MISUSE,
     OK,
     Stdout,
     asked_to_stop,
@@ -27,36 +27,26 @@ from encryption_guard.cli.console import (
     say,
 )
 from encryption_guard.cli.credentials import open_command, profile_option, say_who_acts
+from encryption_guard.cli.dead_letter_details import contents, details
+from encryption_guard.cli.dead_letter_ids import AmbiguousId, Lookup
 from encryption_guard.cli.dead_letter_rows import (
-    HEADINGS,
-    STATES,
     Grouping,
     Listed,
-    contents,
-    details,
+    ambiguity,
     grouped,
-    result_as_dict,
-    result_line,
+    print_groups,
+    print_list,
 )
-from encryption_guard.cli.redrive import (
-    MIN_ID_PREFIX,
-    Action,
-    Result,
-    Selection,
-    Sender,
-    Skip,
-    Target,
-    execute,
-    is_named_by,
-    process_locally,
-    reason_to_skip,
-)
+from encryption_guard.cli.dead_letter_runs import NO_MESSAGES, Chosen, Plan, run, say_not_found
+from encryption_guard.cli.redrive import Action, Selection, Sender, Skip, Target, process_locally
 from encryption_guard.dead_letters.destinations import (
     Destination,
     QueuedMessage,
     leased,
     open_destination,
 )
+from encryption_guard.dead_letters.messages import REASONS
+from encryption_guard.dead_letters.redrivable import DEFAULT_MAX_REDRIVES, obstacle_of
 from encryption_guard.enforcement import Outcome, process_event
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import ConfigurationError, Unavailable
@@ -64,10 +54,9 @@ from encryption_guard.events.envelopes import Event
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import Settings
-from encryption_guard.untrusted import plain_json
+from encryption_guard.untrusted import plain_json, quoted
 
 Command = Callable[..., None]
-Plan = Callable[[QueuedMessage], Action | Skip]
 
 
 def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -80,13 +69,33 @@ queue_option = click.option(
     help="Dead-letter queue: acs:mns:<region>:<account>:/queues/<name> or file:<path>. Default:"
     " GUARD_DEAD_LETTER_QUEUE.",
 )
+
+
+def _known_reason(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    """Refuse a misspelt reason: an empty result would look like a queue without messages."""
+    if given is None or given in REASONS:
+        return given
+    nearest = get_close_matches(given, REASONS, n=1)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    raise click.BadParameter(
+        f"{quoted(given)} is not a reason.{hint} The reasons are {', '.join(REASONS)}."
+    )
+
+
+def _reasons_starting_with(_: click.Context, __: click.Parameter, typed: str) -> list[str]:
+    return [reason for reason in REASONS if reason.startswith(typed)]
+
+
 reason_option = click.option(
-    "--reason", help="Select messages with this reason, such as 'rejected'."
+    "--reason",
+    callback=_known_reason,
+    shell_complete=_reasons_starting_with,
+    help="Select messages with this reason, such as 'rejected'.",
 )
 bucket_option = click.option(
     "--bucket",
     metavar="GLOB",
-    help="Select messages about matching buckets, such as 'orders-*'.",
+    help="Select messages whose events name only matching buckets, such as 'orders-*'.",
 )
 apply_option = click.option(
     "--apply", is_flag=True, help="Execute the plan; without this option, it is only printed."
@@ -128,23 +137,22 @@ def list_messages(
     with _opened(queue) as (destination, invocation), asked_to_stop() as stopping:
         now = invocation.clock.now()
         messages = iter(destination.peek().messages) if peek else _read(destination, stopping)
-        listed, complete = _listed(messages, Selection(reason=reason, bucket=bucket))
+        listed, complete = _listed(messages, Selection(reason, bucket))
     listed.sort(key=lambda message: message.since or now)
     stdout = Stdout()
     if output == "json":
         for item in grouped(listed, by) if by else listed:
             stdout.line(plain_json(item.as_dict()))
     elif by:
-        headings = (by, "messages", "oldest", "what to do")
-        stdout.table(headings, [group.row(now) for group in grouped(listed, by)])
+        print_groups(grouped(listed, by), by, now, stdout)
     else:
-        stdout.table(HEADINGS, [message.row(now) for message in listed])
+        print_list(listed, now, stdout)
     stdout.say_if_lost("not every message was printed, and nothing was changed")
     complete = complete and not stopping()
     if not complete and listed:
         say("the list is incomplete.")
     elif complete and not listed:
-        say("no messages found; messages that another command has received are hidden.")
+        say(NO_MESSAGES)
     sys.exit(OK if complete and not stdout.is_lost else FAILED)
 
 
@@ -188,6 +196,10 @@ def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Destin
             yield destination, invocation._replace(settings=settings)
     except ConfigurationError as error:
         misuse(str(error))
+    except AmbiguousId as error:
+        for line in ambiguity(error, now=invocation.clock.now()):
+            say(line)
+        sys.exit(MISUSE)
     except Unavailable as error:
         say(str(error))
         sys.exit(FAILED)
@@ -200,28 +212,24 @@ def show(wanted_id: str, queue: str | None, output: str) -> None:
     """Show one message: its event, its cause and what to do.
 
     ID is the ID from `list` (in full, or at least its first 8 characters), the ID of the event, or
-    the ID of the message in the queue.
+    the ID of the message in the queue. If it names several messages, the command lists them.
+
+    The command prints at most 256 KB; the rest of a larger event is left out.
     """
-    found, stdout = 0, Stdout()
+    stdout = Stdout()
     with _opened(queue) as (destination, invocation), asked_to_stop() as stopping:
-        for queued in _read(destination, stopping):
-            if is_named_by(queued, wanted_id):
-                found += 1
-                if output == "json":
-                    stdout.line(plain_json(Listed.of(queued).as_dict() | contents(queued)))
-                else:
-                    stdout.line(details(queued, invocation.clock.now(), queue=queue))
-    if not found:
-        _say_not_found(wanted_id)
-    stdout.say_if_lost("the message was not printed, and nothing was changed")
-    sys.exit(OK if found and not stdout.is_lost else FAILED)
-
-
-def _say_not_found(wanted_id: str) -> None:
-    say(
-        f"No message in the queue has the ID {wanted_id}. Pass the full ID or at least its first"
-        f" {MIN_ID_PREFIX} characters; a message that another command has received is hidden."
-    )
+        lookup = Lookup([wanted_id], destination, keep=False)
+        for queued in lookup.find(_read(destination, stopping), stopping):
+            if output == "json":
+                shown = contents(queued, in_full=False)
+                stdout.line(plain_json(Listed.of(queued).as_dict() | shown))
+            else:
+                stdout.line(details(queued, invocation.clock.now(), queue=queue))
+            stdout.say_if_lost("the message was not printed, and nothing was changed")
+            sys.exit(FAILED if stdout.is_lost else OK)
+        if not stopping():
+            say_not_found(wanted_id)
+    sys.exit(FAILED)
 
 
 @dead_letters.command("redrive")
@@ -230,13 +238,13 @@ def _say_not_found(wanted_id: str) -> None:
 @click.option(
     "--function",
     metavar="NAME|ARN",
-    help="Send the events to this function. Default: GUARD_FUNCTION, else the function that the"
-    " message names.",
+    help="Send the events to this function. Default: GUARD_FUNCTION, else the one of the guard's"
+    " two functions that wrote the message.",
 )
 @click.option(
     "--max-redrives",
     type=click.IntRange(min=1),
-    default=3,
+    default=DEFAULT_MAX_REDRIVES,
     show_default=True,
     help="Skip messages that have been redriven this many times.",
 )
@@ -265,9 +273,10 @@ def redrive(
 ) -> None:
     """Send the events of the messages to the function again.
 
-    Without IDs, --reason and --bucket, the command selects all messages. It removes a message after
-    the function has accepted its event. An event that fails again returns to the queue with its
-    redrive count. An ID is any ID that `show` accepts.
+    Without IDs, --reason and --bucket, the command selects all messages. It sends only events of
+    table buckets, and removes a message after the function has accepted its event. An event that
+    fails again returns to the queue with its redrive count. An ID is any ID that `show` accepts,
+    and must name one message.
     """
     overrides = {"GUARD_FUNCTION": function, "FC_ACCOUNT_ID": account}
     with _opened(queue, **overrides) as (destination, invocation):
@@ -279,9 +288,11 @@ def redrive(
         redrive_plan = _local_plan(invocation) if local else _send_plan(invocation)
 
         def plan(queued: QueuedMessage) -> Action | Skip:
-            return reason_to_skip(queued, max_redrives=max_redrives) or redrive_plan(queued)
+            obstacle = obstacle_of(queued.message, max_redrives=max_redrives)
+            return Skip.because(obstacle) if obstacle else redrive_plan(queued)
 
-        _execute(destination, Selection(ids, reason, bucket), plan, apply=apply, output=output)
+        chosen = Chosen(ids, Selection(reason, bucket))
+        run(destination, chosen, plan, apply=apply, output=output)
 
 
 def _send_plan(invocation: Invocation) -> Plan:
@@ -331,7 +342,7 @@ def discard(
     """Remove messages from the queue permanently.
 
     Before it removes a message, the command logs it in full on standard error, with your reason.
-    An ID is any ID that `show` accepts.
+    An ID is any ID that `show` accepts, and must name one message.
     """
     if not (ids or reason or bucket or everything):
         misuse("No messages selected: pass IDs, --reason, --bucket or --all.")
@@ -350,7 +361,7 @@ def discard(
                 "message": "dead letter discarded",
                 "timestamp": invocation.clock.now(),
                 "because": because,
-                "dead_letter": Listed.of(queued).as_dict() | contents(queued),
+                "dead_letter": Listed.of(queued).as_dict() | contents(queued, in_full=True),
             }
             with writing:
                 log_line(plain_json(line))
@@ -359,83 +370,5 @@ def discard(
         def plan(queued: QueuedMessage) -> Action:
             return Action("would be discarded", functools.partial(log, queued))
 
-        _execute(destination, Selection(ids, reason, bucket), plan, apply=apply, output=output)
-
-
-def _execute(
-    destination: Destination, selection: Selection, plan: Plan, *, apply: bool, output: str
-) -> NoReturn:
-    """Execute or print the plan, print each result at once, and exit the command."""
-    results = _Results(selection, as_json=output == "json")
-    with (
-        asked_to_stop() as stop_requested,
-        # On a terminal, the printed results already show the progress.
-        progress("messages", silent=sys.stdout.isatty()) as (_, count_one),
-    ):
-
-        def stopping() -> bool:
-            return stop_requested() or results.stdout.is_lost
-
-        def report(result: Result) -> None:
-            count_one()
-            results.add(result)
-
-        try:
-            execute(
-                destination, results.matches, plan, apply=apply, report=report, stopping=stopping
-            )
-        finally:
-            results.say_totals(stopped=stopping())
-        stopped = stopping()
-    if not stopped:
-        results.say_missing()
-    if not apply:
-        say("dry run: nothing was changed; to execute the plan, run the same command with --apply.")
-    sys.exit(FAILED if stopped or not results.are_complete(applied=apply) else OK)
-
-
-class _Results:
-    """The results of one command: printed as they arrive, and counted by state."""
-
-    def __init__(self, selection: Selection, *, as_json: bool) -> None:
-        self._selection = selection
-        self._as_json = as_json
-        # The requested IDs that no message has matched yet.
-        self._missing = dict.fromkeys(selection.ids)
-        self._counts: Counter[str] = Counter()
-        self.stdout = Stdout()
-
-    def matches(self, queued: QueuedMessage) -> bool:
-        """Return whether the message is selected, and note which requested IDs it has."""
-        for word in [word for word in self._missing if is_named_by(queued, word)]:
-            del self._missing[word]
-        return self._selection.matches(queued)
-
-    def add(self, result: Result) -> None:
-        """Count and print one result."""
-        self._counts[result.state] += 1
-        line = plain_json(result_as_dict(result)) if self._as_json else result_line(result)
-        self.stdout.line(line)
-
-    def say_totals(self, *, stopped: bool) -> None:
-        """Print the number of messages in each state."""
-        self.stdout.say_if_lost("not every result was printed")
-        totals = ", ".join(f"{number} {STATES[state]}" for state, number in self._counts.items())
-        if stopped:
-            say(f"stopped: {totals or 'nothing was done'}; the rest is still in the queue.")
-        elif totals:
-            say(f"{totals}.")
-
-    def say_missing(self) -> None:
-        """Print the requested IDs that were not found."""
-        for word in self._missing:
-            _say_not_found(word)
-        if not self._counts and not self._missing:
-            say("no message was selected.")
-
-    def are_complete(self, *, applied: bool) -> bool:
-        """Return whether every requested ID was found and, if `applied`, every action is done."""
-        if self._missing:
-            return False
-        is_undone = set(self._counts) - {"done"} or (self._selection.ids and not self._counts)
-        return not (applied and is_undone)
+        chosen = Chosen(ids, Selection(reason, bucket))
+        run(destination, chosen, plan, apply=apply, output=output)

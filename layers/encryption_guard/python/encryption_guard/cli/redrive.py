@@ -13,7 +13,7 @@ action, which is safe.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,51 +23,44 @@ from hashlib import sha256
 from threading import Lock
 from typing import Literal
 
+from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.dead_letters.destinations import WORKERS, Destination, QueuedMessage, leased
 from encryption_guard.dead_letters.document import encodings
 from encryption_guard.dead_letters.messages import MessageSummary
+from encryption_guard.dead_letters.redrivable import Obstacle, receiver_of
 from encryption_guard.enforcement import DeadLettered, Detected, Outcome
 from encryption_guard.errors import GuardError
 from encryption_guard.events.envelopes import Event
 from encryption_guard.settings import FunctionArn
-from encryption_guard.untrusted import loads, quoted
+from encryption_guard.untrusted import loads
 
-State = Literal["planned", "done", "done_not_removed", "failed", "left", "returned"]
+State = Literal[
+    "planned", "done", "done_not_removed", "failed", "left", "returned", "nothing_to_redrive"
+]
 
 # The limit of an asynchronous invocation:
 # https://www.alibabacloud.com/help/en/functioncompute/fc/product-overview/limits
 MAX_ASYNC_EVENT_BYTES = 128 * 1024
 # The CloudEvents extension that counts the redrives of an event.
 COUNT = "guardredrives"
-# The table of messages shows this many characters.
-MIN_ID_PREFIX = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The messages that meet every given condition; without conditions, all messages."""
+    """The conditions that a message must meet; without conditions, it is any message."""
 
-    ids: tuple[str, ...] = ()
     reason: str | None = None
     bucket: str | None = None
 
     def matches(self, queued: QueuedMessage) -> bool:
-        """Return whether the message meets every condition."""
-        summary = queued.message.summary
-        is_named = not self.ids or any(is_named_by(queued, word) for word in self.ids)
-        is_in_bucket = self.bucket is None or fnmatchcase(summary.bucket or "", self.bucket)
-        return is_named and is_in_bucket and self.reason in (None, summary.reason)
+        """Return whether the message meets every condition.
 
-
-def is_named_by(queued: QueuedMessage, word: str) -> bool:
-    """Return whether the word is an ID of the message or the ID of its event.
-
-    The ID that `list` shows may be shortened to 8 characters or more; the event ID and the ID in
-    the queue must be complete.
-    """
-    summary = queued.message.summary
-    is_prefix = len(word) >= MIN_ID_PREFIX and summary.id.startswith(word)
-    return is_prefix or word in (summary.id, summary.event_id, queued.key)
+        A message about several buckets meets a condition on the bucket only if each of them does.
+        """
+        names = [arn.name for arn in queued.message.named.arns] or [""]
+        glob = self.bucket
+        is_in_buckets = glob is None or all(fnmatchcase(name, glob) for name in names)
+        return is_in_buckets and self.reason in (None, queued.message.summary.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +81,11 @@ class Skip:
     reason: str
     state: State = "left"
 
+    @classmethod
+    def because(cls, obstacle: Obstacle) -> Skip:
+        """Return the decision that follows from an obstacle."""
+        return cls(obstacle.reason, "nothing_to_redrive" if obstacle.is_final else "left")
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -101,50 +99,25 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The function to send events to: `named` by the operator, else named by the message.
+    """The function to send events to: `named` by the operator, else the guard's own.
 
-    Anyone who can write to the queue could name a function of another account. A function that the
-    message names must therefore be in `region` and `account_id`, which are the queue's.
+    `region` and `account_id` are those of the queue, or of the shell if the queue is a file.
     """
 
     named: FunctionArn | None
     region: str | None
     account_id: str | None
 
-    def of(self, summary: MessageSummary) -> FunctionArn | Skip:
+    def of(self, summary: MessageSummary) -> FunctionArn | Obstacle:
         """Return the function for a message, with its region and account."""
-        function = self.named
-        if not function:
-            try:
-                function = FunctionArn.parse(summary.function or "")
-            except ValueError:
-                return Skip("the message names no valid function: pass --function")
-            place = (function.region or self.region, function.account_id or self.account_id)
-            if place != (self.region, self.account_id):
-                return Skip(
-                    f"the message names {quoted(str(function))}, which is not in region"
-                    f" {self.region or 'unknown'} of account {self.account_id or 'unknown'}: if it"
-                    " is correct, pass it with --function"
-                )
+        scope = Scope(self.account_id, self.region) if self.region else None
+        function = self.named or receiver_of(summary, scope)
+        if isinstance(function, Obstacle):
+            return function
         region, account_id = function.region or self.region, function.account_id or self.account_id
         if not region or not account_id:
-            return Skip(f"{function} has no region or account: pass --function as an ARN")
+            return Obstacle(f"{function} has no region or account: pass --function as an ARN")
         return function._replace(region=region, account_id=account_id)
-
-
-def reason_to_skip(queued: QueuedMessage, *, max_redrives: int) -> Skip | None:
-    """Return a Skip if the events of a message must not be processed again, otherwise None."""
-    summary = queued.message.summary
-    if summary.is_sweep:
-        return Skip("a sweep failed, and the next sweep repeats its work: discard the message")
-    if not queued.message.events:
-        return Skip(f"the message contains no event: {summary.detail}")
-    if summary.redrives >= max_redrives:
-        return Skip(
-            f"the redrive count ({summary.redrives}) has reached the limit ({max_redrives}): fix"
-            " the cause, then raise --max-redrives"
-        )
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +133,8 @@ class Sender:
         """Plan which function receives the events of a message."""
         summary = queued.message.summary
         function = self.target.of(summary)
-        if isinstance(function, Skip):
-            return function
+        if isinstance(function, Obstacle):
+            return Skip.because(function)
         payload = redriven(queued.message.events, summary.redrives + 1)
         if payload is None:
             return Skip(
@@ -189,19 +162,29 @@ class NotDone(GuardError):
 def process_locally(queued: QueuedMessage, *, process: Callable[[Event], Outcome]) -> str:
     """Process the events of a message in this process and return their outcomes.
 
-    Raises NotDone if an event was dead-lettered again or only detected, and Unavailable if
-    `process` does.
+    Raises NotDone if an event was dead-lettered again or only detected, or if the outcomes are not
+    about the buckets that the message names; raises Unavailable if `process` does.
     """
     outcomes = [process(event) for event in queued.message.events]
     result = ", ".join(f"{outcome.outcome} ({outcome.reason})" for outcome in outcomes)
+    processed, named = {outcome.arn for outcome in outcomes}, queued.message.named.arns
+    if processed != set(named):
+        raise NotDone(
+            f"{result}, but of {_names(processed)}, and the message is about {_names(named)}; the"
+            " message stays in the queue"
+        )
     if any(isinstance(outcome, (DeadLettered, Detected)) for outcome in outcomes):
         raise NotDone(f"{result}; the message stays in the queue")
     return result
 
 
+def _names(arns: Iterable[TableBucketArn | None]) -> str:
+    return " and ".join(sorted(str(arn or "no bucket") for arn in arns))
+
+
 def execute(
     queue: Destination,
-    is_selected: Callable[[QueuedMessage], bool],
+    select: Callable[[Iterator[QueuedMessage]], Iterable[QueuedMessage]],
     plan: Callable[[QueuedMessage], Action | Skip],
     *,
     apply: bool,
@@ -211,7 +194,8 @@ def execute(
 ) -> None:
     """Plan a step for each selected message, and with `apply` execute up to `workers` at a time.
 
-    Each result is reported at once. After `stopping` returns True, no further action starts.
+    `select` gets all messages of the queue, and may read them all before it yields one. Each result
+    is reported at once. After `stopping` returns True, no further action starts.
     """
     running: set[Future[None]] = set()
     reporting = Lock()
@@ -226,11 +210,9 @@ def execute(
             report_result(queued, *_run_and_remove(queue, queued.key, action))
 
     with leased(queue) as messages, _pool(workers) as pool:
-        for queued in messages:
+        for queued in select(messages):
             if stopping():
                 break
-            if not is_selected(queued):
-                continue
             step = plan(queued)
             if not apply or isinstance(step, Skip):
                 report_result(queued, *_planned(step))

@@ -78,8 +78,8 @@ REMEDIES = (
     Remedy(
         "no event",
         None,
-        "The message does not contain the event, because the event was empty or too large for the"
-        " queue.",
+        "The message does not contain the event, because the event was empty, too large for the"
+        " queue, or too large to unpack.",
         "Encrypt the bucket with `encryption-guard enforce <bucket ARN> --apply`; if the bucket is"
         " not known, find the event in the function's log. Then discard the message.",
         fits=lambda summary: not summary.events and summary.kind != "unknown",
@@ -231,15 +231,15 @@ REMEDIES = (
         "EventBridge could not deliver the event to the function: the function does not exist, or"
         " EventBridge is not allowed to invoke it.",
         "Check that the function and the role AliyunServiceRoleForEventBridgeSendToFC exist, then"
-        " redrive with --function.",
+        " redrive.",
     ),
     Remedy(
         "unknown",
         UNKNOWN,
-        "The guard cannot read the message: another program wrote it, it is damaged, or a newer"
-        " version of the guard wrote it.",
+        "The guard cannot read the message, or it contradicts the event in it: another program or"
+        " an attacker wrote it, it is damaged, or a newer version of the guard wrote it.",
         "Read the message with `show`; if it is not needed, discard it by its ID. A redrive skips"
-        " it.",
+        " it. If it contradicts its event, find out who may write to the queue.",
     ),
 )
 
@@ -253,17 +253,26 @@ def remedy_for(summary: MessageSummary) -> Remedy:
     )
 
 
+def named_bucket(summary: MessageSummary) -> TableBucketArn | None:
+    """Return the bucket of a message if its ARN is valid: only that may enter a command to paste.
+
+    It is the bucket that the event names, or else the one that a dead letter without event states.
+    """
+    try:
+        return TableBucketArn.parse(summary.arn or summary.stated_arn or "")
+    except InvalidEvent:
+        return None
+
+
 def missing_right(summary: MessageSummary) -> dict[str, object] | None:
     """Return the RAM policy statement that allows the rejected request.
 
-    Returns None if no permission is missing, or if the message names no valid bucket.
+    Returns None if no permission is missing, or if the event names no valid bucket: a forged ARN
+    could grant access to more than one bucket.
     """
-    if remedy_for(summary).cause != "no permission":
+    arn = named_bucket(summary) if summary.arn else None
+    if remedy_for(summary).cause != "no permission" or not arn:
         return None
-    try:
-        arn = TableBucketArn.parse(summary.arn or "")
-    except InvalidEvent:
-        return None  # a forged ARN could grant access to more than one bucket
     return {
         "Effect": "Allow",
         "Action": ["oss:GetTableBucketEncryption", "oss:PutTableBucketEncryption"],

@@ -40,6 +40,9 @@ class TallyPart(_Part):
     exempt: int
     newly_encrypted: int
     dead_lettered: int
+    already_waiting: int = Field(
+        description="Of the dead-lettered: buckets whose dead letter waited before this sweep."
+    )
     not_reached: int
     not_listed: int = Field(description="Lists that failed: there may be more than was counted.")
     tables: int
@@ -67,6 +70,9 @@ class FindingPart(_Part):
     status: int | None
     code: str | None
     oss_request_id: str | None
+    dead_letter: Literal["written", "waiting"] | None = Field(
+        description="If dead-lettered: whether this sweep wrote the dead letter, or found it."
+    )
 
     @property
     def key(self) -> Key:

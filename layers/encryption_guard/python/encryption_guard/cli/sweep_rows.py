@@ -63,6 +63,8 @@ def action(finding: Finding) -> str:
     if finding.reason == "made_before":
         return "created while its bucket was unencrypted: its owner has to recreate it"
     reason = _REASONS.get(finding.reason, finding.reason.replace("_", " "))
+    if finding.dead_letter == "waiting":
+        return f"{reason}; a dead letter waits already"
     return _ACTIONS[finding.outcome].format(reason=reason)
 
 
@@ -195,8 +197,11 @@ def summary(totals: Totals, *, applied: bool, audited: bool) -> str:
         f"{tally.exempt} exempt",
     ]
     text = f"{pluralize(tally.buckets, 'table bucket')}: {', '.join(parts)}"
-    if tally.dead_lettered:
-        text += f"; {pluralize(tally.dead_lettered, 'dead letter')}"
+    if written := tally.dead_lettered - tally.already_waiting:
+        text += f"; {pluralize(written, 'dead letter')} written"
+    if tally.already_waiting:
+        wait = "waits" if tally.already_waiting == 1 else "wait"
+        text += f"; {pluralize(tally.already_waiting, 'dead letter')} {wait} already"
     if audited:
         text += (
             f"; {pluralize(tally.tables, 'table')}: {tally.unprotected_tables} unprotected,"

@@ -281,6 +281,7 @@ def _dead_letters(invocation: Invocation) -> DeadLetters:
         # The sweep has no time limit, but a request needs one.
         put_into_queue(invocation.within(REQUEST_SECONDS), dead_letter)
 
-    has_queue = invocation.settings.dead_letter_queue is not None
-    put = skip_duplicates(send, invocation, written={}) if has_queue else print_one
+    put: Callable[[DeadLetter], bool | None] = print_one
+    if invocation.settings.dead_letter_queue is not None:
+        put = skip_duplicates(send, invocation, written={})
     return open_dead_letters(put, command="sweep")

@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 LOG_CHUNK_BYTES = 8 * 1024
 
 
+class Written(NamedTuple):
+    """A dead letter that is in the queue; `was_waiting` if an equal one was there already."""
+
+    dead_letter: DeadLetter
+    was_waiting: bool
+
+
 class DeadLetters(NamedTuple):
     """A writer for the dead letters of one invocation.
 
-    `put` stores a dead letter or raises. `log_error` takes a constant message and keyword fields.
+    `put` stores a dead letter or raises; it returns False if it stored none because an equal one
+    waits in the queue already. `log_error` takes a constant message and keyword fields.
     """
 
-    put: Callable[[DeadLetter], None]
+    put: Callable[[DeadLetter], bool | None]
     log_error: Callable[..., None]
     function: str
     function_request_id: str
@@ -38,7 +46,7 @@ class DeadLetters(NamedTuple):
         *,
         event: Event,
         arn: TableBucketArn | None,
-    ) -> DeadLetter:
+    ) -> Written:
         """Write one dead letter and return it.
 
         Raises DeadLetterNotWritten if `put` fails; the log then holds the whole dead letter.
@@ -47,14 +55,14 @@ class DeadLetters(NamedTuple):
         if event.raw and not dead_letter.event:
             self._log_in_chunks(dead_letter, event.raw)
         try:
-            self.put(dead_letter)
+            is_waiting = self.put(dead_letter) is False
         # After any error, the log is the only place left for the dead letter.
         except Exception as put_error:
             self.log_error("dead letter not written", dead_letter=dead_letter.model_dump())
             raise DeadLetterNotWritten(
                 f"The dead letter {dead_letter.id} was not written: {put_error}"
             ) from put_error
-        return dead_letter
+        return Written(dead_letter, is_waiting)
 
     def _new(self, error: PermanentError, event: Event, arn: TableBucketArn | None) -> DeadLetter:
         # Only a failure needs this import, which loads all of pydantic.

@@ -192,7 +192,7 @@ class SmqDestination:
         return QueuedMessage(
             key=message.message_id,
             body=body,
-            message=open_message(body, region=self.scope.region, account_id=self._queue.account_id),
+            message=open_message(body, self.scope),
             since=parse_time(message.enqueued_at_ms or None),
         )
 

@@ -13,13 +13,15 @@ from uuid import NAMESPACE_URL, uuid5
 from pydantic import BaseModel, ConfigDict, Field
 
 from encryption_guard.errors import Reason
-from encryption_guard.events.envelopes import MAX_DECODED_BYTES, Event
+from encryption_guard.events.envelopes import MAX_DECODED_BYTES, MAX_REDRIVES, Event
 
 # SMQ accepts 64 KB, and base64 makes a body a third longer. The rest is for the XML around it.
 MAX_DEAD_LETTER_BYTES = 47 * 1024
-# A dead letter keeps a compressed event up to this size, for an operator to read. The function
-# decodes at most MAX_DECODED_BYTES.
+# A dead letter keeps a compressed event up to this size, for an operator to unpack. The functions
+# and the commands unpack at most MAX_DECODED_BYTES.
 MAX_COMPRESSED_EVENT_BYTES = 4 * 1024 * 1024
+# More requests than one event can cause: GUARD_MAX_ATTEMPTS is at most 20.
+MAX_ATTEMPTS = 1000
 
 Encoding = Literal["utf-8", "base64", "gzip+base64"]
 
@@ -37,15 +39,15 @@ class DeadLetter(BaseModel):
     event_encoding: Encoding
     event_id: str | None
     arn: str | None
-    status: int | None
+    status: int | None = Field(ge=100, le=999)
     code: str | None
     message: str | None
     ec: str | None
     oss_request_id: str | None
     function: str
     function_request_id: str
-    attempts: int = Field(ge=0)
-    redrives: int = Field(ge=0)
+    attempts: int = Field(ge=0, le=MAX_ATTEMPTS)
+    redrives: int = Field(ge=0, le=MAX_REDRIVES)
     at: str
 
     def body(self) -> bytes:

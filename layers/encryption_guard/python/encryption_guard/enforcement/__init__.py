@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.dead_letters import DeadLetters
+from encryption_guard.dead_letters import DeadLetters, Written
 from encryption_guard.enforcement.policy import (
     CAUSES,
     WANTED,
@@ -36,9 +36,6 @@ from encryption_guard.services.oss_tables import VISIBILITY_PAUSES, OssTables, R
 from encryption_guard.untrusted import shortened
 from encryption_guard.version import __version__
 
-if TYPE_CHECKING:
-    from encryption_guard.dead_letters.document import DeadLetter
-
 # No event starts with less time than this, because a dead letter may have to be written.
 MIN_EVENT_SECONDS = 0.5
 
@@ -61,6 +58,8 @@ class Outcome:
     exempt_until: date | None = None
     # If the guard encrypted the bucket: the time until which it was not encrypted.
     unencrypted_until: datetime | None = None
+    # If the event is dead-lettered: whether an equal dead letter waited in the queue already.
+    was_waiting: bool = False
 
     def as_dict(self) -> dict[str, str | int | None]:
         """Return the fields of the log line and of the returned JSON."""
@@ -69,7 +68,7 @@ class Outcome:
         return {"outcome": self.outcome, **line, "version": __version__}
 
 
-NOT_LOGGED: Final = {"exempt_until", "unencrypted_until"}
+NOT_LOGGED: Final = {"exempt_until", "unencrypted_until", "was_waiting"}
 LOGGED_FIELDS: Final = tuple(
     field.name for field in fields(Outcome) if field.name not in NOT_LOGGED
 )
@@ -236,12 +235,14 @@ def process_bucket(
     return replace(outcome, arn=found.arn)
 
 
-def _dead_lettered(dead_letter: DeadLetter) -> Outcome:
+def _dead_lettered(written: Written) -> Outcome:
+    dead_letter = written.dead_letter
     return DeadLettered(
         reason=dead_letter.reason,
         status=dead_letter.status,
         code=dead_letter.code,
         oss_request_id=dead_letter.oss_request_id,
+        was_waiting=written.was_waiting,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.events import BucketEvent, NamedBucket, find_bucket
+from encryption_guard.events import CREATION, REMOVAL, BucketEvent, NamedBucket, find_bucket
 from encryption_guard.services.oss_tables import Reading
 from encryption_guard.settings import Exemption, Settings
 
@@ -22,8 +22,8 @@ EXPIRES_SOON = timedelta(days=14)
 
 Cause = Literal["created", "drift"]
 CAUSES: dict[str, Cause] = {
-    "CreateTableBucket": "created",
-    "DeleteTableBucketEncryption": "drift",
+    CREATION: "created",
+    REMOVAL: "drift",
 }
 
 # The algorithm that the guard sets, and the stronger ones that it keeps.

@@ -44,6 +44,9 @@ _ACCOUNT_IN_SUBJECT = re.compile(rf":({ACCOUNT_ID}):", re.ASCII)
 # No server accepts a longer URL.
 MAX_URL_LENGTH = 8 * 1024
 _PATH_ARN = re.compile(r"/buckets/(acs:[^/]*/[^/]*)", re.IGNORECASE)
+# The events that the guard acts on: a creation, and a removal of the encryption (drift).
+CREATION: Final = "CreateTableBucket"
+REMOVAL: Final = "DeleteTableBucketEncryption"
 # The values of `errorCode` that mean success, in lower case.
 NO_ERROR: Final = frozenset(
     {"", "null", "none", "nil", "-", "0", "200", "ok", "success", "successful"}

@@ -76,6 +76,8 @@ class Finding:
     status: int | None = None
     code: str | None = None
     oss_request_id: str | None = None
+    # If it is dead-lettered: whether this sweep wrote the dead letter.
+    dead_letter: Literal["written", "waiting"] | None = None
 
     @classmethod
     def of_list(
@@ -171,7 +173,10 @@ class Finding:
         )
         match outcome:
             case DeadLettered():
-                return replace(found, detail=_why_dead_lettered(outcome))
+                state: Literal["written", "waiting"] = (
+                    "waiting" if outcome.was_waiting else "written"
+                )
+                return replace(found, detail=_why_dead_lettered(outcome), dead_letter=state)
             case Skipped(reason="gone"):
                 return replace(found, state="unknown", outcome=FAILED, detail=GONE)
             case Encrypted() | Skipped():
@@ -215,20 +220,23 @@ class Finding:
             "status": self.status,
             "code": self.code,
             "oss_request_id": self.oss_request_id,
+            "dead_letter": self.dead_letter,
         }
 
 
 def _why_dead_lettered(outcome: DeadLettered) -> str:
-    if outcome.status is None:
-        return (
-            "The guard is not allowed to encrypt this bucket. The dead letter has the cause and a"
-            " remedy."
-        )
     answer = f"{outcome.status} {outcome.code or ''}".rstrip()
-    return (
-        f"OSS Tables refused the encryption ({answer}), and a retry cannot help. The dead letter"
-        " has a remedy."
+    why = (
+        "The guard is not allowed to encrypt this bucket."
+        if outcome.status is None
+        else f"OSS Tables refused the encryption ({answer}), and a retry cannot help."
     )
+    if outcome.was_waiting:
+        return (
+            f"{why} A dead letter about this waits in the queue already, so the sweep wrote no"
+            " other; that one has a remedy."
+        )
+    return f"{why} The dead letter has the cause and a remedy."
 
 
 @dataclass(slots=True)
@@ -245,6 +253,8 @@ class Tally:
     exempt: int = 0
     newly_encrypted: int = 0
     dead_lettered: int = 0
+    # Of the dead-lettered: buckets whose dead letter waited in the queue before this sweep.
+    already_waiting: int = 0
     not_reached: int = 0
     # Failed lists: there may be more buckets or tables than were counted.
     not_listed: int = 0
@@ -269,6 +279,7 @@ class Tally:
         self.buckets += 1
         self.newly_encrypted += finding.outcome == "encrypted"
         self.dead_lettered += finding.outcome == "dead_lettered"
+        self.already_waiting += finding.dead_letter == "waiting"
         if finding.outcome == "skipped":
             self.exempt += 1
         else:
