@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from encryption_guard.enforcement.handler import open_invocation, process, result, shared_transport
+from encryption_guard.enforcement.handler import (
+    open_dead_letters,
+    open_invocation,
+    process,
+    result,
+    shared_transport,
+    to_audit,
+)
 from encryption_guard.enforcement.telemetry import open_logger
 
 
@@ -26,9 +33,14 @@ def handler(event: object, context: Any) -> str:
     with open_logger().append_context_keys(request_id=context.request_id):
         invocation = open_invocation(context)
         processed = process(event, invocation, context)
-        if invocation.settings.audit_tables:
+        if late := to_audit(processed.outcomes, invocation.settings):
             # Only the audit of tables needs this import, which takes time.
-            from encryption_guard.sweep.function import audit_late_buckets
+            from encryption_guard.sweep.late_audit import audit_tables
 
-            audit_late_buckets(processed.outcomes, invocation, context)
+            audit_tables(
+                late,
+                invocation=invocation,
+                dead_letters=open_dead_letters(invocation, context),
+                logger=open_logger(),
+            )
         return result(processed)

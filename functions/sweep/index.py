@@ -11,9 +11,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from encryption_guard.enforcement.handler import open_invocation, process, result, shared_transport
+from encryption_guard.enforcement.handler import (
+    open_dead_letters,
+    open_invocation,
+    process,
+    result,
+    shared_transport,
+    to_audit,
+)
 from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.sweep.function import holds_bucket_event, sweep
+from encryption_guard.sweep.late_audit import audit_tables
 
 
 def initialize(context: Any) -> None:  # noqa: ARG001  the platform passes it
@@ -30,6 +38,13 @@ def handler(event: object, context: Any) -> str:
     """
     with open_logger().append_context_keys(request_id=context.request_id):
         invocation = open_invocation(context)
-        if holds_bucket_event(event):
-            return result(process(event, invocation, context))
-        return json.dumps(sweep(invocation, context))
+        if not holds_bucket_event(event):
+            return json.dumps(sweep(invocation, context))
+        processed = process(event, invocation, context)
+        audit_tables(
+            to_audit(processed.outcomes, invocation.settings),
+            invocation=invocation,
+            dead_letters=open_dead_letters(invocation, context),
+            logger=open_logger(),
+        )
+        return result(processed)

@@ -25,6 +25,8 @@ MARK = "-- next stage --"
 # The number of the mark that comes before the event.
 EVENT_BEGINS = 3
 NAME_IN_EVENT = b"analytics"
+# Replaced by the present time: a function looks for tables after an event that is late.
+TIME_IN_EVENT = b"2026-11-22T12:00:00Z"
 
 
 class Context:
@@ -106,7 +108,9 @@ def _begin(bucket: str, note: Callable[[], None]) -> ModuleType:
 
 def _event(bucket: str) -> bytes:
     with open(sys.argv[3], "rb") as file:  # noqa: PTH123  as above
-        return file.read().replace(NAME_IN_EVENT, bucket.encode())
+        event = file.read()
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()).encode()
+    return event.replace(NAME_IN_EVENT, bucket.encode()).replace(TIME_IN_EVENT, now)
 
 
 def _peak() -> int:

@@ -56,7 +56,7 @@ def open_ours(endpoint: str, workers: int = WORKERS) -> SweepRegions:
             invocation=Invocation(transport, settings, Credentials.read, budget, clock),
             dead_letters=letters,
             apply=True,
-            audit=False,
+            audit="false",
             report=report,
             workers=workers,
         ).check_buckets(Scope(None, region) for region in regions)

@@ -76,6 +76,7 @@ FIELDS = (
     "event_id",
     "time_to_encrypt_ms",
     "named_by",
+    "by",
     "disagrees",
     "oss_request_id",
     "status",
@@ -133,7 +134,7 @@ class Evidence:
         for each in history.tries:
             found.tries.update(each.creations)
             for line in each.logged:
-                if "outcome" in line:
+                if is_outcome(line):
                     found.told[str(line["event_id"])].append(line)
         for request in history.asked:
             found.asked[request.bucket].append(request)
@@ -167,6 +168,11 @@ class Evidence:
         text = creation.event.decode()
         of_it = [*self.letters[event_id(creation.number)], *self.letters[text]]
         return [kept for kept in of_it if kept.text == text]
+
+
+def is_outcome(line: Told) -> bool:
+    """Whether a line is that of an event: a finding of the table audit has a kind too."""
+    return "outcome" in line and "kind" not in line
 
 
 def opened(message: str) -> Kept:
@@ -335,7 +341,7 @@ def _results(evidence: Evidence) -> Iterator[tuple[Kind, str]]:
             continue
         returned = json.loads(each.result or "null")
         outcomes = returned if isinstance(returned, list) else [returned]
-        logged = [line for line in each.logged if "outcome" in line]
+        logged = [line for line in each.logged if is_outcome(line)]
         told = [{name: line.get(name) for name in FIELDS} for line in logged]
         if outcomes != told or len(told) != len(each.creations):
             yield "untold", f"returned {each.result!r} of {each.creations}, and logged {logged!r}"

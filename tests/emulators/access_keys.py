@@ -13,7 +13,8 @@ class AccessKey:
 
     `policy` is what RAM grants it; without one, as the account's own, it may do everything.
     `allowed` and `denied` are globs of operation names, for the moment in which a right is missing;
-    what is denied wins. Policy and globs all have to agree.
+    what is denied wins. Policy and globs all have to agree. `user_name` is the RAM user's; the
+    account itself has none.
     """
 
     id: str
@@ -24,6 +25,7 @@ class AccessKey:
     allowed: frozenset[str] = frozenset({"*"})
     denied: frozenset[str] = frozenset()
     policy: Policy | None = None
+    user_name: str | None = None
 
     def may(self, action: str, resource: str) -> bool:
         """Whether it has the right to an action like oss:ListTables on the resource of this ARN."""

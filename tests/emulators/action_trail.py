@@ -6,6 +6,7 @@ shape that it may have, and every shape names the bucket in one place only.
 
 import json
 import uuid
+import zlib
 from datetime import timedelta, timezone
 from typing import Any, Literal, get_args
 
@@ -26,6 +27,8 @@ Event = dict[str, Any]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 RESOURCE_TYPE = "ACS::OSS::TableBucket"
+# Where the calls of RAM users come from; those of the account itself are "Internal" in the sample.
+CLIENT_ADDRESS = "203.0.113.9"
 CHINA = timezone(timedelta(hours=8))
 
 
@@ -62,14 +65,9 @@ def _record(call: ApiCall, kind: Kind) -> Event:
         "eventId": call.request_id,
         "eventVersion": 1,
         "eventSource": f"{call.region}.oss-tables.aliyuncs.com",
-        "sourceIpAddress": "Internal",
+        "sourceIpAddress": CLIENT_ADDRESS if call.user_name else "Internal",
         "eventType": kind,
-        "userIdentity": {
-            "accountId": call.account_id,
-            "principalId": call.account_id,
-            "type": "root-account",
-            "userName": "root",
-        },
+        "userIdentity": _identity(call),
         "serviceName": "Oss",
         "additionalEventData": {"CallerBid": "26842"},
         "requestId": call.request_id,
@@ -80,6 +78,24 @@ def _record(call: ApiCall, kind: Kind) -> Event:
     }
     error = {"errorCode": call.error_code, "errorMessage": call.error_message}
     return record | {key: value for key, value in error.items() if value is not None}
+
+
+def _identity(call: ApiCall) -> Event:
+    """Who called: https://www.alibabacloud.com/help/doc-detail/28826.htm has a RAM user's."""
+    if call.user_name is None:
+        principal, kind, name = call.account_id, "root-account", "root"
+    else:
+        principal, kind, name = (
+            f"2{zlib.crc32(call.user_name.encode()):017}",
+            "ram-user",
+            call.user_name,
+        )
+    return {
+        "accountId": call.account_id,
+        "principalId": principal,
+        "type": kind,
+        "userName": name,
+    }
 
 
 def _naming(call: ApiCall, shape: Shape) -> Event:

@@ -56,6 +56,7 @@ def deployed_role(function: str, environment: Mapping[str, str] | None = None) -
 
 
 AUDITING = {"GUARD_AUDIT_TABLES": "true"}
+NOT_AUDITING = {"GUARD_AUDIT_TABLES": "false"}
 ROLE = deployed_role("encrypt_on_create")
 SWEEP_ROLE = deployed_role("sweep")
 QUEUE: str = properties(deployment(), "DeadLetterQueue")["QueueName"]
@@ -94,9 +95,16 @@ class EmulatedCloud:
 
     def outcomes(self) -> list[dict[str, Any]]:
         """What the function logged of each event's end, in order."""
+        lines = self._lines()
+        return [line for line in lines if "outcome" in line and line.get("kind") != "table"]
+
+    def tables_found(self) -> list[dict[str, Any]]:
+        """What the function logged of tables, in order."""
+        return [line for line in self._lines() if line.get("kind") == "table"]
+
+    def _lines(self) -> list[dict[str, Any]]:
         lines = "".join(invocation.logs for invocation in self.invocations).splitlines()
-        parsed = [json.loads(line) for line in lines if line.startswith("{")]
-        return [line for line in parsed if "outcome" in line]
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 @contextmanager

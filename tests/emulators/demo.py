@@ -421,7 +421,6 @@ def play(
     console: Console,
     afterwards: Callable[[EmulatedCloud], None] = lambda _: None,
     by_timer: bool = False,
-    audit: bool = False,
 ) -> list[Ending]:
     """Play the scenes in one cloud, showing each ending as it comes; then what follows them."""
 
@@ -429,7 +428,6 @@ def play(
         return SHAPES.get(call.bucket or "", "responseElements")
 
     environment = {"GUARD_MODE": mode, "GUARD_EXEMPTIONS": json.dumps(EXEMPTIONS)}
-    environment["GUARD_AUDIT_TABLES"] = str(audit).lower()
     with (
         emulated_cloud(environment=environment, shape_of=shape_of, instances=3) as cloud,
         owners_client(cloud) as owner,
@@ -496,7 +494,7 @@ class Auditor(Shell):
     def __call__(self, cloud: EmulatedCloud) -> None:
         self.from_before = [
             f"{line['bucket']}.{line['namespace']}.{line['table']}: {line['detail']}"
-            for line in cloud.outcomes()
+            for line in cloud.tables_found()
             if line["reason"] == "made_before"
         ]
         self.type(cloud, "sweep", "--region", REGION, "--tables")
@@ -552,9 +550,7 @@ def main() -> int:
     operator = Operator(console)
     detected = play(DETECTED, mode="detect", console=console)
     auditor = Auditor(console)
-    swept = play(
-        SWEPT, mode="enforce", console=console, afterwards=auditor, by_timer=True, audit=True
-    )
+    swept = play(SWEPT, mode="enforce", console=console, afterwards=auditor, by_timer=True)
     enforced = play(ENFORCED, mode="enforce", console=console, afterwards=operator)
     scenes, ended = ENFORCED + DETECTED + SWEPT, enforced + detected + swept
 

@@ -57,6 +57,7 @@ class ApiCall:
     request_body: bytes
     error_code: str | None = None
     error_message: str | None = None
+    user_name: str | None = None
 
 
 class OssTables(EmulatedService):
@@ -253,6 +254,7 @@ class OssTables(EmulatedService):
             host=call.request.headers.get("host", ""),
             path=call.request.path,
             request_body=call.request.body,
+            user_name=asked.key.user_name,
         )
         if refusal is not None:
             code = refusal.code or DEFAULT_CODES.get(refusal.status)

@@ -15,7 +15,7 @@ from encryption_guard.sweep.function import holds_bucket_event
 from layers.encryption_guard.tools.configuration import CONTENT
 from tests.emulators.cloud import (
     ACCOUNT,
-    AUDITING,
+    NOT_AUDITING,
     QUEUE,
     QUEUE_ARN,
     REGION,
@@ -47,6 +47,7 @@ CHOSEN = {
     "GUARD_ALLOWED_ACCOUNTS": "1111111111111111",
     "GUARD_AUDIT_TABLES": "true",
 }
+
 # With somebody to tell there are alarms.
 TOLD = {"GUARD_CONTACT_GROUP": "operators", "GUARD_ACTION_POLICY": "sls.builtin"}
 AUDIT = {"oss:ListNamespaces", "oss:ListTables", "oss:GetTable", "oss:GetTableEncryption"}
@@ -100,7 +101,7 @@ def test_the_settings_satisfy_the_function(name: str, environment: dict[str, str
 
     assert variables.items() >= environment.items()
     assert settings.mode == environment.get("GUARD_MODE", "enforce")
-    assert settings.audit_tables is bool(environment)
+    assert settings.audit_tables == environment.get("GUARD_AUDIT_TABLES", "late")
     assert [exemption.bucket for exemption in settings.exemptions] == ["scratch-*"] * bool(
         environment
     )
@@ -129,7 +130,7 @@ def test_the_role_is_one_that_function_compute_may_take(name: str) -> None:
     assert trust["Principal"] == {"Service": ["fc.aliyuncs.com"]}
 
 
-@pytest.mark.parametrize("environment", [{}, AUDITING], ids=["", "with the audit"])
+@pytest.mark.parametrize("environment", [{}, NOT_AUDITING], ids=["", "without the audit"])
 @pytest.mark.parametrize("role", ["Role", "SweepRole"])
 def test_rights_are_named_one_by_one(role: str, environment: dict[str, str]) -> None:
     """No action is a glob, and only listing is granted on everything: its resource is unknown."""
@@ -141,17 +142,19 @@ def test_rights_are_named_one_by_one(role: str, environment: dict[str, str]) -> 
     assert everywhere == ([["oss:ListTableBuckets"]] if role == "SweepRole" else [])
 
 
+@pytest.mark.parametrize("audit", ["late", "true", "false"])
 @pytest.mark.parametrize("role", ["Role", "SweepRole"])
-def test_one_variable_decides_about_the_audit_and_its_rights(role: str) -> None:
-    """What the functions are told is what the roles are granted for."""
+def test_one_variable_decides_about_the_audit_and_its_rights(role: str, audit: str) -> None:
+    """What the functions are told is what the roles are granted for: only `false` goes without."""
+    environment = {"GUARD_AUDIT_TABLES": audit}
     told = [
-        function_props(deployment(AUDITING), name)["environmentVariables"]["GUARD_AUDIT_TABLES"]
+        function_props(deployment(environment), name)["environmentVariables"]["GUARD_AUDIT_TABLES"]
         for name in ("encrypt_on_create", "sweep")
     ]
 
-    assert told == ["true", "true"]
-    assert actions(role, AUDITING) - actions(role) == AUDIT
-    assert actions(role) - actions(role, AUDITING) == set()
+    assert told == [audit, audit]
+    assert actions(role, environment) & AUDIT == (set() if audit == "false" else AUDIT)
+    assert actions(role, environment) - AUDIT == actions(role) - AUDIT
 
 
 @pytest.mark.parametrize(
@@ -333,6 +336,16 @@ def test_the_rule_lets_in_what_matters(spelling: str, kind: str, name: str) -> N
     }
 
     assert matches(filter_pattern(), event)
+
+
+@pytest.mark.parametrize("code", ["", "200", "OK", "ForbiddenException"])
+def test_the_rule_does_not_judge_by_an_error_code(code: str) -> None:
+    """A success may have one: which is a failure is for the function to tell."""
+    data = {"eventName": "DeleteTableBucketEncryption", "errorCode": code}
+
+    assert matches(
+        filter_pattern(), {"source": "acs.oss", "type": "oss:ActionTrail:ApiCall", "data": data}
+    )
 
 
 def test_the_rule_keeps_out_what_does_not() -> None:

@@ -129,6 +129,10 @@ def _boolean(value: object) -> str:
     return str(value).lower()
 
 
+def _table_audit(value: object) -> str:
+    return "late" if value == "late" else _boolean(value)
+
+
 def _strings(value: object) -> str:
     if not isinstance(value, list):
         raise TypeError
@@ -155,7 +159,7 @@ KEYS: Final[dict[str, tuple[Callable[[object], str], str]]] = {
     "allowed_accounts": (_strings, "a list of account ids in quotes"),
     "sweep_regions": (_strings, "a list of region ids"),
     "sweep_every": (_number, "a number of seconds"),
-    "audit_tables": (_boolean, "true or false"),
+    "audit_tables": (_table_audit, 'true, false or "late"'),
     "contact_group": (_string, "the name of a contact group"),
     "webhook": (_string, "a URL"),
     "action_policy": (_string, "the id of an action policy"),

@@ -68,7 +68,7 @@ SHELL_NAMES = {
 FORMATS = {
     "GUARD_SLOW_AFTER_MS": (r"[1-9][0-9]*", "a number of milliseconds"),
     "GUARD_WEBHOOK": (r"https?://\S+", "the URL of a web hook"),
-    "GUARD_AUDIT_TABLES": (r"true|false", "true or false"),
+    "GUARD_AUDIT_TABLES": (r"late|true|false", "late, true or false"),
 }
 
 # Serverless Devs replaces these in every value that it reads, with a variable or a file of the

@@ -187,7 +187,7 @@ def test_foreign_words_are_words(browser: Chrome, tmp_path: Path) -> None:
     excuse = exemption("scratch-*", HOSTILE, "2027-01-31")
     findings = [without("orders", detail=HOSTILE), table(HOSTILE, HOSTILE, bucket())]
 
-    seen = show(browser, tmp_path, data(findings, audited=True, exemptions=[excuse]))
+    seen = show(browser, tmp_path, data(findings, audit="true", exemptions=[excuse]))
 
     assert seen.count(HOSTILE) == 4
     assert browser.title.startswith("Encryption of OSS table buckets")

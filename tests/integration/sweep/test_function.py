@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from encryption_guard.dead_letters.duplicates import PEEKS
+from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
 from encryption_guard.sweep import WORKERS
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
     AUDITING,
+    NOT_AUDITING,
     QUEUE,
     REGION,
     REPOSITORY,
@@ -669,14 +671,29 @@ def test_an_audit_names_unprotected_tables() -> None:
     assert result["ok"] is False
 
 
+def test_by_default_the_tables_of_what_a_sweep_encrypted_late_are_looked_at_once() -> None:
+    """No table of a bucket that was encrypted before, and none again in the next full sweep."""
+    with emulated_cloud(environment=EVERY_TIME) as cloud:
+        plant_tables(cloud)
+        encrypted = cloud.tables.plant("parts", encryption="AES256")
+        cloud.tables.plant_table(encrypted, "stock", "older", unencrypted=True)
+        first, invocation = sweep(cloud)
+        second, _ = sweep(cloud)
+
+    assert unprotected(first["problems"]) == unprotected(table_findings(invocation)) == EARLY
+    totals = [(found["full"], found["ok"], found["totals"]["tables"]) for found in (first, second)]
+    assert totals == [(True, False, 3), (True, True, 0)]
+
+
 def test_without_an_audit_no_table_is_looked_at() -> None:
-    """GUARD_AUDIT_TABLES is off by default, and then nothing is asked of tables."""
-    with emulated_cloud() as cloud:
+    """With GUARD_AUDIT_TABLES=false nothing is asked of tables, and the bucket's line says so."""
+    with emulated_cloud(environment=NOT_AUDITING) as cloud:
         plant_tables(cloud)
         result, _ = sweep(cloud)
 
         assert set(operations(cloud)) == {LIST, GET, PUT}
     assert (result["ok"], result["totals"]["tables"]) == (True, 0)
+    assert [found["detail"] for found in result["encrypted"]] == [TABLES_NOT_CHECKED]
 
 
 @pytest.mark.parametrize("right", ["ListNamespaces", "ListTables", "GetTableEncryption"])
@@ -743,7 +760,7 @@ def created(
 )
 def test_a_late_put_makes_the_creation_function_look_at_tables(seconds: int | None) -> None:
     """Tables that were there before the bucket was encrypted are named in the log."""
-    with emulated_cloud(environment=AUDITING) as cloud:
+    with emulated_cloud() as cloud:
         arn = plant_tables(cloud)
         other = cloud.tables.plant("parts")
         cloud.tables.plant_table(other, "stock", "early")
@@ -759,13 +776,13 @@ def test_a_late_put_makes_the_creation_function_look_at_tables(seconds: int | No
 
 @pytest.mark.parametrize(
     ("variables", "seconds", "encryption"),
-    [({}, 60, None), (AUDITING, 0, None), (AUDITING, 60, "AES256")],
-    ids=["not asked for", "in the first moment", "encrypted before"],
+    [(NOT_AUDITING, 60, None), (AUDITING, 0, None), ({}, 0, None), ({}, 60, "AES256")],
+    ids=["switched off", "in time, true", "in time, late", "encrypted before"],
 )
 def test_there_is_no_look_at_tables_without_a_cause(
     variables: Mapping[str, str], seconds: int, encryption: str | None
 ) -> None:
-    """It is asked for, and only after a PUT that came too late to be before every table."""
+    """It is not switched off, and comes only after a PUT that was too late."""
     with emulated_cloud(environment=variables) as cloud:
         arn = cloud.tables.plant("orders", encryption=encryption)
         cloud.tables.plant_table(arn, "sales", "early", unencrypted=True)
@@ -791,7 +808,7 @@ def test_there_is_no_look_at_tables_without_a_cause(
 )
 def test_a_look_at_tables_that_fails_does_not_fail_the_event(fault: Fault) -> None:
     """The event is done when its bucket is encrypted; that the look failed is in the log."""
-    with emulated_cloud(environment=AUDITING, timeout_seconds=10) as cloud:
+    with emulated_cloud(timeout_seconds=10) as cloud:
         arn = plant_tables(cloud)
         cloud.tables.faults.add(fault)
         cloud.bus.publish(created(arn, ago(seconds=60)))
@@ -808,7 +825,7 @@ def test_a_look_at_tables_that_fails_does_not_fail_the_event(fault: Fault) -> No
 
 def test_every_late_bucket_of_an_array_is_looked_at() -> None:
     """Of several events in one payload, each bucket that was encrypted late is looked at."""
-    with emulated_cloud(environment=AUDITING) as cloud:
+    with emulated_cloud() as cloud:
         arns = [cloud.tables.plant(name) for name in ("orders", "parts", "bills")]
         for arn in arns:
             cloud.tables.plant_table(arn, "sales", "early")

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from encryption_guard.arn import Scope
 from encryption_guard.enforcement.handler import read_settings, shared_transport
+from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding, Memory, Totals
 from encryption_guard.sweep.function import MAX_LISTED, SweepReport, _memory
@@ -118,25 +119,29 @@ def test_an_event_is_processed_as_the_creation_function_would(deployed: Guard) -
     assert encrypted == ["orders"]
 
 
+# Both functions process events: an operator may redrive one to the sweep.
+each_function = pytest.mark.parametrize("function", [creation, index], ids=["creation", "sweep"])
+
+
+@each_function
 @pytest.mark.parametrize(
     ("ago", "audited"), [(timedelta(minutes=1), True), (timedelta(0), False)], ids=["late", "soon"]
 )
 def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
     deployed: Guard,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    function: ModuleType,
     ago: timedelta,
     audited: bool,
 ) -> None:
     """Tables that slipped into the gap are told by name, whatever they show; later ones are not."""
-    monkeypatch.setenv("GUARD_AUDIT_TABLES", "true")
     arn = deployed.tables.plant("orders")
     deployed.tables.plant_table(arn, "sales", "invoices")
     later = datetime.now(timezone.utc) + timedelta(hours=1)
     deployed.tables.plant_table(arn, "sales", "later", created_at=later)
     at = (datetime.now(timezone.utc) - ago).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    result = json.loads(creation.handler(creation_of(arn, eventTime=at), Context()))
+    result = json.loads(function.handler(creation_of(arn, eventTime=at), Context()))
 
     assert result["outcome"] == "encrypted"
     found = [
@@ -147,23 +152,43 @@ def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
     assert found == ([("invoices", "made_before", "AES256")] if audited else [])
 
 
+@each_function
+@pytest.mark.parametrize("seconds", [60, 2], ids=["late", "soon"])
 def test_the_gap_of_a_drift_begins_when_the_encryption_was_removed(
-    deployed: Guard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    deployed: Guard, capsys: pytest.CaptureFixture[str], function: ModuleType, seconds: int
 ) -> None:
-    """A table that is older than the removal was created in an encrypted bucket."""
-    monkeypatch.setenv("GUARD_AUDIT_TABLES", "true")
+    """However soon it was set again; an older table was created in an encrypted bucket."""
     now = datetime.now(timezone.utc)
     arn = deployed.tables.plant("orders")
-    for name, age in {"before": timedelta(hours=1), "between": timedelta(seconds=30)}.items():
-        deployed.tables.plant_table(arn, "sales", name, created_at=now - age)
-    removed_at = (now - timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for name, age in {"before": seconds + 2, "between": seconds / 2, "after": -5}.items():
+        made_at = now - timedelta(seconds=age)
+        deployed.tables.plant_table(arn, "sales", name, created_at=made_at)
+    removed_at = (now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
     event = creation_of(arn, eventName="DeleteTableBucketEncryption", eventTime=removed_at)
 
-    result = json.loads(creation.handler(event, Context()))
+    result = json.loads(function.handler(event, Context()))
 
     assert (result["outcome"], result["reason"]) == ("encrypted", "drift")
     problems = [line for line in log_lines(capsys) if line.get("outcome") == "unprotected"]
     assert [(line["table"], line["reason"]) for line in problems] == [("between", "made_before")]
+
+
+@each_function
+def test_without_an_audit_the_line_of_a_drift_says_that_nobody_looked(
+    deployed: Guard,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    function: ModuleType,
+) -> None:
+    """With GUARD_AUDIT_TABLES=false nothing is asked about tables."""
+    monkeypatch.setenv("GUARD_AUDIT_TABLES", "false")
+    arn = deployed.tables.plant("orders")
+
+    function.handler(creation_of(arn, eventName="DeleteTableBucketEncryption"), Context())
+
+    (line,) = log_lines(capsys)
+    assert (line["message"], line["detail"]) == ("encryption removed", TABLES_NOT_CHECKED)
+    assert "ListNamespaces" not in {request.operation for request in deployed.tables.requests}
 
 
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -538,6 +538,18 @@ TOLD_BY_A_CHECK: dict[str, tuple[Change, str]] = {
         ),
         "encryption-guard-slow: message.time_to_encrypt is not indexed for >",
     ),
+    "an alert on a column that nobody indexes": (
+        lambda r: asked(r, "EncryptionsRemovedAgain").update(
+            Query=asked(r, "EncryptionsRemovedAgain")["Query"].replace("message.by", "message.who")
+        ),
+        "encryption-guard-removed-again: no such column: message.who",
+    ),
+    "an alert for each bucket that does not know the bucket": (
+        lambda r: configuration(r, "EncryptionsRemoved")["GroupConfiguration"].update(
+            Fields=["bucket"]
+        ),
+        "encryption-guard-removed: its query has no column bucket",
+    ),
     "an index of words where numbers are compared": (
         lambda r: ros(r, "LogIndex")["Properties"]["KeyIndices"][-1]["JsonKeyIndices"][-1].update(
             Type="text"
@@ -548,7 +560,7 @@ TOLD_BY_A_CHECK: dict[str, tuple[Change, str]] = {
         lambda r: configuration(r, "ErrorsLogged")["SeverityConfigurations"][0][
             "EvalCondition"
         ].update(Condition="error > 0"),
-        "encryption-guard-errors: it does not rise at the first of errors",
+        "encryption-guard-errors: its query has no column error",
     ),
     "an alert that is off": (
         lambda r: ros(r, "ErrorsLogged")["Properties"]["Detail"].update(State="Disabled"),
@@ -556,7 +568,7 @@ TOLD_BY_A_CHECK: dict[str, tuple[Change, str]] = {
     ),
     "an alert with a blind time": (
         lambda r: asked(r, "ErrorsLogged").update(Start="-1m"),
-        "encryption-guard-errors: it looks at another time than the one that has passed",
+        "encryption-guard-errors: it does not look at all of the time that has passed",
     ),
     "a variable by another name": (
         lambda r: props(r)["environmentVariables"].update(GUARD_MODES="enforce"),

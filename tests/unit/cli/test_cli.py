@@ -203,9 +203,10 @@ def test_json_is_one_object_a_line(tables: OssTables, tmp_path: Path) -> None:
     result = run("--event", event_file(tmp_path, events), "--account", ACCOUNT, "--output", "json")
 
     assert result.exit_code == 0
-    printed = objects(result.stdout)
+    printed, lines = objects(result.stdout), logged(result)
+    assert lines.pop()["message"] == "table audit finished"
     assert [outcome["outcome"] for outcome in printed] == ["encrypted", "already_encrypted"]
-    assert [{key: line[key] for key in printed[0]} for line in logged(result)] == printed
+    assert [{key: line[key] for key in printed[0]} for line in lines] == printed
     assert set(printed[0]) == OUTCOME_FIELDS
 
 

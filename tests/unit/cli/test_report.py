@@ -178,8 +178,8 @@ def test_one_day_is_one_day(tmp_path: Path) -> None:
     [
         ({"applied": False}, "None: the sweep ran without --apply."),
         ({"applied": True}, "The sweep encrypted 0 buckets."),
-        ({"audited": False}, "The sweep did not check tables."),
-        ({"audited": True}, "No table was found."),
+        ({"audit": "late"}, "The sweep did not check tables."),
+        ({"audit": "true"}, "No table was found."),
         ({"complete": False}, "in 8 regions; incomplete"),
         ({"exemptions": ()}, "No exemptions are configured."),
     ],
@@ -195,11 +195,22 @@ def test_encrypted_tables_are_counted(tmp_path: Path) -> None:
     """They have no row, and the page says that there are some."""
     of = bucket()
     well = table("t", "n", of, state="encrypted", outcome="already_encrypted", detail=None)
-    sweep = data([of, well], audited=True)
+    sweep = data([of, well], audit="true")
 
     text, _ = read(tmp_path, sweep)
 
-    assert "The sweep checked 1 table: every table is encrypted." in text
+    assert "The sweep checked 1 table: all of them are encrypted." in text
+
+
+def test_a_page_says_that_only_the_tables_of_late_buckets_were_checked(tmp_path: Path) -> None:
+    """An auditor does not take them for all."""
+    of = bucket(outcome="encrypted", reason="drift")
+    open_one = table("t", "n", of, reason="made_before", state="unknown")
+
+    text, _ = read(tmp_path, data([of, open_one], audit="late"))
+
+    assert "only those of the buckets that it encrypted late: 1 table" in text
+    assert "created while its bucket was unencrypted" in text
 
 
 def test_a_sweep_that_found_nothing_has_a_page(tmp_path: Path) -> None:
@@ -251,7 +262,7 @@ def test_foreign_words_are_shown_as_they_are(tmp_path: Path, words: str, shown: 
     excuse = exemption("scratch-*", words.replace("\ud800", "x"))
     findings = [without("orders", detail=words), table(words, words, bucket())]
 
-    text, reader = read(tmp_path, data(findings, audited=True, exemptions=(excuse,)))
+    text, reader = read(tmp_path, data(findings, audit="true", exemptions=(excuse,)))
 
     assert text.count(shown) >= 3
     assert not {"script", "b onclick"} & set(reader.tags)
@@ -303,14 +314,14 @@ def test_totals_may_know_more_than_the_rows(tmp_path: Path) -> None:
     for finding in (of, table("t", "n", of, state="encrypted", outcome="already_encrypted")):
         totals.count(finding)
 
-    text, _ = read(tmp_path, replace(data([of], audited=True), totals=totals))
+    text, _ = read(tmp_path, replace(data([of], audit="true"), totals=totals))
 
     assert "The sweep checked 1 table." in text
 
 
 def test_nothing_is_counted_where_nothing_could_be_listed(tmp_path: Path) -> None:
     """No zero that would read as an all-clear stands beside a region that refused."""
-    text, _ = read(tmp_path, data([REFUSED_REGION], regions=["us-east-1"], audited=True))
+    text, _ = read(tmp_path, data([REFUSED_REGION], regions=["us-east-1"], audit="true"))
 
     assert "grant oss:ListTableBuckets. not known All regions not known Buckets" in text
 

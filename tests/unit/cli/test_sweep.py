@@ -217,6 +217,32 @@ def test_unprotected_tables_are_told_by_name(tables: OssTables) -> None:
     assert "2 tables: 1 unprotected, 0 unknown" in sentences(result)
 
 
+def test_by_default_the_tables_of_what_was_encrypted_late_are_told(tables: OssTables) -> None:
+    """Those of a bucket that was encrypted before are not asked for."""
+    late = tables.plant("late", created_at=datetime.now(timezone.utc) - timedelta(days=2))
+    for bucket in (late, f"acs:osstables:{REGION}:{ACCOUNT}:bucket/orders"):
+        tables.plant_table(bucket, "sales", "refunds")
+
+    plan, applied = here(), here("--apply")
+
+    assert (plan.exit_code, applied.exit_code) == (1, 1)
+    assert "sales.refunds" not in plan.stdout
+    assert "perhaps created while its bucket was unencrypted" in " ".join(applied.stdout.split())
+    assert "1 table: 1 unprotected, 0 unknown" in sentences(applied)
+    asked = {one.resource for one in tables.requests if one.operation == "ListTables"}
+    assert asked == {"late"}
+
+
+def test_without_an_audit_a_late_bucket_is_told_as_that(tables: OssTables) -> None:
+    """GUARD_AUDIT_TABLES=false is an operator's choice too."""
+    tables.plant("late", created_at=datetime.now(timezone.utc) - timedelta(days=2))
+
+    result = here("--apply", GUARD_AUDIT_TABLES="false")
+
+    assert "its tables were not checked" in " ".join(result.stdout.split())
+    assert "tables:" not in sentences(result)
+
+
 # The page.
 
 

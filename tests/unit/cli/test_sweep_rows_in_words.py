@@ -14,7 +14,14 @@ from encryption_guard.cli.sweep_rows import (
     minute,
     problems_first,
 )
-from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Finding
+from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
+from encryption_guard.sweep.findings import (
+    CREATED_WHILE_UNENCRYPTED,
+    FAILED,
+    NOT_REACHED,
+    PERHAPS_CREATED_WHILE_UNENCRYPTED,
+    Finding,
+)
 from tests.unit.sweep.sweeps import LAB, OLD, PARTNER, bucket, everything, exempt, table, without
 
 HANGZHOU = "cn-hangzhou"
@@ -37,6 +44,14 @@ WORDS: list[tuple[Finding, str]] = [
     ),
     (without(outcome=NOT_REACHED, reason="time_over"), "not reached"),
     (table("t", "n", bucket()), "its owner has to recreate it"),
+    (
+        table("t", "n", bucket(), reason="made_before", detail=CREATED_WHILE_UNENCRYPTED),
+        "created while its bucket was unencrypted: its owner has to recreate it",
+    ),
+    (
+        table("t", "n", bucket(), reason="made_before", detail=PERHAPS_CREATED_WHILE_UNENCRYPTED),
+        "perhaps created while its bucket was unencrypted: its owner has to recreate it",
+    ),
     (without(outcome=FAILED, reason="unread"), "could not be read"),
     (without(outcome=FAILED, reason="gone"), "not found"),
     (without(outcome=FAILED, reason="unavailable"), "could not be encrypted"),
@@ -57,6 +72,13 @@ def test_every_outcome_has_its_words(finding: Finding, words: str) -> None:
 def test_every_outcome_that_there_is_has_words() -> None:
     """Nothing that a sweep may find is without them."""
     assert all(action(finding) for finding in everything())
+
+
+def test_a_bucket_whose_tables_nobody_looked_at_says_so_on_its_line() -> None:
+    """It was encrypted late, or again, and the look is switched off."""
+    late = bucket(outcome="encrypted", reason="drift", detail=TABLES_NOT_CHECKED)
+
+    assert description(late) == "encrypted now (drift); its tables were not checked"
 
 
 def test_a_failure_says_why_on_its_line() -> None:

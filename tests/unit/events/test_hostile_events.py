@@ -79,8 +79,9 @@ def test_the_worst_events_cost_little(one_door: Door, event: bytes) -> None:
     assert visit.wrong == []
     assert 1 <= len(visit.outcomes) <= MAX_EVENTS
     assert len(visit.letters) <= len(visit.outcomes)
-    # A GET and a PUT, or a letter; each is seen by its address and by its Host header.
-    assert len(visit.hosts) <= 2 * 2 * len(visit.outcomes)
+    # A GET, a PUT and a look for tables, or a letter; each is seen by its address and by its Host
+    # header.
+    assert len(visit.hosts) <= 3 * 2 * len(visit.outcomes)
     assert visit.log_lines <= len(visit.outcomes) + MAX_DECODED_BYTES // LOG_CHUNK_BYTES + 1
     assert peak < MOST_MEGABYTES
 

@@ -218,7 +218,7 @@ def data(
     for finding in found:
         totals.count(finding)
     settings = Settings(
-        audit_tables=told.pop("audited", False), exemptions=tuple(told.pop("exemptions", ()))
+        audit_tables=told.pop("audit", "late"), exemptions=tuple(told.pop("exemptions", ()))
     )
     conditions = Conditions(
         started_at=AT - timedelta(seconds=3),
@@ -238,7 +238,7 @@ def realistic(**told: Any) -> Evidence:
     """Everything, with three exemptions of which one ends soon and one covers nothing."""
     known: dict[str, Any] = {
         "applied": True,
-        "audited": True,
+        "audit": "true",
         "exemptions": (PARTNER, OLD, LAB),
     }
     return data(everything(), **known | told)

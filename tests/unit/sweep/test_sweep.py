@@ -28,6 +28,7 @@ from encryption_guard.events.envelopes import Event, missed_event, open_payload
 from encryption_guard.invocation import Clock
 from encryption_guard.services.inventory import ListedBucket
 from encryption_guard.services.oss_tables import OssTables, Reading
+from encryption_guard.settings import TableAudit
 from encryption_guard.sweep import STEP_SECONDS, Sweep
 from encryption_guard.sweep.checks import cause_of, unchanged_finding
 from encryption_guard.sweep.findings import (
@@ -103,7 +104,7 @@ class Guard:
     environment: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 600.0
     apply: bool = True
-    audit: bool = False
+    audit: TableAudit = "false"
     workers: int = 1
     box: LetterBox = field(default_factory=LetterBox)
     log: LogLines = field(default_factory=LogLines)
@@ -441,8 +442,8 @@ def test_the_time_in_which_a_bucket_was_open_never_gets_shorter() -> None:
     """A clock that is corrected between two looks may say that the second one was the earlier."""
     memory, seen = Memory(), (ARN, START)
 
-    memory.record_unencrypted(seen, START + HOUR)
-    memory.record_unencrypted(seen, START - HOUR)
+    memory.record_unencrypted(seen, START + HOUR, cause="created")
+    memory.record_unencrypted(seen, START - HOUR, cause="created")
 
     assert memory.unencrypted_periods == {seen: (UnencryptedPeriod(None, START + HOUR),)}
 
@@ -553,7 +554,7 @@ def test_what_is_left_alone_is_read_and_not_touched(
     guard = Guard(
         FakeOssTables({arn: algorithm}, kinds={arn: kind}, tables={(arn, "sales", "orders"): ""}),
         {"GUARD_EXEMPTIONS": EXEMPTIONS},
-        audit=True,
+        audit="true",
     )
 
     found = guard.one()
@@ -814,7 +815,7 @@ def test_advice_that_asks_to_slow_down_does_not_end_the_bucket() -> None:
 
 def test_a_bucket_that_is_gone_is_unknown() -> None:
     """Deleted between the list and the look at it: nothing is done, and nothing is written."""
-    guard = Guard(FakeOssTables({}, troubles={"ListTableBuckets": [listing("aaa")]}), audit=True)
+    guard = Guard(FakeOssTables({}, troubles={"ListTableBuckets": [listing("aaa")]}), audit="true")
 
     found = guard.one()
 
@@ -828,7 +829,7 @@ def test_an_old_bucket_that_goes_before_the_put_is_unknown() -> None:
     service = FakeOssTables(
         created={str(ARN): "2025-01-01T00:00:00Z"}, troubles={"PUT": repeat(refusal(404))}
     )
-    guard = Guard(service, audit=True)
+    guard = Guard(service, audit="true")
 
     found = guard.one()
 
@@ -1302,7 +1303,7 @@ def tables_of(found: Iterable[Finding]) -> dict[tuple[str | None, str | None], t
 @pytest.mark.parametrize("page_size", [1, 2, 100])
 def test_an_audit_looks_at_every_table(page_size: int) -> None:
     """Its encryption can only be told, never changed."""
-    guard = Guard(FakeOssTables(CLOSED, tables=WHOLE, page_size=page_size), audit=True)
+    guard = Guard(FakeOssTables(CLOSED, tables=WHOLE, page_size=page_size), audit="true")
 
     found = guard.sweep()
 
@@ -1347,7 +1348,7 @@ def test_tables_from_before_the_encryption_are_unprotected(
             tables=WHOLE | {later: "AES256"}, created={later: "2026-01-02T04:00:00Z"}, **service
         ),
         apply=apply,
-        audit=True,
+        audit="true",
     )
 
     found = guard.sweep()
@@ -1376,14 +1377,14 @@ def test_a_table_that_is_made_while_a_put_waits_is_from_before() -> None:
         troubles=troubles,
     )
 
-    bucket, table = Guard(service, audit=True).sweep()
+    bucket, table = Guard(service, audit="true").sweep()
 
     assert (bucket.outcome, table.reason) == ("already_encrypted", "made_before")
 
 
 def test_a_table_from_before_stays_one_in_the_next_sweep() -> None:
     """What was open in one sweep is not forgotten by the instance."""
-    guard = Guard(FakeOssTables(tables={ORDERS: "AES256"}), audit=True)
+    guard = Guard(FakeOssTables(tables={ORDERS: "AES256"}), audit="true")
     guard.sweep()
 
     bucket, table = guard.sweep()
@@ -1396,7 +1397,7 @@ def test_a_table_from_before_stays_one_in_the_next_sweep() -> None:
 def test_a_bucket_that_was_open_twice_tells_which_tables_are_from_then(ahead: timedelta) -> None:
     """By the service's clock, whose own times those of the tables are, whatever ours says."""
     service = FakeOssTables(ahead=ahead)
-    guard = Guard(service, audit=True)
+    guard = Guard(service, audit="true")
     made = {}
 
     def make(name: str) -> None:
@@ -1429,7 +1430,7 @@ def test_a_bucket_that_was_encrypted_before_has_a_note(algorithm: str) -> None:
     """Nobody knows since when, and so what its older tables are; the sweep is well all the same."""
     guard = Guard(
         FakeOssTables({str(ARN): algorithm}, tables={ORDERS: algorithm}),
-        audit=True,
+        audit="true",
     )
 
     bucket, table = guard.sweep()
@@ -1441,14 +1442,14 @@ def test_a_bucket_that_was_encrypted_before_has_a_note(algorithm: str) -> None:
 
 def test_only_an_audit_of_what_was_encrypted_before_has_the_note() -> None:
     """Without an audit nobody asks, and of what was open until now it is known."""
-    found = [Guard(FakeOssTables(CLOSED)).one(), Guard(FakeOssTables(), audit=True).one()]
+    found = [Guard(FakeOssTables(CLOSED)).one(), Guard(FakeOssTables(), audit="true").one()]
 
     assert [finding.detail for finding in found] == [None, None]
 
 
 def test_a_table_is_told_with_what_its_owner_has_to_do() -> None:
     """And with where it is and since when."""
-    guard = Guard(FakeOssTables({str(ARN): "AES256"}, tables={ORDERS: ""}), audit=True)
+    guard = Guard(FakeOssTables({str(ARN): "AES256"}, tables={ORDERS: ""}), audit="true")
 
     (table,) = [finding for finding in guard.sweep() if finding.kind == "table"]
 
@@ -1472,7 +1473,7 @@ def test_without_an_audit_no_table_is_looked_at() -> None:
 def test_buckets_come_before_tables() -> None:
     """What can be changed is not held up by what can only be told."""
     tables = {(arn, "sales", "orders"): "" for arn in arns("aaa", "bbb", "ccc")}
-    guard = Guard(FakeOssTables(arns("aaa", "bbb", "ccc"), tables=tables), audit=True)
+    guard = Guard(FakeOssTables(arns("aaa", "bbb", "ccc"), tables=tables), audit="true")
 
     found = guard.sweep()
 
@@ -1485,7 +1486,7 @@ def test_a_table_that_is_gone_is_unknown() -> None:
         "GetTableEncryption": repeat(refusal(404)),
         "GetTable": repeat(refusal(404)),
     }
-    guard = Guard(FakeOssTables(tables={ORDERS: ""}, troubles=troubles), audit=True)
+    guard = Guard(FakeOssTables(tables={ORDERS: ""}, troubles=troubles), audit="true")
 
     found = guard.sweep()
 
@@ -1497,7 +1498,7 @@ def test_a_table_that_is_gone_is_unknown() -> None:
 def test_a_table_that_cannot_be_read_is_unknown() -> None:
     """With the missing right; the other tables are read."""
     troubles = {"GetTableEncryption": [refusal(403)]}
-    guard = Guard(FakeOssTables(CLOSED, tables=WHOLE, troubles=troubles), audit=True)
+    guard = Guard(FakeOssTables(CLOSED, tables=WHOLE, troubles=troubles), audit="true")
 
     found = guard.sweep()
 
@@ -1510,7 +1511,7 @@ def test_a_table_that_cannot_be_read_is_unknown() -> None:
 def test_a_table_that_has_to_wait_too_long_is_unknown() -> None:
     """The other tables wait, and are read."""
     troubles = {"GetTableEncryption": [refusal(503, retry_after="80")]}
-    guard = Guard(FakeOssTables(CLOSED, tables=WHOLE, troubles=troubles), audit=True)
+    guard = Guard(FakeOssTables(CLOSED, tables=WHOLE, troubles=troubles), audit="true")
 
     found = guard.sweep()
 
@@ -1532,7 +1533,7 @@ def test_tables_that_cannot_be_listed_are_told(
     """As a finding about the bucket or the namespace, and there may be more than was counted."""
     guard = Guard(
         FakeOssTables(tables={ORDERS: ""}, troubles={operation: repeat(refusal(status))}),
-        audit=True,
+        audit="true",
     )
 
     _, failed = guard.sweep()
@@ -1551,7 +1552,7 @@ def test_a_namespace_that_is_none_is_told(entry: object) -> None:
     reply = Reply(200, json.dumps(page).encode())
     guard = Guard(
         FakeOssTables(CLOSED, tables={ORDERS: "AES256"}, troubles={"ListNamespaces": [reply]}),
-        audit=True,
+        audit="true",
     )
 
     found = guard.sweep()
@@ -1565,7 +1566,7 @@ def test_a_namespace_that_is_none_is_told(entry: object) -> None:
 def test_a_bucket_that_cannot_be_read_is_looked_into_all_the_same() -> None:
     """What is in it may be readable."""
     troubles = {"GetTableBucketEncryption": repeat(refusal(403))}
-    guard = Guard(FakeOssTables(tables={ORDERS: "AES256"}, troubles=troubles), audit=True)
+    guard = Guard(FakeOssTables(tables={ORDERS: "AES256"}, troubles=troubles), audit="true")
 
     found = guard.sweep()
 
@@ -1574,7 +1575,7 @@ def test_a_bucket_that_cannot_be_read_is_looked_into_all_the_same() -> None:
 
 def test_the_tables_of_one_bucket_can_be_looked_at_alone() -> None:
     """Without listing the region or touching the bucket."""
-    guard = Guard(FakeOssTables(tables=WHOLE), apply=False, audit=True)
+    guard = Guard(FakeOssTables(tables=WHOLE), apply=False, audit="true")
 
     found = guard.look_into(ARN)
 

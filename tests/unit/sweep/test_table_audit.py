@@ -12,6 +12,7 @@ from encryption_guard.services.oss_tables import Reading
 from encryption_guard.sweep.findings import (
     CREATED_WHILE_UNENCRYPTED,
     NO_CREATION_TIME,
+    PERHAPS_CREATED_WHILE_UNENCRYPTED,
     RECREATE_TABLE,
     Finding,
     UnencryptedPeriod,
@@ -126,3 +127,38 @@ def test_a_table_counts_by_whether_its_bucket_was_open_then(hours: float, was_op
     found = table_finding(found, READINGS["AES256"], DRIFTED)
 
     assert found.reason == ("made_before" if was_open else "AES256")
+
+
+PERHAPS = UnencryptedPeriod(START, START + 2 * HOUR, is_exact=False)
+
+
+def judged(reading: str, *periods: UnencryptedPeriod) -> Finding:
+    """A table of half an hour after START, in a bucket with these periods."""
+    table = ListedTable(ARN, "sales", "orders", START + HOUR / 2)
+    found = Finding.of(HERE, table, READINGS[reading])
+    return table_finding(found, READINGS[reading], AuditedBucket(ARN, periods))
+
+
+@pytest.mark.parametrize("reading", ["AES256", "KMS", "ROT13"])
+def test_what_was_perhaps_made_while_its_bucket_was_open_is_told_as_that(reading: str) -> None:
+    """Where nobody knows exactly when the bucket was open, the table is named, but not accused."""
+    found = judged(reading, PERHAPS)
+
+    assert told(found) == ("unknown", "unprotected", "made_before")
+    assert found.detail == PERHAPS_CREATED_WHILE_UNENCRYPTED
+
+
+def test_what_shows_no_encryption_is_not_perhaps_open() -> None:
+    """It is not encrypted, whenever it was made."""
+    found = judged("none", PERHAPS)
+
+    assert told(found) == SHOWN["none"]
+    assert found.detail == RECREATE_TABLE
+
+
+@pytest.mark.parametrize("reading", ["AES256", "none"])
+def test_what_is_known_exactly_counts_before_what_is_not(reading: str) -> None:
+    """Of two times that contain a table, the exact one decides."""
+    found = judged(reading, PERHAPS, UnencryptedPeriod(START, START + HOUR), PERHAPS)
+
+    assert (found.reason, found.detail) == ("made_before", CREATED_WHILE_UNENCRYPTED)

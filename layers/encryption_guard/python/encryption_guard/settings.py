@@ -51,6 +51,9 @@ EXEMPTION_FORM = (
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 MIN_NAME_LENGTH, MAX_NAME_LENGTH = 3, 63
 
+# Which tables are checked: those of a bucket that was encrypted late, all, or none.
+TableAudit = Literal["late", "true", "false"]
+
 
 class QueueArn(NamedTuple):
     """An SMQ queue, written as `acs:mns:<region>:<account id>:/queues/<name>`."""
@@ -347,7 +350,7 @@ class Settings(NamedTuple):
     max_attempts: int = 4
     sweep_regions: tuple[str, ...] = ()
     sweep_every: float = 300.0
-    audit_tables: bool = False
+    audit_tables: TableAudit = "late"
     trust_env: bool = False
     exemptions: tuple[Exemption, ...] = ()
     # The problems of GUARD_EXEMPTIONS. They are logged and do not stop the function, because a
@@ -356,6 +359,11 @@ class Settings(NamedTuple):
     region: str | None = None
     account_id: str | None = None
     function_name: str | None = None
+
+    @property
+    def audits_late(self) -> bool:
+        """Whether the tables of a bucket that was encrypted late are checked."""
+        return self.audit_tables != "false"
 
     @classmethod
     def from_environment(
@@ -443,7 +451,9 @@ VARIABLES: Final = {
     "sweep_every": Variable(
         "GUARD_SWEEP_EVERY", _sweep_interval, "a whole number of seconds, at most 86400"
     ),
-    "audit_tables": Variable("GUARD_AUDIT_TABLES", _is_true, "true or false"),
+    "audit_tables": Variable(
+        "GUARD_AUDIT_TABLES", _one_of("late", "true", "false"), "late, true or false"
+    ),
     "trust_env": Variable("GUARD_TRUST_ENV", _is_true, "true or false"),
     "region": Variable("FC_REGION", partial(_matching, REGION), "a region id such as cn-hangzhou"),
     "account_id": Variable(

@@ -115,19 +115,33 @@ def parse_time(value: object) -> datetime | None:
 MAX_QUOTE_LENGTH = 200
 
 
-def shortened(text: str) -> str:
-    """Cut an untrusted text so that its `quoted` form has at most 200 characters."""
-    if len(text) <= MAX_QUOTE_LENGTH and len(encode_basestring_ascii(text)) <= MAX_QUOTE_LENGTH:
+def shortened(text: str, limit: int = MAX_QUOTE_LENGTH) -> str:
+    """Cut an untrusted text so that its `quoted` form has at most `limit` characters."""
+    if len(text) <= limit and len(encode_basestring_ascii(text)) <= limit:
         return text
     # A binary search, because a payload may contain hundreds of long texts.
-    lengths = range(1, MAX_QUOTE_LENGTH)
-    kept = bisect_right(lengths, MAX_QUOTE_LENGTH, key=lambda n: len(json.dumps(text[:n] + "...")))
+    lengths = range(1, limit)
+    kept = bisect_right(lengths, limit, key=lambda n: len(json.dumps(text[:n] + "...")))
     return text[:kept] + "..."
 
 
 def quoted(text: str) -> str:
     """Quote an untrusted text for a message: JSON-escaped ASCII, at most 200 characters."""
     return json.dumps(shortened(text))
+
+
+def as_word(text: str, limit: int) -> str:
+    """Return an untrusted text as one word: as it is, or quoted if it has blanks or other signs.
+
+    It is ASCII, and has at most `limit` characters, also within a JSON string.
+
+    >>> as_word("alice", 20), as_word("alice of 42", 40)
+    ('alice', '"alice of 42"')
+    """
+    if re.fullmatch(r"[!#-\[\]-~]+", text):
+        return shortened(text, limit)
+    # JSON escapes the quotes and backslashes of the word once more.
+    return json.dumps(shortened(text, limit // 2))
 
 
 # What a reader can see, in any language. This is a string, because `re` compiles it on first use,

@@ -48,12 +48,14 @@ from encryption_guard.dead_letters.destinations import (
 from encryption_guard.dead_letters.messages import REASONS
 from encryption_guard.dead_letters.redrivable import DEFAULT_MAX_REDRIVES, obstacle_of
 from encryption_guard.enforcement import Outcome, process_event
+from encryption_guard.enforcement.handler import to_audit
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.events.envelopes import Event
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import Settings
+from encryption_guard.sweep.late_audit import audit_tables
 from encryption_guard.untrusted import plain_json, quoted
 
 Command = Callable[..., None]
@@ -306,15 +308,19 @@ def _send_plan(invocation: Invocation) -> Plan:
 
 def _local_plan(invocation: Invocation) -> Plan:
     def process(event: Event) -> Outcome:
+        logger, settings = open_logger(sys.stderr), invocation.settings
         event_invocation = invocation.within(MAX_RUN_SECONDS)
+        # A failed event stays in the queue, so it needs no new dead letter.
+        letters = open_dead_letters(lambda _: None, command="dead-letters redrive")
         outcome = process_event(
             event,
             invocation=event_invocation,
             tables=OssTables(event_invocation),
-            # A failed event stays in the queue, so it needs no new dead letter.
-            dead_letters=open_dead_letters(lambda _: None, command="dead-letters redrive"),
+            dead_letters=letters,
         )
-        log_outcome(outcome, logger=open_logger(sys.stderr))
+        log_outcome(outcome, logger=logger, audits_tables=settings.audits_late)
+        late = to_audit([outcome], settings)
+        audit_tables(late, invocation=event_invocation, dead_letters=letters, logger=logger)
         return outcome
 
     return lambda queued: Action(

@@ -36,6 +36,7 @@ from encryption_guard.enforcement import (
     process_bucket,
     process_payload,
 )
+from encryption_guard.enforcement.handler import to_audit
 from encryption_guard.enforcement.policy import FoundBucket
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import GuardError, InvalidEvent, Unavailable
@@ -44,6 +45,7 @@ from encryption_guard.invocation import Invocation
 from encryption_guard.services.inventory import read_bucket
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import Settings
+from encryption_guard.sweep.late_audit import audit_tables
 from encryption_guard.untrusted import plain_json
 
 # For a second look at a bucket of a plan.
@@ -156,13 +158,16 @@ def _process(given: bytes | TableBucketArn, settings: Settings, *, apply: bool) 
                 printed.append(dead_letter)
 
         tables, dead_letters = OssTables(invocation), open_dead_letters(put, command="enforce")
-        log = partial(_log, apply=apply)
+        log = partial(_log, apply=apply, audits_tables=settings.audits_late)
         if isinstance(given, bytes):
             processed = process_payload(
                 given, invocation=invocation, tables=tables, dead_letters=dead_letters, report=log
             )
         else:
             processed = _process_bucket(given, invocation, tables, dead_letters, log)
+        if apply:
+            late, logger = to_audit(processed.outcomes, settings), open_logger(sys.stderr)
+            audit_tables(late, invocation=invocation, dead_letters=dead_letters, logger=logger)
         doubts = [] if apply else list(_doubts(processed, invocation))
     return _Result(processed, printed, doubts)
 
@@ -188,12 +193,12 @@ def _doubts(processed: Processed, invocation: Invocation) -> Iterator[str]:
                 )
 
 
-def _log(result: Outcome | Exception, *, apply: bool) -> None:
+def _log(result: Outcome | Exception, *, apply: bool, audits_tables: bool = True) -> None:
     """Log what was done, but not on a terminal, where the table shows the same."""
     is_expected = isinstance(result, Outcome | GuardError)
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     if not is_expected or (apply and not on_terminal):
-        log_outcome(result, logger=open_logger(sys.stderr))
+        log_outcome(result, logger=open_logger(sys.stderr), audits_tables=audits_tables)
 
 
 def _process_bucket(

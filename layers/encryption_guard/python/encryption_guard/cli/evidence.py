@@ -44,7 +44,7 @@ class Conditions:
             "applied": self.applied,
             "mode": self.settings.mode,
             "bucket": self.glob,
-            "audited": self.settings.audit_tables,
+            "audit_tables": self.settings.audit_tables,
             "caller": self.caller._asdict() if self.caller else None,
             "no_caller": self.no_caller,
             "exemptions_from": self.exemptions_from,

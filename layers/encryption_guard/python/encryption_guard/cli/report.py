@@ -86,6 +86,7 @@ def _chunks(data: Evidence) -> Iterator[str]:
     regions = [(scope.region, tally) for scope, tally in data.totals.regions.items()]
     stream = _template().stream(
         data=data,
+        audits=rows.audits(data.settings, data.totals),
         summary=summarize(data),
         regions=sorted(regions, key=lambda pair: (pair[1].ok, pair[0])),
         problems=problems,

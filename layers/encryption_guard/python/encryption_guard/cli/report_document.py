@@ -118,7 +118,10 @@ class ReportDocument(_Part):
     applied: bool = Field(description="Whether the sweep could encrypt (`--apply`).")
     mode: Literal["enforce", "detect"]
     bucket: str | None = Field(description="Only buckets with such names were checked.")
-    audited: bool = Field(description="Whether every table was checked.")
+    audit_tables: Literal["late", "true", "false"] = Field(
+        description="Whose tables were checked: `true`: of every bucket; `late`: of the buckets"
+        " that the sweep encrypted late."
+    )
     caller: CallerPart | None
     no_caller: str | None = Field(description="Why the caller is not known.")
     account_ids: list[str]

@@ -48,7 +48,8 @@ from encryption_guard.sweep.findings import Totals
 @click.option(
     "--tables",
     is_flag=True,
-    help="Also check the encryption of every table, as with GUARD_AUDIT_TABLES=true.",
+    help="Check the encryption of every table, as with GUARD_AUDIT_TABLES=true. By default, the"
+    " command checks the tables of the buckets that it encrypted late.",
 )
 @click.option(
     "--bucket",

@@ -6,11 +6,14 @@ from datetime import date, datetime, timezone
 from itertools import pairwise
 from typing import Final
 
+from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
 from encryption_guard.services.oss_tables import State
+from encryption_guard.settings import Settings
 from encryption_guard.sweep.findings import (
     ENCRYPTED_SINCE_UNKNOWN,
     FAILED,
     NOT_REACHED,
+    PERHAPS_CREATED_WHILE_UNENCRYPTED,
     UNPROTECTED,
     Finding,
     Tally,
@@ -61,7 +64,8 @@ def action(finding: Finding) -> str:
     if finding.outcome == FAILED:
         return _FAILURES.get(finding.reason, "failed")
     if finding.reason == "made_before":
-        return "created while its bucket was unencrypted: its owner has to recreate it"
+        perhaps = "perhaps " if finding.detail == PERHAPS_CREATED_WHILE_UNENCRYPTED else ""
+        return f"{perhaps}created while its bucket was unencrypted: its owner has to recreate it"
     reason = _REASONS.get(finding.reason, finding.reason.replace("_", " "))
     if finding.dead_letter == "waiting":
         return f"{reason}; a dead letter waits already"
@@ -74,6 +78,8 @@ def description(finding: Finding) -> str:
         return f"{action(finding)}: {finding.detail}"
     if finding.detail == ENCRYPTED_SINCE_UNKNOWN:
         return f"{action(finding)}; the start of its encryption is unknown"
+    if finding.detail == TABLES_NOT_CHECKED:
+        return f"{action(finding)}; its tables were not checked"
     return action(finding)
 
 
@@ -168,6 +174,11 @@ def row(finding: Finding) -> tuple[str | None, ...]:
         finding.encryption or STATE_WORDS[finding.state],
         description(finding),
     )
+
+
+def audits(settings: Settings, totals: Totals) -> bool:
+    """Return whether the sweep checks every table, or has checked some of late buckets."""
+    return settings.audit_tables == "true" or bool(totals.all.tables)
 
 
 def total_rows(totals: Totals, *, audited: bool) -> list[tuple[str, ...]]:

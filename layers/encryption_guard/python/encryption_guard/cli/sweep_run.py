@@ -36,6 +36,7 @@ from encryption_guard.cli.sweep_rows import (
     CHANGE_HEADINGS,
     TABLE_HEADINGS,
     TOTAL_HEADINGS,
+    audits,
     has_row,
     is_unseen,
     pluralize,
@@ -236,7 +237,7 @@ class SweepCommand:
             say(data.changes.sentence)
         if not self.complete:
             say("the results are incomplete: the sweep did not reach everything.")
-        say(summary(self.totals, applied=applied, audited=settings.audit_tables))
+        say(summary(self.totals, applied=applied, audited=audits(settings, self.totals)))
         if self.totals.all.not_encrypted and not applied:
             say("nothing was changed; to encrypt these buckets, run the same command with --apply.")
         elif applied and settings.mode == "detect":
@@ -248,7 +249,7 @@ class SweepCommand:
         tables = [row(finding) for finding in shown if finding.kind == "table"]
         changes = data.changes.changes if data.changes else ()
         changed = [(each.kind, each.name, each.before, each.after) for each in changes]
-        audited = self.invocation.settings.audit_tables
+        audited = audits(self.invocation.settings, self.totals)
         headings = TOTAL_HEADINGS + (AUDIT_HEADINGS if audited else ())
         for heading, rows in (
             (TABLE_HEADINGS, tables),

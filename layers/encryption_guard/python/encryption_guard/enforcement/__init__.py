@@ -29,7 +29,7 @@ from encryption_guard.errors import (
     Refused,
     Unavailable,
 )
-from encryption_guard.events import NamedBucket
+from encryption_guard.events import BucketEvent, NamedBucket, caller
 from encryption_guard.events.envelopes import Event, missed_event, open_payload
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.oss_tables import VISIBILITY_PAUSES, OssTables, Reading
@@ -38,6 +38,8 @@ from encryption_guard.version import __version__
 
 # No event starts with less time than this, because a dead letter may have to be written.
 MIN_EVENT_SECONDS = 0.5
+# A bucket that stays unencrypted for longer than this may already have tables.
+LATE_AFTER_MS = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +52,18 @@ class Outcome:
     event_id: str | None = None
     time_to_encrypt_ms: int | None = None
     named_by: str | None = None
+    # If the encryption was removed: who did it, as the event says.
+    by: str | None = None
     disagrees: str | None = None
     oss_request_id: str | None = None
     status: int | None = None
     code: str | None = None
     # If an exemption skipped the bucket: the last day of the exemption.
     exempt_until: date | None = None
-    # If the guard encrypted the bucket: the time until which it was not encrypted.
+    # If the guard protects the bucket: why it has to be encrypted.
+    cause: Cause | None = None
+    # The bucket was not encrypted from its creation, or from this time, to the other.
+    unencrypted_since: datetime | None = None
     unencrypted_until: datetime | None = None
     # If the event is dead-lettered: whether an equal dead letter waited in the queue already.
     was_waiting: bool = False
@@ -68,7 +75,9 @@ class Outcome:
         return {"outcome": self.outcome, **line, "version": __version__}
 
 
-NOT_LOGGED: Final = {"exempt_until", "unencrypted_until", "was_waiting"}
+NOT_LOGGED: Final = {
+    *("exempt_until", "cause", "unencrypted_since", "unencrypted_until", "was_waiting")
+}
 LOGGED_FIELDS: Final = tuple(
     field.name for field in fields(Outcome) if field.name not in NOT_LOGGED
 )
@@ -194,23 +203,26 @@ def process_event(
     Raises Unavailable if the platform has to deliver the event again.
     """
     bucket: NamedBucket | None = None
+    cause: Cause | None = None
     try:
         if isinstance(event.parsed, InvalidEvent):
             raise event.parsed
         today = invocation.clock.now().date()
         decision = decide(event.parsed, invocation.settings, today=today)
-        bucket = decision.bucket
+        bucket, cause = decision.bucket, _cause(decision)
         outcome = _act(decision, since=event.parsed.time, invocation=invocation, tables=tables)
     except PermanentError as error:
         arn = bucket.arn if bucket else None
         outcome = _dead_lettered(dead_letters.write(error, event=event, arn=arn))
-    return replace(
+    outcome = replace(
         outcome,
         event_id=shortened(event.event_id) if event.event_id else None,
         arn=bucket.arn if bucket else None,
         named_by=bucket.named_by if bucket else None,
         disagrees=bucket.disagrees if bucket else None,
+        cause=cause,
     )
+    return _with_removal(outcome, event.parsed, seen_at=tables.latest())
 
 
 def process_bucket(
@@ -232,7 +244,25 @@ def process_bucket(
         name = next(name for name, cause in CAUSES.items() if cause == found.cause)
         event = missed_event(found.arn, name=name, time=found.created_at)
         outcome = _dead_lettered(dead_letters.write(error, event=event, arn=found.arn))
-    return replace(outcome, arn=found.arn)
+    return replace(outcome, arn=found.arn, cause=found.cause)
+
+
+def _cause(decision: Decision) -> Cause | None:
+    return decision.cause if isinstance(decision, Encrypt) else None
+
+
+def _with_removal(
+    outcome: Outcome, event: BucketEvent | InvalidEvent, *, seen_at: datetime
+) -> Outcome:
+    """Add who removed the encryption of the bucket, and when, if the event reports a removal."""
+    if isinstance(event, InvalidEvent) or event.failed or CAUSES.get(event.name) != "drift":
+        return outcome
+    return replace(
+        outcome,
+        by=caller(event),
+        unencrypted_since=event.time,
+        unencrypted_until=outcome.unencrypted_until or seen_at,
+    )
 
 
 def _dead_lettered(written: Written) -> Outcome:
@@ -326,6 +356,21 @@ def kept(reading: Reading) -> type[Outcome]:
             return KeptStronger
         case _:
             return KeptUnknown
+
+
+def needs_table_audit(outcome: Outcome) -> bool:
+    """Return whether the bucket may have got tables while it was not encrypted.
+
+    That is so after its encryption was removed, whatever happened then, or if it came late. If the
+    guard could not encrypt the bucket, a later attempt needs the audit.
+    """
+    match outcome:
+        case Skipped() | DeadLettered():
+            return False
+        case Outcome(cause="drift") | Encrypted(time_to_encrypt_ms=None):
+            return True
+        case _:
+            return (outcome.time_to_encrypt_ms or 0) > LATE_AFTER_MS
 
 
 def _milliseconds_between(since: datetime, now: datetime) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
-from encryption_guard.enforcement import Processed, process_payload
+from encryption_guard.enforcement import Outcome, Processed, needs_table_audit, process_payload
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.http import open_transport
@@ -113,13 +113,19 @@ def open_dead_letters(invocation: Invocation, context: Any) -> DeadLetters:
 
 def process(event: object, invocation: Invocation, context: Any) -> Processed:
     """Process one event or an array of events, and log one line for each."""
+    audits_tables = invocation.settings.audits_late
     return process_payload(
         event,
         invocation=invocation,
         tables=OssTables(invocation),
         dead_letters=open_dead_letters(invocation, context),
-        report=functools.partial(log_outcome, logger=open_logger()),
+        report=functools.partial(log_outcome, logger=open_logger(), audits_tables=audits_tables),
     )
+
+
+def to_audit(outcomes: Iterable[Outcome], settings: Settings) -> tuple[Outcome, ...]:
+    """Return the outcomes of buckets whose tables have to be checked; none without an audit."""
+    return tuple(filter(needs_table_audit, outcomes)) if settings.audits_late else ()
 
 
 def result(processed: Processed) -> str:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from datetime import date
 from typing import IO, TYPE_CHECKING, Any
 
-from encryption_guard.enforcement import LOGGED_FIELDS, DeadLettered, KeptUnknown, Outcome, Skipped
+from encryption_guard.enforcement import (
+    LOGGED_FIELDS,
+    DeadLettered,
+    KeptUnknown,
+    Outcome,
+    Skipped,
+    needs_table_audit,
+)
 from encryption_guard.errors import GuardError
 from encryption_guard.settings import LogSettings
 from encryption_guard.version import __version__
@@ -17,6 +23,10 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
 SERVICE = "oss-tables-encryption-guard"
+TABLES_NOT_CHECKED = (
+    "Nobody has checked the tables of the bucket: GUARD_AUDIT_TABLES is false. A table that was"
+    " created while the bucket was unencrypted stays so for good."
+)
 
 
 @functools.cache
@@ -51,18 +61,16 @@ def _serialize(line: dict[str, Any]) -> str:
     return json.dumps(line, default=str, separators=(",", ":"))
 
 
-def log_outcome(result: Outcome | Exception, *, logger: Logger) -> None:
-    """Log the result of one event."""
+def log_outcome(result: Outcome | Exception, *, logger: Logger, audits_tables: bool = True) -> None:
+    """Log the result of one event; without an audit, say that nobody has checked the tables."""
     match result:
-        case DeadLettered():
-            logger.warning("event dead-lettered", extra=result.as_dict())
-        case KeptUnknown():
-            logger.warning("unknown encryption kept", extra=result.as_dict())
-        case Skipped(exempt_until=date() as last_day):
-            line = {**result.as_dict(), "exempt_until": last_day.isoformat()}
-            logger.info("event processed", extra=line)
         case Outcome():
-            logger.info("event processed", extra=result.as_dict())
+            line: dict[str, Any] = result.as_dict()
+            if result.exempt_until:
+                line["exempt_until"] = result.exempt_until.isoformat()
+            if needs_table_audit(result) and not audits_tables:
+                line["detail"] = TABLES_NOT_CHECKED
+            _log_outcome(result, line, logger)
         case GuardError():
             logger.warning(
                 "event unfinished",
@@ -73,3 +81,18 @@ def log_outcome(result: Outcome | Exception, *, logger: Logger) -> None:
             )
         case _:
             logger.error("event failed", exc_info=result)
+
+
+def _log_outcome(outcome: Outcome, line: dict[str, Any], logger: Logger) -> None:
+    match outcome:
+        case Skipped():
+            logger.info("event processed", extra=line)
+        # A person did this, on purpose or not: an alarm searches for these words.
+        case Outcome(cause="drift"):
+            logger.warning("encryption removed", extra=line)
+        case DeadLettered():
+            logger.warning("event dead-lettered", extra=line)
+        case KeptUnknown():
+            logger.warning("unknown encryption kept", extra=line)
+        case _:
+            logger.info("event processed", extra=line)

@@ -26,6 +26,7 @@ from encryption_guard.errors import InvalidEvent
 from encryption_guard.untrusted import (
     as_object,
     as_text,
+    as_word,
     lowercase_keys,
     object_or_empty,
     quoted,
@@ -47,6 +48,8 @@ _PATH_ARN = re.compile(r"/buckets/(acs:[^/]*/[^/]*)", re.IGNORECASE)
 # The events that the guard acts on: a creation, and a removal of the encryption (drift).
 CREATION: Final = "CreateTableBucket"
 REMOVAL: Final = "DeleteTableBucketEncryption"
+# The maximum lengths of a caller's type, name, account and address, together below 200.
+CALLER_LENGTHS: Final = (22, 96, 22, 47)
 # The values of `errorCode` that mean success, in lower case.
 NO_ERROR: Final = frozenset(
     {"", "null", "none", "nil", "-", "0", "200", "ok", "success", "successful"}
@@ -145,6 +148,26 @@ def _failed(record: Mapping[str, object]) -> bool:
         return False
     values = (_read(value, frozenset()) for value in _response_elements(record))
     return not any(isinstance(value, TableBucketArn | str) for value in values)
+
+
+def caller(event: BucketEvent) -> str | None:
+    """Return who made the call: `<type>:<name> of <account> from <address>`, None if nobody knows.
+
+    It is ASCII, and has at most 200 characters as JSON. A missing part is `?`; one with a blank or
+    another unusual sign is quoted, so that no name looks like an account or an address.
+    https://www.alibabacloud.com/help/doc-detail/28819.html
+    """
+    identity = lowercase_keys(object_or_empty(event.record.get("useridentity")))
+    texts = (
+        as_text(identity.get("type")),
+        as_text(identity.get("username")) or as_text(identity.get("principalid")),
+        as_text(identity.get("accountid")),
+        as_text(event.record.get("sourceipaddress")),
+    )
+    if not any(texts):
+        return None
+    words = (as_word(text or "?", most) for text, most in zip(texts, CALLER_LENGTHS, strict=True))
+    return "{}:{} of {} from {}".format(*words)
 
 
 def find_bucket(

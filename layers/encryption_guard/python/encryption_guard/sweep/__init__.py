@@ -1,7 +1,7 @@
 """A sweep: check every table bucket of some accounts and regions.
 
 list ─▶ check: read, decide, encrypt an unencrypted bucket, read back
-  └─▶ next page             after all buckets of a region, if `audit` is set:
+  └─▶ next page             after all buckets of a region, for all or for those encrypted late:
                             audit: namespaces ─▶ tables ─▶ read
 
 Each region has its own few threads, and the regions run side by side. A failure is a finding of its
@@ -20,10 +20,12 @@ from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import MIN_EVENT_SECONDS
 from encryption_guard.enforcement.policy import KINDS
+from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
 from encryption_guard.http.retries import Throttle
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.inventory import BucketIdentity, ListedBucket, bucket_list
 from encryption_guard.services.oss_tables import OssTables
+from encryption_guard.settings import TableAudit
 from encryption_guard.sweep.checks import BucketChecker
 from encryption_guard.sweep.findings import ENCRYPTED_SINCE_UNKNOWN, Finding, Memory
 from encryption_guard.sweep.table_audit import AuditedBucket, audit_step
@@ -51,17 +53,18 @@ POLL_SECONDS = 0.5
 class Sweep:
     """One sweep; it ends with its invocation's time, or when `should_stop` returns true.
 
-    With `apply` the sweep encrypts; with `audit` it also checks every table. It calls `report` with
-    each finding, from the calling thread, and skips the buckets in `skip`, and those that
-    `is_selected` refuses. `memory` holds what the sweeps of one instance share. `expect_more` gets
-    the number of findings that a list adds, `listed` their fallbacks, `region_done` each region
-    after its last finding, and `warn` a sentence for the operator.
+    With `apply` the sweep encrypts. `audit` states whose tables it checks: `true` means all,
+    `late` those of the buckets that stayed unencrypted for long. It calls `report` with each
+    finding, from the calling thread, and skips the buckets in `skip`, and those that `is_selected`
+    refuses. `memory` holds what the sweeps of one instance share. `expect_more` gets the number of
+    findings that a list adds, `listed` their fallbacks, `region_done` each region after its last
+    finding, and `warn` a sentence for the operator.
     """
 
     invocation: Invocation
     dead_letters: DeadLetters
     apply: bool
-    audit: bool
+    audit: TableAudit
     report: Callable[[Finding], None]
     memory: Memory = field(default_factory=Memory)
     skip: Collection[BucketIdentity] = ()
@@ -165,10 +168,17 @@ class Sweep:
         checker = BucketChecker(self.dead_letters, self.apply, self.memory)
         found = checker.check(scope, bucket, session)
         periods = self.memory.unencrypted_periods.get(bucket.identity, ())
-        is_audited = self.audit and found.outcome != "skipped" and found.reason != "gone"
-        if is_audited and not periods and found.ok:
+        is_protected = found.outcome != "skipped" and found.reason != "gone"
+        was_late = bucket.identity in self.memory.to_audit
+        is_late = is_protected and was_late and found.state == "encrypted"
+        is_audited = is_late if self.audit == "late" else is_protected and self.audit == "true"
+        if is_late and self.audit == "false":
+            found = replace(found, detail=TABLES_NOT_CHECKED)
+        elif is_audited and not periods and found.ok:
             found = replace(found, detail=ENCRYPTED_SINCE_UNKNOWN)
         yield found
+        if is_late:
+            self.memory.to_audit.discard(bucket.identity)
         if is_audited:
             yield audit_step(scope, AuditedBucket(bucket.arn, periods))
 

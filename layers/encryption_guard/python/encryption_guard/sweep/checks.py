@@ -11,7 +11,7 @@ from functools import partial
 
 from encryption_guard.arn import Scope
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.enforcement import Encrypted, Outcome, process_bucket
+from encryption_guard.enforcement import LATE_AFTER_MS, Encrypted, Outcome, process_bucket
 from encryption_guard.enforcement.policy import Cause, Decision, FoundBucket, Skip, decide
 from encryption_guard.errors import DeadLetterNotWritten, Throttled, Unavailable
 from encryption_guard.services.inventory import ListedBucket, read_bucket
@@ -67,10 +67,11 @@ class BucketChecker:
         """Check one bucket; record in the memory when it was unencrypted, and when encrypted."""
         reading = read_bucket(session.tables, bucket.arn)
         now, settings = session.tables.now(), session.invocation.settings
-        if reading.state == "not_encrypted":
-            self.memory.record_unencrypted(bucket.identity, session.tables.latest())
         seen_encrypted = bucket.identity in self.memory.seen_encrypted_at
         cause = cause_of(bucket, now=now, seen_encrypted=seen_encrypted)
+        record_unencrypted = partial(self.memory.record_unencrypted, bucket.identity, cause=cause)
+        if reading.state == "not_encrypted":
+            record_unencrypted(session.tables.latest())
         candidate = FoundBucket(bucket.arn, cause, bucket.created_at, bucket.kind)
         read = Finding.of(scope, bucket, reading)
         decision = decide(candidate, settings, today=now.date())
@@ -78,7 +79,9 @@ class BucketChecker:
         found = unchanged_finding(read, reading, decision, encrypts=encrypts)
         if not found:
             found, unencrypted_until = self._encrypt(read, bucket, candidate, session)
-            self.memory.record_unencrypted(bucket.identity, unencrypted_until)
+            record_unencrypted(unencrypted_until)
+            if _is_late(bucket, cause, unencrypted_until):
+                self.memory.to_audit.add(bucket.identity)
         if found.state == "encrypted":
             self.memory.seen_encrypted_at[bucket.identity] = session.tables.now()
         return found
@@ -126,6 +129,11 @@ class BucketChecker:
             # The GET before a PUT has only two seconds, too few for most pauses.
             session.throttle.wait(invocation.budget.request_deadline())
             return process()
+
+
+def _is_late(bucket: ListedBucket, cause: Cause, until: datetime) -> bool:
+    at = bucket.created_at
+    return cause == "drift" or not at or until - at > timedelta(milliseconds=LATE_AFTER_MS)
 
 
 def _read_back(bucket: ListedBucket, session: Session) -> Reading:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome, Skipped, kept
+from encryption_guard.enforcement.policy import Cause
 from encryption_guard.errors import Refused, Unavailable
 from encryption_guard.services.inventory import (
     GONE,
@@ -38,6 +39,12 @@ RECREATE_TABLE = (
 CREATED_WHILE_UNENCRYPTED = (
     "The table was created while its bucket was unencrypted: its files may be unencrypted, even if"
     " the table shows the current encryption of the bucket. Recreate the table in the encrypted"
+    " bucket, copy its rows, and drop the old table."
+)
+PERHAPS_CREATED_WHILE_UNENCRYPTED = (
+    "The bucket was unencrypted for a time, and the guard does not know exactly for which: the"
+    " table may have been created in it, and its files may be unencrypted, even if the table shows"
+    " the current encryption of the bucket. If in doubt, recreate the table in the encrypted"
     " bucket, copy its rows, and drop the old table."
 )
 NO_CREATION_TIME = (
@@ -332,10 +339,14 @@ class Totals:
 
 
 class UnencryptedPeriod(NamedTuple):
-    """A time in which a bucket was unencrypted; without `since`, it starts at the creation."""
+    """A time in which a bucket was unencrypted; without `since`, it starts at the creation.
+
+    If it is not exact, the bucket may have been encrypted for a part of it.
+    """
 
     since: datetime | None
     until: datetime
+    is_exact: bool = True
 
     def contains(self, at: datetime) -> bool:
         """Return whether a creation time, which has whole seconds, is in this period."""
@@ -353,6 +364,8 @@ class Memory:
 
     # When a bucket was last seen as encrypted.
     seen_encrypted_at: dict[BucketIdentity, datetime] = field(default_factory=dict)
+    # The buckets that stayed unencrypted for long, and whose tables were not checked since.
+    to_audit: set[BucketIdentity] = field(default_factory=set)
     # The buckets that were checked since the last full sweep, and when that sweep started.
     checked: set[BucketIdentity] = field(default_factory=set)
     full_sweep_started_at: float = -math.inf
@@ -363,16 +376,20 @@ class Memory:
     # When a dead letter about a bucket was written, by the bucket's ARN and the reason.
     dead_letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
 
-    def record_unencrypted(self, bucket: BucketIdentity, until: datetime) -> None:
-        """Record an unencrypted period: from when the bucket was last seen encrypted to `until`."""
+    def record_unencrypted(self, bucket: BucketIdentity, until: datetime, *, cause: Cause) -> None:
+        """Record an unencrypted period: from when the bucket was last seen encrypted to `until`.
+
+        It is exact for a new bucket, which was never encrypted.
+        """
         since = self.seen_encrypted_at.get(bucket)
+        is_exact = since is None and cause == "created"
         periods = self.unencrypted_periods.get(bucket, ())
         # If the bucket was not seen as encrypted in between, this extends the last period.
         if periods and (since is None or since < periods[-1].until):
             # A clock correction must not shorten the period.
             until = max(until, periods[-1].until)
-            since, periods = periods[-1].since, periods[:-1]
-        self.unencrypted_periods[bucket] = (*periods, UnencryptedPeriod(since, until))
+            (since, _, is_exact), periods = periods[-1], periods[:-1]
+        self.unencrypted_periods[bucket] = (*periods, UnencryptedPeriod(since, until, is_exact))
 
     def record_checked(self, finding: Finding) -> None:
         """Record a bucket whose check has ended, so that only the next full sweep reads it."""
@@ -382,9 +399,14 @@ class Memory:
 
 
 def log_finding(finding: Finding, *, logger: Logger) -> None:
-    """Log one finding: at level DEBUG if nothing has changed, WARNING if an operator has to act."""
+    """Log one finding: at level DEBUG if nothing has changed, WARNING if an operator has to act.
+
+    A bucket whose encryption was removed needs an operator, although it is encrypted again.
+    """
     fields = finding.as_dict()
     match finding.outcome:
+        case "encrypted" if finding.reason == "drift":
+            logger.warning("sweep finding", extra=fields)
         case "encrypted" | "detected" | "skipped":
             logger.info("sweep finding", extra=fields)
         case "already_encrypted" | "kept_stronger" if finding.ok:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 from encryption_guard.arn import Scope
 from encryption_guard.dead_letters.duplicates import skip_duplicates
-from encryption_guard.enforcement import Encrypted, Outcome
 from encryption_guard.enforcement.handler import open_dead_letters
 from encryption_guard.enforcement.policy import expiring
 from encryption_guard.enforcement.telemetry import open_logger
@@ -24,15 +22,11 @@ from encryption_guard.sweep.findings import (
     Finding,
     Memory,
     Totals,
-    UnencryptedPeriod,
     log_finding,
 )
-from encryption_guard.sweep.table_audit import AuditedBucket
 
 # The rest of the time is for the last dead letter, the log and the result.
 SWEEP_SHARE = 0.8
-# A bucket that stays unencrypted for longer than this may already have tables.
-LATE_AFTER_MS = 5000
 # Findings of each kind in the result; the totals count all.
 MAX_LISTED = 100
 # Seconds by which the timer may fire early.
@@ -134,32 +128,3 @@ def _log_end(result: dict[str, Any], *, is_quiet: bool) -> None:
     message = "sweep finished" if result["full"] else "watch finished"
     log = open_logger().info if is_quiet else open_logger().warning
     log(message, extra=summary)
-
-
-def audit_late_buckets(outcomes: Iterable[Outcome], invocation: Invocation, context: Any) -> None:
-    """Audit the tables of each bucket that was encrypted so late that it may have tables."""
-    late = [
-        AuditedBucket(outcome.arn, (_unencrypted_period(outcome, outcome.unencrypted_until),))
-        for outcome in outcomes
-        if isinstance(outcome, Encrypted) and outcome.arn and outcome.unencrypted_until
-        if _is_late(outcome)
-    ]
-    Sweep(
-        invocation=invocation.within(SWEEP_SHARE * invocation.budget.remaining()),
-        dead_letters=open_dead_letters(invocation, context),
-        apply=False,
-        audit=True,
-        report=functools.partial(log_finding, logger=open_logger()),
-    ).audit_tables(late)
-
-
-def _unencrypted_period(outcome: Outcome, until: datetime) -> UnencryptedPeriod:
-    time_to_encrypt_ms = outcome.time_to_encrypt_ms
-    # Before a drift, the bucket was encrypted: the period starts with the event.
-    if outcome.reason == "drift" and time_to_encrypt_ms is not None:
-        return UnencryptedPeriod(until - timedelta(milliseconds=time_to_encrypt_ms), until)
-    return UnencryptedPeriod(None, until)
-
-
-def _is_late(outcome: Outcome) -> bool:
-    return outcome.time_to_encrypt_ms is None or outcome.time_to_encrypt_ms > LATE_AFTER_MS

@@ -26,6 +26,7 @@ from encryption_guard.services.oss_tables import Reading, State
 from encryption_guard.sweep.findings import (
     CREATED_WHILE_UNENCRYPTED,
     NO_CREATION_TIME,
+    PERHAPS_CREATED_WHILE_UNENCRYPTED,
     RECREATE_TABLE,
     UNPROTECTED,
     Finding,
@@ -40,9 +41,10 @@ class AuditedBucket(NamedTuple):
     arn: TableBucketArn
     unencrypted_periods: tuple[UnencryptedPeriod, ...] = ()
 
-    def was_unencrypted(self, at: datetime) -> bool:
-        """Return whether the bucket is known to have been unencrypted at this time."""
-        return any(period.contains(at) for period in self.unencrypted_periods)
+    def unencrypted_period(self, at: datetime | None) -> UnencryptedPeriod | None:
+        """Return the period that contains this time, an exact one if possible."""
+        periods = [period for period in self.unencrypted_periods if at and period.contains(at)]
+        return max(periods, key=lambda period: period.is_exact, default=None)
 
 
 def audit_step(scope: Scope, bucket: AuditedBucket) -> Step:
@@ -80,15 +82,12 @@ def table_finding(found: Finding, reading: Reading, bucket: AuditedBucket) -> Fi
     """
     if reading.state == "unknown" and not reading.algorithm:
         return found
-    if found.created_at and bucket.was_unencrypted(found.created_at):
+    period = bucket.unencrypted_period(found.created_at)
+    if period and (period.is_exact or reading.state != "not_encrypted"):
         state: State = "not_encrypted" if reading.state == "not_encrypted" else "unknown"
-        return replace(
-            found,
-            state=state,
-            outcome=UNPROTECTED,
-            reason="made_before",
-            detail=CREATED_WHILE_UNENCRYPTED,
-        )
+        exact, perhaps = CREATED_WHILE_UNENCRYPTED, PERHAPS_CREATED_WHILE_UNENCRYPTED
+        detail = exact if period.is_exact else perhaps
+        return replace(found, state=state, outcome=UNPROTECTED, reason="made_before", detail=detail)
     if reading.state == "not_encrypted":
         return replace(
             found, outcome=UNPROTECTED, reason="created_unencrypted", detail=RECREATE_TABLE
