@@ -420,6 +420,22 @@ def test_progress_can_be_silent() -> None:
     assert piped == "0\n1\n2\n"
 
 
+def test_progress_of_a_terminal_adds_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output has nothing of it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    with progress("letters read") as (expect, one_more):
+        expect(2)
+        expect(1)
+        one_more()
+
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "1/3" in printed.err
+
+
 def test_progress_in_a_log_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     """What is no terminal gets no progress, but the work goes on."""
     with progress("letters read") as (expect, one_more):
@@ -427,26 +443,6 @@ def test_progress_in_a_log_is_nothing(capsys: pytest.CaptureFixture[str]) -> Non
         one_more()
 
     assert capsys.readouterr() == ("", "")
-
-
-BAR = """
-from encryption_guard.cli.console import progress
-with progress("table buckets") as (expect, one_more):
-    expect(3)
-    expect(1)
-    for number in range(3):
-        one_more()
-        print(number)
-"""
-
-
-def test_a_bar_shows_how_many_of_how_many_on_a_terminal() -> None:
-    """What is expected adds up; standard output holds the results and nothing else."""
-    shown, piped = on_a_terminal(BAR, "err")
-
-    assert "table buckets" in shown
-    assert "3/4" in shown
-    assert piped == "0\n1\n2\n"
 
 
 # Being stopped.
