@@ -200,6 +200,20 @@ def test_a_credentials_uri_acts(machine: Machine) -> None:
     assert machine.metadata.requests == []
 
 
+def test_debug_shows_the_requests_for_a_key_without_secrets(machine: Machine) -> None:
+    """Neither the path of the credentials URI, nor a key, a token, or a signature."""
+    with KeyServer(HELD) as server:
+        uri = f"{server.url}/hidden?of=me"
+        result = machine.run(*HERE, "--debug", ALIBABA_CLOUD_CREDENTIALS_URI=uri)
+
+    requests = [line for line in result.stderr.splitlines() if "debug: " in line]
+    assert f"access key of {server.url} (ALIBABA_CLOUD_CREDENTIALS_URI)" in requests[0]
+    assert f" GET {server.url} 200 after " in requests[1]
+    assert any("/buckets 200, request ID " in line for line in requests)
+    secrets = ("hidden", HELD.id, HELD.secret, "a-role-token", "OSS4-HMAC", "Signature")
+    assert [secret for secret in secrets if secret in result.stderr] == []
+
+
 def test_oidc_acts(machine: Machine) -> None:
     """In a cluster, before the current profile."""
     result = machine.run(*HERE, "--apply", **OIDC)

@@ -556,10 +556,10 @@ def test_messages_that_are_none_of_ours_are_left_alone(shell: Shell) -> None:
         ({"ALIBABA_CLOUD_ACCESS_KEY_ID": None}, 2, "ALIBABA_CLOUD_ACCESS_KEY_ID and "),
         ({"GUARD_DEAD_LETTER_QUEUE": None}, 2, "--queue"),
         ({"GUARD_DEAD_LETTER_QUEUE": "dead-letters"}, 2, "acs:mns:<region>:"),
-        ({"GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN + "-2"}, 1, "there is no such queue"),
-        ({"GUARD_SMQ_ENDPOINT": NOWHERE}, 1, f"check the region {REGION}"),
-        ({"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 1, "check the credentials"),
-        ({"ALIBABA_CLOUD_SECURITY_TOKEN": None}, 1, "check the credentials"),
+        ({"GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN + "-2"}, 3, "there is no such queue"),
+        ({"GUARD_SMQ_ENDPOINT": NOWHERE}, 3, f"check the region {REGION}"),
+        ({"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, 3, "check the credentials"),
+        ({"ALIBABA_CLOUD_SECURITY_TOKEN": None}, 3, "check the credentials"),
         ({"SSL_CERT_FILE": "/nowhere/ca.pem"}, 2, "SSL_CERT_FILE"),
     ],
     ids=[
@@ -604,7 +604,7 @@ def test_a_queue_that_fails_on_the_way_is_released(shell: Shell) -> None:
     result = shell.run("redrive", "--apply", "--output", "json")
 
     sent = {json.loads(event)["id"] for _, event in shell.functions.accepted}
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert {f"event-{bucket}" for bucket in states(result)} == sent
     assert set(states(result).values()) == {"done"}
     assert 0 < len(sent) < len(bodies)

@@ -895,7 +895,7 @@ def test_a_list_that_is_stopped_says_so(file: Path) -> None:
     result = run(file, "list", "--output", "json")
     bringing.join()
 
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert "orders" in {one["bucket"] for one in objects(result.stdout)}
     assert "returns" not in {one["bucket"] for one in objects(result.stdout)}
     assert sentences(result)[-1] == "the list is incomplete."
@@ -908,7 +908,7 @@ def test_a_search_that_is_stopped_shows_nothing(file: Path) -> None:
     result = run(file, "show", "event-orders")
     bringing.join()
 
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (130, "")
     assert "stopping" in sentences(result)[0]
     assert "No message in the queue" not in result.stderr
 
@@ -921,7 +921,7 @@ def test_a_redrive_that_is_stopped_says_so(file: Path) -> None:
     result = run(file, "redrive", *names, "--local", "--account", ACCOUNT)
     bringing.join()
 
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert "returns" not in result.stdout
     assert re.fullmatch(
         "stopped: (1 planned|nothing was done); the rest is still in the queue.",
@@ -997,7 +997,7 @@ def test_a_queue_that_nobody_answers_for_is_a_failure(
     """A wrong region looks like this: the last sentence says what to check."""
     result = without_a_queue(command, *arguments, "--queue", QUEUE_ARN)
 
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stdout == ""
     assert "gave no answer" in sentences(result)[-1]
     assert f"check the region {REGION}" in sentences(result)[-1]

@@ -18,10 +18,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from textwrap import fill
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from encryption_guard.cli.verbosity import is_debug, is_quiet
 from encryption_guard.errors import GuardError
 from encryption_guard.untrusted import json_escape, plain
 
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 OK, FAILED, MISUSE, NOT_SEEN, STOPPED = 0, 1, 2, 3, 130
 
 # Where a table is too narrow, other columns are folded: these are pasted into commands.
-NEVER_FOLDED = frozenset({"ID", "region", "age"})
+NEVER_FOLDED = frozenset({"ID", "region", "age", "OSS request ID"})
+# A narrower terminal gets tables with fewer columns.
+MIN_WIDTH_OF_ALL_COLUMNS = 100
 
 # No platform stops a command, so this limit keeps one event from hanging.
 MAX_RUN_SECONDS = 120.0
@@ -152,6 +156,12 @@ def say(sentence: str) -> None:
         click.echo(f"encryption-guard: {plain(sentence)}", err=True)
 
 
+def note(sentence: str) -> None:
+    """Print a sentence that reports no problem, unless the command has `--quiet`."""
+    if not is_quiet():
+        say(sentence)
+
+
 def log_line(line: str) -> None:
     """Write one line of JSON to standard error, in ASCII as every log line.
 
@@ -196,6 +206,19 @@ class Stdout:
         if rows and not self.is_lost:
             self.text(_table(headings, rows))
 
+    def paragraph(self, label: str, text: str) -> None:
+        """Print a label, and below it a text as wide as the terminal; no word is broken."""
+        indent = "  "
+        filled = fill(
+            plain(text),
+            terminal_width(),
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        self.text(f"\n{plain(label)}:\n{filled}\n")
+
     def say_if_lost(self, consequence: str) -> None:
         """If the stream is lost, report this and its consequence on standard error."""
         if self.is_lost:
@@ -229,13 +252,23 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((240, 50)).columns
 
 
+def is_narrow() -> bool:
+    """Return whether the terminal has no room for all columns of a table."""
+    return terminal_width() < MIN_WIDTH_OF_ALL_COLUMNS
+
+
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None)
+    table = Table(box=None, collapse_padding=is_narrow(), pad_edge=not is_narrow())
     for heading in headings:
-        table.add_column(heading, overflow="fold", no_wrap=heading in NEVER_FOLDED)
+        table.add_column(
+            heading,
+            overflow="fold",
+            no_wrap=heading in NEVER_FOLDED,
+            min_width=max(map(len, heading.split())),
+        )
     for row in rows:
         table.add_row(*(plain(cell) if cell else "-" for cell in row))
     # rich exits silently if the reader of a pipe has gone, so it draws into a string.
@@ -256,7 +289,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str
 def progress(
     label: str, *, silent: bool = False
 ) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
-    """Show a progress bar on standard error if that is a terminal.
+    """Show a progress bar on standard error if that is a terminal, and nobody asked for quiet.
 
     Yields two functions: the first raises the expected total, the second counts one item as done.
     """
@@ -264,7 +297,8 @@ def progress(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    if silent or not console.is_terminal:
+    # The lines of --debug would tear the bar apart.
+    if silent or is_quiet() or is_debug() or not console.is_terminal:
         # A bar that is not drawn would still count, which takes time for thousands of items.
         yield (lambda _: None), (lambda: None)
         return

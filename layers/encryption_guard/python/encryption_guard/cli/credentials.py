@@ -21,6 +21,7 @@ from encryption_guard.cli.credential_sources import (
     profile_names,
     unused_variables,
 )
+from encryption_guard.cli.request_log import say_start, with_request_log
 from encryption_guard.credentials import Credentials
 from encryption_guard.enforcement import handler
 from encryption_guard.errors import ConfigurationError, GuardError
@@ -124,16 +125,22 @@ def open_command(settings: Settings, *, seconds: float) -> Iterator[Invocation]:
     source = choose(os.environ, _home(), profile=profile)
     for name in () if profile else unused_variables(os.environ, source):
         say(f"{name} has no effect: the access key is that of {source.name}.")
+    say_start(source.name)
     with handler.open_command(settings, seconds=seconds) as invocation:
-        yield invocation if source is SHELL else _with_key_of(source, invocation)
+        key = None if source is SHELL else _open_key(source, invocation)
+        invocation = with_request_log(invocation)
+        if key:
+            invocation = invocation._replace(read_credentials=key, discard_credentials=key.discard)
+        yield invocation
 
 
-def _with_key_of(source: Source, invocation: Invocation) -> Invocation:
+def _open_key(source: Source, invocation: Invocation) -> HeldKey:
     # The vendor's library is slow to import.
     from encryption_guard.cli.vendor_credentials import VendorKey
 
-    key = HeldKey(source.name, VendorKey(source, invocation).read)
-    return invocation._replace(read_credentials=key, discard_credentials=key.discard)
+    # The path of a credentials URI may be a secret.
+    logged = with_request_log(invocation, with_path=False)
+    return HeldKey(source.name, VendorKey(source, logged).read)
 
 
 def _home() -> Path:

@@ -9,10 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from textwrap import fill
 from typing import Any, Literal
 
-from encryption_guard.cli.console import Stdout, terminal_width
+from encryption_guard.cli.console import Stdout, is_narrow
 from encryption_guard.cli.dead_letter_ids import MIN_ID_PREFIX, AmbiguousId
 from encryption_guard.cli.redrive import Result
 from encryption_guard.cli.remedies import missing_right, remedy_for
@@ -31,8 +30,6 @@ STATES = {
     "nothing_to_redrive": "nothing to redrive",
 }
 HEADINGS = ("age", "ID", "reason", "bucket", "status", "redrives")
-# On a narrower terminal, the last column is left out.
-MIN_WIDTH_OF_ALL_COLUMNS = 100
 Grouping = Literal["reason", "bucket", "code"]
 
 
@@ -125,7 +122,8 @@ def grouped(listed: Sequence[Listed], by: Grouping) -> list[Group]:
 
 def print_list(listed: Sequence[Listed], now: datetime, stdout: Stdout) -> None:
     """Print a row for each message, and below them what to do about each cause."""
-    columns = len(HEADINGS) if terminal_width() >= MIN_WIDTH_OF_ALL_COLUMNS else len(HEADINGS) - 1
+    # On a narrow terminal, the last column is left out.
+    columns = len(HEADINGS) - 1 if is_narrow() else len(HEADINGS)
     stdout.table(HEADINGS[:columns], [message.row(now)[:columns] for message in listed])
     _print_advice(_advice(listed), stdout)
 
@@ -150,15 +148,7 @@ def _advice(listed: Sequence[Listed]) -> dict[str, str]:
 
 def _print_advice(advice: dict[str, str], stdout: Stdout) -> None:
     for label, what_to_do in advice.items():
-        text = fill(
-            what_to_do,
-            terminal_width(),
-            initial_indent="  ",
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        stdout.text(f"\n{label}:\n{text}\n")
+        stdout.paragraph(label, what_to_do)
 
 
 def ambiguity(error: AmbiguousId, *, now: datetime) -> Iterator[str]:

@@ -8,7 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
-from encryption_guard.cli.console import FAILED, OK, Stdout, asked_to_stop, progress, say
+from encryption_guard.cli.console import (
+    FAILED,
+    OK,
+    STOPPED,
+    Stdout,
+    asked_to_stop,
+    note,
+    progress,
+    say,
+)
 from encryption_guard.cli.dead_letter_ids import MIN_ID_PREFIX, Lookup
 from encryption_guard.cli.dead_letter_rows import STATES, result_as_dict, result_line
 from encryption_guard.cli.redrive import Action, Result, Selection, Skip, execute
@@ -88,8 +97,12 @@ def run(
     if not stopped:
         results.say_missing()
     if results.has_plan:
-        say("dry run: nothing was changed; to execute the plan, run the same command with --apply.")
-    sys.exit(FAILED if stopped or not results.are_complete(applied=apply) else OK)
+        note(
+            "dry run: nothing was changed; to execute the plan, run the same command with --apply."
+        )
+    if stopped:
+        sys.exit(FAILED if results.stdout.is_lost else STOPPED)
+    sys.exit(OK if results.are_complete(applied=apply) else FAILED)
 
 
 class _Results:
@@ -114,7 +127,7 @@ class _Results:
         if stopped:
             say(f"stopped: {totals or 'nothing was done'}; the rest is still in the queue.")
         elif totals:
-            say(f"{totals}.")
+            note(f"{totals}.")
 
     def say_missing(self) -> None:
         """Print the requested IDs that were not found, and that an empty queue is empty."""
@@ -122,9 +135,9 @@ class _Results:
         for word in missing:
             say_not_found(word)
         if not self._chosen.read and not missing:
-            say(NO_MESSAGES)
+            note(NO_MESSAGES)
         elif not self._counts and not missing:
-            say(f"no message was selected, of {self._chosen.read} in the queue.")
+            note(f"no message was selected, of {self._chosen.read} in the queue.")
 
     @property
     def has_plan(self) -> bool:

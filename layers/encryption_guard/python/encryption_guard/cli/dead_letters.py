@@ -16,11 +16,14 @@ from encryption_guard.cli.console import (
     FAILED,
     MAX_RUN_SECONDS,
     MISUSE,
+    NOT_SEEN,
     OK,
+    STOPPED,
     Stdout,
     asked_to_stop,
     log_line,
     misuse,
+    note,
     open_dead_letters,
     output_option,
     progress,
@@ -39,6 +42,7 @@ from encryption_guard.cli.dead_letter_rows import (
 )
 from encryption_guard.cli.dead_letter_runs import NO_MESSAGES, Chosen, Plan, run, say_not_found
 from encryption_guard.cli.redrive import Action, Selection, Sender, Skip, Target, process_locally
+from encryption_guard.cli.verbosity import verbosity_options
 from encryption_guard.dead_letters.destinations import (
     Destination,
     QueuedMessage,
@@ -71,6 +75,9 @@ queue_option = click.option(
     help="Dead-letter queue: acs:mns:<region>:<account>:/queues/<name> or file:<path>. Default:"
     " GUARD_DEAD_LETTER_QUEUE.",
 )
+
+
+connection_options = (queue_option, profile_option, verbosity_options)
 
 
 def _known_reason(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
@@ -115,7 +122,7 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@_options(queue_option, profile_option, reason_option, bucket_option, output_option)
+@_options(*connection_options, reason_option, bucket_option, output_option)
 @click.option(
     "--by",
     type=click.Choice(["reason", "bucket", "code"]),
@@ -150,12 +157,13 @@ def list_messages(
     else:
         print_list(listed, now, stdout)
     stdout.say_if_lost("not every message was printed, and nothing was changed")
-    complete = complete and not stopping()
-    if not complete and listed:
+    if listed and (stopping() or not complete):
         say("the list is incomplete.")
-    elif complete and not listed:
-        say(NO_MESSAGES)
-    sys.exit(OK if complete and not stdout.is_lost else FAILED)
+    elif not listed and complete and not stopping():
+        note(NO_MESSAGES)
+    if stdout.is_lost:
+        sys.exit(FAILED)
+    sys.exit(STOPPED if stopping() else OK if complete else NOT_SEEN)
 
 
 def _listed(messages: Iterator[QueuedMessage], selection: Selection) -> tuple[list[Listed], bool]:
@@ -204,12 +212,12 @@ def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Destin
         sys.exit(MISUSE)
     except Unavailable as error:
         say(str(error))
-        sys.exit(FAILED)
+        sys.exit(NOT_SEEN)
 
 
 @dead_letters.command("show")
 @click.argument("wanted_id", metavar="ID")
-@_options(queue_option, profile_option, output_option)
+@_options(*connection_options, output_option)
 def show(wanted_id: str, queue: str | None, output: str) -> None:
     """Show one message: its event, its cause and what to do.
 
@@ -229,14 +237,15 @@ def show(wanted_id: str, queue: str | None, output: str) -> None:
                 stdout.line(details(queued, invocation.clock.now(), queue=queue))
             stdout.say_if_lost("the message was not printed, and nothing was changed")
             sys.exit(FAILED if stdout.is_lost else OK)
-        if not stopping():
-            say_not_found(wanted_id)
+        if stopping():
+            sys.exit(STOPPED)
+        say_not_found(wanted_id)
     sys.exit(FAILED)
 
 
 @dead_letters.command("redrive")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@_options(queue_option, profile_option, reason_option, bucket_option, output_option, apply_option)
+@_options(*connection_options, reason_option, bucket_option, output_option, apply_option)
 @click.option(
     "--function",
     metavar="NAME|ARN",
@@ -330,7 +339,7 @@ def _local_plan(invocation: Invocation) -> Plan:
 
 @dead_letters.command("discard")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@_options(queue_option, profile_option, reason_option, bucket_option, output_option, apply_option)
+@_options(*connection_options, reason_option, bucket_option, output_option, apply_option)
 @click.option("--all", "everything", is_flag=True, help="Select all messages.")
 @click.option(
     "--because", metavar="TEXT", help="Reason for the removal; it is logged. Required with --apply."

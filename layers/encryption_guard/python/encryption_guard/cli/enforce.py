@@ -17,14 +17,17 @@ from encryption_guard.cli.console import (
     OK,
     NotLogged,
     Stdout,
+    is_narrow,
     log_line,
     misuse,
+    note,
     open_dead_letters,
     output_option,
     say,
 )
 from encryption_guard.cli.credentials import open_command, profile_option, say_who_acts
 from encryption_guard.cli.dead_letter_rows import status_and_code
+from encryption_guard.cli.verbosity import verbosity_options
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
 from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.dead_letters.messages import open_message
@@ -72,6 +75,7 @@ MAX_DOUBT_SECONDS = 10.0
 )
 @output_option
 @profile_option
+@verbosity_options
 def enforce(
     arn: str | None, event_file: str | None, account: str | None, apply: bool, output: str
 ) -> None:
@@ -225,18 +229,20 @@ def _print(processed: Processed, output: str, stdout: Stdout) -> None:
         for outcome in processed.outcomes:
             stdout.line(plain_json(outcome.as_dict()))
         return
-    headings = ("bucket", "outcome", "reason", "status", "OSS request ID")
+    headings = ("outcome", "reason", "status", "OSS request ID")
     rows = [
-        (
-            str(outcome.arn) if outcome.arn else None,
-            outcome.outcome,
-            _reason(outcome),
-            status_and_code(outcome),
-            outcome.oss_request_id,
-        )
+        (outcome.outcome, _reason(outcome), status_and_code(outcome), outcome.oss_request_id)
         for outcome in processed.outcomes
     ]
-    stdout.table(headings, rows)
+    arns = [outcome.arn for outcome in processed.outcomes]
+    if is_narrow():
+        # Next to an ARN, every other column would be folded.
+        names = [arn.name if arn else None for arn in arns]
+        shown = [(name, *cells[:-1]) for name, cells in zip(names, rows, strict=True)]
+        stdout.table(("bucket", *headings[:-1]), shown)
+        return
+    full = [(str(arn) if arn else None, *cells) for arn, cells in zip(arns, rows, strict=True)]
+    stdout.table(("bucket", *headings), full)
 
 
 def _print_dead_letters(dead_letters: Sequence[DeadLetter], stdout: Stdout) -> None:
@@ -261,9 +267,9 @@ def _say_rest(result: _Result, settings: Settings) -> None:
     if not any(isinstance(outcome, Detected) for outcome in result.processed.outcomes):
         return
     if settings.mode == "detect":
-        say("nothing was changed: GUARD_MODE is detect.")
+        note("nothing was changed: GUARD_MODE is detect.")
     else:
-        say("nothing was changed; to encrypt, run the same command with --apply.")
+        note("nothing was changed; to encrypt, run the same command with --apply.")
 
 
 def _why_printed(dead_letter: DeadLetter) -> str:

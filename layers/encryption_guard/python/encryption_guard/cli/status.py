@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -16,6 +16,7 @@ from encryption_guard.cli.console import (
     NOT_SEEN,
     OK,
     Stdout,
+    is_narrow,
     misuse,
     output_option,
     say,
@@ -23,6 +24,7 @@ from encryption_guard.cli.console import (
 from encryption_guard.cli.credentials import find_caller, open_command, profile_option
 from encryption_guard.cli.last_sweep import LastSweep, read_last_sweep
 from encryption_guard.cli.regions import choose_regions, region_options
+from encryption_guard.cli.verbosity import verbosity_options
 from encryption_guard.dead_letters.destinations import open_destination
 from encryption_guard.errors import ConfigurationError, GuardError
 from encryption_guard.invocation import Invocation
@@ -42,6 +44,8 @@ MAX_PEEKED: Final = 16
 REGION_SECONDS: Final = 30.0
 UNKNOWN: Final = "unknown"
 HEADINGS = ("region", "version", "mode", "exempt", "timer", "events", "letters", "last sweep")
+# The columns that a narrow terminal has no room for.
+LEFT_OUT = ("exempt", "events")
 
 Deployed = Literal["yes", "no", "partly", "unknown"]
 LastSweepReader = Callable[[Invocation, Mapping[str, Any], str], LastSweep | None]
@@ -231,6 +235,7 @@ def _count_exemptions(function: Mapping[str, Any]) -> str:
 @region_options("Ask about")
 @output_option
 @profile_option
+@verbosity_options
 def status(regions: tuple[str, ...], all_regions: bool, output: str) -> None:
     """Show a line for each region: version, mode, exemptions, triggers, dead letters, last sweep.
 
@@ -251,7 +256,7 @@ def status(regions: tuple[str, ...], all_regions: bool, output: str) -> None:
         for each in found:
             stdout.line(plain_json(asdict(each)))
     else:
-        stdout.table(HEADINGS, [each.row() for each in found])
+        _print_table(found, stdout)
     stdout.say_if_lost("not all rows were printed")
     counted = [each for each in found if not (all_regions and each.deployed == "no")]
     for each in counted:
@@ -260,6 +265,19 @@ def status(regions: tuple[str, ...], all_regions: bool, output: str) -> None:
     if stdout.is_lost or any(each.problems for each in counted):
         sys.exit(FAILED)
     sys.exit(NOT_SEEN if any(each.unread for each in counted) else OK)
+
+
+def _print_table(found: Sequence[Status], stdout: Stdout) -> None:
+    shown = [
+        number
+        for number, heading in enumerate(HEADINGS)
+        if not (is_narrow() and heading in LEFT_OUT)
+    ]
+    rows = [each.row() for each in found]
+    stdout.table(
+        [HEADINGS[number] for number in shown],
+        [[cells[number] for number in shown] for cells in rows],
+    )
 
 
 def _read_regions(invocation: Invocation, regions: tuple[str, ...]) -> list[Status]:

@@ -13,7 +13,7 @@ import click
 from encryption_guard.arn import Scope
 from encryption_guard.cli.as_deployed import read_deployed
 from encryption_guard.cli.changes import read_report
-from encryption_guard.cli.console import NOT_SEEN, misuse, say
+from encryption_guard.cli.console import NOT_SEEN, misuse, note, say
 from encryption_guard.cli.credentials import (
     find_caller,
     open_command,
@@ -31,6 +31,7 @@ from encryption_guard.cli.row_filter import (
 )
 from encryption_guard.cli.sweep_rows import pluralize
 from encryption_guard.cli.sweep_run import Outputs, SweepCommand
+from encryption_guard.cli.verbosity import verbosity_options
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import Settings
@@ -97,6 +98,7 @@ from encryption_guard.sweep.findings import Totals
     help="Also show what is new, gone and changed since this earlier report.json.",
 )
 @profile_option
+@verbosity_options
 def sweep(
     regions: tuple[str, ...],
     all_regions: bool,
@@ -170,7 +172,7 @@ def _conditions(
         say_who_acts(invocation, (caller, no_caller))
     if settings.exemptions or as_deployed:
         count = pluralize(len(settings.exemptions), "exemption")
-        say(f"{count}, from {'the deployed function' if as_deployed else 'your shell'}.")
+        note(f"{count}, from {'the deployed function' if as_deployed else 'your shell'}.")
     return Conditions(
         started_at=invocation.clock.now(),
         settings=settings,

@@ -22,6 +22,7 @@ from encryption_guard.cli.console import (
     asked_to_stop,
     log_line,
     misuse,
+    note,
     open_dead_letters,
     progress,
     say,
@@ -31,19 +32,13 @@ from encryption_guard.cli.evidence import Conditions, Evidence
 from encryption_guard.cli.row_filter import RowFilter
 from encryption_guard.cli.row_order import RowOrder
 from encryption_guard.cli.sweep_rows import (
-    AUDIT_HEADINGS,
-    BUCKET_HEADINGS,
-    CHANGE_HEADINGS,
-    TABLE_HEADINGS,
-    TOTAL_HEADINGS,
     audits,
     has_row,
     is_unseen,
     pluralize,
-    row,
     summary,
-    total_rows,
 )
+from encryption_guard.cli.sweep_tables import print_tables
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
 from encryption_guard.dead_letters.destinations import REQUEST_SECONDS
 from encryption_guard.dead_letters.document import DeadLetter
@@ -88,6 +83,8 @@ class Outputs:
 
 
 def _check_path(path: Path) -> None:
+    if "-" in (path.name, path.parent.name):
+        misuse("A report is written to a file, and - is not one: standard output has the results.")
     try:
         if not path.parent.is_dir():
             misuse(f"{path} cannot be written: the folder {path.parent} does not exist.")
@@ -216,7 +213,7 @@ class SweepCommand:
         data = self._evidence()
         shown, more = self.outputs.rows.select(self.findings)
         if self.outputs.format == "table":
-            self._print_tables(shown, data)
+            print_tables(shown, data, self.stdout)
         elif not self.outputs.rows.is_open:
             self._print_rows(shown)
         if self.outputs.format == "json":
@@ -226,7 +223,7 @@ class SweepCommand:
         self.stdout.say_if_lost("not all rows were printed")
         self._write_reports(data)
         if more:
-            say(f"--limit leaves out {pluralize(more, 'row')}.")
+            note(f"--limit leaves out {pluralize(more, 'row')}.")
         self._say_results(data)
 
     def _say_results(self, data: Evidence) -> None:
@@ -234,31 +231,16 @@ class SweepCommand:
         for exemption in data.expiring_soon:
             say(exemption.warning)
         if data.changes:
-            say(data.changes.sentence)
+            note(data.changes.sentence)
         if not self.complete:
             say("the results are incomplete: the sweep did not reach everything.")
-        say(summary(self.totals, applied=applied, audited=audits(settings, self.totals)))
+        note(summary(self.totals, applied=applied, audited=audits(settings, self.totals)))
         if self.totals.all.not_encrypted and not applied:
-            say("nothing was changed; to encrypt these buckets, run the same command with --apply.")
+            note(
+                "nothing was changed; to encrypt these buckets, run the same command with --apply."
+            )
         elif applied and settings.mode == "detect":
-            say("nothing was changed: GUARD_MODE is detect.")
-
-    def _print_tables(self, shown: Sequence[Finding], data: Evidence) -> None:
-        buckets = [row(finding) for finding in shown if finding.kind != "table"]
-        self.stdout.table(BUCKET_HEADINGS, buckets)
-        tables = [row(finding) for finding in shown if finding.kind == "table"]
-        changes = data.changes.changes if data.changes else ()
-        changed = [(each.kind, each.name, each.before, each.after) for each in changes]
-        audited = audits(self.invocation.settings, self.totals)
-        headings = TOTAL_HEADINGS + (AUDIT_HEADINGS if audited else ())
-        for heading, rows in (
-            (TABLE_HEADINGS, tables),
-            (CHANGE_HEADINGS, changed),
-            (headings, total_rows(self.totals, audited=audited)),
-        ):
-            if rows:
-                self.stdout.line()
-            self.stdout.table(heading, rows)
+            note("nothing was changed: GUARD_MODE is detect.")
 
     def _write_reports(self, data: Evidence) -> None:
         try:
