@@ -170,6 +170,22 @@ def test_it_can_be_printed(browser: Chrome, tmp_path: Path) -> None:
     assert too_narrow == []
 
 
+def test_what_is_folded_is_printed(browser: Chrome, tmp_path: Path) -> None:
+    """On a screen a region of many buckets is one line, on paper every bucket is there."""
+    many = [bucket(f"bucket-{number:03}") for number in range(150)]
+    seen = show(browser, tmp_path, data(many))
+    heights = []
+    for media in ("screen", "print"):
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+        heights.append(asked(browser, "return document.querySelector('details').offsetHeight"))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+    assert "cn-hangzhou: 150 buckets, encrypted or exempt" in seen
+    assert "bucket-149" not in seen
+    assert heights[0] < 60
+    assert heights[1] > 150 * 20
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_everything_can_be_read(browser: Chrome, tmp_path: Path, dark: bool) -> None:
     """Each text stands out from what is behind it, by day and by night."""

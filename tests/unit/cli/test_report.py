@@ -12,8 +12,8 @@ import pytest
 
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.evidence import Evidence
-from encryption_guard.cli.report import summarize, write_report
-from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Totals
+from encryption_guard.cli.report import MAX_ROWS, parts_of_buckets, summarize, write_report
+from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Finding, Totals
 from tests.unit.sweep.sweeps import (
     LAB,
     PARTNER,
@@ -42,9 +42,13 @@ class Reader(HTMLParser):
         self.open: list[str] = []
         self.tags: list[str] = []
         self.texts: list[str] = []
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
 
-    def handle_starttag(self, tag: str, _: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        for name, found in (("id", self.ids), ("href", self.links)):
+            found |= {value for key, value in attributes if key == name and value}
         if tag not in EMPTY_ELEMENTS:
             self.open.append(tag)
 
@@ -332,3 +336,64 @@ def test_an_incomplete_sweep_has_no_final_sum(tmp_path: Path) -> None:
 
     assert "At least 1 table bucket in 8 regions; incomplete" in text
     assert "All regions 1 or more" in text
+
+
+# Many rows.
+
+
+def _well(number: int) -> list[Finding]:
+    regions = ("cn-shanghai", "cn-hangzhou")
+    return [bucket(f"b-{n:04}", regions[n % 2]) for n in range(number)]
+
+
+def test_few_buckets_are_one_table() -> None:
+    """Problems come first, as sorted; nothing is folded."""
+    found = [without("parts"), *_well(MAX_ROWS - 1)]
+
+    (part,) = parts_of_buckets(found)
+
+    assert (part.findings, part.region) == (found, None)
+
+
+def test_many_buckets_are_a_folded_table_for_each_region() -> None:
+    """What needs somebody is not folded, and every bucket is in one of the tables."""
+    found = [without("parts"), *_well(MAX_ROWS + 1)]
+
+    problems, *well = parts_of_buckets(found)
+
+    assert (problems.kind, problems.findings, problems.region) == ("problems", found[:1], None)
+    assert [part.anchor for part in well] == ["buckets-cn-hangzhou", "buckets-cn-shanghai"]
+    assert {*found[1:]} == {each for part in well for each in part.findings}
+    assert all(each.region == part.region for part in well for each in part.findings)
+
+
+def test_many_problems_are_folded_too() -> None:
+    """Such as before the first sweep with --apply."""
+    found = [without(f"open-{n}") for n in range(MAX_ROWS + 1)]
+
+    (part,) = parts_of_buckets(found)
+
+    assert (part.anchor, len(part.findings)) == ("problems-cn-hangzhou", MAX_ROWS + 1)
+
+
+def test_a_region_leads_to_its_folded_rows(tmp_path: Path) -> None:
+    """Buckets, problems and tables have a link each, to a place that exists."""
+    tables = [table(f"t-{n}", "web", bucket("orders")) for n in range(MAX_ROWS + 1)]
+    problems = [without(f"open-{n}") for n in range(MAX_ROWS + 1)]
+    whole = data([*problems, *_well(2 * MAX_ROWS + 2), *tables], audit="true")
+
+    page, reader = read(tmp_path, whole)
+
+    assert {link.removeprefix("#") for link in reader.links} <= reader.ids
+    assert {"#problems-cn-hangzhou", "#buckets-cn-hangzhou", "#tables-cn-hangzhou"} <= reader.links
+    assert f"cn-hangzhou: {MAX_ROWS + 1} tables, not encrypted or unknown" in page
+
+
+def test_an_exemption_of_many_buckets_folds_them(tmp_path: Path) -> None:
+    """Twenty are listed, of more only the number is seen first."""
+    covered = [exempt(f"lab-{n}", "cn-hangzhou", LAB) for n in range(21)]
+
+    readers = [read(tmp_path, data(covered[:number], exemptions=[LAB]))[1] for number in (20, 21)]
+
+    assert ["summary" in reader.tags for reader in readers] == [False, True]
+    assert "21 buckets" in readers[1].texts

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -25,6 +26,8 @@ from encryption_guard.sweep.findings import RECREATE_TABLE, Finding, Tally
 from encryption_guard.untrusted import plain
 from encryption_guard.version import __version__
 
+# A longer table is folded by region: a phone shows each row as a card.
+MAX_ROWS = 100
 # Color alone never shows a state. Every font has these characters.
 MARKS: dict[State, str] = {"not_encrypted": "✗", "unknown": "?", "encrypted": "✓"}
 
@@ -76,6 +79,7 @@ def write_file(path: Path, chunks: Iterable[str]) -> str:
 def _chunks(data: Evidence) -> Iterator[str]:
     findings = sorted(data.findings, key=rows.problems_first)
     buckets = [finding for finding in findings if finding.kind == "bucket"]
+    tables = [finding for finding in findings if finding.kind == "table" and not finding.ok]
     problems: dict[str, list[str]] = defaultdict(list)
     exempt: dict[Exemption, list[Finding]] = defaultdict(list)
     for finding in findings:
@@ -90,16 +94,58 @@ def _chunks(data: Evidence) -> Iterator[str]:
         summary=summarize(data),
         regions=sorted(regions, key=lambda pair: (pair[1].ok, pair[0])),
         problems=problems,
-        buckets=buckets,
+        bucket_parts=parts_of_buckets(buckets),
         exemptions=sorted(
             data.settings.exemptions, key=lambda exemption: exemption.expires or date.max
         ),
         exempt=exempt,
-        tables=[finding for finding in findings if finding.kind == "table" and not finding.ok],
+        table_parts=list(_parts("tables", tables)),
         exempt_unconfirmed=sum(f.outcome == "skipped" and f.state != "encrypted" for f in buckets),
     )
     stream.enable_buffering(100)
     return stream
+
+
+PartKind = Literal["problems", "buckets", "tables"]
+CAPTIONS: dict[PartKind, str] = {
+    "problems": "Table buckets that are not encrypted or unknown",
+    "buckets": "Encrypted and exempt table buckets",
+    "tables": "Tables that are not encrypted, or whose encryption is unknown",
+}
+
+
+class Part(NamedTuple):
+    """The rows of one table; with a region, the page folds it."""
+
+    kind: PartKind
+    caption: str
+    findings: Sequence[Finding]
+    region: str | None = None
+
+    @property
+    def anchor(self) -> str:
+        """The part of a URL that leads to this table."""
+        return f"{self.kind}-{self.region}"
+
+
+def parts_of_buckets(buckets: Sequence[Finding]) -> list[Part]:
+    """Return the tables of buckets, with problems first; many rows are a table for each region."""
+    if buckets and len(buckets) <= MAX_ROWS:
+        caption = "All table buckets; unencrypted and unknown ones come first"
+        return [Part("buckets", caption, buckets)]
+    problems = [finding for finding in buckets if not finding.ok]
+    well = [finding for finding in buckets if finding.ok]
+    return [*_parts("problems", problems), *_parts("buckets", well)]
+
+
+def _parts(kind: PartKind, findings: Sequence[Finding]) -> Iterator[Part]:
+    caption = CAPTIONS[kind]
+    if len(findings) <= MAX_ROWS:
+        yield from [Part(kind, caption, findings)] if findings else []
+        return
+    ordered = sorted(findings, key=lambda finding: finding.region)
+    for region, members in groupby(ordered, key=lambda finding: finding.region):
+        yield Part(kind, f"{caption} in {region}", list(members), region)
 
 
 def _template() -> Template:
