@@ -344,6 +344,17 @@ def test_without_an_account_nothing_is_asked(cloud: EmulatedCloud) -> None:
     assert cloud.api.requests == []
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_narrow_terminal_gets_fewer_columns(cloud: EmulatedCloud, columns: int) -> None:
+    """One line a region, none of it broken."""
+    found = invoke(cloud, "status", "--region", REGION, columns=columns)
+
+    head, row = found.stdout.splitlines()
+    assert head.split()[:5] == ["region", "version", "mode", "timer", "letters"]
+    assert row.startswith(f"{REGION} ")
+    assert max(map(len, (head, row))) <= columns
+
+
 def test_a_named_account_is_not_asked_for(cloud: EmulatedCloud) -> None:
     """The shell of an operator may name it."""
     found = invoke(cloud, "status", "--region", REGION, FC_ACCOUNT_ID=ACCOUNT)

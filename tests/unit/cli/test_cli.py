@@ -219,6 +219,16 @@ def test_a_table_is_for_people() -> None:
     assert all(part in result.stdout for part in (str(ARN), "encrypted", "created", "200"))
 
 
+@pytest.mark.usefixtures("tables")
+def test_a_narrow_table_has_the_name_instead_of_the_arn() -> None:
+    """Beside an ARN every other column would be folded."""
+    result = run(str(ARN), COLUMNS="60")
+
+    head, row = result.stdout.splitlines()
+    assert head.split() == ["bucket", "outcome", "reason", "status"]
+    assert row.split() == [ARN.name, "encrypted", "created", "200"]
+
+
 @pytest.mark.parametrize(
     ("expires", "shown"),
     [({"expires": "2099-12-31"}, "(until 2099-12-31)"), ({}, "exempt: samples")],

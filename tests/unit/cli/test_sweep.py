@@ -266,6 +266,16 @@ def test_a_page_without_a_folder_is_misuse(tables: OssTables, tmp_path: Path) ->
     assert tables.requests == []
 
 
+@pytest.mark.parametrize("option", ["--html", "--report"])
+def test_a_report_goes_into_a_file(option: str, tables: OssTables) -> None:
+    """Elsewhere `-` is standard output, which has the results; a file of this name helps nobody."""
+    result = here("--apply", option, "-")
+
+    assert result.exit_code == 2
+    assert "- is not one" in sentences(result)
+    assert tables.requests == []
+
+
 def test_a_page_replaces_nothing_but_a_file(tables: OssTables) -> None:
     """A device is not replaced by a page, and nothing is done."""
     result = here("--apply", "--html", "/dev/null")
