@@ -276,6 +276,24 @@ def test_a_report_goes_into_a_file(option: str, tables: OssTables) -> None:
     assert tables.requests == []
 
 
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize(
+    ("region", "is_doubtful"), [("cn-hangzou", True), ("cn-beijing", False), (REGION, False)]
+)
+def test_an_empty_region_of_an_unknown_name_is_doubted(region: str, is_doubtful: bool) -> None:
+    """A misspelt name would look like good news; a new region is swept all the same."""
+    result = run("--region", region)
+
+    doubt = f"{region} has no table bucket. Check its name"
+    assert (doubt in sentences(result)) == is_doubtful
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_sweep_says_that_the_shell_has_no_exemptions() -> None:
+    """Those of the deployed function would be missing without a word."""
+    assert "0 exemptions, from your shell." in sentences(here())
+
+
 def test_a_page_replaces_nothing_but_a_file(tables: OssTables) -> None:
     """A device is not replaced by a page, and nothing is done."""
     result = here("--apply", "--html", "/dev/null")

@@ -85,6 +85,15 @@ class Evidence:
         return [region for region in REGIONS if region not in swept]
 
     @property
+    def doubtful_regions(self) -> list[str]:
+        """The regions without a bucket whose names may be misspelt: they are not documented."""
+        return [
+            scope.region
+            for scope, tally in self.totals.regions.items()
+            if scope.region not in REGIONS and not tally.buckets and not tally.not_listed
+        ]
+
+    @property
     def expiring_soon(self) -> tuple[Exemption, ...]:
         """The exemptions that end within the warning period."""
         return expiring(self.settings, today=self.at.date())

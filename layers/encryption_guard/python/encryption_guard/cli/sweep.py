@@ -170,9 +170,9 @@ def _conditions(
         settings, origin = read_deployed(invocation, regions, account_id), "deployed"
     if apply:
         say_who_acts(invocation, (caller, no_caller))
-    if settings.exemptions or as_deployed:
-        count = pluralize(len(settings.exemptions), "exemption")
-        note(f"{count}, from {'the deployed function' if as_deployed else 'your shell'}.")
+    # The deployed function may skip buckets that this shell knows nothing of.
+    count = pluralize(len(settings.exemptions), "exemption")
+    note(f"{count}, from {'the deployed function' if as_deployed else 'your shell'}.")
     return Conditions(
         started_at=invocation.clock.now(),
         settings=settings,

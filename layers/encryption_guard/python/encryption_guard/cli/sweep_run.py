@@ -45,6 +45,7 @@ from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.dead_letters.duplicates import skip_duplicates
 from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.invocation import Invocation
+from encryption_guard.services.inventory import REGIONS
 from encryption_guard.sweep import Sweep
 from encryption_guard.sweep.findings import Finding, Totals, log_finding
 from encryption_guard.untrusted import plain_json
@@ -230,6 +231,11 @@ class SweepCommand:
         settings, applied = self.invocation.settings, self.conditions.applied
         for exemption in data.expiring_soon:
             say(exemption.warning)
+        for region in data.doubtful_regions:
+            say(
+                f"{region} has no table bucket. Check its name: OSS Tables is documented only for"
+                f" {', '.join(REGIONS)}."
+            )
         if data.changes:
             note(data.changes.sentence)
         if not self.complete:
