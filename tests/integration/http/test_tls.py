@@ -525,8 +525,8 @@ def test_a_command_tells_why_a_certificate_is_refused(arguments: list[str], said
         )
 
     told = done.stdout + done.stderr
-    # A sweep that could not look has an exit code of its own.
-    assert done.returncode == (3 if "sweep" in arguments else 1)
+    # What could not look has an exit code of its own.
+    assert done.returncode == (1 if "enforce" in arguments else 3)
     assert said.format(arn=arn) in told
     assert ": its certificate is refused (unable to get local issuer certificate): check" in told
     assert "Traceback" not in told

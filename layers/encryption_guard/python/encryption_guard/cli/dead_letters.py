@@ -161,9 +161,8 @@ def list_messages(
         say("the list is incomplete.")
     elif not listed and complete and not stopping():
         note(NO_MESSAGES)
-    if stdout.is_lost:
-        sys.exit(FAILED)
-    sys.exit(STOPPED if stopping() else OK if complete else NOT_SEEN)
+    code = STOPPED if stopping() else OK if complete else NOT_SEEN
+    sys.exit(FAILED if stdout.is_lost else code)
 
 
 def _listed(messages: Iterator[QueuedMessage], selection: Selection) -> tuple[list[Listed], bool]:
