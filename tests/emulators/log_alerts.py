@@ -1,63 +1,84 @@
-"""A stand-in for the queries and alerts of the log service.
+"""A stand-in for the queries, alerts and charts of the log service.
 
 A query is a search and, behind a `|`, an analysis. Of the search it knows what the alerts use:
 `field: value`, `field > number`, `and`, `or`, `not` and parentheses. The analysis is SQL, which
-SQLite runs on a table with a column for each field of the index.
+SQLite runs on a table with a column for each field of the index, and one for `__time__`. SQLite
+lacks the functions of the service, so those that the charts use are defined here.
 https://help.aliyun.com/en/sls/sql-syntax-and-functions/
+https://www.alibabacloud.com/help/doc-detail/63447.html (approx_percentile)
 https://help.aliyun.com/zh/ros/developer-reference/aliyun-sls-index
+https://www.alibabacloud.com/help/en/sls/developer-reference/api-sls-2020-12-30-struct-chart
 
-Whether a field without a delimiter of its own is split into words, and whether the null of a JSON
-text is NULL or a text, is not documented: both are possible here.
+Not documented, so both are possible here: whether a field without a delimiter of its own is split
+into words, whether the null of a JSON text is NULL or a text, and whether a count of nothing is a
+row. The times are those of UTC.
 """
 
 import json
+import math
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta, timezone
+from operator import gt, lt
+from typing import Any, Final, NamedTuple
 
 Record = Mapping[str, Any]
 Test = Callable[[Record], bool]
 
 _TOKEN = re.compile(r'\s*(?:([()])|([\w.]+)\s*([:>])\s*("[^"]*"|[^\s()]+)|(\w+))')
 _DELIMITERS = re.compile(r"""[,\s'";=()\[\]{}?@&<>/:]+""")
+# An analysis reads the whole log up to its first clause.
+_CLAUSE = re.compile(r" (?:group|order) by ")
+_CONDITION = re.compile(r"(\w+) ([<>]) (\d+)")
 TYPES = {":": "text", ">": "long"}
+# Every record has it, whatever the index: the second in which it was written.
+TIME: Final = "__time__"
 
 
 @dataclass(frozen=True)
 class LogStore:
     """A store with this index: the type of each field.
 
-    `splits` says whether texts are split into words, `null` what the null of a JSON text is.
+    `splits` says whether texts are split into words, `null` what the null of a JSON text is, and
+    `counts_nothing` whether an analysis of no record has a row.
     """
 
     index: Mapping[str, str]
     splits: bool = True
     null: str | None = None
+    counts_nothing: bool = True
 
-    def query(self, query: str, records: Iterable[Record] = ()) -> "Answer":
+    def query(
+        self, query: str, records: Iterable[Record] = (), now: datetime | None = None
+    ) -> "Answer":
         """What a query finds; ValueError for one that the service would refuse."""
         search, separator, analysis = query.partition(" | ")
         if not separator:
             raise ValueError(f"{query!r} has no analysis")
         found = Search(search, self).run(records)
         with sqlite3.connect(":memory:") as database:
-            columns = ", ".join(f"[{name}] {kind}" for name, kind in self.index.items())
+            _define_functions(database, now or datetime.now(timezone.utc))
+            table = {**self.index, TIME: "long"}
+            columns = ", ".join(f"[{name}] {kind}" for name, kind in table.items())
             database.execute(f"create table log ({columns})")
-            places = ", ".join("?" * len(self.index))
-            rows = [tuple(self.field(record, name) for name in self.index) for record in found]
+            places = ", ".join("?" * len(table))
+            rows = [tuple(self.field(record, name) for name in table) for record in found]
             database.executemany(f"insert into log values ({places})", rows)  # noqa: S608  only ?
             try:
                 cursor = database.execute(_with_table(analysis))
             except sqlite3.OperationalError as error:
                 raise ValueError(str(error)) from None
             names = [column[0] for column in cursor.description]
-            return Answer(names, [dict(zip(names, row, strict=True)) for row in cursor])
+            answer = [dict(zip(names, row, strict=True)) for row in cursor]
+            return Answer(names, answer if found or self.counts_nothing else [])
 
     def field(self, record: Record, name: str) -> Any:
         """A field of a record; behind a dot, one of the JSON object in it."""
+        if name == TIME:
+            written_at = _written_at(record)
+            return int(written_at.timestamp()) if written_at else None
         outer, _, inner = name.partition(".")
         value = record.get(outer)
         if not inner:
@@ -68,7 +89,9 @@ class LogStore:
             return None
         if not isinstance(document, dict) or inner not in document:
             return None
-        return self.null if document[inner] is None else document[inner]
+        if document[inner] is None:
+            return self.null if self.index.get(name) == "text" else None
+        return document[inner]
 
 
 class Answer(NamedTuple):
@@ -81,8 +104,45 @@ class Answer(NamedTuple):
 def _with_table(analysis: str) -> str:
     # SQLite takes an unknown name in double quotes for a text, but not one in brackets.
     named = re.sub(r'"([^"]*)"', r"[\1]", analysis)
-    head, group, rest = named.partition(" group by ")
-    return f"{head} from log{group}{rest}"
+    clause = _CLAUSE.search(named)
+    at = clause.start() if clause else len(named)
+    return f"{named[:at]} from log{named[at:]}"
+
+
+class _Percentile:
+    """`approx_percentile(x, share)`: here the exact one, by the nearest rank; it skips NULL."""
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+        self._share = 0.0
+
+    def step(self, value: Any, share: float = 0.5) -> None:
+        """Take one row."""
+        self._share = share
+        if value is not None:
+            self._values.append(value)
+
+    def finalize(self) -> Any:
+        """Return the result, or None without a value."""
+        rank = max(1, math.ceil(self._share * len(self._values)))
+        return sorted(self._values)[rank - 1] if self._values else None
+
+
+def _define_functions(database: sqlite3.Connection, now: datetime) -> None:
+    def date_format(seconds: int | None, form: str) -> str | None:
+        if seconds is None:
+            return None
+        # Those of MySQL, in which a minute is %i.
+        known = form.replace("%i", "%M")
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime(known)
+
+    database.create_function("now", 0, now.isoformat)
+    # It takes a point in time, and no number.
+    database.create_function(
+        "to_unixtime", 1, lambda at: datetime.fromisoformat(at).timestamp(), deterministic=True
+    )
+    database.create_function("date_format", 2, date_format, deterministic=True)
+    database.create_aggregate("approx_percentile", 2, _Percentile)
 
 
 def _number(value: Any) -> float:
@@ -178,15 +238,65 @@ class Alert:
 
     def rows(self, records: Iterable[Record], now: datetime) -> list[dict[str, Any]]:
         """The rows that meet its condition at this moment; ValueError if it cannot be evaluated."""
+        return self._evaluate(records, now)[1]
+
+    def is_raised(
+        self, records: Sequence[Record], now: datetime, *, created: datetime | None = None
+    ) -> bool:
+        """Whether this check and those before it, as many as its threshold says, raise it.
+
+        There was no check before the alert was created.
+        """
+        configuration = self.detail["Configuration"]
+        interval = minutes(self.detail["Schedule"]["Interval"])
+        times = [now - number * interval for number in range(configuration["Threshold"])]
+        if created and times[-1] < created:
+            return False
+        checks = [self._evaluate(records, at) for at in times]
+        is_silence_bad = configuration["NoDataFire"]
+        return all(met or (is_silence_bad and not found) for found, met in checks)
+
+    def _evaluate(
+        self, records: Iterable[Record], now: datetime
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """All rows of its query, and those that meet its condition."""
         configuration = self.detail["Configuration"]
         (severity,) = configuration["SeverityConfigurations"]
-        name, threshold = severity["EvalCondition"]["Condition"].split(" > ")
-        recent = [one for one in records if now - self.looks_back <= _written_at(one) <= now]
-        columns, rows = self.store.query(self.asked["Query"], recent)
+        condition = _CONDITION.fullmatch(severity["EvalCondition"]["Condition"])
+        if condition is None:
+            raise ValueError(f"nobody understands {severity['EvalCondition']['Condition']!r}")
+        name, operator, threshold = condition.groups()
+        recent = written_between(records, now - self.looks_back, now)
+        columns, rows = self.store.query(self.asked["Query"], recent, now)
         for used in (name, *configuration["GroupConfiguration"]["Fields"]):
             if used not in columns:
                 raise ValueError(f"its query has no column {used}")
-        return [row for row in rows if row[name] > int(threshold)]
+        compare = {">": gt, "<": lt}[operator]
+        return rows, [row for row in rows if compare(row[name], int(threshold))]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of a dashboard: one of the `Charts` of ALIYUN::SLS::Dashboard."""
+
+    chart: Mapping[str, Any]
+    store: LogStore
+
+    def rows(self, records: Iterable[Record], now: datetime) -> list[dict[str, Any]]:
+        """What it shows at this moment; ValueError if it lacks a column that it draws."""
+        search, display = self.chart["search"], self.chart["display"]
+        looks_back = timedelta(seconds=int(search["start"].removeprefix("-").removesuffix("s")))
+        recent = written_between(records, now - looks_back, now)
+        columns, rows = self.store.query(search["query"], recent, now)
+        for used in (*display["xAxis"], *display["yAxis"]):
+            if used not in columns:
+                raise ValueError(f"its query has no column {used}")
+        return rows
+
+
+def written_between(records: Iterable[Record], start: datetime, end: datetime) -> list[Record]:
+    """The records of this time, both ends included; one without a time is of no time."""
+    return [one for one in records if (at := _written_at(one)) and start <= at <= end]
 
 
 def minutes(text: str) -> timedelta:
@@ -194,6 +304,9 @@ def minutes(text: str) -> timedelta:
     return timedelta(minutes=int(text[:-1]) * {"m": 1, "h": 60}[text[-1]])
 
 
-def _written_at(record: Record) -> datetime:
-    timestamp = json.loads(record["message"])["timestamp"]
+def _written_at(record: Record) -> datetime | None:
+    try:
+        timestamp = json.loads(record["message"])["timestamp"]
+    except (KeyError, ValueError):
+        return None
     return datetime.fromisoformat(timestamp.replace("Z", "+00:00"))

@@ -1,12 +1,13 @@
 """The log service's queries: what is found, what is refused, and when an alert rises."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from tests.emulators.log_alerts import Alert, LogStore, minutes
+from tests.emulators.log_alerts import Alert, Chart, LogStore, minutes
 
 INDEX = {"requestId": "text", "message.reason": "text", "message.arn": "text", "message.ms": "long"}
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
@@ -94,6 +95,42 @@ def test_an_analysis_is_sql() -> None:
     assert LogStore(INDEX).query(query, RECORDS).rows == [{"arn": "a", "lines": 3, "most": 5}]
 
 
+@pytest.mark.parametrize("splits", [True, False])
+def test_the_null_of_a_number_is_no_text(splits: bool) -> None:
+    """A text of JSON may be the text `null`, a number is not."""
+    store = LogStore(INDEX, splits, null="null")
+    query = 'message.arn: a | select max("message.reason") as why, max("message.ms") as most'
+
+    assert store.query(query, RECORDS[3:4]).rows == [{"why": "null", "most": None}]
+
+
+def test_a_percentile_is_one_of_the_values() -> None:
+    """That of the nearest rank; of no value it is NULL."""
+    query = (
+        'message.arn: a or message.arn: b | select approx_percentile("message.ms", 0.5) as half,'
+        ' approx_percentile("message.ms", 0.95) as most'
+    )
+
+    assert LogStore(INDEX).query(query, RECORDS).rows == [{"half": 5, "most": 50}]
+    assert LogStore(INDEX).query(query, []).rows == [{"half": None, "most": None}]
+
+
+def test_a_record_has_the_second_of_its_line() -> None:
+    """It can be compared with now, cut to an hour, and written as a date."""
+    query = (
+        "message.arn: a | select to_unixtime(now()) - max(__time__) as age,"
+        " date_format(min(__time__ - __time__ % 3600), '%Y-%m-%d %H:%i') as since"
+    )
+    records = [record(n, timedelta(minutes=10 * n), arn="a") for n in (1, 2)]
+    undated = [{"requestId": "request-3", "message": json.dumps({"arn": "a"})}]
+
+    store = LogStore(INDEX)
+    assert store.query(query, records + undated, NOW).rows == [
+        {"age": 600, "since": "2026-11-22 11:00"}
+    ]
+    assert store.query(query, undated, NOW).rows == [{"age": None, "since": None}]
+
+
 def alert(**query: str) -> Alert:
     """An alert that rises at the second line of an ARN, but for what its query says."""
     known = {
@@ -132,3 +169,77 @@ def test_an_alert_has_the_columns_that_it_uses(missing: str) -> None:
 def test_a_time_has_a_unit(text: str, expected: int) -> None:
     """Minutes or hours."""
     assert minutes(text) == timedelta(minutes=expected)
+
+
+def silence(*, threshold: int = 1, no_data: bool = False, counts: bool = True) -> Alert:
+    """An alert that rises if no line was written in the five minutes before a check."""
+    query = {"Query": "message.arn: a | select count(*) as n", "Start": "-5m"}
+    configuration = {
+        "QueryList": [query],
+        "GroupConfiguration": {"Fields": []},
+        "SeverityConfigurations": [{"EvalCondition": {"Condition": "n < 1"}}],
+        "Threshold": threshold,
+        "NoDataFire": no_data,
+    }
+    detail = {"Schedule": {"Interval": "5m"}, "Configuration": configuration}
+    return Alert(detail, replace(LogStore(INDEX), counts_nothing=counts))
+
+
+@pytest.mark.parametrize(
+    ("no_data", "counts", "risen"),
+    [(False, True, True), (True, True, True), (True, False, True), (False, False, False)],
+)
+def test_nothing_is_a_zero_or_no_data(*, no_data: bool, counts: bool, risen: bool) -> None:
+    """A condition sees a row with 0; where there is no row, only `NoDataFire` raises the alert."""
+    assert silence(no_data=no_data, counts=counts).is_raised([], NOW) is risen
+
+
+@pytest.mark.parametrize(
+    ("ago", "threshold", "risen"), [(6, 1, True), (6, 2, False), (11, 2, True), (11, 3, False)]
+)
+def test_a_threshold_counts_checks_in_a_row(ago: int, threshold: int, *, risen: bool) -> None:
+    """Each of them has to meet the condition."""
+    records = [record(1, timedelta(minutes=ago), arn="a")]
+
+    assert silence(threshold=threshold).is_raised(records, NOW) is risen
+
+
+@pytest.mark.parametrize(("minutes_ago", "risen"), [(4, False), (5, True)])
+def test_an_alert_was_not_checked_before_it_was_created(minutes_ago: int, *, risen: bool) -> None:
+    """So one with a threshold of two cannot rise at the first check."""
+    created = NOW - timedelta(minutes=minutes_ago)
+
+    assert silence(threshold=2).is_raised([], NOW, created=created) is risen
+
+
+def test_a_condition_that_nobody_understands_is_refused() -> None:
+    """The stand-in knows two comparisons."""
+    odd = alert()
+    odd.detail["Configuration"]["SeverityConfigurations"] = [
+        {"EvalCondition": {"Condition": "n like 1"}}
+    ]
+
+    with pytest.raises(ValueError, match="nobody understands 'n like 1'"):
+        odd.rows([], NOW)
+
+
+def chart(query: str) -> Chart:
+    """A chart of the ARNs of the last hour."""
+    display = {"xAxis": ["arn"], "yAxis": ["n"]}
+    return Chart(
+        {"search": {"query": query, "start": "-3600s"}, "display": display}, LogStore(INDEX)
+    )
+
+
+def test_a_chart_shows_its_time() -> None:
+    """What is older does not count, and what has no time is in none."""
+    records = [record(n, timedelta(minutes=40 * n), arn="a") for n in range(3)]
+    query = 'message.arn: a | select "message.arn" as arn, count(*) as n group by "message.arn"'
+
+    assert chart(query).rows([*records, *RECORDS[4:]], NOW) == [{"arn": "a", "n": 2}]
+
+
+def test_a_chart_has_the_columns_that_it_draws() -> None:
+    """Those of both axes."""
+    with pytest.raises(ValueError, match="no column n"):
+        chart('message.arn: a | select "message.arn" as arn').rows([], NOW)
