@@ -77,7 +77,7 @@ SENT_WITHOUT_A_NAME = {"CheckServiceLinkedRoleExistence", "GetScalingConfig", "L
 NEEDED_BY: Mapping[str, str] = {
     "ram": "ALIYUN::RAM::Role, which changes with GUARD_AUDIT_TABLES; a function is given its role",
     "mns": "ALIYUN::MNS::Queue",
-    "log": "ALIYUN::SLS::Project, Logstore, Index and Alert",
+    "log": "ALIYUN::SLS::Project, Logstore, Index, Alert and Dashboard",
     "cms": "ALIYUN::CMS::ResourceMetricRule",
     "eventbridge": "the rule behind the trigger of the type eventbridge",
 }

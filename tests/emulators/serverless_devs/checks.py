@@ -25,7 +25,7 @@ from encryption_guard.settings import VARIABLES, Settings
 from layers.encryption_guard.tools.configuration import RECORDED
 from tests.emulators.cloud import REPOSITORY
 from tests.emulators.event_bridge import matches
-from tests.emulators.log_alerts import Alert, LogStore, minutes
+from tests.emulators.log_alerts import Alert, Chart, LogStore, minutes
 
 Resources = Mapping[str, Any]
 Complaints = list[str]
@@ -37,6 +37,8 @@ AT_THE_FIRST_LETTER = (
     *("acs_mns_new", "ActiveMessages"),
     *("Maximum", "GreaterThanOrEqualToThreshold", "1", 1),
 )
+# Of a dashboard: in the samples of the documentation, two charts of width 5 are side by side.
+COLUMNS = 10
 QUEUE_VARIABLE = "GUARD_DEAD_LETTER_QUEUE"
 _REGION, _ACCOUNT = r"[a-z]{2}(?:-[a-z0-9]+)+", r"[0-9]{5,20}"
 # The service, its region, the account and what is meant; in a policy each may be a `*`.
@@ -273,6 +275,39 @@ def _of_an_alert(detail: Mapping[str, Any], resources: Resources) -> Iterator[st
         yield "it does not look at all of the time that has passed"
 
 
+def charts(resources: Resources) -> Complaints:
+    """Each chart of a dashboard is on our log, can be drawn, and has a place of its own."""
+    return [
+        f"{dashboard['DashboardName']}: {complaint}"
+        for dashboard in made(resources, "ALIYUN::SLS::Dashboard")
+        for complaint in _of_a_dashboard(dashboard, resources)
+    ]
+
+
+def _of_a_dashboard(dashboard: Mapping[str, Any], resources: Resources) -> Iterator[str]:
+    stores = made(resources, "ALIYUN::SLS::Logstore")
+    known = [(store["ProjectName"], store["LogstoreName"]) for store in stores]
+    taken: set[tuple[int, int]] = set()
+    for chart in dashboard["Charts"]:
+        title, store = chart["title"], chart["search"]["logstore"]
+        if (dashboard["ProjectName"], store) not in known:
+            yield f"{title}: nobody writes to {dashboard['ProjectName']}/{store}"
+        try:
+            Chart(chart, LogStore(indexed(resources))).rows([], datetime.now(timezone.utc))
+        except ValueError as error:
+            yield f"{title}: {error}"
+        cells = _cells(chart["display"])
+        if taken & cells or max(column for column, _ in cells) >= COLUMNS:
+            yield f"{title}: it has no place of its own"
+        taken |= cells
+
+
+def _cells(display: Mapping[str, int]) -> set[tuple[int, int]]:
+    columns = range(display["xPos"], display["xPos"] + display["width"])
+    rows = range(display["yPos"], display["yPos"] + display["height"])
+    return {(column, row) for column in columns for row in rows}
+
+
 def indexed(resources: Resources) -> dict[str, str]:
     """The type of each field of a log record that can be searched."""
     keys = [key for index in made(resources, "ALIYUN::SLS::Index") for key in index["KeyIndices"]]
@@ -291,6 +326,7 @@ def regions(resources: Resources) -> set[str]:
 CHECKS = (
     values,
     alarms,
+    charts,
     unresolved,
     handlers,
     variables,

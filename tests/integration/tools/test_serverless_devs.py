@@ -496,6 +496,12 @@ def asked(template: Template, name: str) -> dict[str, Any]:
     return found
 
 
+def first_chart(template: Template) -> dict[str, Any]:
+    """The first chart of the dashboard."""
+    found: dict[str, Any] = ros(template, "Dashboard")["Properties"]["Charts"][0]
+    return found
+
+
 # As the checks see a template: resolved.
 TOLD_BY_A_CHECK: dict[str, tuple[Change, str]] = {
     "a misspelt property": (
@@ -569,6 +575,31 @@ TOLD_BY_A_CHECK: dict[str, tuple[Change, str]] = {
     "an alert with a blind time": (
         lambda r: asked(r, "ErrorsLogged").update(Start="-1m"),
         "encryption-guard-errors: it does not look at all of the time that has passed",
+    ),
+    "an alert whose condition nobody understands": (
+        lambda r: configuration(r, "SweepsMissing")["SeverityConfigurations"][0][
+            "EvalCondition"
+        ].update(Condition="finished is 0"),
+        "encryption-guard-silent: nobody understands 'finished is 0'",
+    ),
+    "a chart of another store": (
+        lambda r: first_chart(r)["search"].update(logstore="others"),
+        "encryption-guard: encryptions-by-way: nobody writes to "
+        f"oss-tables-encryption-guard-cn-hangzhou-{ACCOUNT}/others",
+    ),
+    "a chart of a field that nobody indexes": (
+        lambda r: first_chart(r)["search"].update(
+            query=first_chart(r)["search"]["query"].replace("found_by", "way")
+        ),
+        "encryption-guard: encryptions-by-way: no such column: message.way",
+    ),
+    "a chart that draws what its query does not have": (
+        lambda r: first_chart(r)["display"].update(yAxis=["lines"]),
+        "encryption-guard: encryptions-by-way: its query has no column lines",
+    ),
+    "a chart below another": (
+        lambda r: first_chart(r)["display"].update(width=5),
+        "encryption-guard: time-to-encrypt: it has no place of its own",
     ),
     "a variable by another name": (
         lambda r: props(r)["environmentVariables"].update(GUARD_MODES="enforce"),
