@@ -94,6 +94,8 @@ class Log:
     def _add(self, stream: io.StringIO, ago: float, way: str | None = None) -> None:
         line = json.loads(stream.getvalue())
         line["timestamp"] = (NOW - timedelta(minutes=ago)).isoformat()
+        # Without a way it is a line of an earlier version.
+        line.pop("found_by", None)
         if way:
             line["found_by"] = way
         request = f"request-{len(self.records)}"
