@@ -171,6 +171,8 @@ def emulated_cloud(
             "GUARD_OSS_TABLES_ENDPOINT": tables.url,
             "GUARD_SMQ_ENDPOINT": queue.url,
             "SSL_CERT_FILE": str(certificate),
+            # A sweep returns at once, unless a test is about the watch.
+            "GUARD_WATCH_SECONDS": "0",
             **(environment or {}),
         }
         creation_props = function_props(template, "encrypt_on_create")
@@ -190,6 +192,7 @@ def emulated_cloud(
                 _function(sweep_props, variables, sweep_seconds),
                 credentials=lambda: _credentials(sweep_role),
                 max_retries=_retries(sweep_props),
+                instances=sweep_props["concurrencyConfig"]["reservedConcurrency"],
                 on_failure=lambda record: _keep(record, queue, sweep_role, sweep_props),
             )
         )

@@ -159,6 +159,7 @@ KEYS: Final[dict[str, tuple[Callable[[object], str], str]]] = {
     "allowed_accounts": (_strings, "a list of account ids in quotes"),
     "sweep_regions": (_strings, "a list of region ids"),
     "sweep_every": (_number, "a number of seconds"),
+    "watch_seconds": (_number, "a number of seconds"),
     "audit_tables": (_table_audit, 'true, false or "late"'),
     "contact_group": (_string, "the name of a contact group"),
     "webhook": (_string, "a URL"),

@@ -150,7 +150,6 @@ class Service:
         swept = Swept([], Totals.empty(places), written)
 
         def report(finding: Finding) -> None:
-            self.memory.record_checked(finding)
             swept.findings.append(finding)
             swept.totals.count(finding)
 

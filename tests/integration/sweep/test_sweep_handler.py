@@ -16,7 +16,7 @@ from encryption_guard.arn import Scope
 from encryption_guard.enforcement.handler import read_settings, shared_transport
 from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.sweep.findings import Finding, Memory, Totals
+from encryption_guard.sweep.findings import Finding, Totals
 from encryption_guard.sweep.function import MAX_LISTED, SweepReport, _memory
 from encryption_guard.sweep.function import sweep as one_call
 from functions.encrypt_on_create import index as creation
@@ -193,7 +193,7 @@ def test_without_an_audit_the_line_of_a_drift_says_that_nobody_looked(
 
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Writing all of it might outlast the function: the totals have the number."""
-    report = SweepReport(Totals.empty([Scope(ACCOUNT, REGION)]), Memory())
+    report = SweepReport(Totals.empty([Scope(ACCOUNT, REGION)]))
     late = Finding(
         kind="bucket",
         scope=Scope(ACCOUNT, REGION),
@@ -226,13 +226,18 @@ class Instance:
     folder: Path
     service: FakeOssTables = field(default_factory=lambda: FakeOssTables({PLAIN: "AES256"}))
     every: str = "300"
+    watch: str = "0"
 
     def call(self, *, after: float = 0.0) -> dict[str, Any]:
         """The timer goes off, so many seconds after the call before."""
         self.service.time.passed += after
         self.service.requests.clear()
         letters = f"file:{self.folder / 'letters'}"
-        variables = {"GUARD_SWEEP_EVERY": self.every, "GUARD_DEAD_LETTER_QUEUE": letters}
+        variables = {
+            "GUARD_SWEEP_EVERY": self.every,
+            "GUARD_WATCH_SECONDS": self.watch,
+            "GUARD_DEAD_LETTER_QUEUE": letters,
+        }
         context = SimpleNamespace(
             region=ARN.region, request_id="1", function=SimpleNamespace(name="sweep")
         )

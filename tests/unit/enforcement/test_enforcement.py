@@ -96,6 +96,7 @@ def expected(outcome: str, **rest: object) -> dict[str, object]:
         "arn": str(ARN),
         "event_id": "event-1",
         "named_by": "responseElements",
+        "found_by": "event",
         "version": __version__,
     }
     return known | rest

@@ -135,6 +135,8 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
         ("GUARD_MAX_ATTEMPTS", "1", "max_attempts", 1),
         ("GUARD_SWEEP_EVERY", "0", "sweep_every", 0.0),
         ("GUARD_SWEEP_EVERY", "86400", "sweep_every", 86400.0),
+        ("GUARD_WATCH_SECONDS", "0", "watch_seconds", 0.0),
+        ("GUARD_WATCH_SECONDS", "60", "watch_seconds", 60.0),
         ("GUARD_MAX_ATTEMPTS", "20", "max_attempts", 20),
         ("GUARD_SWEEP_REGIONS", "cn-hangzhou", "sweep_regions", ("cn-hangzhou",)),
         (
@@ -222,6 +224,8 @@ REGIONS_FORM = "region ids such as cn-hangzhou, separated by commas"
         ("GUARD_HTTP_TIMEOUT_SECONDS", "5s", SECONDS_FORM),
         ("GUARD_MAX_ATTEMPTS", "0", ATTEMPTS_FORM),
         ("GUARD_SWEEP_EVERY", "86401", "a whole number of seconds, at most 86400"),
+        ("GUARD_WATCH_SECONDS", "61", "a whole number of seconds, at most 60"),
+        ("GUARD_WATCH_SECONDS", "2.5", "a whole number of seconds, at most 60"),
         ("GUARD_SWEEP_EVERY", "15m", "a whole number of seconds, at most 86400"),
         ("GUARD_MAX_ATTEMPTS", "-1", ATTEMPTS_FORM),
         ("GUARD_MAX_ATTEMPTS", "21", ATTEMPTS_FORM),

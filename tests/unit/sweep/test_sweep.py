@@ -140,10 +140,6 @@ class Guard:
         seconds: float | None,
         **rest: Any,
     ) -> Sweep:
-        def report(finding: Finding) -> None:
-            self.memory.record_checked(finding)
-            found.append(finding)
-
         return Sweep(
             invocation=invocation_of(
                 self.service,
@@ -154,7 +150,7 @@ class Guard:
             dead_letters=self.post(),
             apply=self.apply,
             audit=self.audit,
-            report=report,
+            report=found.append,
             memory=self.memory,
             warn=self.warned.append,
             expect_more=self.expected.append,
@@ -403,6 +399,8 @@ def test_each_buckets_missed_event_is_its_own() -> None:
 
 # What is remembered.
 
+IDENTITY = (ARN, "340c6672-0a1f-4426-aff9-1a8e2ac7b0f5")
+
 
 def finding(**told: Any) -> Finding:
     known = {
@@ -417,7 +415,7 @@ def finding(**told: Any) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("found", "is_met"),
+    ("found", "is_checked"),
     [
         (finding(state="encrypted", outcome="encrypted"), True),
         (finding(state="encrypted", outcome="skipped"), True),
@@ -425,17 +423,33 @@ def finding(**told: Any) -> Finding:
         (finding(state="not_encrypted", outcome="dead_lettered"), True),
         (finding(), False),
         (finding(outcome="not_reached"), False),
-        (finding(kind="table", state="encrypted", outcome="already_encrypted"), False),
-        (finding(kind="region", arn=None), False),
     ],
 )
-def test_a_bucket_is_met_when_its_check_has_ended(found: Finding, is_met: bool) -> None:
-    """With its time of creation, since its name may be another's the next time."""
+def test_a_bucket_is_checked_when_its_check_has_ended(found: Finding, is_checked: bool) -> None:
+    """A watch does not read it again; what failed it reads again at once."""
     memory = Memory()
 
-    memory.record_checked(found)
+    memory.record_checked(IDENTITY, found, at=7.0)
 
-    assert memory == Memory(checked={(ARN, found.created_at)} if is_met else set())
+    assert memory.checked == ({IDENTITY} if is_checked else set())
+    assert memory.is_due(IDENTITY, at=7.0)
+
+
+def test_a_bucket_that_keeps_failing_is_checked_less_often() -> None:
+    """At least once a minute, as its timer; a success ends that."""
+    memory, at = Memory(), 0.0
+    pauses = []
+    for _ in range(7):
+        memory.record_checked(IDENTITY, finding(), at=at)
+        pauses.append(memory.failed[IDENTITY].at - at)
+        assert not pauses[-1] or not memory.is_due(IDENTITY, at=at)
+        at = memory.failed[IDENTITY].at
+        assert memory.is_due(IDENTITY, at=at)
+
+    memory.record_checked(IDENTITY, finding(outcome="encrypted"), at=at)
+
+    assert pauses == [0, 5, 10, 20, 40, 45, 45]
+    assert (memory.failed, memory.checked) == ({}, {IDENTITY})
 
 
 def test_the_time_in_which_a_bucket_was_open_never_gets_shorter() -> None:
@@ -467,6 +481,7 @@ def test_a_new_bucket_is_encrypted_and_read_back() -> None:
         created_at=START - timedelta(seconds=1),
         encryption="AES256",
         time_to_encrypt_ms=1000,
+        found_by="operator",
         status=200,
         oss_request_id="OSS-4",
     )

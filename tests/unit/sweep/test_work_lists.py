@@ -73,7 +73,7 @@ class Desk:
             workers=workers,
             report=self.report,
             expect_more=self.expected.append,
-            listed=self.listed.append,
+            listed=lambda _, found: self.listed.append(found),
             region_done=lambda region: self.done.append((region, len(self.names))),
         )
 
@@ -144,7 +144,7 @@ def test_a_finding_is_reported_at_once() -> None:
         workers=2,
         report=report,
         expect_more=lambda _: None,
-        listed=lambda _: None,
+        listed=lambda *_: None,
         region_done=lambda _: None,
     )
 
@@ -308,7 +308,7 @@ def test_a_report_that_fails_ends_all_work() -> None:
             workers=2,
             report=report,
             expect_more=lambda _: None,
-            listed=lambda _: None,
+            listed=lambda *_: None,
             region_done=lambda _: None,
         )
 

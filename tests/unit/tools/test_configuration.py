@@ -71,6 +71,7 @@ def test_what_the_template_reads_can_be_stated() -> None:
 TEXTS = {
     'mode = "detect"': ("GUARD_MODE", "detect"),
     "sweep_every = 600": ("GUARD_SWEEP_EVERY", "600"),
+    "watch_seconds = 0": ("GUARD_WATCH_SECONDS", "0"),
     "audit_tables = true": ("GUARD_AUDIT_TABLES", "true"),
     "audit_tables = false": ("GUARD_AUDIT_TABLES", "false"),
     'audit_tables = "late"': ("GUARD_AUDIT_TABLES", "late"),

@@ -303,11 +303,14 @@ def _timeout(text: str) -> float:
     return seconds
 
 
-def _sweep_interval(text: str) -> float:
-    seconds = int(_matching("[0-9]{1,5}", text))
-    if seconds > 24 * 60 * 60:
-        raise ValueError
-    return float(seconds)
+def _whole_seconds(most: int) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        seconds = int(_matching("[0-9]{1,5}", text))
+        if seconds > most:
+            raise ValueError
+        return float(seconds)
+
+    return read
 
 
 def _attempts(text: str) -> int:
@@ -350,6 +353,7 @@ class Settings(NamedTuple):
     max_attempts: int = 4
     sweep_regions: tuple[str, ...] = ()
     sweep_every: float = 300.0
+    watch_seconds: float = 5.0
     audit_tables: TableAudit = "late"
     trust_env: bool = False
     exemptions: tuple[Exemption, ...] = ()
@@ -449,7 +453,10 @@ VARIABLES: Final = {
         "GUARD_SWEEP_REGIONS", _regions, "region ids such as cn-hangzhou, separated by commas"
     ),
     "sweep_every": Variable(
-        "GUARD_SWEEP_EVERY", _sweep_interval, "a whole number of seconds, at most 86400"
+        "GUARD_SWEEP_EVERY", _whole_seconds(86400), "a whole number of seconds, at most 86400"
+    ),
+    "watch_seconds": Variable(
+        "GUARD_WATCH_SECONDS", _whole_seconds(60), "a whole number of seconds, at most 60"
     ),
     "audit_tables": Variable(
         "GUARD_AUDIT_TABLES", _one_of("late", "true", "false"), "late, true or false"

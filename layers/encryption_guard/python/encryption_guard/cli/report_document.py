@@ -67,6 +67,7 @@ class FindingPart(_Part):
     encryption: str | None
     exemption: ExemptionPart | None
     time_to_encrypt_ms: int | None
+    found_by: str | None
     status: int | None
     code: str | None
     oss_request_id: str | None

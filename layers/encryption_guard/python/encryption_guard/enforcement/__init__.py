@@ -17,6 +17,7 @@ from encryption_guard.enforcement.policy import (
     Deny,
     Encrypt,
     FoundBucket,
+    FoundBy,
     Skip,
     choice_of,
     decide,
@@ -52,6 +53,7 @@ class Outcome:
     event_id: str | None = None
     time_to_encrypt_ms: int | None = None
     named_by: str | None = None
+    found_by: FoundBy = "event"
     # If the encryption was removed: who did it, as the event says.
     by: str | None = None
     disagrees: str | None = None
@@ -244,7 +246,7 @@ def process_bucket(
         name = next(name for name, cause in CAUSES.items() if cause == found.cause)
         event = missed_event(found.arn, name=name, time=found.created_at)
         outcome = _dead_lettered(dead_letters.write(error, event=event, arn=found.arn))
-    return replace(outcome, arn=found.arn, cause=found.cause)
+    return replace(outcome, arn=found.arn, cause=found.cause, found_by=found.found_by)
 
 
 def _cause(decision: Decision) -> Cause | None:

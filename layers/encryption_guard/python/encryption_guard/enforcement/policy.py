@@ -40,6 +40,10 @@ def choice_of(reading: Reading) -> Choice:
     return "stronger" if reading.known_as in STRONGER else "unknown"
 
 
+# The way by which the guard found a bucket.
+FoundBy = Literal["event", "watch", "sweep", "operator"]
+
+
 class FoundBucket(NamedTuple):
     """A bucket that a list or an operator named; `kind` is its `type`, if the list has it."""
 
@@ -47,6 +51,7 @@ class FoundBucket(NamedTuple):
     cause: Cause
     created_at: datetime | None = None
     kind: str | None = None
+    found_by: FoundBy = "operator"
 
 
 class Encrypt(NamedTuple):

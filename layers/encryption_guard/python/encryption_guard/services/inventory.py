@@ -50,8 +50,8 @@ PAGE_SIZE = 100
 MAX_PAGE_BYTES = 1024 * 1024
 
 
-# The time of creation distinguishes a bucket from a deleted one with the same name.
-BucketIdentity = tuple[TableBucketArn, datetime | None]
+# The service's ID, else the time of creation: a new bucket may have the name of a deleted one.
+BucketIdentity = tuple[TableBucketArn, str | datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class ListedBucket:
     created_at: datetime | None
     # The unchanged `type` of the entry.
     kind: str | None = None
+    id: str | None = None
 
     @classmethod
     def read(cls, entry: object, *, region: str) -> ListedBucket:
@@ -69,12 +70,17 @@ class ListedBucket:
         arn = TableBucketArn.parse(_text(entry, "arn"))
         if arn.region != region:
             raise InvalidEvent(f"The list of {region} contains {arn}, which names another region.")
-        return cls(arn, read_time(_text(entry, "createdAt")), _text(entry, "type") or None)
+        return cls(
+            arn,
+            read_time(_text(entry, "createdAt")),
+            kind=_text(entry, "type") or None,
+            id=_text(entry, "tableBucketId") or None,
+        )
 
     @property
     def identity(self) -> BucketIdentity:
         """The key that distinguishes this bucket from every other one."""
-        return self.arn, self.created_at
+        return self.arn, self.id or self.created_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """A sweep: check every table bucket of some accounts and regions.
 
 list ─▶ check: read, decide, encrypt an unencrypted bucket, read back
-  └─▶ next page             after all buckets of a region, for all or for those encrypted late:
-                            audit: namespaces ─▶ tables ─▶ read
+  ├─▶ next page             after all buckets of a region, for all or for those encrypted late:
+  └─▶ list again (watch)    audit: namespaces ─▶ tables ─▶ read
 
 Each region has its own few threads, and the regions run side by side. A failure is a finding of its
 own: the sweep goes on with the other buckets and regions. A bucket that the sweep does not reach
@@ -11,15 +11,16 @@ is a finding too; the next sweep starts from the beginning, in another order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
+from typing import Any
 
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import MIN_EVENT_SECONDS
-from encryption_guard.enforcement.policy import KINDS
+from encryption_guard.enforcement.policy import KINDS, FoundBy
 from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
 from encryption_guard.http.retries import Throttle
 from encryption_guard.invocation import Invocation
@@ -29,6 +30,7 @@ from encryption_guard.settings import TableAudit
 from encryption_guard.sweep.checks import BucketChecker
 from encryption_guard.sweep.findings import ENCRYPTED_SINCE_UNKNOWN, Finding, Memory
 from encryption_guard.sweep.table_audit import AuditedBucket, audit_step
+from encryption_guard.sweep.watch import LatestFindings, Pace, RegionWatch
 from encryption_guard.sweep.work_lists import (
     Results,
     Session,
@@ -55,10 +57,13 @@ class Sweep:
 
     With `apply` the sweep encrypts. `audit` states whose tables it checks: `true` means all,
     `late` those of the buckets that stayed unencrypted for long. It calls `report` with each
-    finding, from the calling thread, and skips the buckets in `skip`, and those that `is_selected`
-    refuses. `memory` holds what the sweeps of one instance share. `expect_more` gets the number of
-    findings that a list adds, `listed` their fallbacks, `region_done` each region after its last
-    finding, and `warn` a sentence for the operator.
+    finding, from the calling thread, and skips the buckets that `is_selected` refuses. `memory`
+    holds what the sweeps of one instance share. `expect_more` gets the number of findings that a
+    list adds, `listed` their fallbacks, `region_done` each region after its last finding, and
+    `warn` a sentence for the operator.
+
+    With `reads_all` it first forgets which buckets were checked; others it does not check. With a
+    `watch` it lists the regions again, at this pace, and checks new buckets.
     """
 
     invocation: Invocation
@@ -67,7 +72,9 @@ class Sweep:
     audit: TableAudit
     report: Callable[[Finding], None]
     memory: Memory = field(default_factory=Memory)
-    skip: Collection[BucketIdentity] = ()
+    found_by: FoundBy = "operator"
+    reads_all: bool = True
+    watch: Pace | None = None
     is_selected: Callable[[TableBucketArn], bool] = lambda _: True
     warn: Callable[[str], object] = lambda _: None
     expect_more: Callable[[int], object] = lambda _: None
@@ -77,6 +84,7 @@ class Sweep:
     workers: int = WORKERS
     _throttles: dict[Scope, Throttle] = field(default_factory=dict)
     _unexpected: list[Exception] = field(default_factory=list)
+    _in_progress: set[BucketIdentity] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     def check_buckets(self, scopes: Iterable[Scope]) -> None:
@@ -84,7 +92,15 @@ class Sweep:
 
         Raises the first unexpected exception of a step, after all steps have ended.
         """
-        self._run(self._list_step(scope) for scope in dict.fromkeys(scopes))
+        if self.reads_all:
+            self.memory.checked.clear()
+        steps: list[Step] = []
+        for scope in dict.fromkeys(scopes):
+            if self.reads_all or not self.watch:
+                steps.append(self._list_step(scope, self.found_by))
+            if self.watch and (first := self._watch_step(scope, self.watch)):
+                steps.append(first)
+        self._run(steps)
 
     def audit_tables(self, buckets: Iterable[AuditedBucket]) -> None:
         """Check the tables of these buckets; raises as `check_buckets` does."""
@@ -95,29 +111,42 @@ class Sweep:
         regions: dict[str, list[Step]] = {}
         for step in shuffled(steps, self.invocation.clock):
             regions.setdefault(step.scope.region, []).append(step)
+        latest = LatestFindings(self.report) if self.watch else None
+
+        def listed(scope: Scope, found: Sequence[Finding]) -> None:
+            self.listed(found)
+            if latest:
+                latest.forget_lists(scope)
+
         run_steps(
             regions.values(),
             self._run_step,
             workers=self.workers,
-            report=self.report,
+            report=latest.add if latest else self.report,
             expect_more=self.expect_more,
-            listed=self.listed,
+            listed=listed,
             region_done=self.region_done,
         )
+        if latest:
+            latest.end()
         if self._unexpected:
             raise self._unexpected[0]
 
     def _run_step(self, step: Step) -> Results:
         results: Results = []
         try:
-            not_reached = self._wait_for_turn(step)
+            not_reached = self._wait_for_turn(step) if step.again is None else None
             results.extend([not_reached] if not_reached else step.run(self._session(step.scope)))
         # One bucket may trigger a bug; the sweep still checks the other buckets.
         except Exception as error:
             self._unexpected.append(error)
             detail = f"The guard failed with an unexpected {type(error).__name__}."
             results.append(replace(step.fallback, reason="error", detail=detail))
-        return results
+        finally:
+            if step.key:
+                self._in_progress.discard(step.key)
+        following = step.again() if step.again else None
+        return results if following is None else [following, *results]
 
     def _wait_for_turn(self, step: Step) -> Finding | None:
         """Wait while the service asks to; return a finding if the step cannot run in this sweep."""
@@ -136,22 +165,41 @@ class Sweep:
     def _throttle(self, scope: Scope) -> Throttle:
         return self._throttles.setdefault(scope, Throttle(self.invocation.clock))
 
-    def _session(self, scope: Scope) -> Session:
+    def _session(self, scope: Scope, **changes: Any) -> Session:
         # The policy denies a bucket of another region, so the swept region counts as configured.
-        settings = self.invocation.settings._replace(sweep_regions=(scope.region,))
+        settings = self.invocation.settings._replace(sweep_regions=(scope.region,), **changes)
         invocation = self.invocation.within(STEP_SECONDS)._replace(settings=settings)
         throttle = self._throttle(scope)
         return Session(invocation, OssTables(invocation, throttle), throttle)
 
     # The steps.
 
-    def _list_step(self, scope: Scope) -> Step:
-        buckets = bucket_list(scope.region)
-        return list_step(scope, buckets, Finding.of_list(scope), partial(self._bucket_step, scope))
+    def _list_step(self, scope: Scope, found_by: FoundBy) -> Step:
+        make_step = partial(self._bucket_step, scope, found_by)
+        return list_step(scope, bucket_list(scope.region), Finding.of_list(scope), make_step)
 
-    def _bucket_step(self, scope: Scope, entry: object) -> Step | None:
+    def _watch_step(self, scope: Scope, pace: Pace) -> Step | None:
+        read = partial(self._list_once, scope)
+        clock, throttle = self.invocation.clock, self._throttle(scope)
+        return RegionWatch(scope, pace, clock, throttle, read).first()
+
+    def _list_once(self, scope: Scope) -> Results:
+        """Read a whole list, without a retry: a watch reads it again soon."""
+        session = self._session(scope, max_attempts=1)
+        results: Results = []
+        page: Step | None = self._list_step(scope, "watch")
+        while page:
+            found, page = list(page.run(session)), None
+            for each in found:
+                if isinstance(each, Step) and each.is_list:
+                    page = each
+                else:
+                    results.append(each)
+        return results
+
+    def _bucket_step(self, scope: Scope, found_by: FoundBy, entry: object) -> Step | None:
         bucket = ListedBucket.read(entry, region=scope.region)
-        if bucket.identity in self.skip or not self.is_selected(bucket.arn):
+        if not self.is_selected(bucket.arn) or not self._needs_check(bucket.identity, found_by):
             return None
         if bucket.kind not in KINDS:
             kind = f"the unknown type {quoted(bucket.kind)}" if bucket.kind else "no type"
@@ -159,14 +207,31 @@ class Sweep:
                 f"OSS Tables lists the table bucket {bucket.arn} with {kind} (known types:"
                 " customer, oss). The guard decides by the bucket's name."
             )
-        run = partial(self._check_bucket, scope, bucket)
-        return Step(scope, Finding.of(scope, bucket), run, name=str(bucket.arn))
+        run = partial(self._check_bucket, scope, bucket, found_by)
+        # A watch may check a bucket several times.
+        name = None if found_by == "watch" else str(bucket.arn)
+        return Step(scope, Finding.of(scope, bucket), run, name=name, key=bucket.identity)
+
+    def _needs_check(self, bucket: BucketIdentity, found_by: FoundBy) -> bool:
+        """Return whether a bucket has to be checked, and reserve it for one step."""
+        if bucket in self.memory.checked:
+            return False
+        if found_by == "watch" and not self.memory.is_due(bucket, at=self._instant()):
+            return False
+        with self._lock:
+            is_free = bucket not in self._in_progress
+            self._in_progress.add(bucket)
+        return is_free
+
+    def _instant(self) -> float:
+        return self.invocation.clock.monotonic()
 
     def _check_bucket(
-        self, scope: Scope, bucket: ListedBucket, session: Session
+        self, scope: Scope, bucket: ListedBucket, found_by: FoundBy, session: Session
     ) -> Iterator[Finding | Step]:
-        checker = BucketChecker(self.dead_letters, self.apply, self.memory)
+        checker = BucketChecker(self.dead_letters, self.apply, self.memory, found_by)
         found = checker.check(scope, bucket, session)
+        self.memory.record_checked(bucket.identity, found, at=self._instant())
         periods = self.memory.unencrypted_periods.get(bucket.identity, ())
         is_protected = found.outcome != "skipped" and found.reason != "gone"
         was_late = bucket.identity in self.memory.to_audit

@@ -12,7 +12,14 @@ from functools import partial
 from encryption_guard.arn import Scope
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import LATE_AFTER_MS, Encrypted, Outcome, process_bucket
-from encryption_guard.enforcement.policy import Cause, Decision, FoundBucket, Skip, decide
+from encryption_guard.enforcement.policy import (
+    Cause,
+    Decision,
+    FoundBucket,
+    FoundBy,
+    Skip,
+    decide,
+)
 from encryption_guard.errors import DeadLetterNotWritten, Throttled, Unavailable
 from encryption_guard.services.inventory import ListedBucket, read_bucket
 from encryption_guard.services.oss_tables import Reading
@@ -62,6 +69,7 @@ class BucketChecker:
     dead_letters: DeadLetters
     apply: bool
     memory: Memory
+    found_by: FoundBy
 
     def check(self, scope: Scope, bucket: ListedBucket, session: Session) -> Finding:
         """Check one bucket; record in the memory when it was unencrypted, and when encrypted."""
@@ -72,8 +80,8 @@ class BucketChecker:
         record_unencrypted = partial(self.memory.record_unencrypted, bucket.identity, cause=cause)
         if reading.state == "not_encrypted":
             record_unencrypted(session.tables.latest())
-        candidate = FoundBucket(bucket.arn, cause, bucket.created_at, bucket.kind)
-        read = Finding.of(scope, bucket, reading)
+        candidate = FoundBucket(bucket.arn, cause, bucket.created_at, bucket.kind, self.found_by)
+        read = replace(Finding.of(scope, bucket, reading), found_by=self.found_by)
         decision = decide(candidate, settings, today=now.date())
         encrypts = self.apply and settings.mode == "enforce"
         found = unchanged_finding(read, reading, decision, encrypts=encrypts)
@@ -101,7 +109,7 @@ class BucketChecker:
         except Unavailable as error:
             # The service may have encrypted the bucket although its answer was lost.
             unencrypted_until, reading = latest(), _read_back(bucket, session)
-            found = Finding.of(found.scope, bucket, reading)
+            found = replace(Finding.of(found.scope, bucket, reading), found_by=self.found_by)
             if reading.algorithm:
                 return found.with_kept_encryption(reading), unencrypted_until
             return found.with_failed_encryption(error), unencrypted_until

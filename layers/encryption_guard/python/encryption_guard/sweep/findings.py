@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome, Skipped, kept
-from encryption_guard.enforcement.policy import Cause
+from encryption_guard.enforcement.policy import Cause, FoundBy
 from encryption_guard.errors import Refused, Unavailable
 from encryption_guard.services.inventory import (
     GONE,
@@ -31,6 +31,10 @@ Kind = Literal["region", "bucket", "table"]
 
 # The outcomes of a sweep that an event does not have.
 FAILED, NOT_REACHED, UNPROTECTED = "failed", "not_reached", "unprotected"
+
+# The pauses before a watch checks a bucket again: none after the first failure, then these.
+# The last one is less than the minute of the timer.
+MIN_RETRY_SECONDS, MAX_RETRY_SECONDS = 5.0, 45.0
 
 RECREATE_TABLE = (
     "A table's encryption cannot be changed: recreate the table in the encrypted bucket, copy its"
@@ -80,6 +84,7 @@ class Finding:
     encryption: str | None = None
     exemption: Exemption | None = None
     time_to_encrypt_ms: int | None = None
+    found_by: FoundBy | None = None
     status: int | None = None
     code: str | None = None
     oss_request_id: str | None = None
@@ -224,6 +229,7 @@ class Finding:
             "encryption": self.encryption,
             "exemption": self.exemption.as_dict() if self.exemption else None,
             "time_to_encrypt_ms": self.time_to_encrypt_ms,
+            "found_by": self.found_by,
             "status": self.status,
             "code": self.code,
             "oss_request_id": self.oss_request_id,
@@ -354,12 +360,18 @@ class UnencryptedPeriod(NamedTuple):
         return is_after_start and at < self.until
 
 
+class Retry(NamedTuple):
+    """The seconds of the pause after a failed check, and the instant at which it ends."""
+
+    pause: float
+    at: float
+
+
 @dataclass(slots=True)
 class Memory:
     """What a function instance remembers of earlier sweeps; a new instance starts without it.
 
-    A bucket's identity has its creation time, because a new bucket may get the name of a deleted
-    one.
+    A new bucket may get the name of a deleted one, so a bucket is known by its identity.
     """
 
     # When a bucket was last seen as encrypted.
@@ -373,6 +385,8 @@ class Memory:
         default_factory=dict
     )
     has_warned_of_type: bool = False
+    # When to check again the buckets whose last check failed, and after which pause.
+    failed: dict[BucketIdentity, Retry] = field(default_factory=dict)
     # When a dead letter about a bucket was written, by the bucket's ARN and the reason.
     dead_letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
 
@@ -391,11 +405,23 @@ class Memory:
             (since, _, is_exact), periods = periods[-1], periods[:-1]
         self.unencrypted_periods[bucket] = (*periods, UnencryptedPeriod(since, until, is_exact))
 
-    def record_checked(self, finding: Finding) -> None:
-        """Record a bucket whose check has ended, so that only the next full sweep reads it."""
-        has_ended = finding.outcome not in (FAILED, NOT_REACHED)
-        if finding.kind == "bucket" and finding.arn and has_ended:
-            self.checked.add((finding.arn, finding.created_at))
+    def record_checked(self, bucket: BucketIdentity, finding: Finding, *, at: float) -> None:
+        """Record that a check has ended: only the next full sweep reads the bucket again.
+
+        After a failed check, a watch reads it again after a pause, which doubles each time.
+        """
+        if finding.outcome not in (FAILED, NOT_REACHED):
+            self.checked.add(bucket)
+            self.failed.pop(bucket, None)
+            return
+        last = self.failed.get(bucket)
+        pause = min(max(2 * last.pause, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS) if last else 0.0
+        self.failed[bucket] = Retry(pause, at + pause)
+
+    def is_due(self, bucket: BucketIdentity, *, at: float) -> bool:
+        """Return whether no pause after a failed check of the bucket is left."""
+        retry = self.failed.get(bucket)
+        return retry is None or at >= retry.at
 
 
 def log_finding(finding: Finding, *, logger: Logger) -> None:

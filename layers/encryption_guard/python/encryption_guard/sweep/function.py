@@ -24,6 +24,7 @@ from encryption_guard.sweep.findings import (
     Totals,
     log_finding,
 )
+from encryption_guard.sweep.watch import Pace
 
 # The rest of the time is for the last dead letter, the log and the result.
 SWEEP_SHARE = 0.8
@@ -31,6 +32,10 @@ SWEEP_SHARE = 0.8
 MAX_LISTED = 100
 # Seconds by which the timer may fire early.
 TIMER_JITTER_SECONDS = 15.0
+# The timer of template.yaml calls each minute: the watch ends before the next call.
+WATCH_END_SECONDS = 55.0
+# If the time-out ends the watch earlier, this is left for its last list and for new buckets.
+LAST_LIST_SECONDS = 2.0
 
 _memory = functools.cache(Memory)
 
@@ -45,7 +50,6 @@ class SweepReport:
     """The result of one sweep: its totals, and the findings that an operator may need."""
 
     totals: Totals
-    memory: Memory
     problems: list[Finding] = field(default_factory=list)
     encrypted: list[Finding] = field(default_factory=list)
     not_reached: list[Finding] = field(default_factory=list)
@@ -53,7 +57,6 @@ class SweepReport:
     def add(self, finding: Finding) -> None:
         """Count and log one finding, and list it if it matters and the list is not full."""
         self.totals.count(finding)
-        self.memory.record_checked(finding)
         if finding.outcome == NOT_REACHED:
             findings = self.not_reached
         else:
@@ -81,29 +84,35 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
 
     A full sweep reads all buckets. This instance runs one if its last one started at least
     GUARD_SWEEP_EVERY seconds ago; in between it reads only the buckets that it has not checked.
+    With GUARD_WATCH_SECONDS it lists the regions again until shortly before the next call, and
+    checks each new bucket at once.
 
     Raises ConfigurationError if there are no credentials, and the first unexpected exception after
     the sweep has ended.
     """
+    began_at = invocation.clock.monotonic()
     invocation.read_credentials()  # without credentials, fail once and not for each bucket
     settings = invocation.settings
     regions = settings.sweep_regions or (context.region,)
     scopes = [Scope(settings.account_id, region) for region in regions]
     memory = _memory()
     is_full = _start_full_sweep(memory, invocation)
-    report = SweepReport(Totals.empty(scopes), memory)
+    report = SweepReport(Totals.empty(scopes))
     expiring_soon = expiring(settings, today=invocation.clock.now().date())
     dead_letters = open_dead_letters(invocation, context)
     put = skip_duplicates(dead_letters.put, invocation, written=memory.dead_letters)
     try:
+        limited = invocation.within(SWEEP_SHARE * invocation.budget.remaining())
         Sweep(
-            invocation=invocation.within(SWEEP_SHARE * invocation.budget.remaining()),
+            invocation=limited,
             dead_letters=dead_letters._replace(put=put),
             apply=True,
             audit=settings.audit_tables,
             report=report.add,
             memory=memory,
-            skip=frozenset(memory.checked),
+            found_by="sweep",
+            reads_all=is_full,
+            watch=_pace(limited, began_at, is_full=is_full),
             warn=lambda sentence: open_logger().warning("unknown type", detail=sentence),
         ).check_buckets(scopes)
     finally:
@@ -112,13 +121,23 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     return result
 
 
+def _pace(invocation: Invocation, began_at: float, *, is_full: bool) -> Pace | None:
+    """Return when the watch lists, or None without GUARD_WATCH_SECONDS."""
+    seconds = invocation.settings.watch_seconds
+    if not seconds:
+        return None
+    # A full sweep begins with a list of its own.
+    starts_at = began_at + (seconds if is_full else 0)
+    ends_at = invocation.budget.ends_at - LAST_LIST_SECONDS
+    return Pace(seconds, starts_at, min(began_at + WATCH_END_SECONDS, ends_at))
+
+
 def _start_full_sweep(memory: Memory, invocation: Invocation) -> bool:
-    """Start a full sweep if one is due: forget the checked buckets. Return whether it is due."""
+    """Return whether a full sweep is due, and record that it starts."""
     now = invocation.clock.monotonic()
     elapsed = now - memory.full_sweep_started_at
     is_full = elapsed + TIMER_JITTER_SECONDS >= invocation.settings.sweep_every
     if is_full:
-        memory.checked.clear()
         memory.full_sweep_started_at = now
     return is_full
 

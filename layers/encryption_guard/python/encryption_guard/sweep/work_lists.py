@@ -14,7 +14,7 @@ from encryption_guard.arn import Scope
 from encryption_guard.errors import InvalidEvent, Refused, Unavailable
 from encryption_guard.http.retries import Throttle
 from encryption_guard.invocation import Clock, Invocation
-from encryption_guard.services.inventory import Listing
+from encryption_guard.services.inventory import BucketIdentity, Listing
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.sweep.findings import Finding
 
@@ -40,7 +40,8 @@ class Session(NamedTuple):
 class Step:
     """A unit of work; `fallback` is its finding if it does not run, or fails.
 
-    Steps with the same `name` run once, even if a list has the name twice.
+    Steps with the same `name` run once, even if a list has the name twice. A step with `again`
+    repeats: it has a thread of its own, in which it may sleep, and `again` returns the next one.
     """
 
     scope: Scope
@@ -48,6 +49,9 @@ class Step:
     run: Callable[[Session], Iterable[Finding | Step]]
     name: str | None = None
     is_list: bool = False
+    again: Callable[[], Step | None] | None = None
+    # What the step is about, if no other step may be about it at the same time.
+    key: BucketIdentity | None = None
 
 
 Results = list[Finding | Step]
@@ -107,72 +111,109 @@ def run_steps(
     workers: int,
     report: Callable[[Finding], None],
     expect_more: Callable[[int], object],
-    listed: Callable[[Sequence[Finding]], object],
+    listed: Callable[[Scope, Sequence[Finding]], object],
     region_done: Callable[[str], object],
 ) -> None:
     """Run the steps of all lists, one list for each region, and the steps that they return.
 
-    Calls these from the calling thread: `listed` with the fallbacks of the entries of a page,
-    `report`, and `region_done` after the last finding of a region. `run_step` must not raise.
+    Calls these from the calling thread: `listed` with the fallbacks of a page's entries, `report`,
+    and `region_done` after the last finding of a region. `run_step` must not raise.
     """
-    waiting = deque(lists)
-    threads = max(1, min(workers, MAX_THREADS // max(len(waiting), 1)))
+    waiting = deque(list(each) for each in lists)
+    # A step that repeats has a thread of its own.
+    repeating = sum(step.again is not None for steps in waiting for step in steps)
+    threads = max(1, min(workers, (MAX_THREADS - repeating) // max(len(waiting), 1)))
     done: Done = SimpleQueue()
     running: list[_Region] = []
     try:
         while waiting or running:
             while waiting and len(running) < MAX_REGIONS_AT_ONCE:
-                region = _Region(deque(waiting.popleft()), ThreadPoolExecutor(threads), threads)
+                region = _Region(ThreadPoolExecutor(threads), threads)
                 running.append(region)
+                region.add(waiting.popleft())
                 region.start_steps(run_step, done)
             region, step, future = done.get()
             findings, new = region.collect(step, future.result())
             region.start_steps(run_step, done)
-            if not region.running:
-                region.pool.shutdown()
+            if not region.running and not region.repeating:
+                region.shutdown()
                 running.remove(region)
             if step.is_list:
                 expect_more(len(findings) + len(new))
-                listed(new)
+                listed(step.scope, new)
             for finding in findings:
                 report(finding)
             if region not in running:
                 region_done(step.scope.region)
     finally:
         for region in running:
-            region.pool.shutdown(cancel_futures=True)
+            region.shutdown(cancel_futures=True)
 
 
 @dataclass(slots=True, eq=False)
 class _Region:
-    """The work list of one region, and its threads; `running` counts the steps in the pool."""
+    """The work list of one region, and its threads; `running` counts the steps in the pool.
 
-    waiting: deque[Step]
+    `repeating` counts the steps that repeat: each has a thread of its own, which may sleep.
+    """
+
     pool: ThreadPoolExecutor
     threads: int
+    waiting: deque[Step] = field(default_factory=deque)
     # Steps that run when nothing else of the region is left.
     deferred: deque[Step] = field(default_factory=deque)
+    own_threads: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, MAX_THREADS)
+    )
+    to_repeat: deque[Step] = field(default_factory=deque)
     running: int = 0
+    repeating: int = 0
     seen: set[str] = field(default_factory=set)
+
+    def add(self, steps: Iterable[Step]) -> None:
+        """Add the first steps of the region."""
+        for step in steps:
+            (self.waiting if step.again is None else self.to_repeat).append(step)
+
+    def shutdown(self, *, cancel_futures: bool = False) -> None:
+        """End the threads."""
+        for pool in (self.pool, self.own_threads):
+            pool.shutdown(cancel_futures=cancel_futures)
 
     def start_steps(self, run_step: Callable[[Step], Results], done: Done) -> None:
         """Hand a few steps to the threads; more would only take memory."""
+        while self.to_repeat:
+            self.repeating += 1
+            self._submit(self.own_threads, self.to_repeat.popleft(), run_step, done)
         if not self.waiting and not self.running:
             self.waiting, self.deferred = self.deferred, self.waiting
         while self.waiting and self.running < STEPS_PER_THREAD * self.threads:
-            step = self.waiting.popleft()
             self.running += 1
-            future = self.pool.submit(run_step, step)
-            future.add_done_callback(partial(self._put_done, step, done))
+            self._submit(self.pool, self.waiting.popleft(), run_step, done)
+
+    def _submit(
+        self,
+        pool: ThreadPoolExecutor,
+        step: Step,
+        run_step: Callable[[Step], Results],
+        done: Done,
+    ) -> None:
+        future = pool.submit(run_step, step)
+        future.add_done_callback(partial(self._put_done, step, done))
 
     def _put_done(self, step: Step, done: Done, future: Future[Results]) -> None:
         done.put((self, step, future))
 
     def collect(self, step: Step, results: Results) -> tuple[list[Finding], list[Finding]]:
         """Queue the steps that a step returned; return its findings, and the fallbacks of names."""
-        self.running -= 1
+        if step.again is None:
+            self.running -= 1
+        else:
+            self.repeating -= 1
         findings = [result for result in results if isinstance(result, Finding)]
         steps = [each for each in results if not isinstance(each, Finding) and self._is_new(each)]
+        self.to_repeat.extend(each for each in steps if each.again is not None)
+        steps = [each for each in steps if each.again is None]
         if step.is_list:
             # Before the rest of other lists, so that few steps wait at a time.
             self.waiting.extendleft(reversed(steps))
