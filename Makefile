@@ -121,11 +121,12 @@ matrix: ## Run `make test` with every supported Python that is installed
 		else echo "python$$v is not installed: skipped" >&2; fi; done
 
 .PHONY: bench
-bench: $(INSTALLED) ## Time a PUT, a sweep and a cold event: guard, official SDK, bare limit
+bench: $(INSTALLED) ## Time the gap, a PUT, a sweep and a cold event (BASELINE=)
 	@$(BIN)/python -m tests.benchmarks.put_encryption
 	@$(BIN)/python -m tests.benchmarks.sweep
 	@$(BIN)/python -m tests.benchmarks.cold_start --json build/cold_start.json
 	@$(BIN)/python -m tests.benchmarks.instance_sizes --json build/instance_sizes.json
+	@$(BIN)/python -m tests.benchmarks.gap $(if $(BASELINE),--baseline $(BASELINE)) --json build/gap.json
 
 .PHONY: chaos
 chaos: $(INSTALLED) ## Run 10,000 creations under all faults at once, and check each (SEED=, EVENTS=)

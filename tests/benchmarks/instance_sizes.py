@@ -32,7 +32,7 @@ from rich.table import Table
 
 from layers.encryption_guard.tools.build import REPOSITORY
 from tests.benchmarks.artefacts import Artefacts, Variant, prepare
-from tests.benchmarks.clients import Ended, Spent
+from tests.benchmarks.clients import Ended, Spent, cpu_of
 from tests.benchmarks.cold_rounds import Cold, Instances
 from tests.benchmarks.service import running_service
 from tests.benchmarks.stages import stages
@@ -156,7 +156,7 @@ def _hold(process: subprocess.Popen[bytes], vcpu: float, started: float) -> floa
     cpu = before = 0.0
     period_ends = started + PERIOD
     while process.poll() is None:
-        cpu = _cpu_of(process.pid)
+        cpu = cpu_of(process.pid)
         if cpu - before >= vcpu * PERIOD:
             os.kill(process.pid, signal.SIGSTOP)
             time.sleep(max(period_ends - time.monotonic(), 0))
@@ -165,11 +165,6 @@ def _hold(process: subprocess.Popen[bytes], vcpu: float, started: float) -> floa
             before, period_ends = cpu, period_ends + PERIOD
         time.sleep(STEP)
     return cpu
-
-
-def _cpu_of(pid: int) -> float:
-    # The clock of another process: clock_getcpuclockid(3), which Python does not have.
-    return time.clock_gettime((~pid << 3) | 2)
 
 
 def seconds(measured: Measured) -> dict[str, list[Spent]]:

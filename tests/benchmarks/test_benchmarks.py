@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import permutations
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 
 from tests.benchmarks.bars import draw
 from tests.benchmarks.clients import Ended, Spent
 from tests.benchmarks.cold_rounds import BATCH, DROPPED, PROFILED, Plan
 from tests.benchmarks.figures import OVERHEAD, Series
+from tests.benchmarks.gap import export, printed
+from tests.benchmarks.gap_figures import LATE, NEVER, ON_TIME, Comparison, Measured, creations
 from tests.benchmarks.instance import MARK
 from tests.benchmarks.rounds import take_turns
 from tests.benchmarks.stages import (
@@ -191,3 +195,67 @@ def test_the_picture_names_every_segment_with_its_milliseconds() -> None:
     assert {name for name in bar if name in texts} == set(bar) - {PYDANTIC}
     assert {f"{value:.1f}" for value in bar.values() if value} <= texts
     assert picture == draw("Where it goes", {"ours": bar, "limit": bar | {STARTING: 90.0}})
+
+
+def test_the_gap_is_compared_where_events_are_late_or_never_come() -> None:
+    """The ratios are those of all such buckets of all runs; events on time have their own.
+
+    A percentile lies between two gaps; what a day costs is extrapolated from the run.
+    """
+    twenty = [float(gap) for gap in range(21)]
+    comparison = Comparison(
+        ours={
+            "real": Measured({NEVER: [2, 2], ON_TIME: [1, 3]}, 60, 30, 12),
+            "simulated": Measured({NEVER: [2], LATE: [2, 4, 3, 2]}, 43_200, 500, 400, 2.5),
+        },
+        baseline={
+            "real": Measured({NEVER: [20, 40], ON_TIME: [2, 2]}, 60, 3, 1),
+            "simulated": Measured({LATE: twenty}, 86_400, 50, 40, 1.5),
+        },
+    )
+
+    document = comparison.document()
+
+    assert document["median_ratio"] == pytest.approx(2 / 11)
+    assert document["p95_ratio"] == pytest.approx(3.7 / 20)
+    assert document["events"][ON_TIME]["median_ratio"] == 1
+    assert document["events"][NEVER]["baseline"] == {"buckets": 2, "median": 30, "p95": 39}
+    assert list(document["runs"]["real"]["events"]) == [NEVER, ON_TIME]
+    assert document["runs"]["simulated"]["a_day"] == {
+        "ours": {"requests": 1000, "lists": 800, "cpu_seconds": 5},
+        "baseline": {"requests": 50, "lists": 40, "cpu_seconds": 1.5},
+    }
+    assert document["runs"]["real"]["a_day"]["ours"]["cpu_seconds"] is None
+
+
+def test_without_a_baseline_the_gap_alone_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unknown commit says so and compares with nothing, as an empty one does."""
+    measured = Measured({NEVER: [1.0, 2.0], LATE: [], ON_TIME: []}, 60, 30, 12, 0.5)
+
+    assert export("", tmp_path) is export("no-such-ref", tmp_path) is None
+    assert "There is no baseline no-such-ref" in capsys.readouterr().err
+
+    document = Comparison({"simulated": measured}).document()
+    console = Console(width=110)
+    with console.capture() as captured:
+        for line in printed(document, both=False):
+            console.print(line)
+    assert document["median_ratio"] is document["p95_ratio"] is None
+    assert "baseline" not in captured.get()
+    assert "1.500" in captured.get()
+    assert list(document["runs"]["simulated"]["a_day"]) == ["ours"]
+
+
+def test_both_builds_get_the_same_buckets_at_the_same_instants() -> None:
+    """Within the given time, in order, and others for another seed."""
+    planned = creations({NEVER: 30, LATE: 10}, first=60, last=90, seed=7)
+
+    assert planned == creations({NEVER: 30, LATE: 10}, first=60, last=90, seed=7)
+    assert planned != creations({NEVER: 30, LATE: 10}, first=60, last=90, seed=8)
+    assert planned == sorted(planned)
+    assert len({each.name for each in planned}) == 40
+    assert all(60 <= each.at <= 90 for each in planned)
+    delays = [round(each.event_at - each.at) for each in planned if each.event_at]
+    assert delays == [600] * 10

@@ -37,14 +37,19 @@ REGION = "cn-hangzhou"
 OWNER = AccessKey("LTAI-emulated-owner", "owner-secret", ACCOUNT)
 
 
-def deployment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+def deployment(
+    environment: Mapping[str, str] | None = None, sources: Path = REPOSITORY
+) -> dict[str, Any]:
     """template.yaml, deployed into the emulated cloud from a shell with these variables."""
-    return resolved({"ALIBABA_CLOUD_REGION": REGION, **(environment or {})}, account=ACCOUNT)
+    shell = {"ALIBABA_CLOUD_REGION": REGION, **(environment or {})}
+    return resolved(shell, account=ACCOUNT, template=sources / "template.yaml")
 
 
-def deployed_role(function: str, environment: Mapping[str, str] | None = None) -> AccessKey:
+def deployed_role(
+    function: str, environment: Mapping[str, str] | None = None, sources: Path = REPOSITORY
+) -> AccessKey:
     """What a function gets of the role that the template gives it: its rights, and no more."""
-    template = deployment(environment)
+    template = deployment(environment, sources)
     role = role_of(template, function)
     return AccessKey(
         f"STS.emulated-{role}",
@@ -120,7 +125,8 @@ def emulated_cloud(
     timeout_seconds: float | None = None,
     chaos: Chaos | None = None,
     key_of_invocation: Callable[[], AccessKey] | None = None,
-    layer: Path = LAYER,
+    layer: Path | None = None,
+    sources: Path = REPOSITORY,
     instances: int = 1,
     queue_clock: Clock = utc_now,
     queue_nodes: int = 1,
@@ -130,12 +136,13 @@ def emulated_cloud(
 
     What is not given is as template.yaml has it, deployed with the variables of `environment`:
     those that it does not know are set for both functions. `key_of_invocation` gives each try of
-    the creation function its key, instead of the role's one.
+    the creation function its key, instead of the role's one. `layer` is what it has instead of the
+    package in `sources`, a folder with this repository or an earlier state of it.
     """
     authority = Authority()
-    template = deployment(environment)
-    role = role or deployed_role("encrypt_on_create", environment)
-    sweep_role = sweep_role or deployed_role("sweep", environment)
+    template = deployment(environment, sources)
+    role = role or deployed_role("encrypt_on_create", environment, sources)
+    sweep_role = sweep_role or deployed_role("sweep", environment, sources)
     key_of_invocation = key_of_invocation or (lambda: role)
     invocations: list[Invocation] = []
     with ExitStack() as stack:
@@ -176,10 +183,11 @@ def emulated_cloud(
             **(environment or {}),
         }
         creation_props = function_props(template, "encrypt_on_create")
+        creation = deployed_function(creation_props, variables, timeout_seconds, sources)
         function = stack.enter_context(
             FunctionCompute(
-                replace(_function(creation_props, variables, timeout_seconds), layer=layer),
-                credentials=lambda: _credentials(key_of_invocation()),
+                creation if layer is None else replace(creation, layer=layer),
+                credentials=lambda: credentials_of(key_of_invocation()),
                 max_retries=_retries(creation_props),
                 chaos=chaos,
                 instances=instances,
@@ -189,8 +197,8 @@ def emulated_cloud(
         sweep_props = function_props(template, "sweep")
         sweeper = stack.enter_context(
             FunctionCompute(
-                _function(sweep_props, variables, sweep_seconds),
-                credentials=lambda: _credentials(sweep_role),
+                deployed_function(sweep_props, variables, sweep_seconds, sources),
+                credentials=lambda: credentials_of(sweep_role),
                 max_retries=_retries(sweep_props),
                 instances=sweep_props["concurrencyConfig"]["reservedConcurrency"],
                 on_failure=lambda record: _keep(record, queue, sweep_role, sweep_props),
@@ -228,12 +236,16 @@ def emulated_cloud(
         api.join(timeout=60)
 
 
-def _function(
-    props: Mapping[str, Any], variables: Mapping[str, str], timeout_seconds: float | None
+def deployed_function(
+    props: Mapping[str, Any],
+    variables: Mapping[str, str],
+    timeout_seconds: float | None = None,
+    sources: Path = REPOSITORY,
 ) -> Function:
     """The function as the template has it, with these variables besides."""
     return Function(
-        code=REPOSITORY / props["code"],
+        code=sources / props["code"],
+        layer=sources / LAYER.relative_to(REPOSITORY),
         runtime=props["runtime"],
         handler=props["handler"],
         initializer=props["instanceLifecycleConfig"]["initializer"]["handler"],
@@ -263,5 +275,5 @@ def _filter_pattern(template: Mapping[str, Any]) -> dict[str, Any]:
     return pattern
 
 
-def _credentials(role: AccessKey) -> Credentials:
+def credentials_of(role: AccessKey) -> Credentials:
     return Credentials(role.id, role.secret, role.security_token or "")

@@ -48,13 +48,14 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """A request and what became of it. `status` is None as long as, or if, nothing was answered
-    in HTTP; `body` is empty if it was not read."""
+    """A request, when it came by the service's clock, and what became of it. `status` is None as
+    long as, or if, nothing was answered in HTTP; `body` is empty if it was not read."""
 
     request: Request
     operation: str | None
     resource: str | None
     request_id: str
+    at: datetime
     faults: tuple[Fault, ...] = ()
     status: int | None = None
 
@@ -178,7 +179,9 @@ class EmulatedService(ABC):
             request = with_body(request, environ)
         operation, resource = self.classify(request)
         met = self.faults.met_by(operation, resource, request.body)
-        entry = RecordedRequest(request, operation, resource, self.new_request_id(), tuple(met))
+        entry = RecordedRequest(
+            request, operation, resource, self.new_request_id(), self._clock(), tuple(met)
+        )
         position = self._remember(entry)
         answer = self._answer(entry, environ, position)
         self._note(position, status=answer.status)

@@ -84,7 +84,8 @@ class InstanceDiedError(Exception):
 class Instance:
     """One process, the two pipes to it and the file its output goes to."""
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, bootstrap: str = BOOTSTRAP) -> None:
+        self._bootstrap = bootstrap
         self._closing = ExitStack()
         # A file, not a pipe: it never blocks the function and outlives a killed process.
         log = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the instance is)
@@ -109,7 +110,7 @@ class Instance:
         # -I: neither the emulators' folder nor PYTHON* variables reach the function; -B: its code
         # folder is deployed as it stands; -u: what it printed before it was killed is not lost.
         return subprocess.Popen(
-            [function.python, "-I", "-B", "-u", BOOTSTRAP, *map(str, theirs)],
+            [function.python, "-I", "-B", "-u", self._bootstrap, *map(str, theirs)],
             cwd=function.code,
             env=_environment(function),
             pass_fds=theirs,
@@ -162,6 +163,10 @@ class Instance:
         text = os.pread(self._log.fileno(), size - self._logged, self._logged)
         self._logged = size
         return text.decode(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def alive(self) -> bool:

@@ -14,6 +14,8 @@ import struct
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
@@ -111,7 +113,7 @@ def _error(error: Exception) -> Message:
     }
 
 
-def _receive(requests: BinaryIO) -> Message | None:
+def receive(requests: BinaryIO) -> Message | None:
     header = requests.read(LENGTH.size)
     if len(header) < LENGTH.size:
         return None
@@ -119,7 +121,7 @@ def _receive(requests: BinaryIO) -> Message | None:
     return message
 
 
-def _send(replies: BinaryIO, message: Message) -> None:
+def send(replies: BinaryIO, message: Message) -> None:
     # The parent reads the log as soon as it has the answer.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -128,27 +130,40 @@ def _send(replies: BinaryIO, message: Message) -> None:
     replies.flush()
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Start with the first message, then answer one invocation after the other."""
+def serve(
+    requests: BinaryIO, replies: BinaryIO, heed: Callable[[Message], object] = lambda _message: None
+) -> None:
+    """Start with the first message, then answer one invocation after the other.
+
+    `heed` gets each message before it is dealt with.
+    """
     instance: Instance | None = None
-    while (message := _receive(requests)) is not None:
+    while (message := receive(requests)) is not None:
+        heed(message)
         # An Exception is the function's answer; SystemExit and the like end the process, as on FC.
         try:
             if instance is None:
                 instance = Instance(message["start"], message)
-                _send(replies, {"result": ""})
+                send(replies, {"result": ""})
             else:
-                _send(replies, {"result": instance.invoke(message)})
+                send(replies, {"result": instance.invoke(message)})
         except Exception as error:
-            _send(replies, _error(error))
+            send(replies, _error(error))
 
 
-def main() -> None:
+@contextmanager
+def pipes() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """The two that the arguments name, for requests and for replies."""
     descriptors = [int(argument) for argument in sys.argv[1:]]
     for descriptor in descriptors:
         # A process that the function starts must not hold the pipes open after this one ended.
         os.set_inheritable(descriptor, False)
     with os.fdopen(descriptors[0], "rb") as requests, os.fdopen(descriptors[1], "wb") as replies:
+        yield requests, replies
+
+
+def main() -> None:
+    with pipes() as (requests, replies):
         serve(requests, replies)
 
 

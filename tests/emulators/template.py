@@ -22,12 +22,14 @@ FROM_THE_SHELL = re.compile(r"env\('(?P<name>\w+)'(?:,\s*(?P<default>.+))?\)")
 PLACE = re.compile(r"vars(?:\.[\w-]+)+|resources\.[\w-]+\.props(?:\.[\w-]+)+")
 
 
-def resolved(environment: Mapping[str, str] | None = None, *, account: str) -> dict[str, Any]:
+def resolved(
+    environment: Mapping[str, str] | None = None, *, account: str, template: Path = TEMPLATE
+) -> dict[str, Any]:
     """The template as it is deployed into an account from a shell with these variables, no others.
 
     Raises ValueError for an expression that nobody knows.
     """
-    return resolved_document(_template(), environment or {}, account=account)
+    return resolved_document(_read(template), environment or {}, account=account)
 
 
 def resolved_document(
@@ -39,8 +41,8 @@ def resolved_document(
 
 
 @functools.cache
-def _template() -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", yaml.safe_load(TEMPLATE.read_text("utf-8")))
+def _read(template: Path) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", yaml.safe_load(template.read_text("utf-8")))
 
 
 @dataclass(frozen=True)
