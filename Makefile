@@ -126,6 +126,7 @@ bench: $(INSTALLED) ## Time the gap, a PUT, a sweep and a cold event (BASELINE=)
 	@$(BIN)/python -m tests.benchmarks.sweep
 	@$(BIN)/python -m tests.benchmarks.cold_start --json build/cold_start.json
 	@$(BIN)/python -m tests.benchmarks.instance_sizes --json build/instance_sizes.json
+	@$(BIN)/python -m tests.benchmarks.pace --json build/pace.json
 	@$(BIN)/python -m tests.benchmarks.gap $(if $(BASELINE),--baseline $(BASELINE)) --json build/gap.json
 
 .PHONY: chaos

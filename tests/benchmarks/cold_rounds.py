@@ -103,6 +103,16 @@ def stem(variant: str, kind: str) -> str:
     return f"{variant.replace('_', '-')}-{kind}"
 
 
+def program(python: str, name: str, variant: Variant, event: Path, *options: str) -> list[str]:
+    """The command that runs this function of instance.py."""
+    return [
+        *(python, "-S", "-B", *options, "-c", _PROGRAM.format(name)),
+        ":".join(map(str, variant.path)),
+        ",".join(variant.modules),
+        str(event),
+    ]
+
+
 @dataclass(frozen=True)
 class Instances:
     """Starts the variants' processes."""
@@ -127,14 +137,9 @@ class Instances:
         del inherited["SSL_CERT_FILE"]
         return cls(artefacts.python.executable, inherited)
 
-    def command(self, program: str, variant: Variant, bucket: str, *options: str) -> list[str]:
+    def command(self, name: str, variant: Variant, bucket: str, *options: str) -> list[str]:
         """Of a process that handles an event of this bucket."""
-        return [
-            *(self.python, "-S", "-B", *options, "-c", _PROGRAM.format(program)),
-            ":".join(map(str, variant.path)),
-            ",".join(variant.modules),
-            *(str(self.event), bucket),
-        ]
+        return [*program(self.python, name, variant, self.event, *options), bucket]
 
     def cold(self, variant: Variant, bucket: str) -> Cold:
         """Run a process for one event."""

@@ -30,7 +30,7 @@ TIME_IN_EVENT = b"2026-11-22T12:00:00Z"
 
 
 class Context:
-    """What a handler gets beside the event, as on python3.12."""
+    """What a handler gets beside an event of a bucket, as on python3.12."""
 
     request_id = "1-benchmark"
     region = REGION
@@ -41,6 +41,16 @@ class Context:
 
         name = "encrypt-on-create"
         timeout = 60
+
+
+class SweepContext(Context):
+    """What it gets beside that of the timer."""
+
+    class function:  # noqa: N801  as above
+        """Of the function itself."""
+
+        name = "sweep"
+        timeout = 120
 
 
 def once() -> None:
@@ -90,6 +100,23 @@ def lasting() -> None:
         function = _begin(next(names), lambda: None)
         sys.stdout = reports
         serve(lambda: function.handler(_event(next(names)), Context))
+
+
+def ticks() -> None:
+    """Say on a line when the function is initialized; then sweep at each line of standard input."""
+    import os
+
+    reports = sys.stdout
+    with open(sys.argv[3], "rb") as file:  # noqa: PTH123  as above
+        event = file.read()
+    # Where the function logs, as above.
+    with open(os.devnull, "w") as sys.stdout:  # noqa: PTH123  as above
+        name = sys.argv[2].split(",")[-1]
+        function: Any = __import__(name)
+        function.initialize(SweepContext)
+        print("ready", file=reports, flush=True)
+        for _ in sys.stdin:
+            function.handler(event, SweepContext)
 
 
 def _begin(bucket: str, note: Callable[[], None]) -> ModuleType:

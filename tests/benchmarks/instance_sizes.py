@@ -144,7 +144,7 @@ def held(command: Sequence[str], inherited: Mapping[str, str], vcpu: float) -> E
     with tempfile.TemporaryFile("w+") as output:
         started = time.monotonic()
         process = subprocess.Popen(command, env=inherited, stdout=output)
-        cpu = _hold(process, vcpu, started)
+        cpu = hold(process, vcpu, started)
         if process.returncode:
             raise RuntimeError(f"a measured process ended with {process.returncode}")
         output.seek(0)
@@ -152,7 +152,8 @@ def held(command: Sequence[str], inherited: Mapping[str, str], vcpu: float) -> E
         return Ended(spent, started, output.read(), "")
 
 
-def _hold(process: subprocess.Popen[bytes], vcpu: float, started: float) -> float:
+def hold(process: subprocess.Popen[bytes], vcpu: float, started: float) -> float:
+    """Let a process have so much of a CPU until it ends; its CPU seconds."""
     cpu = before = 0.0
     period_ends = started + PERIOD
     while process.poll() is None:

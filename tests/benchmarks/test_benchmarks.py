@@ -16,6 +16,7 @@ from tests.benchmarks.figures import OVERHEAD, Series
 from tests.benchmarks.gap import export, printed
 from tests.benchmarks.gap_figures import LATE, NEVER, ON_TIME, Comparison, Measured, creations
 from tests.benchmarks.instance import MARK
+from tests.benchmarks.pace_figures import Asked, Costs, Held, Pace, paces
 from tests.benchmarks.rounds import take_turns
 from tests.benchmarks.stages import (
     COMPUTING,
@@ -259,3 +260,28 @@ def test_both_builds_get_the_same_buckets_at_the_same_instants() -> None:
     assert all(60 <= each.at <= 90 for each in planned)
     delays = [round(each.event_at - each.at) for each in planned if each.event_at]
     assert delays == [600] * 10
+
+
+def test_the_pace_is_the_time_between_two_lists_of_a_region() -> None:
+    """Each interval counts where it lies: over a tick, in a full sweep, or in neither.
+
+    Late is what is longer than the pace by more than a second; the CPU of an hour has the full
+    sweeps of an hour.
+    """
+    near = {0.5: "List", 1.0: "Get", 4.0: "Get", 5.5: "List", 12.0: "List", 17.0: "List"}
+    far = {2.0: "List", 8.0: "List", 61.0: "List"}
+    asked = [
+        Asked(at, region, f"{operation}TableBuckets")
+        for region, instants in (("near", near), ("far", far))
+        for at, operation in instants.items()
+    ]
+    held = Held(asked, [0, 60], Costs([5.0, 1.0, 3.0], 2048))
+
+    assert paces(asked, [0, 60]) == {
+        "full sweep": Pace(intervals=2, median=5.5, longest=6.0, late=0),
+        "steady": Pace(intervals=2, median=5.75, longest=6.5, late=1),
+        "hand-over": Pace(intervals=1, median=53.0, longest=53.0, late=1),
+    }
+    assert held.full_sweep == 4
+    assert held.document()["cpu_seconds_an_hour"] == 60 * 2 + 12 * 3
+    assert held.document()["peak_mib"] == 2
