@@ -11,11 +11,13 @@ from alibabacloud_oss_v2 import tables as oss_tables
 
 from tests.benchmarks.gap_figures import Creation, Measured
 from tests.benchmarks.gap_record import Record
-from tests.emulators.cloud import EmulatedCloud, emulated_cloud
+from tests.emulators.cloud import EmulatedCloud, deployment, emulated_cloud
 from tests.emulators.demo import owners_client
 from tests.emulators.emulated_service import utc_now
+from tests.emulators.template import function_props
 
 TICK_SECONDS = 60.0
+WATCH = "GUARD_WATCH_SECONDS"
 # After the last creation; the timer of either build has found it long before.
 PATIENCE_SECONDS = 3 * TICK_SECONDS
 
@@ -25,7 +27,8 @@ def measure(sources: Path, creations: Sequence[Creation]) -> Measured:
 
     An event is published in the instant of the creation, or not at all.
     """
-    with emulated_cloud(sources=sources, instances=2) as cloud, owners_client(cloud) as owner:
+    cloud_as_deployed = emulated_cloud(sources=sources, environment=_watch_of(sources), instances=2)
+    with cloud_as_deployed as cloud, owners_client(cloud) as owner:
         record, done = Record(cloud.tables), threading.Event()
         started = time.monotonic()
         timer = threading.Thread(target=_tick, args=(cloud, started, done))
@@ -46,6 +49,12 @@ def measure(sources: Path, creations: Sequence[Creation]) -> Measured:
             cloud.sweeper.strike(lambda _event: True)
             timer.join()
         return record.measured(creations, seconds=time.monotonic() - started)
+
+
+def _watch_of(sources: Path) -> dict[str, str]:
+    """The setting of the build's template, if it has one: the emulated cloud has another."""
+    variables = function_props(deployment(sources=sources), "sweep")["environmentVariables"]
+    return {WATCH: variables[WATCH]} if WATCH in variables else {}
 
 
 def _tick(cloud: EmulatedCloud, started: float, done: threading.Event) -> None:
