@@ -45,7 +45,7 @@ from tests.benchmarks.gap_figures import (
 )
 
 # The last commit before the buckets were watched between two ticks of the timer.
-BASELINE = "a041ad712f212de314d60c1e363e1c265fee2297"
+BASELINE = "8ba1728cd31ca44e71e77d6339d590461836d763"
 DEPLOYED = ("functions", "layers", "template.yaml")
 REAL, SIMULATED = "real", "simulated"
 WRITTEN = Path("build/gap.json")
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seed": options.seed,
         **comparison.document(),
     }
-    console = Console(highlight=False, width=110)
+    console = Console(highlight=False, width=120)
     for line in printed(document, both="baseline" in builds):
         console.print(line)
     options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -56,6 +57,7 @@ class Scene:
     before: str | None = None
     after: str | None = None
     faults: tuple[Fault, ...] = ()
+    found_by: str = "event"
 
     @property
     def arn(self) -> str:
@@ -278,6 +280,7 @@ SWEPT = [
         "created",
         None,
         "AES256",
+        found_by="sweep",
     ),
     Scene(
         "drifted",
@@ -287,9 +290,15 @@ SWEPT = [
         "drift",
         None,
         "AES256",
+        found_by="sweep",
     ),
     Scene(
-        "scratch-9", "exempt until 2099", create_without_event, "skipped", "exempt: public samples"
+        "scratch-9",
+        "exempt until 2099",
+        create_without_event,
+        "skipped",
+        "exempt: public samples",
+        found_by="sweep",
     ),
     Scene(
         "denied",
@@ -298,8 +307,25 @@ SWEPT = [
         "dead_lettered",
         "rejected",
         faults=on_put("denied", Refuse(403), always=True),
+        found_by="sweep",
     ),
 ]
+# Created when the sweep has listed the buckets, so only the watch can find it.
+WATCHED = [
+    Scene(
+        "unannounced",
+        "its event never comes",
+        create_without_event,
+        "encrypted",
+        "created",
+        None,
+        "AES256",
+        found_by="watch",
+    ),
+]
+# The watch lists again after five seconds, and ends after four fifths of the time-out.
+WATCH = {"GUARD_WATCH_SECONDS": "5"}
+SWEEP_TIMEOUT_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -311,10 +337,11 @@ class Ending:
     named_by: str = ""
     milliseconds: int | None = None
     after: str | None = None
+    found_by: str = "event"
 
     def is_as_it_should_be(self, scene: Scene) -> bool:
-        ended = (self.outcome, self.reason, self.after)
-        return ended == (scene.outcome, scene.reason, scene.after)
+        ended = (self.outcome, self.reason, self.after, self.found_by)
+        return ended == (scene.outcome, scene.reason, scene.after, scene.found_by)
 
 
 def letters_of(cloud: EmulatedCloud) -> list[dict[str, Any]]:
@@ -338,8 +365,9 @@ def endings(cloud: EmulatedCloud, scenes: list[Scene]) -> Iterator[Ending]:
         if own:
             # An event that comes twice has two: whichever came first is not what matters.
             line = next((line for line in own if line["outcome"] == scene.outcome), own[0])
-            took = line["time_to_encrypt_ms"]
-            yield Ending(line["outcome"], line["reason"], line["named_by"] or "", took, after)
+            took, named_by = line["time_to_encrypt_ms"], line["named_by"] or ""
+            ended = (line["outcome"], line["reason"], named_by, took, after)
+            yield Ending(*ended, found_by=line["found_by"])
         elif kept:
             condition = kept[0]["requestContext"]["condition"]
             yield Ending("kept_by_platform", condition, after=after)
@@ -372,6 +400,7 @@ COLUMNS = {
     "outcome": 0,
     "reason": 0,
     "named by": 148,
+    "found by": 100,
     "took": 90,
     "encryption": 80,
 }
@@ -379,7 +408,9 @@ COLUMNS = {
 
 def results_table(scenes: list[Scene], ended: list[Ending], *, width: int) -> Table:
     """One row for each bucket, with as many columns as there is room for."""
-    shown = [column for column, room in COLUMNS.items() if width >= room]
+    # An event names its bucket somewhere; a list is found by a sweep or by the watch.
+    hidden = "found by" if all(scene.found_by == "event" for scene in scenes) else "named by"
+    shown = [name for name, room in COLUMNS.items() if width >= room and name != hidden]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True, min_width=1)
     for column in shown:
@@ -393,6 +424,7 @@ def results_table(scenes: list[Scene], ended: list[Ending], *, width: int) -> Ta
             "outcome": Text(ending.outcome, COLOURS.get(ending.outcome, "")),
             "reason": Text(ending.reason),
             "named by": Text(ending.named_by, "dim"),
+            "found by": Text(ending.found_by if ending.outcome else "", "dim"),
             "took": Text(took),
             "encryption": Text(f"{before} → {after}" if ending.outcome else before),
         }
@@ -420,32 +452,54 @@ def play(
     mode: str,
     console: Console,
     afterwards: Callable[[EmulatedCloud], None] = lambda _: None,
-    by_timer: bool = False,
+    watched: Sequence[Scene] = (),
 ) -> list[Ending]:
-    """Play the scenes in one cloud, showing each ending as it comes; then what follows them."""
+    """Play the scenes in one cloud, showing each ending as it comes; then what follows them.
+
+    With scenes to be `watched` the timer fires after the others, and these follow its first list.
+    """
 
     def shape_of(call: ApiCall) -> Shape:
         return SHAPES.get(call.bucket or "", "responseElements")
 
     environment = {"GUARD_MODE": mode, "GUARD_EXEMPTIONS": json.dumps(EXEMPTIONS)}
     with (
-        emulated_cloud(environment=environment, shape_of=shape_of, instances=3) as cloud,
+        emulated_cloud(
+            environment=environment | (WATCH if watched else {}),
+            shape_of=shape_of,
+            instances=3,
+            sweep_seconds=SWEEP_TIMEOUT_SECONDS,
+        ) as cloud,
         owners_client(cloud) as owner,
     ):
         stage = Stage(cloud, owner)
         for scene in scenes:
             cloud.tables.faults.add(*scene.faults)
             scene.act(stage, scene)
-        if by_timer:
-            cloud.invocations.extend(cloud.sweep())
-        watch(cloud, scenes, console)
+        if watched:
+            threading.Thread(target=lambda: cloud.invocations.extend(cloud.sweep())).start()
+            wait_for_list(cloud)
+            for scene in watched:
+                scene.act(stage, scene)
+        scenes = [*scenes, *watched]
+        show_endings(cloud, scenes, console)
         cloud.bus.join(timeout=SECONDS_ALLOWED)
         ended = list(endings(cloud, scenes))
         afterwards(cloud)
         return ended
 
 
-def watch(cloud: EmulatedCloud, scenes: list[Scene], console: Console) -> None:
+def wait_for_list(cloud: EmulatedCloud) -> None:
+    """Wait until the buckets were listed; whatever is created then is not in that list."""
+    until = time.monotonic() + SECONDS_ALLOWED
+    while time.monotonic() < until:
+        asked = [(each.operation, each.status) for each in cloud.tables.requests]
+        if ("ListTableBuckets", 200) in asked:
+            return
+        time.sleep(0.01)
+
+
+def show_endings(cloud: EmulatedCloud, scenes: list[Scene], console: Console) -> None:
     """Show the endings as they come, until there is one for each scene."""
     until = time.monotonic() + SECONDS_ALLOWED
     with Live(console=console, refresh_per_second=8, transient=True) as live:
@@ -550,14 +604,17 @@ def main() -> int:
     operator = Operator(console)
     detected = play(DETECTED, mode="detect", console=console)
     auditor = Auditor(console)
-    swept = play(SWEPT, mode="enforce", console=console, afterwards=auditor, by_timer=True)
+    swept = play(SWEPT, mode="enforce", console=console, afterwards=auditor, watched=WATCHED)
     enforced = play(ENFORCED, mode="enforce", console=console, afterwards=operator)
-    scenes, ended = ENFORCED + DETECTED + SWEPT, enforced + detected + swept
+    scenes, ended = ENFORCED + DETECTED + SWEPT + WATCHED, enforced + detected + swept
 
     by_events = len(ENFORCED) + len(DETECTED)
     console.print(results_table(scenes[:by_events], ended[:by_events], width=console.width))
-    console.print("\n[bold]The sweep, on a timer, finds what events miss.[/bold]\n")
-    console.print(results_table(SWEPT, swept, width=console.width))
+    console.print(
+        "\n[bold]The sweep, on a timer, finds what events miss. Until the timer fires again, the"
+        " watch finds new buckets.[/bold]\n"
+    )
+    console.print(results_table(SWEPT + WATCHED, swept, width=console.width))
     auditor.show()
     console.print(
         "\n[bold]The operator lists the dead letters, fixes the causes, and redrives the events."

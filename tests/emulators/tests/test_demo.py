@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from encryption_guard.enforcement import Outcome
 from tests.emulators.cloud import REPOSITORY
+from tests.emulators.demo import WATCHED, Ending
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +25,28 @@ def shown() -> str:
 
 def test_the_demo_ends_as_it_should(shown: str) -> None:
     """`make demo` shows every outcome there is, and says so with its exit code."""
-    assert "26 ended as expected" in shown
+    assert "27 ended as expected" in shown
     for kind in Outcome.__subclasses__():
         assert f" {kind.outcome} " in shown
+
+
+def test_the_demo_shows_what_the_watch_finds(shown: str) -> None:
+    """A bucket whose event never comes is encrypted between two sweeps, within seconds."""
+    (line,) = (line for line in shown.splitlines() if line.startswith("✓  unannounced "))
+
+    found = re.fullmatch(r".* watch +([0-9.]+) s +none → AES256 *", line)
+    assert found
+    assert float(found[1]) < 10
+
+
+def test_a_bucket_that_a_sweep_found_does_not_pass_for_one_of_the_watch() -> None:
+    """The demo fails unless the watch itself encrypted that bucket."""
+    (scene,) = WATCHED
+    ended = Ending(scene.outcome, scene.reason, after=scene.after, found_by="watch")
+
+    assert ended.is_as_it_should_be(scene)
+    assert not replace(ended, found_by="sweep").is_as_it_should_be(scene)
+    assert not Ending().is_as_it_should_be(scene)
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
