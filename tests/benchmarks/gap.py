@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seed": options.seed,
         **comparison.document(),
     }
-    console = Console(highlight=False, width=120)
+    console = Console(highlight=False, width=130)
     for line in printed(document, both="baseline" in builds):
         console.print(line)
     options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def _plans(options: argparse.Namespace) -> dict[str, tuple[Measure, list[Creatio
     """The runs: the buckets of each, and what they are created in."""
     plans: dict[str, tuple[Measure, list[Creation]]] = {}
     if options.minutes:
-        counts = {NEVER: 24 * options.minutes, ON_TIME: 12 * options.minutes}
+        counts = {NEVER: 60 * options.minutes, ON_TIME: 20 * options.minutes}
         buckets = creations(counts, first=1, last=60 * options.minutes, seed=options.seed)
         plans[REAL] = gap_real.measure, buckets
     if options.hours:
@@ -148,7 +148,9 @@ def printed(document: Mapping[str, Any], *, both: bool) -> Iterator[Table | str]
 
 
 def _gaps(runs: Mapping[str, Any], *, both: bool) -> Table:
-    table = Table("time", "event", title="the gap, s", box=box.SIMPLE, pad_edge=False)
+    table = Table(title="the gap, s", box=box.SIMPLE, pad_edge=False)
+    for column in ("time", "event"):
+        table.add_column(column, no_wrap=True)
     names = ("baseline", "ours") if both else ("ours",)
     columns = ["buckets", *(f"{name}: {what}" for name in names for what in ("median", "p95"))]
     for column in columns + (["x median", "x p95"] if both else []):

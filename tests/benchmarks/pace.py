@@ -224,7 +224,9 @@ def _asked(service: OssTables, since: float) -> Iterator[Asked]:
 
 def tables(document: Mapping[str, Any]) -> Iterator[Table]:
     """The pace, then what it costs."""
-    pace = Table("instance", "", title="between two lists of a region, s", box=box.SIMPLE)
+    pace = Table(title="between two lists of a region, s", box=box.SIMPLE, pad_edge=False)
+    for name in ("instance", "in"):
+        pace.add_column(name, no_wrap=True)
     for name in ("intervals", "median", "longest", "late by more than 1 s"):
         pace.add_column(name, justify="right")
     spent = Table("instance", box=box.SIMPLE, pad_edge=False)
