@@ -14,7 +14,16 @@ from tests.benchmarks.clients import Ended, Spent
 from tests.benchmarks.cold_rounds import BATCH, DROPPED, PROFILED, Plan
 from tests.benchmarks.figures import OVERHEAD, Series
 from tests.benchmarks.gap import export, printed
-from tests.benchmarks.gap_figures import LATE, NEVER, ON_TIME, Comparison, Measured, creations
+from tests.benchmarks.gap_figures import (
+    LATE,
+    NEVER,
+    ON_TIME,
+    Comparison,
+    Creation,
+    Measured,
+    creations,
+)
+from tests.benchmarks.gap_simulated import measure as simulate
 from tests.benchmarks.instance import MARK
 from tests.benchmarks.pace_figures import Asked, Costs, Held, Pace, paces
 from tests.benchmarks.rounds import take_turns
@@ -36,6 +45,7 @@ from tests.benchmarks.stages import (
     stages,
 )
 from tests.benchmarks.sweep import BESIDE, OURS, THROTTLED, Regions, Run, Speed
+from tests.emulators.cloud import REPOSITORY
 
 # As Python 3.12 writes it: what is imported comes before who imports it, and is indented.
 LOG = f"""
@@ -285,3 +295,18 @@ def test_the_pace_is_the_time_between_two_lists_of_a_region() -> None:
     assert held.full_sweep == 4
     assert held.document()["cpu_seconds_an_hour"] == 60 * 2 + 12 * 3
     assert held.document()["peak_mib"] == 2
+
+
+def test_simulated_time_leaps_over_pauses_alone() -> None:
+    """The watch lists every five simulated seconds, and what it finds has its own time to be done.
+
+    A leap while a thread checks a bucket would add a whole pause to its gap.
+    """
+    buckets = [Creation(at, f"never-{at:.0f}", NEVER) for at in (61.0, 72.0, 83.0, 94.0)]
+
+    measured = simulate(REPOSITORY, [*buckets, Creation(99.0, "on-time", ON_TIME)])
+
+    found = zip(buckets, measured.gaps[NEVER], strict=True)
+    assert [round(each.at + gap) for each, gap in found] == [65, 75, 85, 95]
+    assert measured.gaps[ON_TIME][0] < 1
+    assert measured.lists == pytest.approx(measured.seconds / 5, abs=5)
