@@ -1,15 +1,13 @@
 """`make bench`: what a cold event and a cold sweep take, and cost, on instances of several sizes.
 
-Function Compute sells computing and memory apart, between 1 and 4 GB for each vCPU:
-https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/product-overview/limits-of-usage
-How it holds an instance to its share of a CPU is not documented. Here a process is held as Linux
-holds a container: in each 100 ms it may run for its share, and stands still for the rest. The
-sizes have the least memory that their share allows; the event and its process are those of
-cold_start.py. The sweep finds a few buckets, all of them encrypted.
+How Function Compute holds an instance to its share of a CPU is not documented. Here a process is
+held as Linux holds a container: in each 100 ms it may run for its share, and stands still for the
+rest. The sizes have the least memory that their share allows; the event and its process are those
+of cold_start.py. The sweep finds a few buckets, all of them encrypted; a full audit reads their
+tables too. Both are without the watch, which would wait.
 
-Prices are what CU (compute units) cost at the first tier; what an invocation is billed for is
-taken to be all the time from the start of its process to the answer:
-https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/product-overview/billing-overview-1
+Sizes and prices are those of tools/costs.py; what an invocation is billed for is taken to be all
+the time from the start of its process to the answer.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -31,6 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from layers.encryption_guard.tools.build import REPOSITORY
+from layers.encryption_guard.tools.costs import SIZES as SOLD
+from layers.encryption_guard.tools.costs import SMALLEST, WITHOUT_WATCH, Size
 from tests.benchmarks.artefacts import Artefacts, Variant, prepare
 from tests.benchmarks.clients import Ended, Spent, cpu_of
 from tests.benchmarks.cold_rounds import Cold, Instances
@@ -40,35 +40,14 @@ from tests.benchmarks.stages import stages
 PERIOD = 0.1
 # How often it is looked whether a share is used up; a share is exceeded by so much at most.
 STEP = 0.001
-CU_PER_VCPU_SECOND, CU_PER_GB_SECOND, CU_PER_INVOCATION = 1, 0.15, 75 / 10_000
-DOLLARS_PER_CU = 0.00002
-ROUNDS, DROPPED = 7, 1
-
-
-@dataclass(frozen=True)
-class Size:
-    """An instance: its share of CPUs, and its memory in MB."""
-
-    vcpu: float
-    memory: int
-
-    @property
-    def name(self) -> str:
-        """As it stands in a table, and in a bucket's name."""
-        return f"{self.vcpu:g} vCPU, {self.memory} MB"
-
-    def dollars(self, seconds: float) -> float:
-        """What an invocation costs that takes so long."""
-        rate = self.vcpu * CU_PER_VCPU_SECOND + self.memory / 1024 * CU_PER_GB_SECOND
-        return (seconds * rate + CU_PER_INVOCATION) * DOLLARS_PER_CU
-
-
-SIZES = (
-    *(Size(0.05, 128), Size(0.1, 128), Size(0.25, 256), Size(0.5, 512)),
-    *(Size(1, 1024), Size(2, 2048)),
-)
-SWEEP_SIZES = (Size(0.05, 128), Size(0.25, 256), Size(1, 1024))
+ROUNDS, DROPPED, AUDIT_ROUNDS = 7, 1, 3
+WHOLE = Size(1, 1024)
+SIZES = (*SOLD, Size(2, 2048))
+SWEEP_SIZES = (SMALLEST, WITHOUT_WATCH, WHOLE)
+AUDIT_SIZES = (SMALLEST, Size(0.1, 128), Size(0.25, 256), WHOLE)
 SWEPT = [f"swept-{number}" for number in range(10)]
+# In each bucket; an answer takes so many seconds.
+TABLES, ANSWER_SECONDS = 100, 0.02
 TIMER = REPOSITORY / "events" / "timer.json"
 
 Measured = Mapping[Size, Sequence[Cold]]
@@ -85,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measured = {
             "a cold event": events(artefacts),
             f"a cold sweep of {len(SWEPT)} buckets": sweeps(artefacts),
+            f"a full audit of {len(SWEPT)} buckets with {TABLES} tables each": audits(artefacts),
         }
     for title, runs in measured.items():
         Console(highlight=False, width=100).print(table(title, runs))
@@ -119,7 +99,7 @@ def sweeps(artefacts: Artefacts) -> Measured:
     """The same for the timer; the first sweep encrypts what the others find encrypted."""
     trust = artefacts.folder / "trust.pem"
     with running_service(trust, SWEPT) as service:
-        start = replace(Instances.of(artefacts, trust, service), event=TIMER)
+        start = timer(Instances.of(artefacts, trust, service), "late")
         rounds = [
             {size: cold(start, artefacts.sweep, "", size.vcpu) for size in SWEEP_SIZES}
             for _ in range(DROPPED + ROUNDS)
@@ -131,6 +111,29 @@ def sweeps(artefacts: Artefacts) -> Measured:
     if wrong:
         raise RuntimeError(f"not asked for as they should be were {', '.join(wrong)}")
     return {size: [turns[size] for turns in rounds[DROPPED:]] for size in SWEEP_SIZES}
+
+
+def audits(artefacts: Artefacts) -> Measured:
+    """The timer again, with every table: each is read by a request of its own."""
+    trust = artefacts.folder / "trust.pem"
+    with running_service(trust, SWEPT, tables=TABLES, delay=ANSWER_SECONDS) as service:
+        start = timer(Instances.of(artefacts, trust, service), "true")
+        rounds = [
+            {size: cold(start, artefacts.sweep, "", size.vcpu) for size in AUDIT_SIZES}
+            for _ in range(AUDIT_ROUNDS)
+        ]
+        seen, _ = service.seen()
+    # A list of buckets; of each bucket its encryption, a list of namespaces and one of tables.
+    each = 1 + len(SWEPT) * (3 + TABLES)
+    if seen.requests != each * len(rounds) * len(AUDIT_SIZES) or seen.statuses - {200}:
+        raise RuntimeError(f"{seen.requests} requests were answered with {set(seen.statuses)}")
+    return {size: [turns[size] for turns in rounds] for size in AUDIT_SIZES}
+
+
+def timer(start: Instances, audit: str) -> Instances:
+    """The same instances, for events of the timer, without the watch."""
+    variables = {"GUARD_WATCH_SECONDS": "0", "GUARD_AUDIT_TABLES": audit}
+    return replace(start, event=TIMER, inherited={**start.inherited, **variables})
 
 
 def cold(start: Instances, ours: Variant, bucket: str, vcpu: float) -> Cold:
@@ -179,7 +182,7 @@ def table(title: str, measured: Measured) -> Table:
     names = ("ms to the answer", "least", "CPU ms", "peak MiB", "$ for a million", "times 1 vCPU")
     for name in names:
         found.add_column(name, justify="right", no_wrap=True)
-    whole = median(one.answered.wall for one in measured[Size(1, 1024)])
+    whole = median(one.answered.wall for one in measured[WHOLE])
     for size, runs in measured.items():
         walls = [one.answered.wall for one in runs]
         found.add_row(
@@ -188,7 +191,7 @@ def table(title: str, measured: Measured) -> Table:
             f"{1000 * min(walls):.0f}",
             f"{1000 * median(one.answered.cpu for one in runs):.0f}",
             f"{median(one.peak for one in runs) / 1024:.1f}",
-            f"{1e6 * size.dollars(median(walls)):.2f}",
+            f"{1e6 * size.use(median(walls)).dollars:.2f}",
             f"{median(walls) / whole:.1f}",
         )
     return found

@@ -16,6 +16,7 @@ from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, 
 from tests.benchmarks.case import SECURITY_TOKEN as TOKEN
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.emulated_service import RecordedRequest
+from tests.emulators.faults import Delay, Fault
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
 
@@ -53,14 +54,19 @@ class Service:
 
 
 @contextmanager
-def running_service(trust: Path, buckets: Sequence[str] = (BUCKET,)) -> Iterator[Service]:
+def running_service(
+    trust: Path, buckets: Sequence[str] = (BUCKET,), *, tables: int = 0, delay: float = 0
+) -> Iterator[Service]:
     """Start the process, which writes to `trust` its own authority and those of the public.
 
-    The buckets are there from the beginning, not encrypted.
+    The buckets are there from the beginning: not encrypted, unless each has so many tables. Over
+    TLS an answer takes `delay` seconds.
     """
     spawning = multiprocessing.get_context("spawn")
     line, far_end = spawning.Pipe()
-    process = spawning.Process(target=_serve, args=(far_end, trust, buckets), daemon=True)
+    process = spawning.Process(
+        target=_serve, args=(far_end, trust, buckets, tables, delay), daemon=True
+    )
     process.start()
     far_end.close()
     try:
@@ -71,15 +77,21 @@ def running_service(trust: Path, buckets: Sequence[str] = (BUCKET,)) -> Iterator
         process.join()
 
 
-def _serve(line: Connection, trust: Path, buckets: Sequence[str]) -> None:
+def _serve(
+    line: Connection, trust: Path, buckets: Sequence[str], tables: int, delay: float
+) -> None:
     key = AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, TOKEN)
     authority = Authority()
     # Loading the public ones is part of what a client pays for opening in production.
     trust.write_bytes(Path(certifi.where()).read_bytes() + authority.pem)
     with OssTables(key, authority=authority) as over_tls, OssTables(key) as over_http:
+        if delay:
+            over_tls.faults.add(Fault(Delay(delay)))
         for name in buckets:
-            over_tls.plant(name)
-            over_http.plant(name)
+            for emulator in (over_tls, over_http):
+                arn = emulator.plant(name, encryption="AES256" if tables else None)
+                for number in range(tables):
+                    emulator.plant_table(arn, "tables", f"table_{number}")
         line.send((over_tls.url, over_http.url))
         try:
             while True:

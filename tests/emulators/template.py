@@ -7,6 +7,7 @@ https://www.alibabacloud.com/help/en/ros/user-guide/functions
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 EXPRESSION = re.compile(r"\$\{([^}]*)\}")
 FROM_THE_SHELL = re.compile(r"env\('(?P<name>\w+)'(?:,\s*(?P<default>.+))?\)")
+AS_JSON = re.compile(r"json\((?P<text>.+)\)")
 PLACE = re.compile(r"vars(?:\.[\w-]+)+|resources\.[\w-]+\.props(?:\.[\w-]+)+")
 
 
@@ -75,6 +77,8 @@ class _Expressions:
         expression = expression.strip()
         if expression == "config('AccountID')":
             return self.account
+        if match := AS_JSON.fullmatch(expression):
+            return json.loads(self._value(match["text"], within))
         if match := FROM_THE_SHELL.fullmatch(expression):
             return self._from_the_shell(match["name"], match["default"])
         if not PLACE.fullmatch(expression):

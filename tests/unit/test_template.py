@@ -238,18 +238,18 @@ def test_the_platforms_limits_are_kept(function: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "repeats", "instances", "processors", "seconds"),
-    [("encrypt_on_create", 3, 5, 1, 60), ("sweep", 0, 2, 0.25, 120)],
+    ("name", "repeats", "instances", "processors", "megabytes", "seconds"),
+    [("encrypt_on_create", 3, 5, 1, 1024, 60), ("sweep", 0, 2, 0.05, 128, 120)],
 )
 def test_each_function_has_what_the_readme_tells(
-    name: str, repeats: int, instances: int, processors: float, seconds: int
+    name: str, repeats: int, instances: int, processors: float, megabytes: int, seconds: int
 ) -> None:
     """How often what failed is repeated, how many run at a time, how fast and how long."""
     function = function_props(DEPLOYED, name)
 
     assert function["asyncInvokeConfig"]["maxAsyncRetryAttempts"] == repeats
     assert function["concurrencyConfig"] == {"reservedConcurrency": instances}
-    assert (function["cpu"], function["memorySize"]) == (processors, processors * 1024)
+    assert (function["cpu"], function["memorySize"]) == (processors, megabytes)
     assert function["timeout"] == seconds
     assert {tag["key"]: tag["value"] for tag in function["tags"]} == {
         "application": "oss-tables-encryption-guard",

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from math import isclose
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -160,8 +161,13 @@ def _walk(path: str, after: Any, before: Any, *, exact: bool = False) -> Iterato
     elif isinstance(after, list) and isinstance(before, list) and len(after) == len(before):
         for number, pair in enumerate(zip(after, before, strict=True)):
             yield from _walk(f"{path}.{number}", *pair, exact=exact)
-    elif after != before:
+    elif after != before and not _is_same_number(after, before):
         yield Difference(path, _shown(before), _shown(after))
+
+
+def _is_same_number(after: Any, before: Any) -> bool:
+    # A service may return a share of a vCPU in single precision: 0.05000000074505806.
+    return type(after) is float and type(before) is float and isclose(after, before, rel_tol=1e-6)
 
 
 def _shown(value: Any) -> str:

@@ -167,6 +167,7 @@ KEYS: Final[dict[str, tuple[Callable[[object], str], str]]] = {
     "slow_after_ms": (_number, "a number of milliseconds"),
     "runtime": (_string, '"python3.10" or "python3.12"'),
 }
+WATCH: Final = "GUARD_WATCH_SECONDS"
 RECEIVERS: Final = ("GUARD_CONTACT_GROUP", "GUARD_WEBHOOK", "GUARD_ACTION_POLICY")
 VARIABLES: Final = tuple(f"GUARD_{key.upper()}" for key in KEYS)
 
@@ -244,14 +245,17 @@ def find_changes(
 ) -> list[Change]:
     """Compare the values with what is deployed in a region; nothing deployed: no changes.
 
-    A deployment of an older version did not leave its receivers in the functions' variables.
+    A deployment of an older version did not leave its receivers in the functions' variables, and
+    had no watch.
     """
-    receivers = {name: UNKNOWN for name in RECEIVERS if deployed and not values[name].text}
+    older = {name: UNKNOWN for name in RECEIVERS if deployed and not values[name].text}
     if RECORDED & deployed.keys():
-        receivers = {}
+        older = {}
+    if deployed and values[WATCH].text:
+        older[WATCH] = "0"
     return [
         Change(name, before, values[name], _question(name, before, values[name].text, region))
-        for name, before in ({**receivers, **deployed}).items()
+        for name, before in ({**older, **deployed}).items()
         if name in values and not _is_same(name, before, values[name].text)
     ]
 

@@ -22,13 +22,14 @@ import click
 from encryption_guard import __version__
 from encryption_guard.cli.console import Commands, misuse, say
 from encryption_guard.errors import ConfigurationError, GuardError
-from layers.encryption_guard.tools import configuration, preflight
+from layers.encryption_guard.tools import configuration, costs, preflight
 from layers.encryption_guard.tools.bytecode import read_output
 from layers.encryption_guard.tools.comparison import (
     Deployed,
     digest_content,
 )
 from layers.encryption_guard.tools.configuration import CONTENT, FILE_NAME, Change, File, Value
+from layers.encryption_guard.tools.costs import Price
 from layers.encryption_guard.tools.deployed import (
     count_dead_letters,
     measure_clock,
@@ -63,6 +64,7 @@ UNREADABLE = Finding(
     f"A setting that neither your shell nor {FILE_NAME} states returns to its default. Set"
     " ALIBABA_CLOUD_ACCESS_KEY_ID and so on to keep what is deployed.",
 )
+REMEDY_FOR_PRICE = "GUARD_WATCH_SECONDS=0 turns the watch off. See Costs in docs/deploy.md."
 SERVERLESS_DEVS = (str(Path("node_modules", ".bin", "s")),)
 OK, FAILED, NOT_STARTED, STOPPED = 0, 1, 2, 130
 
@@ -179,6 +181,7 @@ class Deployer:
         variables = {
             **preflight.without_dollars(shell | settings),
             **preflight.template_variables(region, shell | settings),
+            **(costs.template_variables(settings) if settings else {}),
             CONTENT: digest_content(Path(), __version__),
             **self.access.variables,
         }
@@ -190,11 +193,11 @@ class Deployer:
 
     def resolve(self, region: Region) -> Target:
         """Resolve settings and template for a region; exits with 2 if a check finds an error."""
-        values, changes = ({}, ()) if self.task in REMOVALS else self.configure(region)
+        is_removal = self.task in REMOVALS
+        values, changes, price = ({}, (), None) if is_removal else self.configure(region)
         with self.serverless_devs(region, values, "w") as s:
             resources = preview(s)
         # An unknown key does not stop a removal.
-        is_removal = self.task in REMOVALS
         if not is_removal and show_findings(preflight.check_keys(resources), self.report):
             exit_unstarted(self.report)
         account_id = find_account(resources)
@@ -210,7 +213,7 @@ class Deployer:
         if show_findings(findings, self.report):
             exit_unstarted(self.report)
         queue = resources["sweep"]["environmentVariables"]["GUARD_DEAD_LETTER_QUEUE"]
-        target = Target(region, account_id, resources, values, changes)
+        target = Target(region, account_id, resources, values, changes, price)
         if is_removal:
             letters = count_dead_letters(self.access, queue, self.environment)
             return replace(target, dead_letters=letters)
@@ -226,8 +229,8 @@ class Deployer:
             show_findings([Finding("error", problem, remedy)], self.report)
             exit_unstarted(self.report)
 
-    def configure(self, region: Region) -> tuple[dict[str, Value], Sequence[Change]]:
-        """Return the checked settings of a region, and what they change there."""
+    def configure(self, region: Region) -> tuple[dict[str, Value], Sequence[Change], Price]:
+        """Return the checked settings of a region, what they change there, and what they cost."""
         try:
             deployed = read_deployed(self.access, region, self.environment)
         except GuardError as error:
@@ -258,12 +261,16 @@ class Deployer:
             findings.append(UNREADABLE)
         if show_findings(findings, self.report):
             exit_unstarted(self.report)
-        return values, configuration.find_changes(deployed or {}, values, region=region.name)
+        changes = configuration.find_changes(deployed or {}, values, region=region.name)
+        return values, changes, costs.find_price(deployed, settings)
 
     def run(self, target: Target) -> bool:
         """Run the task in one region and return whether it succeeded."""
         self.report.terminal.print(f"\n[bold]{target}[/]")
         self.report.show_settings(configuration.describe(target.values, target.changes))
+        if target.price and target.price.is_news:
+            finding = Finding("ok", costs.describe([target.price]), REMEDY_FOR_PRICE)
+            self.report.show_finding(finding)
         with (
             self.failures_shown(target.region) as failures,
             self.serverless_devs(target.region, target.values, "a") as s,
@@ -381,6 +388,30 @@ def ask(question: str) -> None:
         sys.exit(FAILED)
 
 
+def is_terminal() -> bool:
+    """Return whether somebody can answer."""
+    return sys.stdin.isatty()
+
+
+def find_questions(targets: Sequence[Target], *, can_answer: bool) -> Iterator[str]:
+    """Find what a deployment has to ask; `can_answer`: there is a terminal.
+
+    Who deploys to a region for the first time wants all of it, so without a terminal such a
+    deployment does not stop for its price.
+    """
+    for target in targets:
+        for change in target.changes:
+            if change.question:
+                yield f"{target}: {change.question}"
+    prices = {
+        target.region.name: target.price
+        for target in targets
+        if target.price and target.price.rises and (target.price.before or can_answer)
+    }
+    if prices:
+        yield f"{', '.join(prices)}: {costs.describe(prices.values())}"
+
+
 region_option = click.option(
     "--region", "regions", multiple=True, help="Repeat the option for several regions."
 )
@@ -412,10 +443,8 @@ def deploy_command(
     """Build, publish, deploy, and test the functions."""
 
     def confirm(targets: Sequence[Target]) -> None:
-        for target in targets:
-            for change in target.changes:
-                if change.question and not yes:
-                    ask(f"{target}: {change.question}. Is that wanted?")
+        for question in () if yes else find_questions(targets, can_answer=is_terminal()):
+            ask(f"{question}. Is that wanted?")
 
     run_in_regions(deploy, regions, any_region=any_region, config=config, confirm=confirm)
 

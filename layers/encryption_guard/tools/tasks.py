@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from layers.encryption_guard.tools.comparison import STUCK_STATES, Deployed, compare
 from layers.encryption_guard.tools.configuration import Change, Value
+from layers.encryption_guard.tools.costs import Price
 from layers.encryption_guard.tools.preflight import Finding, Region
 from layers.encryption_guard.tools.progress import Report
 from layers.encryption_guard.tools.serverless_devs import (
@@ -85,6 +86,8 @@ class Target:
     resources: Mapping[str, Any]
     values: Mapping[str, Value] = field(default_factory=dict)
     changes: Sequence[Change] = ()
+    # None for a removal.
+    price: Price | None = None
     # In words; empty unless the task removes them.
     dead_letters: str = ""
     # Only for a plan, and only if it can be read.

@@ -42,6 +42,8 @@ def value_of(text: str, **environment: str) -> Any:
         ("${env('A', 5)}", 5),
         ("${env('A', true)}", True),
         ("x ${env('A', true)} ${env('A', 5)}", "x true 5"),
+        ("${json(env('A', '0.05'))}", 0.05),
+        ("${json(env('NUMBER', '5'))}", 12),
         ("${env('REGION', 'x')}", "eu-central-1"),
         ("${env('NUMBER', 5)}", "12"),
         ("${env('EMPTY', 'default')}", "default"),

@@ -23,7 +23,7 @@ from encryption_guard import __version__
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.services.acs3 import Api
 from encryption_guard.settings import Settings
-from layers.encryption_guard.tools import comparison, deploy, deployed, tasks
+from layers.encryption_guard.tools import comparison, deploy, deployed, preflight, tasks
 from layers.encryption_guard.tools.preflight import Access, Region
 from tests.documents import commands_in
 from tests.emulators.access_keys import AccessKey
@@ -152,6 +152,11 @@ class Deployer:
         """How often this region is swept."""
         (trigger,) = self.place(region)["functions"][SWEEP]["triggers"]
         return str(trigger["triggerConfig"]["cronExpression"])
+
+    def sweep_size(self) -> tuple[float, int]:
+        """The vCPU and MB of the sweep function in cn-hangzhou."""
+        sweep = self.place("cn-hangzhou")["functions"][SWEEP]
+        return sweep["cpu"], sweep["memorySize"]
 
     def runtimes(self, region: str) -> set[str]:
         """Of the functions, and what the layer is for."""
@@ -1118,6 +1123,48 @@ def test_a_sigterm_leaves_no_command_behind(deployer: Deployer, checkout: Path) 
 
 
 # The plan.
+
+
+@pytest.mark.usefixtures("checkout")
+def test_the_watch_names_its_price_and_asks(deployer: Deployer) -> None:
+    """To turn it on costs more, and has to be wanted; what gets cheaper does not."""
+    regions = ",".join(preflight.REGIONS)
+    first = deployer("deploy", *HERE, GUARD_WATCH_SECONDS="0", GUARD_AUDIT_TABLES="true")
+    watched = {"GUARD_WATCH_SECONDS": "5", "GUARD_SWEEP_REGIONS": regions}
+    planned = deployer("plan", *HERE, **watched)
+    asked = deployer("deploy", *HERE, **watched)
+    before = deployer.sweep_size()
+    done = deployer("deploy", *HERE, "--yes", **watched)
+    eight = deployer.sweep_size()
+    cheaper = deployer("deploy", *HERE, GUARD_AUDIT_TABLES="late")
+    again = deployer("plan", *HERE)
+
+    assert [each.exit_code for each in (first, planned, asked, done, cheaper, again)] == (
+        [0, 0, 1, 0, 0, 0]
+    ), asked.output
+    price = "55 of 60 seconds: about 13.67 USD a month instead of 0.13"
+    assert [price in each.output for each in (first, planned, asked, done, cheaper)] == (
+        [False, True, True, True, False]
+    )
+    assert re.search(r"GUARD_WATCH_SECONDS +0 -> 5 \(shell\)", planned.output)
+    assert f"cn-hangzhou: The sweep function looks for new buckets for {price}" in asked.output
+    assert (before, eight, deployer.sweep_size()) == ((0.25, 256), (0.25, 256), (0.05, 128))
+    assert "nothing changes" in again.output
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_plan_of_a_first_deployment_names_the_price(deployer: Deployer) -> None:
+    """A script that deploys for the first time is not stopped; somebody at a terminal is asked."""
+    planned = deployer("plan", *HERE)
+    with patch.object(deploy, "is_terminal", lambda: True):
+        asked = deployer("deploy", *HERE)
+    done = deployer("deploy", *HERE)
+
+    assert [each.exit_code for each in (planned, asked, done)] == [0, 1, 0], done.output
+    for each in (planned, asked, done):
+        assert "about 3.27 USD a month by list prices" in each.output
+    assert "Is that wanted?" in asked.output
+    assert deployer.sweep_size() == (0.05, 128)
 
 
 @pytest.mark.usefixtures("checkout")

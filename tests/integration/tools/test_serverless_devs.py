@@ -40,6 +40,8 @@ THERE = {
     "GUARD_CONTACT_GROUP": "operators",
     "GUARD_WEBHOOK": "https://hooks.example/guard?key=1",
     "GUARD_ACTION_POLICY": "sls.builtin",
+    "ENCRYPTION_GUARD_SWEEP_CPU": "0.25",
+    "ENCRYPTION_GUARD_SWEEP_MEMORY": "256",
 }
 SWEEP, CREATION = "oss-tables-encryption-sweep", "oss-tables-encrypt-on-create"
 

@@ -84,6 +84,22 @@ def with_settings(**settings: Any) -> Deployed:
     )
 
 
+@pytest.mark.parametrize(
+    ("share", "differences"),
+    [
+        (0.05, []),
+        (0.05000000074505806, []),
+        (0.1, [Difference("sweep.cpu", "0.1", "0.05")]),
+        (0.25, [Difference("sweep.cpu", "0.25", "0.05")]),
+    ],
+)
+def test_a_share_of_a_vcpu_is_a_number(share: float, differences: list[Difference]) -> None:
+    """Another size is a change, and the single precision of a service is none."""
+    resources = {**RESOURCES, "sweep": {**RESOURCES["sweep"], "cpu": 0.05}}
+
+    assert compare(resources, with_settings(cpu=share)) == differences
+
+
 def with_function(**parts: Any) -> Deployed:
     """The same, but for these parts of the function."""
     return replace(SAME, functions={"sweep": replace(FUNCTION, **parts)})
