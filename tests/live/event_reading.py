@@ -17,6 +17,7 @@ from tests.live.observations import Heard, Reading
 
 CREATE = "CreateTableBucket"
 DELETE = "DeleteTableBucketEncryption"
+LIST = "ListTableBuckets"
 _TIMES = re.compile("time", re.IGNORECASE)
 
 

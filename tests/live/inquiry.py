@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from encryption_guard.invocation import Clock
 from encryption_guard.untrusted import as_text, object_or_empty, read_time
 from tests.live.event_apis import NotAnswered, Record
-from tests.live.event_reading import CREATE, DELETE, as_cloud_event, read
+from tests.live.event_reading import CREATE, DELETE, LIST, as_cloud_event, read
 from tests.live.experiment import Plan
 from tests.live.observations import Found, Learnt, Observed, Source, Trace, Traced
 
@@ -43,16 +43,25 @@ class Apis(Protocol):
 class Inquiry:
     """Collects what it hears in `learnt`, so that an interruption loses nothing.
 
-    `rule` is the name of the trigger's rule on the bus; `progress` takes what is told meanwhile.
+    `rule` is the name of the trigger's rule on the bus, `lister` that of the sweep function's role,
+    None if it is not deployed; `progress` takes what is told meanwhile.
     """
 
     def __init__(
-        self, apis: Apis, plan: Plan, *, rule: str, clock: Clock, progress: Callable[[str], None]
+        self,
+        apis: Apis,
+        plan: Plan,
+        *,
+        rule: str,
+        lister: str | None,
+        clock: Clock,
+        progress: Callable[[str], None],
     ) -> None:
         self.learnt = Learnt()
         self._apis = apis
         self._plan = plan
         self._rule = rule
+        self._lister = lister
         self._clock = clock
         self._progress = progress
         self._looked_at: dict[str, float] = {}
@@ -64,6 +73,7 @@ class Inquiry:
         calls = _calls(seen)
         if calls:
             self._await_records(dict(calls), seen)
+            self._ask_for_lists(seen)
             self._read_record(seen)
             self._test_pattern(seen)
             self._ask_for_steps(seen)
@@ -136,6 +146,21 @@ class Inquiry:
             if seen.request_id and record.get("requestId") == seen.request_id:
                 after = self._clock.monotonic() - seen.created_at
                 self.learnt.records[CREATE] = Found(record, after, None)
+
+    def _ask_for_lists(self, seen: Observed) -> None:
+        """The watch lists the buckets every few seconds: each record may have its price."""
+        if self._lister is None:
+            self.learnt.why_not[LIST] = "the sweep function is not deployed here"
+        elif not self.learnt.records:
+            self.learnt.why_not[LIST] = "ActionTrail showed no record of the bucket either"
+        else:
+            try:
+                records = self._apis.lookup(LIST, *self._window(seen))
+            except NotAnswered as error:
+                self.learnt.why_not[LIST] = str(error)
+                return
+            of_sweep = [each for each in records if self._lister in json.dumps(each).lower()]
+            self.learnt.lists = len(records), len(of_sweep)
 
     def _tell(self, left: float) -> None:
         now = self._clock.monotonic()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from tests.live.event_reading import CREATE, DELETE
+from tests.live.event_reading import CREATE, DELETE, LIST
 from tests.live.inquiry import AS_DELIVERED, PATTERN, SOURCES, STEPS
 from tests.live.observations import (
     Check,
@@ -32,6 +32,7 @@ def facts(learnt: Learnt) -> list[Fact]:
         _recorded(learnt, CREATE),
         *_record(learnt),
         _recorded(learnt, DELETE),
+        _lists(learnt),
         _types(learnt),
         _taken(learnt),
         _steps(learnt),
@@ -86,6 +87,15 @@ def _record(learnt: Learnt) -> list[Fact]:
         f"{', '.join(sorted(learnt.records[CREATE].record))}; {shapes}",
     )
     return [settled(*pair) for pair in zip(questions, answers, strict=True)]
+
+
+def _lists(learnt: Learnt) -> Fact:
+    question = f"whether ActionTrail records each {LIST} of the sweep function"
+    if learnt.lists is None:
+        return open_still(question, learnt.why_not.get(LIST, NOT_ASKED))
+    shown, of_sweep = learnt.lists
+    known = f"{of_sweep} of the last {shown} records of such a call name its role"
+    return settled(question, f"yes, {known}" if of_sweep else f"no, {known}")
 
 
 def _types(learnt: Learnt) -> Fact:

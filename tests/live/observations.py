@@ -171,6 +171,8 @@ class Learnt:
     # Names of other records about the bucket, where its creation was not found.
     other_names: tuple[str, ...] = ()
     sources: tuple[Source, ...] | None = None
+    # How many lists of table buckets ActionTrail showed, and how many of them the sweep function's.
+    lists: tuple[int, int] | None = None
     # Whether EventBridge says that the rule takes it, by how the event was spelled.
     takes: dict[str, bool] = field(default_factory=dict)
     steps: dict[Traced, tuple[Trace, ...]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from tests.emulators.cloud import filter_pattern
 from tests.emulators.event_bridge import matches
 from tests.live import inquiry_facts
 from tests.live.event_apis import EventApis, NotAnswered, Record
-from tests.live.event_reading import CREATE, DELETE, as_cloud_event
+from tests.live.event_reading import CREATE, DELETE, LIST, as_cloud_event
 from tests.live.experiment import Plan
 from tests.live.inquiry import AS_DELIVERED, PATTERN, STEPS, Inquiry
 from tests.live.observations import Fact, Learnt, Observed, Said, Source, Trace, Traced
@@ -27,6 +27,7 @@ REGION = "cn-hangzhou"
 BUCKET, LONG_NAME = "guard-verify-1badcafe", "guard-verify-long-0123456789"
 ARN = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/{BUCKET}"
 RULE = "guard-trigger"
+SWEEPER = "guard-sweep-cn-hangzhou"
 PLAN = Plan(REGION, ACCOUNT, BUCKET, LONG_NAME, filter_pattern(), 0, 0, wait_trail=900)
 RECORD: Record = {
     "eventId": "1",
@@ -87,12 +88,17 @@ class ScriptedApis:
 
 
 def asked(
-    apis: ScriptedApis, seen: Observed = SEEN, plan: Plan = PLAN, told: list[str] | None = None
+    apis: ScriptedApis,
+    seen: Observed = SEEN,
+    plan: Plan = PLAN,
+    told: list[str] | None = None,
+    lister: str | None = SWEEPER,
 ) -> Learnt:
     inquiry = Inquiry(
         apis,
         plan,
         rule=RULE,
+        lister=lister,
         clock=apis.time.as_clock(),
         progress=(told if told is not None else []).append,
     )
@@ -245,6 +251,55 @@ def test_a_last_look_that_is_refused_changes_nothing(time: FakeTime) -> None:
     learnt = asked(Tiring(time, records=[]), plan=replace(PLAN, wait_trail=0))
 
     assert learnt.why_not[CREATE] == "ActionTrail showed no record of it within 0 s"
+
+
+def listed(role: str) -> Record:
+    """The record of a list by a function with this role."""
+    identity = {"type": "assumed-role", "userName": f"{role}:session"}
+    return {"eventName": LIST, "eventType": "ApiCall", "userIdentity": identity}
+
+
+@pytest.mark.parametrize(
+    ("roles", "answer"),
+    [
+        ([], "no, 0 of the last 0 records of such a call name its role"),
+        (["somebody"], "no, 0 of the last 1 records of such a call name its role"),
+        (
+            ["Guard-Sweep-cn-hangzhou", "somebody", SWEEPER],
+            "yes, 2 of the last 3 records of such a call name its role",
+        ),
+    ],
+)
+def test_recorded_lists_of_the_sweep_are_counted(
+    time: FakeTime, roles: list[str], answer: str
+) -> None:
+    """By the name of its role, in any casing; a person may list buckets too."""
+    learnt = asked(ScriptedApis(time, records=[RECORD, *map(listed, roles)]))
+
+    assert fact(learnt, f"whether ActionTrail records each {LIST}").answer == answer
+
+
+def test_lists_that_nobody_could_see_are_not_settled(time: FakeTime) -> None:
+    """Without the function, without any record, or where ActionTrail refuses to look again."""
+
+    class Tiring(ScriptedApis):
+        def lookup(self, name: str | None, since: datetime, until: datetime) -> list[Record]:
+            if name == LIST:
+                raise NotAnswered("throttled", final=False)
+            return super().lookup(name, since, until)
+
+    impatient = replace(PLAN, wait_trail=0)
+    found = [
+        asked(ScriptedApis(time), lister=None),
+        asked(ScriptedApis(time, records=[listed(SWEEPER)]), plan=impatient),
+        asked(Tiring(time)),
+    ]
+
+    assert [fact(each, f"whether ActionTrail records each {LIST}").why_not for each in found] == [
+        "the sweep function is not deployed here",
+        "ActionTrail showed no record of the bucket either",
+        "throttled",
+    ]
 
 
 def test_types_that_are_not_told_are_not_settled(time: FakeTime) -> None:

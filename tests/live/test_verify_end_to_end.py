@@ -246,6 +246,9 @@ def test_a_guard_at_work_passes_every_check(start: Start) -> None:
         assert "settled yes, 200" in run.row("signature of the vendor's FC 2.0 client")
         assert "settled osstables" in run.row("how the ARN spells")
         assert "settled no: 400" in run.row("longer than 32")
+        assert "settled no, 0 of the last 0 records" in run.row(
+            "ActionTrail records each ListTable"
+        )
         assert "not settled it shows only where" in run.row("asyncInvocationType: false means")
 
 

@@ -202,7 +202,9 @@ class _Run:
         seen = experiment.observed
         learnt = Learnt()
         if not interrupted:
-            learnt, interrupted = self._asked_afterwards(seen, wanted)
+            role = wanted.functions["sweep"].role.rpartition("/")[2]
+            sweeps = deployed.functions["sweep"].said.status != 404
+            learnt, interrupted = self._asked_afterwards(seen, wanted, role if sweeps else None)
         checks += facts.checks(seen, plan.arn(plan.bucket), queue) + inquiry_facts.checks(learnt)
         nothing_left = Check("all that was made is deleted", not left, "; ".join(left) or "yes")
         self._save_all(seen, learnt)
@@ -236,7 +238,9 @@ class _Run:
                     self.tell(f"LEFT OVER: {sentence}.")
         return left, interrupted
 
-    def _asked_afterwards(self, seen: Observed, wanted: Expected) -> tuple[Learnt, bool]:
+    def _asked_afterwards(
+        self, seen: Observed, wanted: Expected, lister: str | None
+    ) -> tuple[Learnt, bool]:
         """What ActionTrail and EventBridge told, and whether somebody wanted it to stop."""
         apis = EventApis(self.plan.region, self._invocation, self.clock, self.asked.endpoint)
         (rule,) = (
@@ -246,6 +250,7 @@ class _Run:
             apis,
             self.plan,
             rule=rule,
+            lister=lister,
             clock=self.clock,
             progress=lambda sentence: _say(self.progress, sentence),
         )
