@@ -340,6 +340,17 @@ def test_receivers_of_an_older_version_are_asked_about() -> None:
     assert all("older version" in str(change.question) for change in found)
 
 
+def test_an_older_version_had_no_watch() -> None:
+    """Where its deployment gets one by default, that is shown as a change; its price asks."""
+    after = Value("5", "default")
+    defaults = {"GUARD_WATCH_SECONDS": "5"}
+    deployed = {"GUARD_MODE": "enforce", "GUARD_SLOW_AFTER_MS": "60000"}
+    values = resolve(shell={}, file={}, deployed=deployed, defaults=defaults)
+
+    assert find_changes(deployed, values, region="a") == [Change("GUARD_WATCH_SECONDS", "0", after)]
+    assert find_changes({}, values, region="a") == []
+
+
 def test_a_web_hook_has_to_be_stated_again() -> None:
     """Its URL cannot be read back: without it the alarm would lose its receiver."""
     (gone,) = changes({"GUARD_WEBHOOK": SECRET}, {})
