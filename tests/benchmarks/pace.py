@@ -33,12 +33,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from layers.encryption_guard.tools.costs import Size
 from tests.benchmarks.artefacts import Artefacts, prepare, trust_also
 from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, REGION
 from tests.benchmarks.case import SECURITY_TOKEN as TOKEN
 from tests.benchmarks.clients import cpu_of, environment
 from tests.benchmarks.cold_rounds import program
-from tests.benchmarks.instance_sizes import TIMER, Size, hold
+from tests.benchmarks.instance_sizes import TIMER, hold
 from tests.benchmarks.pace_figures import PHASES, Asked, Costs, Held
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.faults import Delay, Fault
