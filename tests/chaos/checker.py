@@ -76,6 +76,7 @@ FIELDS = (
     "event_id",
     "time_to_encrypt_ms",
     "named_by",
+    "found_by",
     "by",
     "disagrees",
     "oss_request_id",
