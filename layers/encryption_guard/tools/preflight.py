@@ -367,16 +367,15 @@ def _describe_exemption(
     exemption: Exemption, today: date, accounts: Collection[str] | None
 ) -> Finding:
     label = f"Exempt: {exemption.bucket} ({exemption.reason})"
-    region, account_id, _ = exemption.place
-    if exemption.expires and exemption.expires < today:
+    _, account_id, _ = exemption.place
+    if exemption.is_over(today):
         remedy = "Remove it, or renew it if the buckets are to stay exempt."
         return Finding("warning", f"{label} ended after {exemption.expires}", remedy)
     if accounts and account_id != "*" and account_id not in accounts:
         remedy = "Correct the account, or add it to GUARD_ALLOWED_ACCOUNTS."
         return Finding("warning", f"{label} is of an account that is not guarded", remedy)
     if exemption.has_every_name:
-        where = f" of region {region}" if region != "*" else ""
-        where += f" of account {account_id}" if account_id != "*" else ""
+        where = exemption.where
         what = "no bucket there" if where else "nothing"
         return Finding("warning", f"{label} is every bucket{where}: {what} will be encrypted")
     until = f", until {exemption.expires}" if exemption.expires else ""

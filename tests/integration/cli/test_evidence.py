@@ -304,3 +304,36 @@ def test_a_sweep_that_was_stopped_has_an_exit_code_of_its_own() -> None:
     command = SweepCommand(invocation, Totals(), Outputs("table"), conditions, stopped=True)
 
     assert command.exit_code == 130
+
+
+def test_an_exemption_that_is_over_is_not_in_force(cloud: EmulatedCloud, tmp_path: Path) -> None:
+    """A report has those that count."""
+    over = {"bucket": "orders", "reason": "x", "expires": "2020-01-31"}
+    exemptions = json.dumps([over, *SCRATCH])
+
+    result = run(cloud, *HERE, "--report", str(tmp_path), GUARD_EXEMPTIONS=exemptions)
+
+    document = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert [each["bucket"] for each in document["exemptions"]] == [SCRATCH[0]["bucket"]]
+    assert "2020-01-31" not in (tmp_path / "report.csv").read_text("utf-8")
+    assert "1 exemption, from your shell." in result.stderr
+
+
+def test_a_bad_deployed_exemption_is_said(cloud: EmulatedCloud) -> None:
+    """The function ignores it, and an operator would miss it."""
+    deploy(cloud, GUARD_EXEMPTIONS=json.dumps([*SCRATCH, {"bucket": "Payments", "reason": "x"}]))
+
+    result = run(cloud, *HERE, "--as-deployed")
+
+    assert "Payments" in result.stderr
+    assert "1 exemption, from the deployed function." in result.stderr
+
+
+def test_the_csv_of_some_buckets_says_so(cloud: EmulatedCloud) -> None:
+    """Its totals are not those of the region."""
+    cloud.tables.plant("logs-1", encryption="AES256")
+    cloud.tables.plant("payments")
+
+    result = run(cloud, *HERE, "--bucket", "logs-*", "--output", "csv")
+
+    assert "only buckets named logs-*" in result.stdout.splitlines()[-1]

@@ -285,6 +285,27 @@ def test_a_planted_letter_holds_no_real_one_back(who: str, cloud: EmulatedCloud)
     assert cloud.tables.encryption(payments) == "AES256"
 
 
+FORWARDED = {"aliyunoriginalaccountid": "9876543210987654"}
+
+
+@pytest.mark.parametrize("who", ["operator", "function"])
+def test_a_letter_that_the_guard_would_refuse_holds_no_real_one_back(
+    who: str, cloud: EmulatedCloud
+) -> None:
+    """Its event was forwarded by another account: a redrive of it would end as a refusal."""
+    payments = cloud.tables.plant("payments")
+    (planted,) = plant(cloud, dead_letter_of(creation_of(payments) | FORWARDED, arn=payments))
+    cloud.tables.faults.add(Fault(Refuse(403), operation=PUT, resource="payments"))
+
+    if who == "operator":
+        run(cloud, "sweep", "--region", REGION, "--apply")
+    else:
+        cloud.sweep()
+
+    (real,) = (one for one in waiting(cloud) if one["message_id"] != planted)
+    assert (real["reason"], real["arn"]) == ("rejected", payments)
+
+
 def test_a_waiting_letter_is_said_to_wait(cloud: EmulatedCloud) -> None:
     """A sweep that wrote none says so in its row, its summary and its JSON."""
     cloud.tables.plant("payments")

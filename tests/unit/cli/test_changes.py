@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.cli.changes import Change, Changes, compare, read_report
+from encryption_guard.cli.evidence import Evidence
 from encryption_guard.cli.report_document import ReportDocument
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding
@@ -32,9 +33,13 @@ def changes(
     before: Iterable[Finding], after: Iterable[Finding], regions: Iterable[str] = (HERE, THERE)
 ) -> Changes:
     """What has changed between two sweeps."""
-    old = ReportDocument.model_validate(data(before, list(regions)).as_document())
-    now = data(after, list(regions))
-    return compare(old, now.findings, now.totals)
+    return between(data(before, list(regions), audit="true"), data(after, list(regions)))
+
+
+def between(before: Evidence, after: Evidence, *, audits_all: bool = True) -> Changes:
+    """What has changed between these two sweeps."""
+    old = ReportDocument.model_validate(before.as_document())
+    return compare(old, after.findings, after.totals, audits_all=audits_all)
 
 
 @pytest.mark.parametrize(
@@ -88,19 +93,60 @@ def test_tables_change_too() -> None:
 def test_a_region_that_only_one_sweep_knows_is_not_compared() -> None:
     """Its buckets are neither new nor gone: nobody looked."""
     refused = [bucket("eu-1", "us-east-1"), REFUSED_REGION]
-    old = ReportDocument.model_validate(
-        data(
-            [ORDERS, bucket("parts", THERE), bucket("eu-1", "us-east-1")],
-            [HERE, THERE, "us-east-1"],
-        ).as_document()
+    old = data(
+        [ORDERS, bucket("parts", THERE), bucket("eu-1", "us-east-1")], [HERE, THERE, "us-east-1"]
     )
     now = data([ORDERS, *refused, bucket("new", "cn-beijing")], [HERE, "us-east-1", "cn-beijing"])
 
-    found = compare(old, now.findings, now.totals)
+    found = between(old, now)
 
     assert found.changes == []
     assert found.not_compared == ["cn-beijing", THERE, "us-east-1"]
     assert found.sentence.endswith("0 changed; not compared: cn-beijing, cn-shanghai, us-east-1.")
+
+
+T1 = table("t1", "ns", ORDERS)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (data([ORDERS, T1], [HERE], audit="true"), data([ORDERS], [HERE])),
+        (data([ORDERS], [HERE]), data([ORDERS, T1], [HERE], audit="true")),
+        (
+            data([ORDERS, T1], [HERE], audit="true"),
+            data([exempt("orders", HERE, LAB)], [HERE], audit="true"),
+        ),
+        (
+            data([ORDERS, T1], [HERE], audit="true"),
+            data([bucket("orders", outcome="not_reached")], [HERE], audit="true"),
+        ),
+    ],
+    ids=["without --tables", "first with --tables", "exempt by now", "not reached"],
+)
+def test_tables_that_one_sweep_did_not_look_at_are_not_compared(
+    before: Evidence, after: Evidence
+) -> None:
+    """They are neither gone nor new, and the report says so."""
+    audits_all = after.settings.audit_tables == "true"
+
+    found = between(before, after, audits_all=audits_all)
+
+    assert [change for change in found.changes if change.table] == []
+    assert found.tables_not_compared == [str(ORDERS.arn)]
+    assert "tables not compared, of orders" in found.sentence
+
+
+def test_the_tables_of_a_deleted_bucket_are_gone() -> None:
+    """As those of a new bucket are new."""
+    assert [change.name for change in changes([ORDERS, T1], []).of("gone")] == [
+        "orders",
+        "orders.ns.t1",
+    ]
+    assert [change.name for change in changes([], [ORDERS, T1]).of("new")] == [
+        "orders",
+        "orders.ns.t1",
+    ]
 
 
 def test_a_report_is_read_again(tmp_path: Path) -> None:

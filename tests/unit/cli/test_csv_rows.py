@@ -100,7 +100,9 @@ def test_rows_are_in_a_fixed_order() -> None:
     assert read(data(findings)) == read(data(reversed(findings)))
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum"])
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@sum", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20sum"]
+)
 def test_no_cell_is_a_formula(name: str) -> None:
     """A table may have a name that a spreadsheet would compute."""
     assert read(data([table(name, "sales", bucket())]))[0]["table"] == f"'{name}"

@@ -266,6 +266,40 @@ def test_a_page_without_a_folder_is_misuse(tables: OssTables, tmp_path: Path) ->
     assert tables.requests == []
 
 
+@pytest.mark.parametrize("option", ["--html", "--report", "--compare"])
+def test_an_empty_file_name_is_a_mistake(option: str, tables: OssTables) -> None:
+    """A variable that is not set must not mean the current folder."""
+    result = here("--apply", option, "")
+
+    assert result.exit_code == 2
+    assert "the name is empty" in result.stderr
+    assert tables.requests == []
+
+
+@pytest.mark.parametrize(
+    "glob", ["", "Orders-*", f"acs:osstables:{REGION}:1234567890123456:bucket/orders"]
+)
+def test_a_glob_that_no_name_matches_is_a_mistake(glob: str, tables: OssTables) -> None:
+    """An empty one would mean every bucket, and any other would look like good news."""
+    result = here("--apply", "--bucket", glob)
+
+    assert result.exit_code == 2
+    assert "can match no bucket" in result.stderr
+    assert tables.requests == []
+
+
+def test_no_report_is_written_if_one_cannot_be(tables: OssTables, tmp_path: Path) -> None:
+    """A folder stands where the CSV would be written, which is known beforehand."""
+    (tmp_path / "report.csv").mkdir()
+
+    result = here("--report", str(tmp_path))
+
+    assert result.exit_code == 2
+    assert "report.csv cannot be replaced" in sentences(result)
+    assert [each.name for each in tmp_path.iterdir()] == ["report.csv"]
+    assert tables.requests == []
+
+
 @pytest.mark.parametrize("option", ["--html", "--report"])
 def test_a_report_goes_into_a_file(option: str, tables: OssTables) -> None:
     """Elsewhere `-` is standard output, which has the results; a file of this name helps nobody."""
@@ -286,6 +320,27 @@ def test_an_empty_region_of_an_unknown_name_is_doubted(region: str, is_doubtful:
 
     doubt = f"{region} has no table bucket. Check its name"
     assert (doubt in sentences(result)) == is_doubtful
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize(
+    ("exemption", "said"),
+    [
+        ({"bucket": "a-*", "expires": "2020-01-31"}, "a-* ended after 2020-01-31: it is ignored."),
+        ({"bucket": "*"}, "The exemption * covers every bucket: nothing is encrypted."),
+        (
+            {"bucket": f"acs:osstables:{REGION}:*:bucket/*"},
+            f"covers every bucket of region {REGION}: no bucket there is encrypted.",
+        ),
+    ],
+)
+def test_an_exemption_that_does_too_little_or_too_much_is_said_aloud(
+    exemption: dict[str, str], said: str
+) -> None:
+    """Also with --quiet: it is no note."""
+    given = json.dumps([exemption | {"reason": "samples"}])
+
+    assert said in sentences(here("--quiet", GUARD_EXEMPTIONS=given))
 
 
 @pytest.mark.usefixtures("tables")

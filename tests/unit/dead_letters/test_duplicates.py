@@ -13,6 +13,7 @@ from encryption_guard.dead_letters.destinations import append_line
 from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.dead_letters.duplicates import skip_duplicates
 from encryption_guard.errors import Unavailable
+from encryption_guard.events.envelopes import Event
 from encryption_guard.invocation import Invocation, TimeBudget
 from encryption_guard.settings import Settings
 from tests.unit.fakes import (
@@ -26,6 +27,11 @@ from tests.unit.fakes import (
     creation_of,
     dead_letter_of,
 )
+
+
+def acts_on_all(_: Event) -> bool:
+    """The guard acts on every event."""
+    return True
 
 
 def letter(number: int, **fields: object) -> DeadLetter:
@@ -76,7 +82,9 @@ def test_a_letter_like_one_that_waits_in_smq_is_not_put_again() -> None:
     """One bucket, one reason, one letter; looking for it hides none and is done once."""
     smq = smq_with(ONE)
     put = LetterBox()
-    put_once = skip_duplicates(put.put, invocation_with(IN_SMQ, smq), written={})
+    put_once = skip_duplicates(
+        put.put, invocation_with(IN_SMQ, smq), written={}, acts_on=acts_on_all
+    )
 
     was_put = [put_once(body) for body in (ONE, TWO, ONE, THREE)]
 
@@ -90,7 +98,9 @@ def test_a_letter_like_one_that_waits_in_smq_is_not_put_again() -> None:
 def test_a_letter_like_one_in_the_file_is_not_put_again(path: Path) -> None:
     """The same for letters in a file."""
     put = LetterBox()
-    put_once = skip_duplicates(put.put, invocation_with(f"file:{path}"), written={})
+    put_once = skip_duplicates(
+        put.put, invocation_with(f"file:{path}"), written={}, acts_on=acts_on_all
+    )
 
     put_once(TWO)
     put_once(letter(4))
@@ -111,7 +121,9 @@ def test_a_letter_about_something_else_is_put(path: Path, other: DeadLetter) -> 
     """Only the same bucket with the same reason is the same letter."""
     put = LetterBox()
 
-    skip_duplicates(put.put, invocation_with(f"file:{path}"), written={})(other)
+    skip_duplicates(put.put, invocation_with(f"file:{path}"), written={}, acts_on=acts_on_all)(
+        other
+    )
 
     assert letters_in(put) == [other]
 
@@ -137,7 +149,9 @@ def test_a_letter_that_cannot_be_redriven_holds_none_back(
     append_line(path, planted.body())
     queue = IN_SMQ if where == "SMQ" else f"file:{path}"
 
-    was_put = skip_duplicates(put.put, invocation_with(queue, smq_with(planted)), written={})(ONE)
+    was_put = skip_duplicates(
+        put.put, invocation_with(queue, smq_with(planted)), written={}, acts_on=acts_on_all
+    )(ONE)
 
     assert was_put
     assert letters_in(put) == [ONE]
@@ -151,7 +165,9 @@ def test_a_letter_of_the_guard_is_known_again(function: str) -> None:
     put, invocation = LetterBox(), invocation_with(IN_SMQ, smq_with(letter(1, function=function)))
     settings = invocation.settings._replace(function_name="renamed-sweep")
 
-    skip_duplicates(put.put, invocation._replace(settings=settings), written={})(ONE)
+    skip_duplicates(
+        put.put, invocation._replace(settings=settings), written={}, acts_on=acts_on_all
+    )(ONE)
 
     assert letters_in(put) == []
 
@@ -165,7 +181,7 @@ def test_a_letter_is_put_where_the_queue_cannot_be_looked_at(tmp_path: Path) -> 
         invocation_with(IN_SMQ, refusing),
         invocation_with(f"file:{tmp_path / 'not-there-yet'}"),
     ):
-        skip_duplicates(put.put, invocation, written={})(ONE)
+        skip_duplicates(put.put, invocation, written={}, acts_on=acts_on_all)(ONE)
 
     assert letters_in(put) == [ONE, ONE]
 
@@ -174,14 +190,16 @@ def test_without_a_queue_there_is_nothing_to_look_at() -> None:
     """What else becomes of a letter is for `put` to say."""
     put = LetterBox()
 
-    skip_duplicates(put.put, invocation_with(""), written={})(ONE)
+    skip_duplicates(put.put, invocation_with(""), written={}, acts_on=acts_on_all)(ONE)
 
     assert letters_in(put) == [ONE]
 
 
 def test_a_letter_that_was_not_written_is_said_to_be(path: Path) -> None:
     """What `put` raises comes through."""
-    put_once = skip_duplicates(LetterBox(room=0).put, invocation_with(f"file:{path}"), written={})
+    put_once = skip_duplicates(
+        LetterBox(room=0).put, invocation_with(f"file:{path}"), written={}, acts_on=acts_on_all
+    )
 
     with pytest.raises(Unavailable):
         put_once(letter(4))
@@ -195,7 +213,7 @@ def test_a_queue_too_long_for_a_glance_gets_no_letter_twice_within_a_day() -> No
     for hours in (0, 1, 23, 24.5, 25):
         time.passed = hours * 3600
         invocation = invocation_with(IN_SMQ, smq)._replace(clock=time.as_clock())
-        skip_duplicates(put.put, invocation, written=written)(ONE)
+        skip_duplicates(put.put, invocation, written=written, acts_on=acts_on_all)(ONE)
 
     assert letters_in(put) == [ONE, ONE]
 
@@ -205,7 +223,9 @@ def test_a_letter_that_is_out_of_sight_in_a_short_queue_was_removed() -> None:
     put, written = LetterBox(), dict[tuple[str | None, str], datetime]()
 
     for _ in range(2):
-        skip_duplicates(put.put, invocation_with(IN_SMQ, smq_with(TWO)), written=written)(ONE)
+        skip_duplicates(
+            put.put, invocation_with(IN_SMQ, smq_with(TWO)), written=written, acts_on=acts_on_all
+        )(ONE)
 
     assert letters_in(put) == [ONE, ONE]
 
@@ -214,10 +234,26 @@ def test_a_letter_that_was_not_put_does_not_count_as_written() -> None:
     """It is tried again in the next sweep."""
     written = dict[tuple[str | None, str], datetime]()
     put_once = skip_duplicates(
-        LetterBox(room=0).put, invocation_with(IN_SMQ, smq_with()), written=written
+        LetterBox(room=0).put,
+        invocation_with(IN_SMQ, smq_with()),
+        written=written,
+        acts_on=acts_on_all,
     )
 
     with pytest.raises(Unavailable):
         put_once(ONE)
 
     assert written == {}
+
+
+def test_a_letter_on_which_the_guard_would_not_act_is_no_duplicate(path: Path) -> None:
+    """Its redrive would end as a refusal, and the bucket would stay open without a dead letter."""
+    path.write_bytes(ONE.body() + b"\n")
+    put = LetterBox()
+    invocation = invocation_with(f"file:{path}")
+
+    first = skip_duplicates(put.put, invocation, written={}, acts_on=acts_on_all)
+    second = skip_duplicates(put.put, invocation, written={}, acts_on=lambda _: False)
+
+    assert (first(ONE), second(ONE)) == (False, True)
+    assert letters_in(put) == [ONE]

@@ -58,7 +58,7 @@ def test_nothing_speaks_against_events_of_table_buckets(body: bytes) -> None:
     message = open_message(body, HERE)
 
     assert obstacle_of(message) is None
-    assert is_redrivable(message, HERE, OWN_FUNCTIONS)
+    assert is_redrivable(message, HERE, OWN_FUNCTIONS, lambda _: True)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_was_redriven_often_enough_is_left(redrives: int) -> None:
         f"the redrive count ({redrives}) has reached the limit (3): fix the cause, then raise"
         " --max-redrives"
     )
-    assert not is_redrivable(message, HERE, OWN_FUNCTIONS)
+    assert not is_redrivable(message, HERE, OWN_FUNCTIONS, lambda _: True)
 
 
 def test_a_letter_of_another_function_is_not_redriven_by_itself() -> None:
@@ -132,4 +132,22 @@ def test_a_letter_of_another_function_is_not_redriven_by_itself() -> None:
     message = open_message(dead_letter_of(creation_of(ARN), function="payroll"), HERE)
 
     assert obstacle_of(message) is None
-    assert not is_redrivable(message, HERE, OWN_FUNCTIONS)
+    assert not is_redrivable(message, HERE, OWN_FUNCTIONS, lambda _: True)
+
+
+def test_a_letter_on_which_the_guard_would_not_act_is_not_redrivable() -> None:
+    """Such as that of an account which may not forward events."""
+    message = open_message(dead_letter_of(creation_of(ARN)), HERE)
+
+    assert not is_redrivable(message, HERE, OWN_FUNCTIONS, lambda _: False)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"), [(CREATION_FUNCTION, False), (SWEEP_FUNCTION, True)]
+)
+def test_only_the_sweep_function_acts_in_another_region(function: str, expected: bool) -> None:
+    """The creation function refuses it as foreign."""
+    arn = str(ARN).replace(HERE.region, "us-east-1")
+    message = open_message(dead_letter_of(creation_of(arn), function=function), HERE)
+
+    assert is_redrivable(message, HERE, OWN_FUNCTIONS, lambda _: True) is expected

@@ -18,15 +18,17 @@ from encryption_guard.enforcement.policy import (
     Encrypt,
     FoundBucket,
     Skip,
+    acts_on,
     choice_of,
     decide,
     expiring,
 )
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import NamedBucket
-from encryption_guard.events.envelopes import open_payload
+from encryption_guard.events.envelopes import Event, open_payload
 from encryption_guard.services.oss_tables import Reading
 from encryption_guard.settings import Exemption, Settings
+from tests.unit.fakes import creation_of
 
 OWN = "1234567890123456"
 OTHER = "9876543210987654"
@@ -589,3 +591,55 @@ def test_whatever_stands_in_the_places_is_decided_or_invalid(
 
     assert isinstance(result, (Encrypt, Deny, InvalidEvent))
     assert str(result).isascii()
+
+
+# Whether a dead letter waits for good reason.
+
+
+def opened(event: object) -> Event:
+    (only,) = open_payload(json.dumps(event).encode()).events
+    return only
+
+
+OURS = f"acs:mns:cn-hangzhou:{OWN}:/queues/dead-letters"
+ORDERS = arn_of("orders")
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (creation_of(ORDERS), True),
+        (creation_of(ORDERS) | {"aliyunoriginalaccountid": OTHER}, False),
+        (creation_of(arn_of("orders", OTHER)), False),
+        (creation_of(ORDERS.replace("cn-hangzhou", "us-east-1")), True),
+        (creation_of(ORDERS, eventName="DeleteTableBucket"), False),
+        (creation_of(ORDERS, responseElements={"arn": "acs:osstables:x"}), False),
+        (7, False),
+    ],
+    ids=[
+        "a creation",
+        "forwarded",
+        "a foreign account",
+        "another region",
+        "another call",
+        "no bucket",
+        "no event",
+    ],
+)
+@pytest.mark.parametrize("account", [{"FC_ACCOUNT_ID": OWN}, {}], ids=["known", "of the queue"])
+def test_the_guard_acts_on_what_a_redrive_would_encrypt(
+    event: object, expected: bool, account: dict[str, str]
+) -> None:
+    """The functions decide about the region themselves."""
+    shell = {"FC_REGION": "cn-hangzhou", "GUARD_DEAD_LETTER_QUEUE": OURS}
+
+    settings = Settings.from_environment(shell | account)
+
+    assert acts_on(opened(event), settings, today=TODAY) is expected
+
+
+def test_beside_a_file_every_account_may_be_the_own_one() -> None:
+    """Nobody else writes to it."""
+    settings = Settings(region="cn-hangzhou")
+
+    assert acts_on(opened(creation_of(ORDERS)), settings, today=TODAY)

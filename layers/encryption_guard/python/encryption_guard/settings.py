@@ -126,6 +126,17 @@ class Exemption(NamedTuple):
         return region, account_id, path.removeprefix("bucket/")
 
     @property
+    def where(self) -> str:
+        """The region and the account that the exemption is limited to, in words; empty if none."""
+        region, account_id, _ = self.place
+        words = f" of region {region}" if region != "*" else ""
+        return words + (f" of account {account_id}" if account_id != "*" else "")
+
+    def is_over(self, today: date) -> bool:
+        """Return whether the last day of the exemption has passed."""
+        return self.expires is not None and self.expires < today
+
+    @property
     def has_every_name(self) -> bool:
         """Whether no name of a bucket, within the region and the account, is left to protect."""
         chars = _chars_of(self.place[2])
@@ -170,19 +181,21 @@ def _exempt_buckets(text: str) -> str:
     Raises ValueError if they can match no bucket.
     """
     if not text.startswith("acs:"):
-        if not _can_match(text):
+        if not can_match(text):
             raise ValueError('"bucket" can match no bucket name')
         return text
     match = re.fullmatch(_EXEMPT_ARN, text, re.ASCII)
     if not match or not (match["region"] == "*" or is_region(match["region"])):
         raise ValueError('"bucket" can match no ARN of a table bucket')
-    if not _can_match(match["name"]):
+    if not can_match(match["name"]):
         raise ValueError('"bucket" can match no bucket name')
     return "acs:osstables:{region}:{account_id}:bucket/{name}".format(**match.groupdict())
 
 
-def _can_match(glob: str) -> bool:
+def can_match(glob: str) -> bool:
     """Return whether a bucket name can match: 3 to 63 of a-z, 0-9 and -, but no - at either end."""
+    if not glob:
+        return False
     chars = _chars_of(glob)
     fixed = [each for each in chars if each is not None]
     is_open = len(fixed) < len(chars)

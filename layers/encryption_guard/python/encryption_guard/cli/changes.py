@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding, Totals
@@ -21,6 +21,8 @@ TOOL: Final = "encryption-guard"
 # The ARN of a bucket, and the namespace and name of a table.
 Key = tuple[str, str, str]
 KINDS: Final = ("new", "gone", "changed")
+# Of such a bucket no sweep looks at the tables.
+_UNSEEN: Final = frozenset({"skipped", "not_reached"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,15 @@ class Change:
 class Changes:
     """What is new, gone and changed since the report that ended at `since`.
 
-    `not_compared` has the regions that one of both sweeps does not cover to the end.
+    `not_compared` has the regions that one of both sweeps does not cover to the end, and
+    `tables_not_compared` the ARNs of buckets with tables in one report that the other sweep did not
+    look at.
     """
 
     since: str
     changes: Sequence[Change]
     not_compared: Sequence[str]
+    tables_not_compared: Sequence[str] = ()
 
     def of(self, kind: str) -> list[Change]:
         """Return the changes of one kind."""
@@ -75,13 +80,20 @@ class Changes:
     def as_dict(self) -> dict[str, Any]:
         """Return the changes for JSON."""
         by_kind = {kind: [change.as_dict() for change in self.of(kind)] for kind in KINDS}
-        return {"since": self.since, **by_kind, "not_compared": list(self.not_compared)}
+        return {
+            "since": self.since,
+            **by_kind,
+            "not_compared": list(self.not_compared),
+            "tables_not_compared": list(self.tables_not_compared),
+        }
 
     @property
     def sentence(self) -> str:
         """The numbers, in one sentence."""
         numbers = ", ".join(f"{len(self.of(kind))} {kind}" for kind in KINDS)
         left_out = f"; not compared: {', '.join(self.not_compared)}" if self.not_compared else ""
+        names = ", ".join(arn.rpartition("/")[2] for arn in self.tables_not_compared)
+        left_out += f"; tables not compared, of {names}" if names else ""
         return f"since {self.since}: {numbers}{left_out}."
 
 
@@ -108,16 +120,56 @@ def read_report(path: Path) -> ReportDocument:
     )
 
 
-def compare(old: ReportDocument, findings: Iterable[Finding], totals: Totals) -> Changes:
-    """Compare the findings of a sweep with an earlier report, in the regions that both cover."""
+class Row(NamedTuple):
+    """What a comparison needs of a finding of either report."""
+
+    region: str
+    kind: str
+    key: Key
+    outcome: str
+    reason: str
+    words: str
+
+
+def compare(
+    old: ReportDocument, findings: Iterable[Finding], totals: Totals, *, audits_all: bool
+) -> Changes:
+    """Compare the findings of a sweep with an earlier report, in the regions that both cover.
+
+    A table is compared only if both sweeps looked at all tables of its bucket; `audits_all` says
+    whether this sweep looked at those of every bucket. A report has only the tables with a problem:
+    one that is gone was dropped, or has none any more.
+    """
     listed = {scope.region: not tally.not_listed for scope, tally in totals.regions.items()}
     covered = {region for region, tally in old.regions.items() if not tally.not_listed}
     compared = {region for region, is_whole in listed.items() if is_whole} & covered
-    before = _states((each.region, each.key, each.words) for each in old.findings)
-    after = _states((each.region, _key(each), describe(each)) for each in findings)
+    old_rows = [
+        Row(each.region, each.kind, each.key, each.outcome, each.reason, each.words)
+        for each in old.findings
+    ]
+    rows = [
+        Row(each.region, each.kind, _key(each), each.outcome, each.reason, describe(each))
+        for each in findings
+    ]
+    unseen = _unseen_tables(old_rows, audits_all=old.audit_tables == "true")
+    unseen |= _unseen_tables(rows, audits_all=audits_all)
+    before, after = _states(old_rows, unseen), _states(rows, unseen)
     changes = list(_differences(before, after, compared))
     left_out = sorted({*listed, *old.regions} - compared)
-    return Changes(old.ended_at, changes, left_out)
+    tables = {row.key[0] for row in (*old_rows, *rows) if row.key[2] and row.region in compared}
+    return Changes(old.ended_at, changes, left_out, sorted(tables & unseen))
+
+
+def _unseen_tables(rows: Sequence[Row], *, audits_all: bool) -> set[str]:
+    """Return the ARNs of the buckets whose tables a sweep did not look at.
+
+    A region with a list that failed is not compared at all.
+    """
+    buckets = {row.key[0] for row in rows if row.kind == "bucket"}
+    if not audits_all:
+        return buckets
+    skipped = {row.key[0] for row in rows if row.kind == "bucket" and row.outcome in _UNSEEN}
+    return skipped | {row.key[0] for row in rows if row.kind == "bucket" and row.reason == "gone"}
 
 
 def describe(finding: Finding) -> str:
@@ -140,9 +192,14 @@ def _key(finding: Finding) -> Key:
     return (str(finding.arn or ""), finding.namespace or "", finding.table or "")
 
 
-def _states(rows: Iterable[tuple[str, Key, str]]) -> dict[Key, tuple[str, str]]:
-    """Return the region and the state of each bucket and table; a list that failed has no name."""
-    return {key: (region, state) for region, key, state in rows if key[0]}
+def _states(rows: Iterable[Row], unseen: Collection[str]) -> dict[Key, tuple[str, str]]:
+    """Return the region and the state of each bucket, and of each table that is compared."""
+    return {
+        row.key: (row.region, row.words)
+        for row in rows
+        # A list that failed has no name.
+        if row.kind == "bucket" or (row.key[2] and row.key[0] not in unseen)
+    }
 
 
 def _differences(

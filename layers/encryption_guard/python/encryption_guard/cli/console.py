@@ -25,7 +25,8 @@ import click
 
 from encryption_guard.cli.verbosity import is_debug, is_quiet
 from encryption_guard.errors import GuardError
-from encryption_guard.untrusted import json_escape, plain
+from encryption_guard.settings import can_match
+from encryption_guard.untrusted import json_escape, plain, quoted
 
 if TYPE_CHECKING:
     from encryption_guard.dead_letters import DeadLetters
@@ -41,6 +42,26 @@ MIN_WIDTH_OF_ALL_COLUMNS = 100
 
 # No platform stops a command, so this limit keeps one event from hanging.
 MAX_RUN_SECONDS = 120.0
+
+
+class FileName(click.Path):
+    """The name of a file or folder; an empty one is most likely a variable that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; fails for an empty name, which would be the current folder."""
+        if value == "":
+            self.fail("the name is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def bucket_glob(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    """Refuse a glob that no bucket's name can match: its empty result would look like good news."""
+    if given is None or can_match(given):
+        return given
+    raise click.BadParameter(
+        f"{quoted(given)} can match no bucket: a name has 3 to 63 of a-z, 0-9 and -."
+    )
+
 
 output_option = click.option(
     "--output",
@@ -89,6 +110,10 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run one command and exit with its code."""
         reopen_closed_streams()
+        with _sigterm_as_ctrl_c():
+            self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> None:
         try:
             # In standalone mode, click itself fails if it cannot print a usage error.
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or OK)
@@ -109,6 +134,20 @@ class Commands(click.Group):
         finally:
             # If Python cannot flush the buffer at exit, it exits with code 120.
             _cannot_write(sys.stderr)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, unless the program handles it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def reopen_closed_streams() -> None:

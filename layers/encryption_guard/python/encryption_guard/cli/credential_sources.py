@@ -188,7 +188,9 @@ def _unreadable(file: Path, cause: str | None) -> ConfigurationError:
 def _uri(uri: str) -> Source:
     scheme, _, rest = uri.partition("://")
     host = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
-    if scheme not in ("http", "https") or not host:
+    # What follows the last colon may be a misplaced secret, unless it is a port.
+    is_host = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+)(?::[0-9]{1,5})?", host)
+    if scheme not in ("http", "https") or not is_host:
         raise ConfigurationError(
             f"{URI} is not an address: it has to be http(s)://<host>[:<port>]/<path>; correct or"
             " unset the variable."

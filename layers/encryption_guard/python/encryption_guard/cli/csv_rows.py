@@ -16,6 +16,9 @@ from encryption_guard.sweep.findings import Finding, Tally
 from encryption_guard.untrusted import plain
 from encryption_guard.version import __version__
 
+# A spreadsheet reads what begins with one of them as a formula; some also read the wide forms.
+FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
 CSV_COLUMNS = (
     "kind",
     "region",
@@ -58,7 +61,7 @@ def closing_rows(data: Evidence) -> Iterator[list[str]]:
     for region, tally in [*sorted(tallies, key=lambda pair: pair[0]), ("all", data.totals.all)]:
         total = {"kind": "total", "region": region, "detail": numbers(tally)}
         yield _cells(total, conditions, account_id)
-    for exemption in data.settings.exemptions:
+    for exemption in conditions.exemptions:
         fields = {
             "kind": "exemption",
             "bucket": exemption.bucket,
@@ -69,7 +72,8 @@ def closing_rows(data: Evidence) -> Iterator[list[str]]:
         yield _cells(fields, conditions, account_id)
     what = "complete" if data.complete else "incomplete"
     changes = "applied" if conditions.applied else "nothing changed"
-    detail = f"{what}; {changes}; ended at {stamp(data.at)}"
+    only = f"; only buckets named {conditions.glob}" if conditions.glob else ""
+    detail = f"{what}; {changes}; ended at {stamp(data.at)}{only}"
     yield _cells({"kind": "sweep", "detail": detail}, conditions, account_id)
 
 
@@ -114,4 +118,4 @@ def _cells(fields: dict[str, Any], conditions: Conditions, account_id: str | Non
 def _cell(value: object) -> str:
     """Return a cell that a spreadsheet does not read as a formula."""
     text = "" if value is None else plain(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.startswith(FORMULA_SIGNS) else text

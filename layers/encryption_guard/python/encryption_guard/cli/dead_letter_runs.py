@@ -13,7 +13,6 @@ from encryption_guard.cli.console import (
     OK,
     STOPPED,
     Stdout,
-    asked_to_stop,
     note,
     progress,
     say,
@@ -69,15 +68,18 @@ class Chosen:
 
 
 def run(
-    destination: Destination, chosen: Chosen, plan: Plan, *, apply: bool, output: str
+    destination: Destination,
+    chosen: Chosen,
+    plan: Plan,
+    *,
+    apply: bool,
+    output: str,
+    stop_requested: Callable[[], bool],
 ) -> NoReturn:
     """Execute or print the plan, print each result at once, and exit the command."""
     results = _Results(chosen, as_json=output == "json")
-    with (
-        asked_to_stop() as stop_requested,
-        # On a terminal, the printed results already show the progress.
-        progress("messages", silent=sys.stdout.isatty()) as (_, count_one),
-    ):
+    # On a terminal, the printed results already show the progress.
+    with progress("messages", silent=sys.stdout.isatty()) as (_, count_one):
 
         def stopping() -> bool:
             return stop_requested() or results.stdout.is_lost

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from threading import Lock
+from typing import NamedTuple
 
 import click
 
@@ -21,6 +22,7 @@ from encryption_guard.cli.console import (
     STOPPED,
     Stdout,
     asked_to_stop,
+    bucket_glob,
     log_line,
     misuse,
     note,
@@ -104,6 +106,7 @@ reason_option = click.option(
 bucket_option = click.option(
     "--bucket",
     metavar="GLOB",
+    callback=bucket_glob,
     help="Select messages whose events name only matching buckets, such as 'orders-*'.",
 )
 apply_option = click.option(
@@ -143,7 +146,7 @@ def list_messages(
 
     The list shows the age, reason, bucket and status of each message. The command changes nothing.
     """
-    with _opened(queue) as (destination, invocation), asked_to_stop() as stopping:
+    with _opened(queue) as (destination, invocation, stopping):
         now = invocation.clock.now()
         messages = iter(destination.peek().messages) if peek else _read(destination, stopping)
         listed, complete = _listed(messages, Selection(reason, bucket))
@@ -188,9 +191,24 @@ def _read(destination: Destination, stopping: Callable[[], bool]) -> Iterator[Qu
                 return
 
 
+class _Opened(NamedTuple):
+    """A queue, an invocation, and whether the operator asked to stop."""
+
+    destination: Destination
+    invocation: Invocation
+    stopping: Callable[[], bool]
+
+
 @contextmanager
-def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Destination, Invocation]]:
+def _opened(queue: str | None, **overrides: str | None) -> Iterator[_Opened]:
     """Open the queue and an invocation; exit the command if either fails."""
+    with asked_to_stop() as stopping:
+        yield from _open(queue, overrides, stopping)
+
+
+def _open(
+    queue: str | None, overrides: dict[str, str | None], stopping: Callable[[], bool]
+) -> Iterator[_Opened]:
     try:
         settings = Settings.from_environment(
             overrides={"GUARD_DEAD_LETTER_QUEUE": queue, **overrides}
@@ -202,7 +220,7 @@ def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Destin
             destination = open_destination(invocation)
             if scope := destination.scope:
                 settings = settings._replace(account_id=scope.account_id, region=scope.region)
-            yield destination, invocation._replace(settings=settings)
+            yield _Opened(destination, invocation._replace(settings=settings), stopping)
     except ConfigurationError as error:
         misuse(str(error))
     except AmbiguousId as error:
@@ -211,7 +229,8 @@ def _opened(queue: str | None, **overrides: str | None) -> Iterator[tuple[Destin
         sys.exit(MISUSE)
     except Unavailable as error:
         say(str(error))
-        sys.exit(NOT_SEEN)
+        # After a request to stop, what is under way may fail.
+        sys.exit(STOPPED if stopping() else NOT_SEEN)
 
 
 @dead_letters.command("show")
@@ -226,7 +245,7 @@ def show(wanted_id: str, queue: str | None, output: str) -> None:
     The command prints at most 256 KB; the rest of a larger event is left out.
     """
     stdout = Stdout()
-    with _opened(queue) as (destination, invocation), asked_to_stop() as stopping:
+    with _opened(queue) as (destination, invocation, stopping):
         lookup = Lookup([wanted_id], destination, keep=False)
         for queued in lookup.find(_read(destination, stopping), stopping):
             if output == "json":
@@ -289,7 +308,7 @@ def redrive(
     and must name one message.
     """
     overrides = {"GUARD_FUNCTION": function, "FC_ACCOUNT_ID": account}
-    with _opened(queue, **overrides) as (destination, invocation):
+    with _opened(queue, **overrides) as (destination, invocation, stopping):
         if apply and local and not invocation.settings.account_id:
             misuse("No account ID: pass --account, or set FC_ACCOUNT_ID.")
         if apply:
@@ -302,7 +321,7 @@ def redrive(
             return Skip.because(obstacle) if obstacle else redrive_plan(queued)
 
         chosen = Chosen(ids, Selection(reason, bucket))
-        run(destination, chosen, plan, apply=apply, output=output)
+        run(destination, chosen, plan, apply=apply, output=output, stop_requested=stopping)
 
 
 def _send_plan(invocation: Invocation) -> Plan:
@@ -363,7 +382,7 @@ def discard(
     if apply and not (because or "").strip():
         misuse('No reason given: pass --because "..."; it is logged.')
 
-    with _opened(queue) as (destination, invocation):
+    with _opened(queue) as (destination, invocation, stopping):
         # A file needs no credentials.
         if apply and destination.scope:
             say_who_acts(invocation)
@@ -385,4 +404,4 @@ def discard(
             return Action("would be discarded", functools.partial(log, queued))
 
         chosen = Chosen(ids, Selection(reason, bucket))
-        run(destination, chosen, plan, apply=apply, output=output)
+        run(destination, chosen, plan, apply=apply, output=output, stop_requested=stopping)

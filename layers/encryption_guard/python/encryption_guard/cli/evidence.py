@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import encryption_guard.cli.sweep_rows as rows
 from encryption_guard.cli.changes import SCHEMA_VERSION, TOOL, Changes
-from encryption_guard.enforcement.policy import expiring
+from encryption_guard.enforcement.policy import expiring, in_force
 from encryption_guard.services.inventory import REGIONS
 from encryption_guard.services.sts import Caller
 from encryption_guard.settings import Exemption, Settings
@@ -36,6 +36,11 @@ class Conditions:
     # Only buckets with such names are checked; None: every bucket.
     glob: str | None = None
 
+    @property
+    def exemptions(self) -> tuple[Exemption, ...]:
+        """The exemptions in force when the sweep started."""
+        return in_force(self.settings, today=self.started_at.date())
+
     def as_dict(self) -> dict[str, Any]:
         """Return the conditions for JSON."""
         return {
@@ -48,7 +53,7 @@ class Conditions:
             "caller": self.caller._asdict() if self.caller else None,
             "no_caller": self.no_caller,
             "exemptions_from": self.exemptions_from,
-            "exemptions": [each.as_dict() for each in self.settings.exemptions],
+            "exemptions": [each.as_dict() for each in self.exemptions],
         }
 
 

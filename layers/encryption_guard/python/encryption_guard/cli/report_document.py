@@ -104,6 +104,10 @@ class ChangesPart(_Part):
     gone: list[ChangePart]
     changed: list[ChangePart]
     not_compared: list[str]
+    tables_not_compared: list[str] = Field(
+        default_factory=list,
+        description="Buckets with tables in one report that the other sweep did not look at.",
+    )
 
 
 class ReportDocument(_Part):

@@ -13,7 +13,7 @@ import click
 from encryption_guard.arn import Scope
 from encryption_guard.cli.as_deployed import read_deployed
 from encryption_guard.cli.changes import read_report
-from encryption_guard.cli.console import NOT_SEEN, misuse, note, say
+from encryption_guard.cli.console import NOT_SEEN, FileName, bucket_glob, misuse, note, say
 from encryption_guard.cli.credentials import (
     find_caller,
     open_command,
@@ -32,6 +32,7 @@ from encryption_guard.cli.row_filter import (
 from encryption_guard.cli.sweep_rows import pluralize
 from encryption_guard.cli.sweep_run import Outputs, SweepCommand
 from encryption_guard.cli.verbosity import verbosity_options
+from encryption_guard.enforcement.policy import exemption_warnings
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import Settings
@@ -56,6 +57,7 @@ from encryption_guard.sweep.findings import Totals
     "--bucket",
     "glob",
     metavar="GLOB",
+    callback=bucket_glob,
     help="Check only buckets with a matching name, such as 'orders-*'.",
 )
 @click.option(
@@ -79,14 +81,14 @@ from encryption_guard.sweep.findings import Totals
     "--html",
     "html_path",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FileName(dir_okay=False, path_type=Path),
     help="Also write the results to this file as an HTML report, for example for an auditor.",
 )
 @click.option(
     "--report",
     "folder",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FileName(file_okay=False, path_type=Path),
     help="Also write report.html, report.json and report.csv into this folder, and print the"
     " SHA-256 of each.",
 )
@@ -94,7 +96,7 @@ from encryption_guard.sweep.findings import Totals
     "--compare",
     "old_path",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FileName(dir_okay=False, path_type=Path),
     help="Also show what is new, gone and changed since this earlier report.json.",
 )
 @profile_option
@@ -170,10 +172,7 @@ def _conditions(
         settings, origin = read_deployed(invocation, regions, account_id), "deployed"
     if apply:
         say_who_acts(invocation, (caller, no_caller))
-    # The deployed function may skip buckets that this shell knows nothing of.
-    count = pluralize(len(settings.exemptions), "exemption")
-    note(f"{count}, from {'the deployed function' if as_deployed else 'your shell'}.")
-    return Conditions(
+    conditions = Conditions(
         started_at=invocation.clock.now(),
         settings=settings,
         applied=apply,
@@ -181,3 +180,18 @@ def _conditions(
         no_caller=None if caller else no_caller,
         exemptions_from=origin,
     )
+    _say_exemptions(conditions)
+    return conditions
+
+
+def _say_exemptions(conditions: Conditions) -> None:
+    # The deployed function may skip buckets that this shell knows nothing of.
+    count = pluralize(len(conditions.exemptions), "exemption")
+    where = "the deployed function" if conditions.exemptions_from == "deployed" else "your shell"
+    note(f"{count}, from {where}.")
+    settings = conditions.settings
+    for sentence in (
+        *settings.exemption_errors,
+        *exemption_warnings(settings, today=conditions.started_at.date()),
+    ):
+        say(sentence)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encryption_guard.arn import Scope, TableBucketArn
-from encryption_guard.cli.changes import compare
+from encryption_guard.cli.changes import Changes, compare
 from encryption_guard.cli.console import (
     FAILED,
     NOT_SEEN,
@@ -43,6 +43,7 @@ from encryption_guard.dead_letters import DeadLetters, put_into_queue
 from encryption_guard.dead_letters.destinations import REQUEST_SECONDS
 from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.dead_letters.duplicates import skip_duplicates
+from encryption_guard.enforcement.policy import acts_on
 from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.inventory import REGIONS
@@ -52,6 +53,11 @@ from encryption_guard.untrusted import plain_json
 
 if TYPE_CHECKING:
     from encryption_guard.cli.report_document import ReportDocument
+
+
+def report_files(folder: Path | None) -> list[Path]:
+    """Return the files of `--report`."""
+    return [folder / f"report.{form}" for form in ("html", "json", "csv")] if folder else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Outputs:
 
     def check(self) -> None:
         """Exit now if a report could not be written after hours of work."""
-        for path in filter(None, (self.html_path, self.folder and self.folder / "report.json")):
+        for path in ([self.html_path] if self.html_path else []) + report_files(self.folder):
             _check_path(path)
 
     def write(self, data: Evidence) -> dict[Path, str]:
@@ -207,7 +213,11 @@ class SweepCommand:
             others = ", ".join(self.old.account_ids)
             say(f"the earlier report is not compared: it is about another account ({others}).")
             return data
-        return replace(data, changes=compare(self.old, self.findings, self.totals))
+        return replace(data, changes=self._changes(self.old))
+
+    def _changes(self, old: ReportDocument) -> Changes:
+        audits_all = self.invocation.settings.audit_tables == "true"
+        return compare(old, self.findings, self.totals, audits_all=audits_all)
 
     def _finish(self) -> None:
         self._print_rows(self._order.rest())
@@ -272,5 +282,7 @@ def _dead_letters(invocation: Invocation) -> DeadLetters:
 
     put: Callable[[DeadLetter], bool | None] = print_one
     if invocation.settings.dead_letter_queue is not None:
-        put = skip_duplicates(send, invocation, written={})
+        today = invocation.clock.now().date()
+        judge = partial(acts_on, settings=invocation.settings, today=today)
+        put = skip_duplicates(send, invocation, written={}, acts_on=judge)
     return open_dead_letters(put, command="sweep")

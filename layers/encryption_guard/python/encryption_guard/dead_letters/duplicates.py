@@ -13,6 +13,7 @@ from encryption_guard.invocation import Invocation
 if TYPE_CHECKING:
     from encryption_guard.dead_letters.destinations import QueuedMessage
     from encryption_guard.dead_letters.document import DeadLetter
+    from encryption_guard.events.envelopes import Event
 
 # A peek shows the messages of one SMQ node, so several peeks are needed.
 PEEKS = 3
@@ -28,17 +29,19 @@ def skip_duplicates(
     invocation: Invocation,
     *,
     written: dict[DuplicateKey, datetime],
+    acts_on: Callable[[Event], bool],
 ) -> Callable[[DeadLetter], bool]:
     """Return a `put` that skips a dead letter if the queue holds one for its bucket and reason.
 
-    The new `put` returns whether it put the dead letter. Only a message that a redrive would send
-    makes another one a duplicate: its event, and not the message, names the bucket. `written` maps
+    The new `put` returns whether it put the dead letter. Only a message whose redrive would have an
+    effect makes another one a duplicate: its event, and not the message, names the bucket, and the
+    guard `acts_on` the event. `written` maps
     the dead letters of this process to their times; the new `put` adds to it. If the queue is too
     long for a peek, a dead letter that was written within a day is a duplicate. In a shorter queue,
     a dead letter that no peek shows was removed, and is put again.
     """
     lock = Lock()
-    peek_once = functools.cache(functools.partial(_peek, invocation))
+    peek_once = functools.cache(functools.partial(_peek, invocation, acts_on))
 
     def put_once(dead_letter: DeadLetter) -> bool:
         key, now = (dead_letter.arn, dead_letter.reason), invocation.clock.now()
@@ -55,7 +58,9 @@ def skip_duplicates(
     return put_once
 
 
-def _peek(invocation: Invocation) -> tuple[frozenset[DuplicateKey], bool]:
+def _peek(
+    invocation: Invocation, acts_on: Callable[[Event], bool]
+) -> tuple[frozenset[DuplicateKey], bool]:
     """Return the keys of the visible dead letters, and whether the queue holds no other."""
     # Only a failure needs these imports, which load all of pydantic.
     from encryption_guard.dead_letters.destinations import open_destination
@@ -78,7 +83,7 @@ def _peek(invocation: Invocation) -> tuple[frozenset[DuplicateKey], bool]:
     waiting = (
         queued.message.summary
         for queued in seen.values()
-        if is_redrivable(queued.message, destination.scope, own)
+        if is_redrivable(queued.message, destination.scope, own, acts_on)
     )
     keys = frozenset((summary.arn, summary.reason) for summary in waiting)
     return keys, is_all or len(seen) < MAX_PEEKED

@@ -140,7 +140,7 @@ def open_message(body: bytes, scope: Scope | None = None) -> Message:
         inner, named = _unwrapped(body, events), _named_buckets(events, scope)
         fields = _event_fields(events, named, FUNCTION_FAILED)
         fields["events"] = len(inner)
-        fields["is_sweep"] = all(_is_timer(event) for event in events)
+        fields["is_sweep"] = not named.arns and all(_is_timer(event) for event in events)
         return Message(_summarize_record(document, fields), inner, named)
     if all(_is_event(event) for event in events):
         named = _named_buckets(events, scope)

@@ -7,11 +7,12 @@ not about a table bucket.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 from encryption_guard.arn import Scope
 from encryption_guard.dead_letters.messages import UNKNOWN, Message, MessageSummary
+from encryption_guard.events.envelopes import Event
 from encryption_guard.settings import FunctionArn
 from encryption_guard.untrusted import quoted
 
@@ -92,8 +93,21 @@ def _in(scope: Scope | None) -> str:
     return f" in region {scope.region} of account {scope.account_id}" if scope else ""
 
 
-def is_redrivable(message: Message, scope: Scope | None, own: Collection[str]) -> bool:
-    """Return whether `redrive` would send the events of a message without any further option."""
-    if obstacle_of(message):
+def is_redrivable(
+    message: Message,
+    scope: Scope | None,
+    own: Collection[str],
+    acts_on: Callable[[Event], bool],
+) -> bool:
+    """Return whether a redrive of a message, without any further option, would have an effect.
+
+    `acts_on` returns whether the guard acts on an event, and does not refuse its account or region.
+    """
+    if obstacle_of(message) or not all(acts_on(event) for event in message.events):
         return False
-    return isinstance(receiver_of(message.summary, scope, own), FunctionArn)
+    receiver = receiver_of(message.summary, scope, own)
+    if not isinstance(receiver, FunctionArn):
+        return False
+    # The creation function accepts only the buckets of its own region.
+    is_local = not scope or all(arn.region == scope.region for arn in message.named.arns)
+    return is_local or receiver.name != CREATION_FUNCTION

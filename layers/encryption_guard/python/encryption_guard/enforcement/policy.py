@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
+from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import CREATION, REMOVAL, BucketEvent, NamedBucket, find_bucket
+from encryption_guard.events.envelopes import Event
 from encryption_guard.services.oss_tables import Reading
-from encryption_guard.settings import Exemption, Settings
+from encryption_guard.settings import Exemption, QueueArn, Settings
 
 # OSS creates and uses this bucket itself:
 # https://www.alibabacloud.com/help/en/ram/developer-reference/aliyunservicerolepolicyforosssystemtables
@@ -134,6 +137,44 @@ def _in_scope(
         if exemption.matches(bucket.arn, on=today):
             return Skip(f"exempt: {exemption.reason}", bucket, exemption)
     return Encrypt(bucket, cause)
+
+
+def acts_on(event: Event, settings: Settings, *, today: date) -> bool:
+    """Return whether the guard would act on an event, and not skip it or refuse its account.
+
+    Which regions a function accepts is its own setting, so a region is no reason not to. If the own
+    account is not known, it is that of the queue; beside a file, every account is.
+    """
+    if isinstance(event.parsed, InvalidEvent):
+        return False
+    if not settings.account_id and isinstance(settings.dead_letter_queue, QueueArn):
+        settings = settings._replace(account_id=settings.dead_letter_queue.account_id)
+    try:
+        decision = decide(event.parsed, settings, today=today)
+    except InvalidEvent:
+        return False
+    if isinstance(decision, Deny):
+        return decision.foreign == "region" or not settings.account_id
+    return isinstance(decision, Encrypt)
+
+
+def exemption_warnings(settings: Settings, *, today: date) -> Iterator[str]:
+    """Yield a sentence for each exemption that is over, or that leaves nothing to protect."""
+    for exemption in settings.exemptions:
+        if exemption.is_over(today):
+            last = exemption.expires
+            yield f"The exemption {exemption.bucket} ended after {last}: it is ignored."
+        elif exemption.has_every_name:
+            where = exemption.where
+            what = "no bucket there" if where else "nothing"
+            yield (
+                f"The exemption {exemption.bucket} covers every bucket{where}: {what} is encrypted."
+            )
+
+
+def in_force(settings: Settings, *, today: date) -> tuple[Exemption, ...]:
+    """Return the exemptions that are not over."""
+    return tuple(each for each in settings.exemptions if not each.is_over(today))
 
 
 def expiring(settings: Settings, *, today: date) -> tuple[Exemption, ...]:

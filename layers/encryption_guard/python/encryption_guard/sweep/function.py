@@ -10,7 +10,7 @@ from typing import Any
 from encryption_guard.arn import Scope
 from encryption_guard.dead_letters.duplicates import skip_duplicates
 from encryption_guard.enforcement.handler import open_dead_letters
-from encryption_guard.enforcement.policy import expiring
+from encryption_guard.enforcement.policy import acts_on, expiring
 from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.events import BucketEvent
 from encryption_guard.events.envelopes import open_payload
@@ -100,7 +100,12 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     report = SweepReport(Totals.empty(scopes))
     expiring_soon = expiring(settings, today=invocation.clock.now().date())
     dead_letters = open_dead_letters(invocation, context)
-    put = skip_duplicates(dead_letters.put, invocation, written=memory.dead_letters)
+    put = skip_duplicates(
+        dead_letters.put,
+        invocation,
+        written=memory.dead_letters,
+        acts_on=functools.partial(acts_on, settings=settings, today=invocation.clock.now().date()),
+    )
     try:
         limited = invocation.within(SWEEP_SHARE * invocation.budget.remaining())
         Sweep(

@@ -1,0 +1,45 @@
+"""A command that is stopped ends with an exit code of its own, whatever was under way."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.emulators.cloud import ACCOUNT, REGION, emulated_cloud
+from tests.emulators.faults import Delay, Fault
+from tests.emulators.operators_shell import start
+
+ARN = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/payments"
+
+
+@pytest.mark.parametrize(
+    ("number", "arguments"),
+    [
+        (signal.SIGTERM, ("status", "--region", REGION)),
+        (signal.SIGINT, ("status", "--region", REGION)),
+        (signal.SIGTERM, ("enforce", ARN, "--apply")),
+        (signal.SIGTERM, ("sweep", "--region", REGION)),
+        (signal.SIGINT, ("dead-letters", "list", "--peek")),
+        (signal.SIGINT, ("dead-letters", "show", "aaaaaaaa")),
+        (signal.SIGTERM, ("dead-letters", "redrive")),
+        (signal.SIGINT, ("dead-letters", "discard", "--all", "--apply", "--because", "x")),
+    ],
+    ids=lambda each: " ".join(each[:2]) if isinstance(each, tuple) else each.name,
+)
+def test_a_stopped_command_exits_with_130(
+    number: signal.Signals, arguments: tuple[str, ...]
+) -> None:
+    """Also by SIGTERM, and while a service that does not answer makes what is under way fail."""
+    with emulated_cloud() as cloud:
+        cloud.tables.plant("payments")
+        for service in (cloud.tables, cloud.queue, cloud.log, cloud.sts, cloud.api):
+            service.faults.add(Fault(Delay(4)))
+        with start(cloud, *arguments) as process:
+            time.sleep(2)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
