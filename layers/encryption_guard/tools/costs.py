@@ -96,7 +96,9 @@ class Price(NamedTuple):
 
 def has_watch(settings: Mapping[str, str]) -> bool:
     """Return whether a deployed function has the watch; an older version had none."""
-    return (settings.get("GUARD_WATCH_SECONDS") or "0").strip("0") != ""
+    seconds = settings.get("GUARD_WATCH_SECONDS", "0")
+    # The function takes an empty value as the default.
+    return not seconds or seconds.strip("0") != ""
 
 
 def choose_size(settings: Mapping[str, str]) -> Size:
@@ -105,8 +107,9 @@ def choose_size(settings: Mapping[str, str]) -> Size:
         return WITHOUT_WATCH
     needed = 0.0
     if settings.get("GUARD_AUDIT_TABLES") == "true":
-        regions = settings.get("GUARD_SWEEP_REGIONS", "").split(",")
-        needed = AUDIT_VCPU_SECONDS_A_REGION * len(set(regions))
+        named = settings.get("GUARD_SWEEP_REGIONS", "").split(",")
+        regions = {region.strip() for region in named if region.strip()}
+        needed = AUDIT_VCPU_SECONDS_A_REGION * max(len(regions), 1)
     return next((size for size in SIZES if size.vcpu * WATCH_SECONDS >= needed), SIZES[-1])
 
 

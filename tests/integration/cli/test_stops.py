@@ -18,7 +18,6 @@ ARN = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/payments"
     ("number", "arguments"),
     [
         (signal.SIGTERM, ("status", "--region", REGION)),
-        (signal.SIGINT, ("status", "--region", REGION)),
         (signal.SIGTERM, ("enforce", ARN, "--apply")),
         (signal.SIGTERM, ("sweep", "--region", REGION)),
         (signal.SIGINT, ("dead-letters", "list", "--peek")),

@@ -18,9 +18,11 @@ from typing import IO
 
 import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import strategies as st
 
 from encryption_guard import __version__
+from encryption_guard.cli import main
 from encryption_guard.cli.console import (
     MAX_RUN_SECONDS,
     MISUSE,
@@ -446,6 +448,18 @@ def test_progress_in_a_log_is_nothing(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 # Being stopped.
+
+
+def test_a_program_that_handles_sigterm_itself_keeps_its_handler() -> None:
+    """Such as one that calls the commands."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        result = CliRunner().invoke(main, ["--version"])
+        after = signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert (result.exit_code, after) == (0, signal.SIG_IGN)
 
 
 def handlers() -> list[object]:

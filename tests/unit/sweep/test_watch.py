@@ -14,7 +14,7 @@ from encryption_guard.arn import Scope
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.http.retries import Throttle
 from encryption_guard.sweep import Sweep
-from encryption_guard.sweep.findings import Finding, Memory
+from encryption_guard.sweep.findings import Finding, Memory, Slow
 from encryption_guard.sweep.watch import LatestFindings, Pace, RegionWatch
 from encryption_guard.sweep.work_lists import Results
 from tests.unit.fakes import (
@@ -47,6 +47,7 @@ class Watched:
     pauses: list[float] = field(default_factory=list)
     time: FakeTime = field(default_factory=FakeTime)
     lists: list[float] = field(default_factory=list)
+    paces: dict[Scope, Slow] = field(default_factory=dict)
 
     def run(self, pace: Pace) -> list[float]:
         """The seconds after the start at which the region was listed."""
@@ -60,7 +61,7 @@ class Watched:
                 throttle.hold(pause)
             return []
 
-        step = RegionWatch(HERE, pace, clock, throttle, read).first()
+        step = RegionWatch(HERE, pace, clock, throttle, self.paces, read).first()
         while step:
             assert list(step.run(None)) == []  # type: ignore[arg-type]  # needs no session
             assert step.again

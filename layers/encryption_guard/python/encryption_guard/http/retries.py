@@ -109,6 +109,8 @@ class Throttle:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._resume_at = -math.inf
+        # How often the service has asked to slow down.
+        self.holds = 0
 
     def left(self) -> float:
         """Return the remaining seconds of the pause, at least 0."""
@@ -117,6 +119,7 @@ class Throttle:
     def hold(self, seconds: float) -> None:
         """Start a pause of `seconds`, unless the current pause ends later."""
         self._resume_at = max(self._resume_at, self._clock.monotonic() + seconds)
+        self.holds += 1
 
     def wait(self, until: float) -> None:
         """Wait until the pause ends; raises Throttled if that is not before `until`."""

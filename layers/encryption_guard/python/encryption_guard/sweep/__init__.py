@@ -28,7 +28,13 @@ from encryption_guard.services.inventory import BucketIdentity, ListedBucket, bu
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import TableAudit
 from encryption_guard.sweep.checks import BucketChecker
-from encryption_guard.sweep.findings import ENCRYPTED_SINCE_UNKNOWN, Finding, Memory
+from encryption_guard.sweep.findings import (
+    ENCRYPTED_SINCE_UNKNOWN,
+    FAILED,
+    NOT_REACHED,
+    Finding,
+    Memory,
+)
 from encryption_guard.sweep.table_audit import AuditedBucket, audit_step
 from encryption_guard.sweep.watch import LatestFindings, Pace, RegionWatch
 from encryption_guard.sweep.work_lists import (
@@ -82,9 +88,13 @@ class Sweep:
     region_done: Callable[[str], object] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
     workers: int = WORKERS
-    _throttles: dict[Scope, Throttle] = field(default_factory=dict)
     _unexpected: list[Exception] = field(default_factory=list)
     _in_progress: set[BucketIdentity] = field(default_factory=set)
+    # The buckets of the last whole list of each region.
+    _in_list: dict[Scope, frozenset[BucketIdentity]] = field(default_factory=dict)
+    _was_listed: set[Scope] = field(default_factory=set)
+    # The late buckets whose tables are audited.
+    _audited: dict[TableBucketArn, BucketIdentity] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def check_buckets(self, scopes: Iterable[Scope]) -> None:
@@ -98,8 +108,8 @@ class Sweep:
         for scope in dict.fromkeys(scopes):
             if self.reads_all or not self.watch:
                 steps.append(self._list_step(scope, self.found_by))
-            if self.watch and (first := self._watch_step(scope, self.watch)):
-                steps.append(first)
+            if self.watch:
+                steps += self._watch_step(scope, self.watch)
         self._run(steps)
 
     def audit_tables(self, buckets: Iterable[AuditedBucket]) -> None:
@@ -113,10 +123,15 @@ class Sweep:
             regions.setdefault(step.scope.region, []).append(step)
         latest = LatestFindings(self.report) if self.watch else None
 
-        def listed(scope: Scope, found: Sequence[Finding]) -> None:
+        def listed(step: Step, found: Sequence[Finding]) -> None:
             self.listed(found)
-            if latest:
-                latest.forget_lists(scope)
+            # A list of the watch has all buckets of its region.
+            if latest and step.again is not None:
+                latest.forget_lists(step.scope)
+                buckets = self._in_list.pop(step.scope, None)
+                if buckets is not None:
+                    latest.forget_missing(step.scope, {arn for arn, _ in buckets})
+                    self.memory.forget_missing(step.scope, buckets)
 
         run_steps(
             regions.values(),
@@ -143,10 +158,23 @@ class Sweep:
             detail = f"The guard failed with an unexpected {type(error).__name__}."
             results.append(replace(step.fallback, reason="error", detail=detail))
         finally:
-            if step.key:
-                self._in_progress.discard(step.key)
+            self._release(step)
+        self._audit_again(results)
         following = step.again() if step.again else None
         return results if following is None else [following, *results]
+
+    def _release(self, step: Step) -> None:
+        if step.key:
+            self._in_progress.discard(step.key)
+
+    def _audit_again(self, results: Results) -> None:
+        """Let the next full sweep repeat an audit of a late bucket that was not complete."""
+        for found in results:
+            if not isinstance(found, Finding) or found.kind != "table" or not found.arn:
+                continue
+            identity = self._audited.get(found.arn)
+            if identity and found.outcome in (FAILED, NOT_REACHED):
+                self.memory.to_audit.add(identity)
 
     def _wait_for_turn(self, step: Step) -> Finding | None:
         """Wait while the service asks to; return a finding if the step cannot run in this sweep."""
@@ -163,7 +191,7 @@ class Sweep:
             clock.sleep(min(pause, POLL_SECONDS))
 
     def _throttle(self, scope: Scope) -> Throttle:
-        return self._throttles.setdefault(scope, Throttle(self.invocation.clock))
+        return self.memory.throttles.setdefault(scope, Throttle(self.invocation.clock))
 
     def _session(self, scope: Scope, **changes: Any) -> Session:
         # The policy denies a bucket of another region, so the swept region counts as configured.
@@ -174,31 +202,55 @@ class Sweep:
 
     # The steps.
 
-    def _list_step(self, scope: Scope, found_by: FoundBy) -> Step:
-        make_step = partial(self._bucket_step, scope, found_by)
+    def _list_step(
+        self, scope: Scope, found_by: FoundBy, seen: set[BucketIdentity] | None = None
+    ) -> Step:
+        make_step = partial(self._bucket_step, scope, found_by, seen)
         return list_step(scope, bucket_list(scope.region), Finding.of_list(scope), make_step)
 
-    def _watch_step(self, scope: Scope, pace: Pace) -> Step | None:
+    def _watch_step(self, scope: Scope, pace: Pace) -> list[Step]:
+        """Return the step of the first list; report a region that throttles beyond this call."""
         read = partial(self._list_once, scope)
         clock, throttle = self.invocation.clock, self._throttle(scope)
-        return RegionWatch(scope, pace, clock, throttle, read).first()
+        watch = RegionWatch(scope, pace, clock, throttle, self.memory.paces, read)
+        if first := watch.first():
+            return [first]
+        if scope in self.memory.paces and not self.reads_all:
+            why = "OSS Tables asks to slow down, and the next list is due in a later call."
+            self.report(Finding.of_list(scope).with_not_reached(why, reason="throttled"))
+        return []
 
     def _list_once(self, scope: Scope) -> Results:
         """Read a whole list, without a retry: a watch reads it again soon."""
         session = self._session(scope, max_attempts=1)
         results: Results = []
-        page: Step | None = self._list_step(scope, "watch")
-        while page:
-            found, page = list(page.run(session)), None
-            for each in found:
-                if isinstance(each, Step) and each.is_list:
-                    page = each
-                else:
-                    results.append(each)
+        seen: set[BucketIdentity] = set()
+        page: Step | None = self._list_step(scope, "watch", seen)
+        try:
+            while page:
+                found, page = list(page.run(session)), None
+                for each in found:
+                    if isinstance(each, Step) and each.is_list:
+                        page = each
+                    else:
+                        results.append(each)
+        except Exception:
+            # The steps are lost, so the next list has to find their buckets.
+            for each in results:
+                if isinstance(each, Step):
+                    self._release(each)
+            raise
+        if all(isinstance(each, Step) for each in results):
+            self._in_list[scope] = frozenset(seen)
+            self._was_listed.add(scope)
         return results
 
-    def _bucket_step(self, scope: Scope, found_by: FoundBy, entry: object) -> Step | None:
+    def _bucket_step(
+        self, scope: Scope, found_by: FoundBy, seen: set[BucketIdentity] | None, entry: object
+    ) -> Step | None:
         bucket = ListedBucket.read(entry, region=scope.region)
+        if seen is not None:
+            seen.add(bucket.identity)
         if not self.is_selected(bucket.arn) or not self._needs_check(bucket.identity, found_by):
             return None
         if bucket.kind not in KINDS:
@@ -208,19 +260,22 @@ class Sweep:
                 " customer, oss). The guard decides by the bucket's name."
             )
         run = partial(self._check_bucket, scope, bucket, found_by)
-        # A watch may check a bucket several times.
-        name = None if found_by == "watch" else str(bucket.arn)
-        return Step(scope, Finding.of(scope, bucket), run, name=name, key=bucket.identity)
+        # A watch may check a bucket several times. A bucket that appeared since its last list goes
+        # first, and does not wait for others that hang.
+        is_watch, identity = found_by == "watch", bucket.identity
+        name = None if is_watch else " ".join(map(str, identity))
+        is_urgent = is_watch and scope in self._was_listed and identity not in self.memory.failed
+        fallback = Finding.of(scope, bucket)
+        return Step(scope, fallback, run, name=name, key=identity, is_urgent=is_urgent)
 
     def _needs_check(self, bucket: BucketIdentity, found_by: FoundBy) -> bool:
         """Return whether a bucket has to be checked, and reserve it for one step."""
-        if bucket in self.memory.checked:
-            return False
         if found_by == "watch" and not self.memory.is_due(bucket, at=self._instant()):
             return False
         with self._lock:
-            is_free = bucket not in self._in_progress
-            self._in_progress.add(bucket)
+            is_free = bucket not in self._in_progress and bucket not in self.memory.checked
+            if is_free:
+                self._in_progress.add(bucket)
         return is_free
 
     def _instant(self) -> float:
@@ -244,8 +299,9 @@ class Sweep:
         yield found
         if is_late:
             self.memory.to_audit.discard(bucket.identity)
+            self._audited[bucket.arn] = bucket.identity
         if is_audited:
-            yield audit_step(scope, AuditedBucket(bucket.arn, periods))
+            yield audit_step(scope, AuditedBucket(bucket.arn, periods, bucket.identity[1]))
 
     def _warn_once(self, sentence: str) -> None:
         # An unknown type concerns all buckets, so one warning is enough.

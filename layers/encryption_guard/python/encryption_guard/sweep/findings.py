@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -12,6 +12,7 @@ from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.enforcement import DeadLettered, Encrypted, Outcome, Skipped, kept
 from encryption_guard.enforcement.policy import Cause, FoundBy
 from encryption_guard.errors import Refused, Unavailable
+from encryption_guard.http.retries import Throttle
 from encryption_guard.services.inventory import (
     GONE,
     REGIONS,
@@ -367,6 +368,13 @@ class Retry(NamedTuple):
     at: float
 
 
+class Slow(NamedTuple):
+    """The seconds between two lists of a region that throttles, and the instant of the next one."""
+
+    interval: float
+    next_at: float
+
+
 @dataclass(slots=True)
 class Memory:
     """What a function instance remembers of earlier sweeps; a new instance starts without it.
@@ -387,6 +395,9 @@ class Memory:
     has_warned_of_type: bool = False
     # When to check again the buckets whose last check failed, and after which pause.
     failed: dict[BucketIdentity, Retry] = field(default_factory=dict)
+    # The pauses that OSS Tables asks for, and the pace of each region that it slows down.
+    throttles: dict[Scope, Throttle] = field(default_factory=dict)
+    paces: dict[Scope, Slow] = field(default_factory=dict)
     # When a dead letter about a bucket was written, by the bucket's ARN and the reason.
     dead_letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
 
@@ -418,10 +429,25 @@ class Memory:
         pause = min(max(2 * last.pause, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS) if last else 0.0
         self.failed[bucket] = Retry(pause, at + pause)
 
+    def forget_missing(self, scope: Scope, listed: Collection[BucketIdentity]) -> None:
+        """Forget the checks of buckets that a whole list of their region does not have."""
+        gone = {
+            bucket
+            for bucket in (*self.checked, *self.failed)
+            if _is_in(scope, bucket[0]) and bucket not in listed
+        }
+        self.checked -= gone
+        for bucket in gone:
+            self.failed.pop(bucket, None)
+
     def is_due(self, bucket: BucketIdentity, *, at: float) -> bool:
         """Return whether no pause after a failed check of the bucket is left."""
         retry = self.failed.get(bucket)
         return retry is None or at >= retry.at
+
+
+def _is_in(scope: Scope, arn: TableBucketArn) -> bool:
+    return arn.region == scope.region and scope.account_id in (None, arn.account_id)
 
 
 def log_finding(finding: Finding, *, logger: Logger) -> None:

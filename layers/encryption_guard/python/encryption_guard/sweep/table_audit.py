@@ -40,6 +40,8 @@ class AuditedBucket(NamedTuple):
 
     arn: TableBucketArn
     unencrypted_periods: tuple[UnencryptedPeriod, ...] = ()
+    # Distinguishes the bucket from a deleted one with the same name.
+    incarnation: str | datetime | None = None
 
     def unencrypted_period(self, at: datetime | None) -> UnencryptedPeriod | None:
         """Return the period that contains this time, an exact one if possible."""
@@ -63,7 +65,7 @@ def _namespace_step(scope: Scope, bucket: AuditedBucket, entry: object) -> Step:
 
 def _table_step(scope: Scope, bucket: AuditedBucket, namespace: str, entry: object) -> Step:
     table = ListedTable.read(entry, bucket=bucket.arn, namespace=namespace)
-    name = f"{bucket.arn}/{namespace}/{table.name}"
+    name = f"{bucket.arn} {bucket.incarnation}/{namespace}/{table.name}"
     run = partial(_check_table, scope, table, bucket)
     return Step(scope, Finding.of(scope, table), run, name)
 

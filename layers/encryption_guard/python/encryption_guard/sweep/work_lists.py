@@ -22,6 +22,8 @@ from encryption_guard.sweep.findings import Finding
 MAX_THREADS = 64
 # Twice as many as OSS Tables has; more regions side by side only take memory.
 MAX_REGIONS_AT_ONCE = 16
+# Threads of each region for urgent steps, beside the others.
+URGENT_THREADS = 4
 # Steps that a region hands to its pool for each thread, so that a thread always finds work.
 STEPS_PER_THREAD = 2
 
@@ -50,6 +52,8 @@ class Step:
     name: str | None = None
     is_list: bool = False
     again: Callable[[], Step | None] | None = None
+    # An urgent step does not wait behind others: a few threads are for such steps alone.
+    is_urgent: bool = False
     # What the step is about, if no other step may be about it at the same time.
     key: BucketIdentity | None = None
 
@@ -111,23 +115,26 @@ def run_steps(
     workers: int,
     report: Callable[[Finding], None],
     expect_more: Callable[[int], object],
-    listed: Callable[[Scope, Sequence[Finding]], object],
+    listed: Callable[[Step, Sequence[Finding]], object],
     region_done: Callable[[str], object],
 ) -> None:
     """Run the steps of all lists, one list for each region, and the steps that they return.
 
-    Calls these from the calling thread: `listed` with the fallbacks of a page's entries, `report`,
-    and `region_done` after the last finding of a region. `run_step` must not raise.
+    Calls these from the calling thread: `listed` with the step of a list and the fallbacks of its
+    entries, `report`, and `region_done` after the last finding of a region. `run_step` must not
+    raise.
     """
     waiting = deque(list(each) for each in lists)
     # A step that repeats has a thread of its own.
     repeating = sum(step.again is not None for steps in waiting for step in steps)
     threads = max(1, min(workers, (MAX_THREADS - repeating) // max(len(waiting), 1)))
+    # A region whose steps repeat does not end before the others.
+    at_once = len(waiting) if repeating else MAX_REGIONS_AT_ONCE
     done: Done = SimpleQueue()
     running: list[_Region] = []
     try:
         while waiting or running:
-            while waiting and len(running) < MAX_REGIONS_AT_ONCE:
+            while waiting and len(running) < at_once:
                 region = _Region(ThreadPoolExecutor(threads), threads)
                 running.append(region)
                 region.add(waiting.popleft())
@@ -135,12 +142,12 @@ def run_steps(
             region, step, future = done.get()
             findings, new = region.collect(step, future.result())
             region.start_steps(run_step, done)
-            if not region.running and not region.repeating:
+            if region.is_done:
                 region.shutdown()
                 running.remove(region)
             if step.is_list:
                 expect_more(len(findings) + len(new))
-                listed(step.scope, new)
+                listed(step, new)
             for finding in findings:
                 report(finding)
             if region not in running:
@@ -154,7 +161,8 @@ def run_steps(
 class _Region:
     """The work list of one region, and its threads; `running` counts the steps in the pool.
 
-    `repeating` counts the steps that repeat: each has a thread of its own, which may sleep.
+    `beside` counts the others: steps that repeat have a thread each, which may sleep, and urgent
+    ones have a few.
     """
 
     pool: ThreadPoolExecutor
@@ -165,9 +173,13 @@ class _Region:
     own_threads: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, MAX_THREADS)
     )
+    urgent_threads: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, URGENT_THREADS)
+    )
     to_repeat: deque[Step] = field(default_factory=deque)
+    urgent: deque[Step] = field(default_factory=deque)
     running: int = 0
-    repeating: int = 0
+    beside: int = 0
     seen: set[str] = field(default_factory=set)
 
     def add(self, steps: Iterable[Step]) -> None:
@@ -177,14 +189,18 @@ class _Region:
 
     def shutdown(self, *, cancel_futures: bool = False) -> None:
         """End the threads."""
-        for pool in (self.pool, self.own_threads):
+        for pool in (self.pool, self.own_threads, self.urgent_threads):
             pool.shutdown(cancel_futures=cancel_futures)
 
     def start_steps(self, run_step: Callable[[Step], Results], done: Done) -> None:
         """Hand a few steps to the threads; more would only take memory."""
-        while self.to_repeat:
-            self.repeating += 1
-            self._submit(self.own_threads, self.to_repeat.popleft(), run_step, done)
+        for steps, threads in (
+            (self.to_repeat, self.own_threads),
+            (self.urgent, self.urgent_threads),
+        ):
+            while steps:
+                self.beside += 1
+                self._submit(threads, steps.popleft(), run_step, done)
         if not self.waiting and not self.running:
             self.waiting, self.deferred = self.deferred, self.waiting
         while self.waiting and self.running < STEPS_PER_THREAD * self.threads:
@@ -206,20 +222,27 @@ class _Region:
 
     def collect(self, step: Step, results: Results) -> tuple[list[Finding], list[Finding]]:
         """Queue the steps that a step returned; return its findings, and the fallbacks of names."""
-        if step.again is None:
-            self.running -= 1
+        if step.is_urgent or step.again is not None:
+            self.beside -= 1
         else:
-            self.repeating -= 1
+            self.running -= 1
         findings = [result for result in results if isinstance(result, Finding)]
         steps = [each for each in results if not isinstance(each, Finding) and self._is_new(each)]
+        names = [each.fallback for each in steps if each.name is not None]
         self.to_repeat.extend(each for each in steps if each.again is not None)
-        steps = [each for each in steps if each.again is None]
+        self.urgent.extend(each for each in steps if each.is_urgent)
+        steps = [each for each in steps if each.again is None and not each.is_urgent]
         if step.is_list:
             # Before the rest of other lists, so that few steps wait at a time.
             self.waiting.extendleft(reversed(steps))
         else:
             self.deferred.extend(steps)
-        return findings, [each.fallback for each in steps if each.name is not None]
+        return findings, names
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of the region is left to do."""
+        return not self.running and not self.beside
 
     def _is_new(self, step: Step) -> bool:
         # If a list changes between two pages, both may have the same bucket.
