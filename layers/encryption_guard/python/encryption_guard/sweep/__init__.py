@@ -260,11 +260,12 @@ class Sweep:
                 " customer, oss). The guard decides by the bucket's name."
             )
         run = partial(self._check_bucket, scope, bucket, found_by)
-        # A watch may check a bucket several times. A bucket that appeared since its last list goes
+        # A watch may check a bucket several times. A bucket that appeared since the last list goes
         # first, and does not wait for others that hang.
         is_watch, identity = found_by == "watch", bucket.identity
         name = None if is_watch else " ".join(map(str, identity))
-        is_urgent = is_watch and scope in self._was_listed and identity not in self.memory.failed
+        is_new = self.reads_all or scope in self._was_listed
+        is_urgent = is_watch and is_new and identity not in self.memory.failed
         fallback = Finding.of(scope, bucket)
         return Step(scope, fallback, run, name=name, key=identity, is_urgent=is_urgent)
 
