@@ -75,6 +75,8 @@ class Cold:
                 "ALIBABA_CLOUD_SECURITY_TOKEN": "cold-token",
                 "FC_FUNCTION_NAME": "encrypt-on-create",
                 "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
+                # One list loads what the watch loads.
+                "GUARD_WATCH_SECONDS": "0",
                 "GUARD_OSS_TABLES_ENDPOINT": self.tables.url,
                 "SSL_CERT_FILE": str(self.certificate),
             },
