@@ -219,6 +219,8 @@ def deployed(
                 "GUARD_DEAD_LETTER_QUEUE": f"acs:mns:{REGION}:{ACCOUNT}:/queues/{QUEUE}",
                 "GUARD_OSS_TABLES_ENDPOINT": tables.url,
                 "GUARD_SMQ_ENDPOINT": queue.url,
+                # One list, and the function returns.
+                "GUARD_WATCH_SECONDS": "0",
                 "SSL_CERT_FILE": str(certificate),
             },
         )
