@@ -269,7 +269,9 @@ def test_a_role_alone_is_not_oidc(home: Path) -> None:
     assert choose(role, home, profile=None).kind == "ecs"
 
 
-@pytest.mark.parametrize("uri", ["127.0.0.1:6666/key", "ftp://127.0.0.1/key", "http:///key", "key"])
+@pytest.mark.parametrize(
+    "uri", ["127.0.0.1:6666/key", "ftp://127.0.0.1/key", "http:///key", "key", "http://host:key/"]
+)
 def test_what_is_no_address_is_refused(uri: str, home: Path) -> None:
     """The sentence does not repeat it: it may contain a secret."""
     said = refusal({"ALIBABA_CLOUD_CREDENTIALS_URI": uri}, home, profile=None)

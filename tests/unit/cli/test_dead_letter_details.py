@@ -8,7 +8,7 @@ import shlex
 from base64 import b64encode
 from dataclasses import replace
 from datetime import timedelta, timezone
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -38,6 +38,7 @@ from encryption_guard.dead_letters.messages import (
 )
 from encryption_guard.events.envelopes import open_payload
 from encryption_guard.untrusted import plain_json
+from tests.unit.cli.waiting_messages import KNOWN, NO_LETTER, RECORD, REJECTED, about
 from tests.unit.fakes import (
     ARN,
     START,
@@ -49,23 +50,6 @@ from tests.unit.fakes import (
 from tests.unit.legible import assert_legible
 
 NOW = START + timedelta(hours=3)
-
-REJECTED = waiting_of(dead_letter_of(creation_of(ARN)))
-RECORD = waiting_of(destination_record_of(creation_of(ARN)), key="message-2")
-RULE = waiting_of(json.dumps(creation_of(ARN)).encode(), key="message-3")
-NO_LETTER = waiting_of(b"\x1b[31mhello", key="message-4")
-KNOWN = {"dead_letter": REJECTED, "record": RECORD, "rule": RULE, "unknown": NO_LETTER}
-
-
-def about(**told: Any) -> MessageSummary:
-    """A letter with what is told of it, and as little besides as there can be."""
-    known: dict[str, Any] = {
-        "id": REJECTED.message.summary.id,
-        "kind": "dead_letter",
-        "reason": "rejected",
-        "detail": "OSS Tables answered 403.",
-    }
-    return MessageSummary(**known | told)
 
 
 def test_contents_are_the_message_and_its_events() -> None:

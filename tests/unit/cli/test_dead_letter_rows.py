@@ -26,34 +26,17 @@ from encryption_guard.dead_letters.messages import (
     MessageSummary,
 )
 from encryption_guard.untrusted import plain_json
+from tests.unit.cli.waiting_messages import KNOWN, NO_LETTER, REJECTED, about
 from tests.unit.fakes import (
     ARN,
     START,
     creation_of,
-    dead_letter_of,
     destination_record_of,
     waiting_of,
 )
 
 NOW = START + timedelta(hours=3)
 PRINTABLE = {chr(code) for code in range(0x20, 0x7F)}
-
-REJECTED = waiting_of(dead_letter_of(creation_of(ARN)))
-RECORD = waiting_of(destination_record_of(creation_of(ARN)), key="message-2")
-RULE = waiting_of(json.dumps(creation_of(ARN)).encode(), key="message-3")
-NO_LETTER = waiting_of(b"\x1b[31mhello", key="message-4")
-KNOWN = {"dead_letter": REJECTED, "record": RECORD, "rule": RULE, "unknown": NO_LETTER}
-
-
-def about(**told: Any) -> MessageSummary:
-    """A letter with what is told of it, and as little besides as there can be."""
-    known: dict[str, Any] = {
-        "id": REJECTED.message.summary.id,
-        "kind": "dead_letter",
-        "reason": "rejected",
-        "detail": "OSS Tables answered 403.",
-    }
-    return MessageSummary(**known | told)
 
 
 def listed(key: str = "message-1", *, since: datetime | None = START, **told: Any) -> Listed:

@@ -115,6 +115,14 @@ def test_the_record_of_a_sweep_is_left() -> None:
     )
 
 
+def test_an_event_of_a_bucket_is_no_sweep_although_it_has_the_fields_of_a_timer() -> None:
+    """Else the writer of a message could have it discarded."""
+    message = open_message(destination_record_of(creation_of(ARN) | TIMER), HERE)
+
+    assert not message.summary.is_sweep
+    assert obstacle_of(message) is None
+
+
 @pytest.mark.parametrize("redrives", [3, 4])
 def test_what_was_redriven_often_enough_is_left(redrives: int) -> None:
     """A loop ends at the limit."""

@@ -11,29 +11,23 @@ import httpx
 import pytest
 
 from encryption_guard.arn import Scope
-from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.http.retries import Throttle
-from encryption_guard.sweep import Sweep
-from encryption_guard.sweep.findings import Finding, Memory, Slow
+from encryption_guard.sweep.findings import Finding, Slow
 from encryption_guard.sweep.watch import LatestFindings, Pace, RegionWatch
 from encryption_guard.sweep.work_lists import Results
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
-    REGION,
     Broken,
     FakeOssTables,
     FakeTime,
-    LetterBox,
-    LogLines,
     Reply,
-    invocation_of,
 )
+from tests.unit.sweep.watching import GET, HERE, LIST, PUT, Watching
 
-HERE, THERE = Scope(ACCOUNT, REGION), Scope(ACCOUNT, "us-east-1")
+THERE = Scope(ACCOUNT, "us-east-1")
 START = 1000.0  # where FakeTime begins
 DOWN = Reply(503, b"{}", {"x-oss-request-id": "OSS-9"})
-LIST, GET, PUT = "ListTableBuckets", "GetTableBucketEncryption", "PutTableBucketEncryption"
 
 
 # When a region is listed.
@@ -197,41 +191,6 @@ def test_tables_are_reported_at_once(latest: LatestFindings, reported: list[Find
 
 
 # With a service.
-
-
-@dataclass
-class Watching:
-    """A sweep with a watch of 55 s, in front of a service; its instance remembers."""
-
-    service: FakeOssTables
-    memory: Memory = field(default_factory=Memory)
-    box: LetterBox = field(default_factory=LetterBox)
-
-    def run(self, *scopes: Scope, reads_all: bool = False, seconds: float = 96) -> list[Finding]:
-        found: list[Finding] = []
-        start = self.service.time.monotonic()
-        starts_at = start + (5 if reads_all else 0)
-        Sweep(
-            invocation=invocation_of(self.service, seconds=seconds),
-            dead_letters=DeadLetters(
-                put=self.box.put,
-                log_error=LogLines().error,
-                function="sweep",
-                function_request_id="request-1",
-                now=self.service.time.now,
-            ),
-            apply=True,
-            audit="late",
-            report=found.append,
-            memory=self.memory,
-            found_by="sweep",
-            reads_all=reads_all,
-            watch=Pace(5, starts_at, start + 55),
-        ).check_buckets(scopes or (HERE,))
-        return found
-
-    def asked(self, operation: str) -> int:
-        return self.service.operations().count(operation)
 
 
 def outcomes(findings: list[Finding]) -> list[tuple[str, str, str]]:

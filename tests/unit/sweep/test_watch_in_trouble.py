@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time as real
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -16,12 +16,10 @@ from encryption_guard.arn import Scope
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.http.retries import Throttle
 from encryption_guard.sweep import Sweep
-from encryption_guard.sweep.findings import Finding, Memory
 from encryption_guard.sweep.watch import Pace, RegionWatch
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
-    REGION,
     FakeOssTables,
     FakeTime,
     LetterBox,
@@ -29,9 +27,8 @@ from tests.unit.fakes import (
     Reply,
     invocation_of,
 )
+from tests.unit.sweep.watching import GET, HERE, LIST, PUT, Watching
 
-HERE = Scope(ACCOUNT, REGION)
-LIST, GET, PUT = "ListTableBuckets", "GetTableBucketEncryption", "PutTableBucketEncryption"
 DOWN = Reply(503, b"{}", {"x-oss-request-id": "OSS-9"})
 LATE, FRESH = "2026-01-02T03:00:00Z", "2026-01-02T03:04:04Z"
 
@@ -44,38 +41,6 @@ class Paced(FakeTime):
         if seconds >= 2:
             real.sleep(0.05)
         super().sleep(seconds)
-
-
-@dataclass
-class Watching:
-    service: FakeOssTables
-    memory: Memory = field(default_factory=Memory)
-    box: LetterBox = field(default_factory=LetterBox)
-    audit: Any = "late"
-
-    def run(
-        self, *, reads_all: bool = False, seconds: float = 96, length: float = 55
-    ) -> list[Finding]:
-        found: list[Finding] = []
-        start = self.service.time.monotonic()
-        Sweep(
-            invocation=invocation_of(self.service, seconds=seconds),
-            dead_letters=DeadLetters(
-                put=self.box.put,
-                log_error=LogLines().error,
-                function="sweep",
-                function_request_id="request-1",
-                now=self.service.time.now,
-            ),
-            apply=True,
-            audit=self.audit,
-            report=found.append,
-            memory=self.memory,
-            found_by="sweep",
-            reads_all=reads_all,
-            watch=Pace(5, start + (5 if reads_all else 0), start + length),
-        ).check_buckets([HERE])
-        return found
 
 
 def entry(created: str | None, name: str = ARN.name, ident: str | None = None) -> dict[str, Any]:

@@ -52,6 +52,9 @@ def regions(number: int) -> dict[str, str]:
         ({**AUDITED, **regions(4)}, Size(0.25, 256)),
         ({**AUDITED, **regions(8)}, Size(0.25, 256)),
         ({**AUDITED, "GUARD_SWEEP_REGIONS": ",".join(map(str, range(99)))}, Size(1, 1024)),
+        ({**AUDITED, "GUARD_SWEEP_REGIONS": "cn-a, cn-a ,cn-b,"}, Size(0.1, 128)),
+        # The function takes an empty value as the default.
+        ({"GUARD_WATCH_SECONDS": ""}, Size(0.05, 128)),
         (UNWATCHED, Size(0.25, 256)),
         ({**AUDITED, **UNWATCHED, **regions(8)}, Size(0.25, 256)),
         (OLDER, Size(0.25, 256)),

@@ -1,4 +1,4 @@
-"""Helpers that the commands share: exit codes, safe printing, progress bars and Ctrl-C.
+"""What the commands share: exit codes, safe printing, progress bars and Ctrl-C.
 
 A standard stream is lost if its disk is full, its reader has gone or the shell closed it. A command
 then reports the loss on the other stream and still exits with the documented code.
@@ -77,8 +77,12 @@ def _escape(error: Any) -> tuple[str, int]:
     return json_escape(error.object[error.start : error.end]), error.end
 
 
-ESCAPE = "encryption_guard.escape"
-codecs.register_error(ESCAPE, _escape)
+@functools.cache
+def _escaping() -> str:
+    """Register `_escape` with Python's codecs, and return its name there."""
+    name = "encryption_guard.escape"
+    codecs.register_error(name, _escape)
+    return name
 
 
 class NotLogged(GuardError):
@@ -207,7 +211,7 @@ def log_line(line: str) -> None:
     Raises NotLogged if the line cannot be written.
     """
     try:
-        click.echo(line.encode("ascii", ESCAPE).decode(), err=True)
+        click.echo(line.encode("ascii", _escaping()).decode(), err=True)
     except OSError as error:
         raise NotLogged(f"standard error cannot be written ({error.strerror})") from error
 
@@ -218,7 +222,7 @@ class Stdout:
     def __init__(self) -> None:
         reopen_closed_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors=ESCAPE)
+            sys.stdout.reconfigure(errors=_escaping())
         self._error: str | None = None
 
     @property

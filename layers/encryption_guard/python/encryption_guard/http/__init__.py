@@ -33,8 +33,9 @@ COMMON_HEADERS = {
 MAX_ANSWER_BYTES = 64 * 1024
 # Requests with these methods have a Content-Length even without content: RFC 9110, 8.6.
 EXPECTING_CONTENT = {"POST", "PUT"}
-# The maximum per instance, idle connections included: as many as a sweep has workers.
-MAX_CONNECTIONS = 64
+# The maximum per instance, idle connections included: as many as a sweep has workers, and as many
+# again for the threads of a watch, which must not wait where all workers' requests hang.
+MAX_CONNECTIONS = 128
 KEEP_ALIVE_SECONDS = 60.0
 # certifi's authorities, which `make build` puts beside the layer's `python/`, each in a file with a
 # hash as its name. OpenSSL reads only the one that a server needs; to read all takes 20 ms.

@@ -18,7 +18,8 @@ from encryption_guard.services.inventory import BucketIdentity, Listing
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.sweep.findings import Finding
 
-# In all regions together. Each thread has at most one connection, and the transport keeps 64 open.
+# In all regions together, beside those of a watch. Each thread has at most one connection, and the
+# transport allows 128.
 MAX_THREADS = 64
 # Twice as many as OSS Tables has; more regions side by side only take memory.
 MAX_REGIONS_AT_ONCE = 16
