@@ -49,6 +49,10 @@ def refusal(**variables: str) -> str:
         ("mode", "enforce"),
         ("dead_letter_queue", None),
         ("allowed_accounts", frozenset()),
+        ("accounts", frozenset()),
+        ("member_role", "oss-tables-encryption-guard-member"),
+        ("external_id", None),
+        ("directory_endpoint", None),
         ("exemptions", ()),
         ("exemption_errors", ()),
         ("addressing", "path"),
@@ -73,7 +77,8 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
     names = ["MODE", "DEAD_LETTER_QUEUE", "ALLOWED_ACCOUNTS", "EXEMPTIONS", "MAX_ATTEMPTS"]
     names += ["OSS_TABLES_ADDRESSING", "OSS_TABLES_NETWORK", "OSS_TABLES_ENDPOINT"]
     names += ["FUNCTION", "FC_ENDPOINT", "SMQ_ENDPOINT", "HTTP_TIMEOUT_SECONDS"]
-    names += ["SWEEP_REGIONS", "AUDIT_TABLES"]
+    names += ["SWEEP_REGIONS", "AUDIT_TABLES", "ACCOUNTS", "MEMBER_ROLE", "EXTERNAL_ID"]
+    names += ["DIRECTORY_ENDPOINT"]
     environment = {} if value is None else {f"GUARD_{name}": value for name in names}
 
     settings = Settings.from_environment(environment)
@@ -96,6 +101,18 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
             "12345, 9876543210987654,12345",
             "allowed_accounts",
             frozenset({"12345", "9876543210987654"}),
+        ),
+        ("GUARD_ACCOUNTS", "organization", "accounts", "organization"),
+        ("GUARD_ACCOUNTS", " 12345,67890,", "accounts", frozenset({"12345", "67890"})),
+        ("GUARD_MEMBER_ROLE", "R", "member_role", "R"),
+        ("GUARD_MEMBER_ROLE", "a.b_c-1" + "d" * 57, "member_role", "a.b_c-1" + "d" * 57),
+        ("GUARD_EXTERNAL_ID", "a-", "external_id", "a-"),
+        ("GUARD_EXTERNAL_ID", "Aa0_+=,.@:/-" * 102, "external_id", "Aa0_+=,.@:/-" * 102),
+        (
+            "GUARD_DIRECTORY_ENDPOINT",
+            "https://resourcedirectory-intl.aliyuncs.com",
+            "directory_endpoint",
+            "https://resourcedirectory-intl.aliyuncs.com",
         ),
         ("GUARD_OSS_TABLES_ADDRESSING", "path", "addressing", "path"),
         ("GUARD_OSS_TABLES_ADDRESSING", "virtual", "addressing", "virtual"),
@@ -175,6 +192,9 @@ FUNCTION_FORM = (
 )
 SECONDS_FORM = "a number of seconds above 0, at most 60"
 ATTEMPTS_FORM = "a whole number from 1 to 20"
+MEMBERS_FORM = f"{ACCOUNTS_FORM}, or organization"
+ROLE_FORM = "the name of a role, not its ARN: 1 to 64 letters, digits and . _ -"
+EXTERNAL_ID_FORM = "2 to 1224 letters, digits and _ + = , . @ : / -"
 REGIONS_FORM = "region ids such as cn-hangzhou, separated by commas"
 
 
@@ -196,6 +216,19 @@ REGIONS_FORM = "region ids such as cn-hangzhou, separated by commas"
         ("GUARD_ALLOWED_ACCOUNTS", "12345;67890", ACCOUNTS_FORM),
         ("GUARD_ALLOWED_ACCOUNTS", "١٢٣٤٥", ACCOUNTS_FORM),
         ("GUARD_ALLOWED_ACCOUNTS", "*", ACCOUNTS_FORM),
+        ("GUARD_ACCOUNTS", "Organization", MEMBERS_FORM),
+        ("GUARD_ACCOUNTS", "organization,12345", MEMBERS_FORM),
+        ("GUARD_ACCOUNTS", "all", MEMBERS_FORM),
+        ("GUARD_ACCOUNTS", "1234", MEMBERS_FORM),
+        ("GUARD_MEMBER_ROLE", "acs:ram::12345:role/guard", ROLE_FORM),
+        ("GUARD_MEMBER_ROLE", "a" * 65, ROLE_FORM),
+        ("GUARD_MEMBER_ROLE", "guard/member", ROLE_FORM),
+        ("GUARD_MEMBER_ROLE", "r\u00f4le", ROLE_FORM),
+        ("GUARD_EXTERNAL_ID", "a", EXTERNAL_ID_FORM),
+        ("GUARD_EXTERNAL_ID", "two words", EXTERNAL_ID_FORM),
+        ("GUARD_EXTERNAL_ID", "a*", EXTERNAL_ID_FORM),
+        ("GUARD_EXTERNAL_ID", "\u00e9\u00e9", EXTERNAL_ID_FORM),
+        ("GUARD_DIRECTORY_ENDPOINT", "https://{region}.example.com", HOST_FORM),
         ("GUARD_OSS_TABLES_ADDRESSING", "host", "path or virtual"),
         ("GUARD_OSS_TABLES_NETWORK", "vpc", "public or internal"),
         ("GUARD_OSS_TABLES_ENDPOINT", "127.0.0.1:9000", TABLES_FORM),
@@ -263,7 +296,10 @@ def test_a_bad_setting_is_refused_in_one_sentence(variable: str, value: str, all
     )
 
 
-ENDPOINTS = ("GUARD_OSS_TABLES_ENDPOINT", "GUARD_SMQ_ENDPOINT", "GUARD_FC_ENDPOINT")
+ENDPOINTS = (
+    *("GUARD_OSS_TABLES_ENDPOINT", "GUARD_SMQ_ENDPOINT", "GUARD_FC_ENDPOINT"),
+    "GUARD_DIRECTORY_ENDPOINT",
+)
 LOCAL = (
     *("http://localhost", "http://LocalHost:9000", "http://127.0.0.1:9000/", "http://127.255.0.9"),
     *("http://[::1]", "http://[::1]:9000/", "http://[0:0:0:0:0:0:0:1]:9000"),

@@ -54,6 +54,13 @@ MIN_NAME_LENGTH, MAX_NAME_LENGTH = 3, 63
 # Which tables are checked: those of a bucket that was encrypted late, all, or none.
 TableAudit = Literal["late", "true", "false"]
 
+# Every member of the resource directory, instead of a list of account ids.
+ORGANIZATION: Final = "organization"
+# https://www.alibabacloud.com/help/en/ram/developer-reference/api-ram-2015-05-01-createrole
+_ROLE_NAME = "[A-Za-z0-9._-]{1,64}"
+# https://www.alibabacloud.com/help/en/ram/developer-reference/api-sts-2015-04-01-assumerole
+_EXTERNAL_ID = "[A-Za-z0-9_+=,.@:/-]{2,1224}"
+
 
 class QueueArn(NamedTuple):
     """An SMQ queue, written as `acs:mns:<region>:<account id>:/queues/<name>`."""
@@ -259,6 +266,10 @@ def _account_ids(text: str) -> frozenset[str]:
     return frozenset(accounts)
 
 
+def _accounts(text: str) -> frozenset[str] | Literal["organization"]:
+    return ORGANIZATION if text == ORGANIZATION else _account_ids(text)
+
+
 def _regions(text: str) -> tuple[str, ...]:
     """Return each region once, in the given order."""
     regions = [part.strip() for part in text.split(",") if part.strip()]
@@ -354,6 +365,10 @@ class Settings(NamedTuple):
     mode: Literal["enforce", "detect"] = "enforce"
     dead_letter_queue: QueueArn | Path | None = None
     allowed_accounts: frozenset[str] = frozenset()
+    # The accounts that the guard enters by the member role, beside its own.
+    accounts: frozenset[str] | Literal["organization"] = frozenset()
+    member_role: str = "oss-tables-encryption-guard-member"
+    external_id: str | None = None
     addressing: Literal["path", "virtual"] = "path"
     network: Literal["public", "internal"] = "public"
     oss_tables_endpoint: str | None = None
@@ -361,6 +376,7 @@ class Settings(NamedTuple):
     fc_endpoint: str | None = None
     smq_endpoint: str | None = None
     sts_endpoint: str | None = None
+    directory_endpoint: str | None = None
     log_endpoint: str | None = None
     http_timeout_seconds: float = 5.0
     max_attempts: int = 4
@@ -433,6 +449,21 @@ VARIABLES: Final = {
         _account_ids,
         "account ids of 5 to 20 digits, separated by commas",
     ),
+    "accounts": Variable(
+        "GUARD_ACCOUNTS",
+        _accounts,
+        f"account ids of 5 to 20 digits, separated by commas, or {ORGANIZATION}",
+    ),
+    "member_role": Variable(
+        "GUARD_MEMBER_ROLE",
+        partial(_matching, _ROLE_NAME),
+        "the name of a role, not its ARN: 1 to 64 letters, digits and . _ -",
+    ),
+    "external_id": Variable(
+        "GUARD_EXTERNAL_ID",
+        partial(_matching, _EXTERNAL_ID),
+        "2 to 1224 letters, digits and _ + = , . @ : / -",
+    ),
     "addressing": Variable(
         "GUARD_OSS_TABLES_ADDRESSING", _one_of("path", "virtual"), "path or virtual"
     ),
@@ -456,7 +487,7 @@ VARIABLES: Final = {
             _fixed_endpoint,
             f"https://<host>[:<port>], {_HTTP}",
         )
-        for service in ("fc", "smq", "sts", "log")
+        for service in ("fc", "smq", "sts", "directory", "log")
     },
     "http_timeout_seconds": Variable(
         "GUARD_HTTP_TIMEOUT_SECONDS", _timeout, "a number of seconds above 0, at most 60"
