@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.enforcement.handler import (
+    open_invocation,
     open_proxied_transport,
     read_settings,
     shared_transport,
@@ -123,6 +124,12 @@ def test_a_creation_event_encrypts_the_bucket(
     assert result["time_to_encrypt_ms"] >= 0
     (line,) = log_lines(capsys)
     assert {key: line[key] for key in OUTCOME_FIELDS} == result
+
+
+@pytest.mark.usefixtures("deployed")
+def test_an_invocation_knows_its_request() -> None:
+    """The session in a member's account is named by it."""
+    assert open_invocation(Context()).request_id == "request-1"
 
 
 def test_an_array_gives_a_list_and_one_line_each(

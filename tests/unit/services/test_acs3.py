@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
-from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -28,58 +27,15 @@ from encryption_guard.services.acs3 import (
     new_nonce,
     signature,
 )
-from tests.unit.fakes import KEY, Broken, FakeService, FakeTime, KeyRing, Reply, invocation_of
+from tests.unit.fakes import KEY, Broken, FakeTime, KeyRing, Reply, invocation_of
+from tests.unit.services.rpc_service import RpcService, refusal, vendors_authorization
 
 API = Api("https://sts.cn-hangzhou.aliyuncs.com", "2015-04-01")
 STS = Credentials("STS.AKID", "AKSECRET", "a/token+of=STS")
 AWKWARD = "a b*c~d+e'fé/%"
 
 
-def vendors_authorization(request: httpx.Request, key: Credentials) -> str:
-    """What the vendor's library makes of a request and the headers that it says are signed."""
-    names = request.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0]
-    theirs = DaraRequest()
-    theirs.method, theirs.pathname = request.method, request.url.path
-    theirs.query = parameters(request.url.query.decode())
-    theirs.headers = {name: request.headers[name] for name in names.split(";")}
-    digest = sha256(request.content).hexdigest()
-    made: str = Utils.get_authorization(
-        theirs, ALGORITHM, digest, key.access_key_id, key.access_key_secret
-    )
-    return made
-
-
-def parameters(query: str) -> dict[str, str]:
-    pairs = (pair.partition("=") for pair in query.split("&") if pair)
-    return {unquote(name): unquote(value) for name, _, value in pairs}
-
-
-class RpcService(FakeService):
-    """Believes only what the vendor's library would sign, and echoes the parameters."""
-
-    def __init__(self, *keys: Credentials, **rest: Any) -> None:
-        super().__init__(**rest)
-        self._keys = {key.access_key_id: key for key in keys or (KEY,)}
-
-    def resource(self, _request: httpx.Request) -> str:
-        return ""
-
-    def answer(self, request: httpx.Request) -> Reply:
-        authorization = request.headers["authorization"]
-        key = self._keys[authorization.partition("Credential=")[2].partition(",")[0]]
-        if authorization != vendors_authorization(request, key):
-            return refusal(400, "SignatureDoesNotMatch", "no")
-        echo = parameters(request.url.query.decode()) | parameters(request.content.decode())
-        return Reply(200, json.dumps({"RequestId": "1", "Echo": echo}).encode())
-
-
-def refusal(status: int, code: str, message: str, **headers: str) -> Reply:
-    body = {"Code": code, "Message": message, "RequestId": "REQ-1"}
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply(status, json.dumps(body).encode(), named)
-
-
-def called(service: FakeService, **rest: Any) -> dict[str, object]:
+def called(service: RpcService, **rest: Any) -> dict[str, object]:
     return call(API, "AssumeRole", invocation_of(service, **rest), query={"RoleArn": AWKWARD})
 
 
@@ -118,14 +74,26 @@ def test_the_official_vector_comes_out() -> None:
     assert names == ";".join(headers)
 
 
-def vendors_request(query: Mapping[str, str], body: bytes) -> tuple[DaraRequest, str]:
+# Actions with their version and host, and the parameters of each whose value others choose.
+ACTIONS = {
+    "AssumeRole": ("2015-04-01", "sts.cn-hangzhou.aliyuncs.com"),
+    "ListAccounts": ("2022-04-19", "resourcedirectory.aliyuncs.com"),
+}
+AWKWARD_PARAMETERS = {
+    "AssumeRole": ("RoleArn", "RoleSessionName", "ExternalId"),
+    "ListAccounts": ("NextToken",),
+}
+
+
+def vendors_request(action: str, query: Mapping[str, str], body: bytes) -> tuple[DaraRequest, str]:
     """A request with every header that the vendor's SDK sends, and its Authorization."""
+    version, host = ACTIONS[action]
     request = DaraRequest()
     request.method, request.pathname, request.query = "POST", "/", dict(query)
     request.headers = {
-        "host": "sts.cn-hangzhou.aliyuncs.com",
-        "x-acs-version": "2015-04-01",
-        "x-acs-action": "AssumeRole",
+        "host": host,
+        "x-acs-version": version,
+        "x-acs-action": action,
         "user-agent": Utils.get_user_agent(""),
         "x-acs-date": "2026-01-02T03:04:05Z",
         "x-acs-signature-nonce": Utils.get_nonce(),
@@ -142,14 +110,18 @@ def vendors_request(query: Mapping[str, str], body: bytes) -> tuple[DaraRequest,
     return request, authorization
 
 
+@pytest.mark.parametrize("action", ACTIONS)
 @given(
     query=st.dictionaries(st.text("abcXYZ.019", min_size=1), st.text(max_size=20), max_size=4),
+    value=st.text(max_size=20) | st.just(AWKWARD),
     body=st.binary(max_size=20),
 )
-def test_any_request_of_the_vendors_sdk_is_signed_alike(query: dict[str, str], body: bytes) -> None:
+def test_any_request_of_the_vendors_sdk_is_signed_alike(
+    action: str, query: dict[str, str], value: str, body: bytes
+) -> None:
     """The headers of the vendor's SDK, with any parameter and body, give its Authorization."""
-    query["RoleSessionName"] = AWKWARD
-    theirs, authorization = vendors_request(query, body)
+    query |= dict.fromkeys(AWKWARD_PARAMETERS[action], value)
+    theirs, authorization = vendors_request(action, query, body)
 
     canonical, names = canonical_request(
         method=theirs.method,
@@ -233,6 +205,7 @@ def test_a_form_goes_into_the_body_and_is_signed() -> None:
         refusal(400, "Throttling.User", "slow down"),
         refusal(429, "Throttling.Api", "slow down"),
         refusal(503, "Throttling.User", "slow down"),
+        refusal(403, "Throttling.UserApi", "slow down"),
         Reply(200, json.dumps({"Success": False, "Code": "Throttling.User"}).encode()),
         Reply(200, b"<html>maintenance</html>"),
         Reply(200, b""),
@@ -332,6 +305,28 @@ def test_a_refusal_is_told_in_a_sentence(answer: Reply, sentence: str) -> None:
     assert caught.value.status == answer.status
     assert caught.value.code in sentence
     assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "denies"),
+    [
+        (403, "NoPermission", True),
+        (400, "NoPermission", True),
+        (404, "EntityNotExist.Role", True),
+        (409, "NoPermission.ResourceDirectory.MemberAccount", True),
+        (403, "Whatever", True),
+        (404, "InvalidAccessKeyId.NotFound", False),
+        (403, "InvalidAccessKeyId.Inactive", False),
+        (403, "InvalidSecurityToken.Malformed", False),
+        (403, "SignatureDoesNotMatch", False),
+        (404, "InvalidAction.NotFound", False),
+        (400, "InvalidParameter.RoleSessionName", False),
+        (404, "", False),
+    ],
+)
+def test_a_denial_is_told_from_other_refusals(status: int, code: str, denies: bool) -> None:
+    """A refused key or signature, an unknown action and a page of a proxy deny no right."""
+    assert ApiRefused("sentence", status=status, code=code).denies is denies
 
 
 def test_a_signature_is_not_told() -> None:

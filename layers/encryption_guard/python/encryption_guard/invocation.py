@@ -61,6 +61,7 @@ class Invocation(NamedTuple):
     """The resources that every request of one invocation uses; only the transport outlives it.
 
     A retry calls `discard_credentials` with a key that the service refused, before it reads again.
+    `request_id` is that of the function's invocation; a command has none.
     """
 
     transport: DeadlineTransport
@@ -69,6 +70,7 @@ class Invocation(NamedTuple):
     budget: TimeBudget
     clock: Clock
     discard_credentials: Callable[[Credentials], None] = _discard_nothing
+    request_id: str = ""
 
     def __repr__(self) -> str:
         # `read_credentials` may hold the platform's context, which contains the access key.

@@ -61,12 +61,13 @@ def open_invocation(context: Any) -> Invocation:
     Raises ConfigurationError if a setting is wrong.
     """
     settings = read_settings(context.account_id, context.region)
-    return _compose(
+    invocation = _compose(
         open_proxied_transport() if settings.trust_env else shared_transport(),
         settings,
         seconds=context.function.timeout,
         read_credentials=functools.partial(Credentials.read, context),
     )
+    return invocation._replace(request_id=context.request_id)
 
 
 @contextmanager

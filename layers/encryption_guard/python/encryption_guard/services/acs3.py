@@ -35,8 +35,14 @@ from encryption_guard.untrusted import as_text, lowercase_keys, object_or_empty,
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 _SIGNED_HEADERS = ("content-type", "host")
-THROTTLED = frozenset({"throttling", "throttling.user", "throttling.api"})
+# Throttling, Throttling.User, Throttling.Api: at 400, 429 or 503.
+THROTTLED = "throttling"
 CLOCK_IS_WRONG = "invalidtimestamp.expired"
+# Codes of a 403 or 404 that say nothing about the caller's rights.
+_NOT_ABOUT_RIGHTS = (
+    *("invalidaccesskeyid", "invalidsecuritytoken", "missingsecuritytoken", "securitytoken"),
+    *("signature", "incompletesignature", "invalidtimestamp", "invalidaction"),
+)
 
 
 def canonical_query(parameters: Mapping[str, str]) -> str:
@@ -150,6 +156,17 @@ class ApiRefused(GuardError):
         self.status = status
         self.code = code
 
+    @property
+    def denies(self) -> bool:
+        """Whether the caller may not do this, or its object does not exist.
+
+        A refused access key or signature, and an unknown action, are something else.
+        """
+        code = self.code.lower()
+        if not code or code.startswith(_NOT_ABOUT_RIGHTS):
+            return False
+        return self.status in (403, 404, 409) or "nopermission" in code
+
 
 def call(
     api: Api,
@@ -235,7 +252,7 @@ def _read(answer: Answer, parsed: _ApiAnswer) -> dict[str, object] | Reaction:
 
 
 def _may_succeed_later(answer: Answer, parsed: _ApiAnswer) -> bool:
-    return is_retryable(answer.status) or parsed.code.lower() in THROTTLED
+    return is_retryable(answer.status) or parsed.code.lower().startswith(THROTTLED)
 
 
 def _failure(action: str, failure: FailedRequest) -> ApiRefused | Unavailable:
