@@ -14,7 +14,7 @@ class AccessKey:
     `policy` is what RAM grants it; without one, as the account's own, it may do everything.
     `allowed` and `denied` are globs of operation names, for the moment in which a right is missing;
     what is denied wins. Policy and globs all have to agree. `user_name` is the RAM user's; the
-    account itself has none.
+    account itself has none. `role_name` is that of the role whose session it is.
     """
 
     id: str
@@ -26,6 +26,17 @@ class AccessKey:
     denied: frozenset[str] = frozenset()
     policy: Policy | None = None
     user_name: str | None = None
+    role_name: str | None = None
+
+    @property
+    def principal(self) -> str | None:
+        """The ARN by which a trust policy knows it; None for the account itself."""
+        own = f"acs:ram::{self.account_id}"
+        if self.security_token:
+            return f"{own}:role/{self.role_name or self.id.lower()}"
+        if self.policy or self.user_name:
+            return f"{own}:user/{self.user_name or self.id.lower()}"
+        return None
 
     def may(self, action: str, resource: str) -> bool:
         """Whether it has the right to an action like oss:ListTables on the resource of this ARN."""

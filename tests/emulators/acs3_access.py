@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from urllib.parse import parse_qsl
 
 from alibabacloud_tea_openapi.utils import Utils
 from darabonba.request import DaraRequest
@@ -51,6 +53,11 @@ def refuse(status: int, code: str, message: str) -> RefusedError:
     return RefusedError(Refuse(status, code, message))
 
 
+def parameters(request: Request) -> dict[str, str]:
+    """The query, decoded as a form: the vendor's client signs a blank as %20 and sends a `+`."""
+    return dict(parse_qsl(request.query, keep_blank_values=True))
+
+
 def authenticate(request: Request, keys: Mapping[str, AccessKey], now: datetime) -> AccessKey:
     """The key that signed the request."""
     authorization = _authorization(request)
@@ -64,6 +71,21 @@ def authenticate(request: Request, keys: Mapping[str, AccessKey], now: datetime)
         raise _incomplete("x-acs-content-sha256 is not that of the body")
     _check_signature(request, authorization, key)
     return key
+
+
+class Nonces:
+    """What a service has seen already: no request is taken twice."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: set[str] = set()
+
+    def check(self, request: Request) -> None:
+        nonce = request.headers["x-acs-signature-nonce"]
+        with self._lock:
+            if nonce in self._seen:
+                raise refuse(400, "SignatureNonceUsed", "Specified signature nonce was used.")
+            self._seen.add(nonce)
 
 
 def _authorization(request: Request) -> Authorization:
@@ -123,7 +145,7 @@ def _check_token(request: Request, key: AccessKey, now: datetime) -> None:
 def _check_signature(request: Request, authorization: Authorization, key: AccessKey) -> None:
     theirs = DaraRequest()
     theirs.method, theirs.pathname = request.method, request.path
-    theirs.query = request.parameters
+    theirs.query = parameters(request)
     theirs.headers = {name: request.headers[name] for name in authorization.signed}
     expected: str = Utils.get_authorization(
         theirs, ALGORITHM, request.headers["x-acs-content-sha256"], key.id, key.secret

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from tests.emulators.access_keys import AccessKey, Rights
-from tests.emulators.acs3_access import ACS_DATE, authenticate, refuse
+from tests.emulators.acs3_access import ACS_DATE, Nonces, authenticate, parameters, refuse
 from tests.emulators.emulated_service import Call, Clock, EmulatedService, utc_now
 from tests.emulators.event_bridge import Pattern, matches
 from tests.emulators.faults import Faults, Refuse
@@ -91,7 +91,7 @@ class EventApis(EmulatedService):
         self._region = region
         self._queryable_after = timedelta(seconds=queryable_after)
         self._lock = threading.Lock()
-        self._nonces: set[str] = set()
+        self._nonces = Nonces()
         self._lookups: list[datetime] = []
 
     def record(self, event: Record) -> None:
@@ -110,7 +110,7 @@ class EventApis(EmulatedService):
         if VERSIONS.get(action) != call.request.headers.get("x-acs-version"):
             raise refuse(404, "InvalidAction.NotFound", "Specified api is not found.")
         key = authenticate(call.request, self._keys, call.now)
-        self._check_nonce(call.request.headers["x-acs-signature-nonce"])
+        self._nonces.check(call.request)
         service = "actiontrail" if action == "LookupEvents" else "eventbridge"
         place = f"acs:{service}:{self._region}:{key.account_id}:*"
         if action not in FREE and not self.rights.allow(key, f"{service}:{action}", place):
@@ -130,7 +130,7 @@ class EventApis(EmulatedService):
         return _answer(refusal.status, fields, refusal.headers)
 
     def lookup_events(self, call: Call) -> Record:
-        asked = call.request.parameters
+        asked = parameters(call.request)
         self._check_rate(call.now)
         since, until = _window(asked, call.now)
         name, value = asked.get("LookupAttribute.1.Key"), asked.get("LookupAttribute.1.Value")
@@ -173,7 +173,6 @@ class EventApis(EmulatedService):
         return _success({"EventSourceList": listed})
 
     def test_event_pattern(self, call: Call) -> Record:
-        # A form, unlike a query: here a `+` is a blank.
         asked = dict(parse_qsl(call.request.body.decode()))
         try:
             event, pattern = json.loads(asked["Event"]), json.loads(asked["EventPattern"])
@@ -185,7 +184,7 @@ class EventApis(EmulatedService):
         return _success({"Result": result})
 
     def query_traced_events(self, call: Call) -> Record:
-        asked = call.request.parameters
+        asked = parameters(call.request)
         _need(asked, "EventBusName", "StartTime", "EndTime")
         since, until = int(asked["StartTime"]), int(asked["EndTime"])
         rule = asked.get("MatchedRule")
@@ -206,7 +205,7 @@ class EventApis(EmulatedService):
         return _success({"Events": events[:limit], "Total": len(events)})
 
     def query_event_traces(self, call: Call) -> Record:
-        asked = call.request.parameters
+        asked = parameters(call.request)
         _need(asked, "EventBusName", "EventId")
         with self._lock:
             kept = [each for each in self.state.events if each.event["id"] == asked["EventId"]]
@@ -237,12 +236,6 @@ class EventApis(EmulatedService):
 
     def _takers(self, event: Record) -> list[str]:
         return [name for name, pattern in self.state.rules.items() if matches(pattern, event)]
-
-    def _check_nonce(self, nonce: str) -> None:
-        with self._lock:
-            if nonce in self._nonces:
-                raise refuse(400, "SignatureNonceUsed", "Specified signature nonce was used.")
-            self._nonces.add(nonce)
 
     def _check_rate(self, now: datetime) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.emulators.access_keys import AccessKey, Rights
-from tests.emulators.acs3_access import authenticate, refuse
+from tests.emulators.acs3_access import authenticate, parameters, refuse
 from tests.emulators.emulated_service import Call, EmulatedService
 from tests.emulators.faults import Refuse
 from tests.emulators.wire import Answer
@@ -56,7 +56,7 @@ class StacksApi(EmulatedService):
         return request.headers.get("x-acs-action"), None
 
     def perform(self, call: Call) -> Answer:
-        action, asked = call.operation or "", call.request.parameters
+        action, asked = call.operation or "", parameters(call.request)
         if action not in ACTIONS or call.request.headers.get("x-acs-version") != VERSION:
             raise refuse(404, "InvalidAction.NotFound", "Specified api is not found.")
         key = authenticate(call.request, {self._key.id: self._key}, call.now)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
-from hashlib import sha256
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from alibabacloud_tea_openapi.client import Client
-from alibabacloud_tea_openapi.utils import Utils
 from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
-from darabonba.request import DaraRequest
 from darabonba.runtime import RuntimeOptions
 
-from encryption_guard.services.acs3 import canonical_query
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.acs3_access import ALGORITHM
 from tests.emulators.cloud import filter_pattern
 from tests.emulators.event_apis import EventApis
+from tests.emulators.tests.rpc_requests import Alter, Time, call, code
 
 ACCOUNT = "1234567890123456"
 KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
@@ -34,15 +29,6 @@ EVENT = {
     "data": {"eventName": "CreateTableBucket", "eventId": "1"},
 }
 OTHER = {**EVENT, "id": "event-2", "data": {"eventName": "PutBucket", "eventId": "2"}}
-
-
-class Time:
-    """The service's clock, which a test moves."""
-
-    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture
@@ -58,59 +44,16 @@ def service(time: Time) -> Iterator[EventApis]:
         yield apis
 
 
-def headers_of(action: str, key: AccessKey, time: Time, body: bytes) -> dict[str, str]:
-    """As the vendor's SDK sends them, its `accept` and `user-agent` too."""
-    version = "2020-07-06" if action == "LookupEvents" else "2020-04-01"
-    headers = {
-        "host": "127.0.0.1",
-        "x-acs-version": version,
-        "x-acs-action": action,
-        "user-agent": "AlibabaCloud",
-        "x-acs-date": f"{time.now:%Y-%m-%dT%H:%M:%SZ}",
-        "x-acs-signature-nonce": Utils.get_nonce(),
-        "accept": "application/json",
-        "x-acs-content-sha256": sha256(body).hexdigest(),
-    }
-    if key.security_token:
-        headers |= {"x-acs-accesskey-id": key.id, "x-acs-security-token": key.security_token}
-    return headers
-
-
-Alter = Callable[[dict[str, str]], object]
-
-
 def asked(
     service: EventApis,
     time: Time,
     action: str,
     query: dict[str, str] | None = None,
-    *,
-    form: dict[str, str] | None = None,
-    key: AccessKey = KEY,
-    before: Alter = lambda _headers: None,
-    after: Alter = lambda _headers: None,
+    **rest: Any,
 ) -> tuple[int, dict[str, Any]]:
-    """Status and body of a request that is altered before or after the official library signs."""
-    body = canonical_query(form or {}).encode()
-    headers = headers_of(action, key, time, body)
-    before(headers)
-    signed = DaraRequest()
-    signed.method, signed.pathname, signed.query = "POST", "/", query or {}
-    signed.headers = headers
-    digest = headers.get("x-acs-content-sha256", "")
-    authorization = Utils.get_authorization(signed, ALGORITHM, digest, key.id, key.secret)
-    headers = headers | {"authorization": authorization}
-    after(headers)
-    connection = http.client.HTTPConnection("127.0.0.1", service.port)
-    connection.request("POST", "/?" + canonical_query(query or {}), body=body, headers=headers)
-    answer = connection.getresponse()
-    told = json.loads(answer.read())
-    connection.close()
-    return answer.status, told
-
-
-def code(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
-    return answer[0], answer[1].get("Code", "")
+    """What the service answers to an action of either of its APIs."""
+    version = "2020-07-06" if action == "LookupEvents" else "2020-04-01"
+    return call(service, action, version, query, now=time.now, key=rest.pop("key", KEY), **rest)
 
 
 # Who asks.

@@ -1,0 +1,185 @@
+"""Resource Directory on loopback: the accounts of an organization, for those who may list them.
+
+https://www.alibabacloud.com/help/en/resource-management/developer-reference/api-resourcedirectorymaster-2022-04-19-listaccounts
+Form as the vendor's SDK has it (`alibabacloud_resourcedirectorymaster20220419` 2.3.1). The codes of
+refusals are those on the pages of its sibling APIs; no live answer was at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tests.emulators.access_keys import AccessKey, Rights
+from tests.emulators.acs3_access import Nonces, authenticate, parameters, refuse
+from tests.emulators.emulated_service import Call, Clock, EmulatedService, utc_now
+from tests.emulators.faults import Faults, Refuse
+from tests.emulators.server import Authority
+from tests.emulators.wire import Answer, Request
+
+VERSION = "2022-04-19"
+LIST_ACCOUNTS = "ListAccounts"
+JSON = {"Content-Type": "application/json;charset=utf-8"}
+DEFAULT_CODES = {403: "NoPermission", 429: "Throttling.User"}
+PAGE_SIZE, LARGEST_PAGE = 10, 100
+# As opaque as a token may be.
+TOKEN = "after /+="
+
+Status = Literal[
+    "CreateSuccess",
+    "InviteSuccess",
+    "PromoteSuccess",
+    "PromoteVerifying",
+    "PromoteFailed",
+    "PromoteExpired",
+    "PromoteCancelled",
+]
+Deletion = Literal["", "Checking", "Deleting", "CheckFailed", "DeleteFailed"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """An account of the organization, as it is listed."""
+
+    account_id: str
+    status: Status = "CreateSuccess"
+    deletion: Deletion = ""
+    kind: Literal["ResourceAccount", "CloudAccount"] = "ResourceAccount"
+
+    def entry(self) -> dict[str, str]:
+        return {
+            "AccountId": self.account_id,
+            "AccountName": f"{self.account_id}@rd.aliyunid.com",
+            "DisplayName": f"member {self.account_id}",
+            "Status": self.status,
+            "DeletionStatus": self.deletion,
+            "Type": self.kind,
+            "JoinMethod": "invited" if self.kind == "CloudAccount" else "created",
+            "JoinTime": "2021-01-18T14:04:37.668+08:00",
+            "ModifyTime": "2021-01-18T14:04:37.668+08:00",
+            "FolderId": "fd-emulated",
+            "ResourceDirectoryId": "rd-emulated",
+            "ResourceDirectoryPath": "rd-emulated/r-emulated/fd-emulated",
+        }
+
+
+class ResourceDirectory(EmulatedService):
+    """The service, of one directory.
+
+    `manager` is its management account, which the list holds only if `lists_manager`; no page says
+    whether it does. `delegated` accounts may list it, too. `repeats_token`: each page but the first
+    leads to itself. `rights` holds what was asked about the callers' rights.
+    """
+
+    server_name = "Tengine"
+    request_id_header = "x-acs-request-id"
+
+    def __init__(
+        self,
+        *access_keys: AccessKey,
+        manager: str,
+        members: Iterable[Member] = (),
+        delegated: Iterable[str] = (),
+        lists_manager: bool = False,
+        repeats_token: bool = False,
+        authority: Authority | None = None,
+        faults: Faults | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        super().__init__(authority=authority, faults=faults, clock=clock)
+        self.manager = manager
+        self.delegated = set(delegated)
+        self.lists_manager = lists_manager
+        self.repeats_token = repeats_token
+        self.rights = Rights()
+        self._keys = {key.id: key for key in access_keys}
+        self._members = {member.account_id: member for member in members}
+        self._lock = threading.Lock()
+        self._nonces = Nonces()
+
+    def admit(self, key: AccessKey) -> None:
+        """Let this key call from now on, instead of an earlier one of the same id."""
+        self._keys[key.id] = key
+
+    def join(self, member: Member) -> None:
+        """Let an account be a member, or a member be in another state."""
+        with self._lock:
+            self._members[member.account_id] = member
+
+    def leave(self, account_id: str) -> None:
+        """Let an account be none of the organization's any more."""
+        with self._lock:
+            del self._members[account_id]
+
+    def new_request_id(self) -> str:
+        return str(uuid.uuid4()).upper()
+
+    def classify(self, request: Request) -> tuple[str | None, str | None]:
+        return request.headers.get("x-acs-action"), None
+
+    def perform(self, call: Call) -> Answer:
+        request = call.request
+        if (call.operation, request.headers.get("x-acs-version")) != (LIST_ACCOUNTS, VERSION):
+            raise refuse(404, "InvalidAction.NotFound", "Specified api is not found.")
+        key = authenticate(request, self._keys, call.now)
+        self._nonces.check(request)
+        self._check_caller(key)
+        document = {"RequestId": call.request_id, **self._page(parameters(request))}
+        return Answer(200, JSON, json.dumps(document).encode())
+
+    def refused(self, refusal: Refuse, call: Call, /) -> Answer:
+        code = refusal.code or DEFAULT_CODES.get(refusal.status, "ServiceUnavailable")
+        fields = {"RequestId": call.request_id, "Code": code, "Message": refusal.message}
+        return Answer(refusal.status, JSON | dict(refusal.headers), json.dumps(fields).encode())
+
+    def _check_caller(self, key: AccessKey) -> None:
+        account_id = key.account_id
+        if account_id not in {self.manager, *self.delegated}:
+            if account_id in self._members:
+                raise refuse(
+                    409,
+                    "NoPermission.ResourceDirectory.MemberAccount",
+                    "ResourceDirectory Member Account is not authorized to perform this operation.",
+                )
+            raise refuse(
+                404,
+                "EntityNotExists.ResourceDirectory",
+                "The resource directory for the account is not enabled.",
+            )
+        if not self.rights.allow(key, f"resourcemanager:{LIST_ACCOUNTS}", _all_of(account_id)):
+            raise refuse(403, "NoPermission", "You are not authorized to perform this operation.")
+
+    def _page(self, asked: Mapping[str, str]) -> dict[str, Any]:
+        with self._lock:
+            listed = dict(self._members)
+        if self.lists_manager:
+            listed[self.manager] = Member(self.manager, kind="CloudAccount")
+        token = asked.get("NextToken", "")
+        if token and not token.startswith(TOKEN):
+            raise refuse(400, "InvalidParameter.NextToken", "The specified NextToken is invalid.")
+        # By account id, so that nobody is missed or told twice while others join and leave.
+        rest = sorted(each for each in listed if each > token.removeprefix(TOKEN))
+        shown = rest[: _size(asked)]
+        following = f"{TOKEN}{shown[-1]}" if len(rest) > len(shown) else ""
+        return {
+            "TotalCount": len(listed),
+            "NextToken": token if token and self.repeats_token else following,
+            "Accounts": {"Account": [listed[each].entry() for each in shown]},
+        }
+
+
+def _all_of(account_id: str) -> str:
+    return f"acs:resourcemanager:*:{account_id}:account/*"
+
+
+def _size(asked: Mapping[str, str]) -> int:
+    text = asked.get("MaxResults", str(PAGE_SIZE))
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST_PAGE:
+        raise refuse(
+            400, "InvalidParameter.MaxResults", f"MaxResults has to be 1 to {LARGEST_PAGE}."
+        )
+    return int(text)
