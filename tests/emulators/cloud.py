@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from tests.emulators.function_instance import LAYER, Function
 from tests.emulators.log_service import LogService
 from tests.emulators.oss_tables import ApiCall, OssTables
 from tests.emulators.ram_policies import Policy
+from tests.emulators.resource_directory import LIST_ACCOUNTS, Member, ResourceDirectory
 from tests.emulators.server import Authority
 from tests.emulators.smq import Smq
 from tests.emulators.sts import Sts
@@ -30,6 +31,7 @@ from tests.emulators.template import (
     role_of,
     role_policy,
 )
+from tests.emulators.trust_policies import ASSUME_ROLE, Role, TrustPolicy
 
 REPOSITORY = Path(__file__).parents[2]
 ACCOUNT = "1234567890123456"
@@ -71,6 +73,43 @@ TIMER_EVENT = json.dumps(
 ).encode()
 
 
+# What the guard may do in the account of a member.
+MEMBER_ROLE = "oss-tables-encryption-guard-member"
+EXTERNAL_ID = f"guard-of:{ACCOUNT}"
+MEMBER_RIGHTS = Policy.of(
+    [
+        {
+            "Effect": "Allow",
+            "Action": [
+                *("oss:ListTableBuckets", "oss:GetTableBucket", "oss:GetTableBucketEncryption"),
+                *("oss:PutTableBucketEncryption", "oss:ListNamespaces", "oss:ListTables"),
+                *("oss:GetTable", "oss:GetTableEncryption"),
+            ],
+            "Resource": "*",
+        }
+    ]
+)
+# What its functions need for that in their own account.
+ORGANIZATION_RIGHTS = Policy.of(
+    [
+        {"Effect": "Allow", "Action": ASSUME_ROLE, "Resource": f"acs:ram::*:role/{MEMBER_ROLE}"},
+        {"Effect": "Allow", "Action": f"resourcemanager:{LIST_ACCOUNTS}", "Resource": "*"},
+    ]
+)
+
+
+def member_role(account_id: str, *guards: AccessKey) -> Role:
+    """The role of a member's account, which trusts these."""
+    principals = [guard.principal for guard in guards if guard.principal]
+    trust = TrustPolicy.naming(principals, external_id=EXTERNAL_ID)
+    return Role(account_id, MEMBER_ROLE, trust, MEMBER_RIGHTS)
+
+
+def _of_organization(role: AccessKey) -> AccessKey:
+    policy = role.policy or Policy(())
+    return replace(role, policy=Policy((*policy.statements, *ORGANIZATION_RIGHTS.statements)))
+
+
 def filter_pattern() -> dict[str, Any]:
     """The filter pattern of template.yaml's EventBridge trigger."""
     return _filter_pattern(deployment())
@@ -80,7 +119,8 @@ def filter_pattern() -> dict[str, Any]:
 class EmulatedCloud:
     """Everything that runs; `invocations` holds every try of the function for the bus and the API.
 
-    `certificate` is what a client of the services has to trust.
+    `certificate` is what a client of the services has to trust. `member_roles` are the roles of the
+    members, by account, as they were planted.
     """
 
     certificate: Path
@@ -93,6 +133,8 @@ class EmulatedCloud:
     invocations: list[Invocation]
     sts: Sts
     log: LogService
+    directory: ResourceDirectory
+    member_roles: Mapping[str, Role]
 
     def sweep(self) -> list[Invocation]:
         """The timer goes off: every try of the sweep."""
@@ -131,18 +173,23 @@ def emulated_cloud(
     queue_clock: Clock = utc_now,
     queue_nodes: int = 1,
     sweep_seconds: float | None = None,
+    members: Iterable[Member] = (),
 ) -> Iterator[EmulatedCloud]:
     """Start the cloud over TLS; leaving it waits until every event is delivered.
 
     What is not given is as template.yaml has it, deployed with the variables of `environment`:
     those that it does not know are set for both functions. `key_of_invocation` gives each try of
     the creation function its key, instead of the role's one. `layer` is what it has instead of the
-    package in `sources`, a folder with this repository or an earlier state of it.
+    package in `sources`, a folder with this repository or an earlier state of it. The account is
+    the manager of a directory with these `members`: each has the role that both functions may take.
     """
     authority = Authority()
     template = deployment(environment, sources)
     role = role or deployed_role("encrypt_on_create", environment, sources)
     sweep_role = sweep_role or deployed_role("sweep", environment, sources)
+    members = list(members)
+    if members:
+        role, sweep_role = _of_organization(role), _of_organization(sweep_role)
     key_of_invocation = key_of_invocation or (lambda: role)
     invocations: list[Invocation] = []
     with ExitStack() as stack:
@@ -174,7 +221,28 @@ def emulated_cloud(
                 ),
             )
         )
+        member_roles = {
+            each.account_id: member_role(each.account_id, role, sweep_role) for each in members
+        }
+        sts = stack.enter_context(
+            Sts(
+                OWNER,
+                role,
+                sweep_role,
+                planted=member_roles.values(),
+                on_issue=tables.admit,
+                authority=authority,
+            )
+        )
+        directory = stack.enter_context(
+            ResourceDirectory(
+                OWNER, role, sweep_role, manager=ACCOUNT, members=members, authority=authority
+            )
+        )
         variables = {
+            "GUARD_STS_ENDPOINT": sts.url,
+            "GUARD_DIRECTORY_ENDPOINT": directory.url,
+            "GUARD_EXTERNAL_ID": EXTERNAL_ID,
             "GUARD_OSS_TABLES_ENDPOINT": tables.url,
             "GUARD_SMQ_ENDPOINT": queue.url,
             "SSL_CERT_FILE": str(certificate),
@@ -226,11 +294,10 @@ def emulated_cloud(
                 authority=authority,
             )
         )
-        sts = stack.enter_context(Sts(OWNER, role, sweep_role, authority=authority))
         log = stack.enter_context(LogService(OWNER, region=REGION, authority=authority))
         yield EmulatedCloud(
             *(certificate, tables, queue, bus, function, api, sweeper, invocations),
-            *(sts, log),
+            *(sts, log, directory, member_roles),
         )
         bus.join(timeout=60)
         api.join(timeout=60)

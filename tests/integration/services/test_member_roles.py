@@ -15,13 +15,13 @@ import pytest
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.credentials import Credentials
 from encryption_guard.enforcement.handler import open_command
-from encryption_guard.errors import Refused, Unavailable
+from encryption_guard.errors import NotPrepared, Refused, Unavailable
 from encryption_guard.invocation import Clock, Invocation
 from encryption_guard.services.directory import DirectoryRefused, list_accounts
 from encryption_guard.services.inventory import bucket_list, read_bucket
 from encryption_guard.services.member_keys import MemberKeys
 from encryption_guard.services.oss_tables import OssTables as OssTablesClient
-from encryption_guard.services.sts import NotPrepared, assume_role
+from encryption_guard.services.sts import assume_role
 from encryption_guard.settings import Settings
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REGION

@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.enforcement.policy import (
+    Access,
+    AskDirectory,
     Cause,
     Choice,
     Deny,
     Encrypt,
     FoundBucket,
     Skip,
+    access_to,
     acts_on,
     choice_of,
     decide,
     expiring,
+    is_swept,
 )
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import NamedBucket
@@ -70,7 +74,9 @@ def record(name: str = "analytics", account_id: str = OWN, **fields: Any) -> dic
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def decided(data: object, settings: Settings, *, today: date = TODAY) -> Encrypt | Skip | Deny:
+def decided(
+    data: object, settings: Settings, *, today: date = TODAY
+) -> Encrypt | Skip | Deny | AskDirectory:
     """What is decided about the CloudEvent of a record; raises what makes it invalid."""
     (delivery,) = open_payload(json.dumps({"id": "1", "data": data}).encode()).events
     if isinstance(delivery.parsed, InvalidEvent):
@@ -213,6 +219,84 @@ def test_an_account_forwards_events_of_its_own_buckets_only(
 
     bucket = bucket_of("analytics", owner)
     assert decision == (Deny(bucket, "account") if is_denied else Encrypt(bucket, "created"))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "accounts", "account_id", "access"),
+    [
+        ("", "", OWN, "own"),
+        ("", "", OTHER, "foreign"),
+        (OTHER, "", OTHER, "own"),
+        ("", OTHER, OTHER, "member"),
+        ("", OTHER, OWN, "own"),
+        ("", OTHER, OTHER + "0", "foreign"),
+        (OTHER, OTHER, OTHER, "own"),
+        ("", "organization", OTHER, "unknown"),
+        ("", "organization", OWN, "own"),
+        (OTHER, "organization", OTHER, "own"),
+    ],
+)
+def test_the_settings_tell_by_whose_role_an_account_is_entered(
+    allowed: str, accounts: str, account_id: str, access: Access
+) -> None:
+    """The own role comes first, and only the directory knows the rest of an organization."""
+    settings = settings_with(GUARD_ALLOWED_ACCOUNTS=allowed, GUARD_ACCOUNTS=accounts)
+
+    assert access_to(account_id, settings) == access
+
+
+@pytest.mark.parametrize(
+    ("accounts", "sender", "expected"),
+    [
+        (OTHER, None, Encrypt(bucket_of("analytics", OTHER), "created")),
+        (OTHER, OTHER, Encrypt(bucket_of("analytics", OTHER), "created")),
+        (OTHER, OWN, Deny(bucket_of("analytics", OTHER), "account")),
+        ("organization", OTHER, AskDirectory(bucket_of("analytics", OTHER))),
+        ("organization", OWN, Deny(bucket_of("analytics", OTHER), "account")),
+    ],
+)
+def test_a_members_event_is_one_of_its_own_buckets(
+    accounts: str, sender: str | None, expected: object
+) -> None:
+    """An event that another account forwarded is refused before the directory is asked."""
+    envelope = {"aliyunoriginalaccountid": sender} if sender else {}
+    event = {"id": "1", **envelope, "data": record(account_id=OTHER)}
+    (delivery,) = open_payload(json.dumps(event).encode()).events
+    assert not isinstance(delivery.parsed, InvalidEvent)
+
+    decision = decide(delivery.parsed, settings_with(GUARD_ACCOUNTS=accounts), today=TODAY)
+
+    assert decision == expected
+
+
+def test_a_member_gives_no_right_to_its_buckets_in_another_list() -> None:
+    """A bucket that no event named is found in its own account, which is then the own one."""
+    bucket = FoundBucket(TableBucketArn.parse(arn_of("analytics", OTHER)), "created")
+
+    decisions = [
+        decide(bucket, settings_with(GUARD_ACCOUNTS=accounts), today=TODAY)
+        for accounts in (OTHER, "organization")
+    ]
+
+    assert decisions == [Deny(NamedBucket(bucket.arn, None), "account")] * 2
+
+
+@pytest.mark.parametrize(
+    ("swept", "function", "expected"),
+    [
+        ("", "encrypt-on-create", True),
+        ("cn-hangzhou,us-east-1", "encrypt-on-create", True),
+        ("us-east-1", "encrypt-on-create", False),
+        ("", None, False),
+    ],
+)
+def test_only_a_function_has_a_sweep_beside_it(
+    swept: str, function: str | None, expected: object
+) -> None:
+    """It sweeps the regions of the settings, else the own one."""
+    settings = settings_with(GUARD_SWEEP_REGIONS=swept)._replace(function_name=function)
+
+    assert is_swept("cn-hangzhou", settings) is expected
 
 
 @pytest.mark.parametrize(

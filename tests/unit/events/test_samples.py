@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from encryption_guard.enforcement.policy import Deny, Encrypt, Skip, decide
+from encryption_guard.enforcement.policy import AskDirectory, Deny, Encrypt, Skip, decide
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events.envelopes import Event, open_payload
 from encryption_guard.settings import Settings
@@ -93,6 +93,8 @@ def judged(delivery: Event) -> Expected:
             return Expected(f"skipped: {reason}", bucket.named_by if bucket else None)
         case Deny(bucket, foreign):
             return Expected(f"dead_lettered: foreign_{foreign}", bucket.named_by)
+        case AskDirectory(bucket):
+            return Expected("asks the directory", bucket.named_by)
 
 
 @each_sample

@@ -44,12 +44,12 @@ class Directory(RpcService):
 
     def __init__(self, pages: dict[str, Reply], **rest: Any) -> None:
         super().__init__(**rest)
-        self._pages = pages
+        self.pages = pages
 
     def answer(self, request: httpx.Request) -> Reply:
         checked = super().answer(request)
         token = parameters(request.url.query.decode()).get("NextToken", "")
-        return self._pages[token] if checked.status == 200 else checked
+        return self.pages[token] if checked.status == 200 else checked
 
 
 def listed(directory: Directory, **environment: str) -> AccountList:

@@ -15,11 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encryption_guard.credentials import Credentials
-from encryption_guard.errors import Unavailable
+from encryption_guard.errors import NotPrepared, Unavailable
 from encryption_guard.invocation import Invocation, TimeBudget
-from encryption_guard.services.acs3 import ApiRefused
 from encryption_guard.services.member_keys import MemberKeys
-from encryption_guard.services.sts import AssumedRole, NotPrepared
+from encryption_guard.services.sts import AssumedRole
 from tests.unit.fakes import ACCOUNT, KEY, FakeOssTables, FakeTime, invocation_of
 
 FIRST, SECOND = "2222222222222222", "3333333333333333"
@@ -85,7 +84,7 @@ def guard() -> Guard:
 
 
 def not_prepared() -> NotPrepared:
-    return NotPrepared(FIRST, "a role", ApiRefused("refused.", status=403, code="NoPermission"))
+    return NotPrepared("refused.", account_id=FIRST, status=403, code="NoPermission")
 
 
 # Whose key.

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encryption_guard.credentials import Credentials
-from encryption_guard.errors import Unavailable
+from encryption_guard.errors import NotPrepared, Unavailable
 from encryption_guard.services.acs3 import ApiRefused
-from encryption_guard.services.sts import AssumedRole, NotPrepared, assume_role, session_name
+from encryption_guard.services.sts import AssumedRole, assume_role, session_name
 from tests.unit.fakes import KEY, Broken, KeyRing, Reply, invocation_of
 from tests.unit.services.rpc_service import RpcService, parameters, refusal
 

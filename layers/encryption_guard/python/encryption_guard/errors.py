@@ -10,6 +10,7 @@ GuardError
     ├── InvalidEvent            the event names no bucket, or more than one
     ├── ForeignAccount          the bucket belongs to an account that is not allowed
     ├── ForeignRegion           the bucket is in a region of another deployment
+    ├── NotPrepared             the member role of an account cannot be taken
     └── Refused                 the service refused the request for the bucket
 """
 
@@ -88,6 +89,22 @@ class ForeignRegion(PermanentError):
 
     fault = "event"
     reason: Reason = "foreign_region"
+
+
+class NotPrepared(PermanentError):
+    """An account whose member role does not exist, does not trust the guard, or may not be taken.
+
+    An operator has to prepare the account; until then no request to it can succeed.
+    """
+
+    fault = "operator"
+    reason: Reason = "rejected"
+
+    def __init__(self, detail: str, *, account_id: str, status: int, code: str) -> None:
+        super().__init__(detail)
+        self.account_id = account_id
+        self.status = status
+        self.code = code
 
 
 class Refused(PermanentError):

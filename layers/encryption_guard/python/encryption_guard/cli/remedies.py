@@ -142,7 +142,7 @@ REMEDIES = (
         "foreign account",
         "foreign_account",
         "The bucket belongs to an account that the guard does not protect.",
-        "If the guard should protect it, add the account to GUARD_ALLOWED_ACCOUNTS and redrive;"
+        "If the guard should protect it, add the account to GUARD_ACCOUNTS and redrive;"
         " otherwise, discard the message.",
     ),
     Remedy(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
-from typing import ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.dead_letters import DeadLetters, Written
 from encryption_guard.enforcement.policy import (
     CAUSES,
     WANTED,
+    AskDirectory,
     Cause,
     Decision,
     Deny,
@@ -21,11 +22,14 @@ from encryption_guard.enforcement.policy import (
     Skip,
     choice_of,
     decide,
+    is_swept,
+    own_accounts,
 )
 from encryption_guard.errors import (
     ForeignAccount,
     ForeignRegion,
     InvalidEvent,
+    NotPrepared,
     PermanentError,
     Refused,
     Unavailable,
@@ -34,8 +38,12 @@ from encryption_guard.events import BucketEvent, NamedBucket, caller
 from encryption_guard.events.envelopes import Event, missed_event, open_payload
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.oss_tables import VISIBILITY_PAUSES, OssTables, Reading
+from encryption_guard.settings import Settings
 from encryption_guard.untrusted import shortened
 from encryption_guard.version import __version__
+
+if TYPE_CHECKING:
+    from encryption_guard.enforcement.members import Members
 
 # No event starts with less time than this, because a dead letter may have to be written.
 MIN_EVENT_SECONDS = 0.5
@@ -69,6 +77,8 @@ class Outcome:
     unencrypted_until: datetime | None = None
     # If the event is dead-lettered: whether an equal dead letter waited in the queue already.
     was_waiting: bool = False
+    # If an operator has to act although nothing is dead-lettered: what to do.
+    advice: str | None = None
 
     def as_dict(self) -> dict[str, str | int | None]:
         """Return the fields of the log line and of the returned JSON."""
@@ -78,7 +88,8 @@ class Outcome:
 
 
 NOT_LOGGED: Final = {
-    *("exempt_until", "cause", "unencrypted_since", "unencrypted_until", "was_waiting")
+    *("exempt_until", "cause", "unencrypted_since", "unencrypted_until", "was_waiting"),
+    "advice",
 }
 LOGGED_FIELDS: Final = tuple(
     field.name for field in fields(Outcome) if field.name not in NOT_LOGGED
@@ -133,6 +144,14 @@ class DeadLettered(Outcome):
     outcome = "dead_lettered"
 
 
+def open_members(settings: Settings) -> Members:
+    """Return the other accounts in which the guard acts; an instance keeps them."""
+    # Most events are of the guard's own account, and their buckets must not wait for this import.
+    from encryption_guard.enforcement.members import Members
+
+    return Members(settings)
+
+
 class Processed(NamedTuple):
     """The results of one payload; the platform retries if there are failures."""
 
@@ -160,6 +179,7 @@ def process_payload(
     tables: OssTables,
     dead_letters: DeadLetters,
     report: Callable[[Outcome | Exception], None],
+    members: Callable[[Settings], Members] = open_members,
 ) -> Processed:
     """Process each event of a payload on its own, and report each result at once.
 
@@ -179,7 +199,11 @@ def process_payload(
         result: Outcome | Exception
         try:
             result = process_event(
-                event, invocation=invocation, tables=tables, dead_letters=dead_letters
+                event,
+                invocation=invocation,
+                tables=tables,
+                dead_letters=dead_letters,
+                members=members,
             )
         # An error of one event, even a bug, must not stop the others. The handler raises it later.
         except Exception as error:
@@ -199,23 +223,27 @@ def process_event(
     invocation: Invocation,
     tables: OssTables,
     dead_letters: DeadLetters,
+    members: Callable[[Settings], Members] = open_members,
 ) -> Outcome:
     """Decide about an event and act; write a dead letter if no retry can help.
 
-    Raises Unavailable if the platform has to deliver the event again.
+    `tables` is the client for the guard's own accounts; `members` opens the other ones. Raises
+    Unavailable if the platform has to deliver the event again.
     """
     bucket: NamedBucket | None = None
     cause: Cause | None = None
     try:
         if isinstance(event.parsed, InvalidEvent):
             raise event.parsed
-        today = invocation.clock.now().date()
-        decision = decide(event.parsed, invocation.settings, today=today)
+        decision = _decide(event.parsed, invocation.settings, invocation, members)
         bucket, cause = decision.bucket, _cause(decision)
+        tables = _tables_for(decision, tables, invocation, members)
         outcome = _act(decision, since=event.parsed.time, invocation=invocation, tables=tables)
     except PermanentError as error:
         arn = bucket.arn if bucket else None
-        outcome = _dead_lettered(dead_letters.write(error, event=event, arn=arn))
+        outcome = _left_to_sweep(error, arn, invocation.settings) or _dead_lettered(
+            dead_letters.write(error, event=event, arn=arn)
+        )
     outcome = replace(
         outcome,
         event_id=shortened(event.event_id) if event.event_id else None,
@@ -237,16 +265,62 @@ def process_bucket(
     """Decide about a bucket that no event named, and act; write a dead letter if no retry can help.
 
     The dead letter contains the event that should have named the bucket. Raises Unavailable if the
-    caller has to try the bucket again.
+    caller has to try the bucket again, and NotPrepared if its account cannot be entered any more.
     """
     try:
         decision = decide(found, invocation.settings, today=invocation.clock.now().date())
         outcome = _act(decision, since=found.created_at, invocation=invocation, tables=tables)
+    except NotPrepared:
+        # It concerns the account, not this bucket.
+        raise
     except PermanentError as error:
         name = next(name for name, cause in CAUSES.items() if cause == found.cause)
         event = missed_event(found.arn, name=name, time=found.created_at)
         outcome = _dead_lettered(dead_letters.write(error, event=event, arn=found.arn))
     return replace(outcome, arn=found.arn, cause=found.cause, found_by=found.found_by)
+
+
+def _decide(
+    event: BucketEvent,
+    settings: Settings,
+    invocation: Invocation,
+    members: Callable[[Settings], Members],
+) -> Decision:
+    decision = decide(event, settings, today=invocation.clock.now().date())
+    if not isinstance(decision, AskDirectory):
+        return decision
+    account_id = decision.bucket.arn.account_id
+    listed = members(invocation.settings).list_with(account_id, invocation)
+    return _decide(event, settings._replace(accounts=listed), invocation, members)
+
+
+def _tables_for(
+    decision: Decision,
+    tables: OssTables,
+    invocation: Invocation,
+    members: Callable[[Settings], Members],
+) -> OssTables:
+    """Return the client for the bucket's account, which the decision allows."""
+    settings = invocation.settings
+    if not isinstance(decision, Encrypt):
+        return tables
+    account_id = decision.bucket.arn.account_id
+    if account_id in own_accounts(settings):
+        return tables
+    return OssTables(members(settings).enter(account_id, invocation))
+
+
+def _left_to_sweep(
+    error: PermanentError, arn: TableBucketArn | None, settings: Settings
+) -> Outcome | None:
+    """Return the outcome of a bucket whose account is not prepared, if the sweep will find it.
+
+    The sweep reports the account as one problem, and encrypts its buckets as soon as it can enter
+    it. A dead letter for each bucket would say the same, and would still wait after that.
+    """
+    if not isinstance(error, NotPrepared) or not arn or not is_swept(arn.region, settings):
+        return None
+    return Skipped(reason="not_prepared", status=error.status, code=error.code, advice=str(error))
 
 
 def _cause(decision: Decision) -> Cause | None:
@@ -292,7 +366,7 @@ def _act(
             raise ForeignAccount(
                 f"The bucket {bucket.arn} is in an account that is not the guard's own, or not the"
                 " one that forwarded the event; if the guard should encrypt the bucket, add the"
-                " account to GUARD_ALLOWED_ACCOUNTS."
+                " account to GUARD_ACCOUNTS, or to GUARD_ALLOWED_ACCOUNTS."
             )
         case _:
             raise ForeignRegion(

@@ -14,7 +14,13 @@ from typing import Any
 
 from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
-from encryption_guard.enforcement import Outcome, Processed, needs_table_audit, process_payload
+from encryption_guard.enforcement import (
+    Outcome,
+    Processed,
+    needs_table_audit,
+    open_members,
+    process_payload,
+)
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.http import open_transport
@@ -23,6 +29,8 @@ from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import Settings, unknown_names
 
 shared_transport = functools.cache(open_transport)
+# The keys of member accounts stay in the memory of the instance.
+shared_members = functools.cache(open_members)
 
 
 @functools.cache
@@ -121,6 +129,7 @@ def process(event: object, invocation: Invocation, context: Any) -> Processed:
         tables=OssTables(invocation),
         dead_letters=open_dead_letters(invocation, context),
         report=functools.partial(log_outcome, logger=open_logger(), audits_tables=audits_tables),
+        members=shared_members,
     )
 
 

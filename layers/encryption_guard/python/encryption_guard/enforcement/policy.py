@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, overload
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import InvalidEvent
 from encryption_guard.events import CREATION, REMOVAL, BucketEvent, NamedBucket, find_bucket
 from encryption_guard.events.envelopes import Event
 from encryption_guard.services.oss_tables import Reading
-from encryption_guard.settings import Exemption, QueueArn, Settings
+from encryption_guard.settings import ORGANIZATION, Exemption, QueueArn, Settings
 
 # OSS creates and uses this bucket itself:
 # https://www.alibabacloud.com/help/en/ram/developer-reference/aliyunservicerolepolicyforosssystemtables
@@ -79,10 +79,57 @@ class Deny(NamedTuple):
     foreign: Literal["account", "region"]
 
 
+class AskDirectory(NamedTuple):
+    """The decision to list the organization, and to decide again with its accounts.
+
+    The account of the bucket needs it: the settings do not name it.
+    """
+
+    bucket: NamedBucket
+
+
 Decision = Encrypt | Skip | Deny
 
+# Whose role acts in an account; `unknown` means that only the resource directory knows.
+Access = Literal["own", "member", "unknown", "foreign"]
 
-def decide(found: BucketEvent | FoundBucket, settings: Settings, *, today: date) -> Decision:
+
+def access_to(account_id: str, settings: Settings) -> Access:
+    """Return by whose role the guard acts in an account.
+
+    >>> access_to("12345", Settings(account_id="67890", accounts=frozenset({"12345"})))
+    'member'
+    """
+    if account_id in own_accounts(settings):
+        return "own"
+    if settings.accounts == ORGANIZATION:
+        return "unknown"
+    return "member" if account_id in settings.accounts else "foreign"
+
+
+def own_accounts(settings: Settings) -> frozenset[str]:
+    """Return the accounts in which the guard acts with its own role."""
+    own = {settings.account_id} if settings.account_id else set()
+    return settings.allowed_accounts | own
+
+
+def is_swept(region: str, settings: Settings) -> bool:
+    """Return whether the sweep function beside this one sweeps a region; a shell has none."""
+    swept = settings.sweep_regions or (settings.region,)
+    return bool(settings.function_name) and region in swept
+
+
+@overload
+def decide(found: FoundBucket, settings: Settings, *, today: date) -> Decision: ...
+
+
+@overload
+def decide(found: BucketEvent, settings: Settings, *, today: date) -> Decision | AskDirectory: ...
+
+
+def decide(
+    found: BucketEvent | FoundBucket, settings: Settings, *, today: date
+) -> Decision | AskDirectory:
     """Decide about one event or one bucket; the order of the checks is part of the contract.
 
     Raises InvalidEvent if a relevant event does not name exactly one bucket.
@@ -93,8 +140,10 @@ def decide(found: BucketEvent | FoundBucket, settings: Settings, *, today: date)
     """
     if isinstance(found, FoundBucket):
         bucket = NamedBucket(found.arn, named_by=None)
-        # A shell may not know its account, but the buckets that it lists are its own.
-        is_foreign = bool(settings.account_id) and not _is_allowed(found.arn.account_id, settings)
+        # A shell may not know its account, but the buckets that it lists are its own. A member's
+        # buckets are found in its own account, which is then the one of the settings.
+        own = own_accounts(settings)
+        is_foreign = bool(settings.account_id) and found.arn.account_id not in own
         return _in_scope(bucket, found.cause, settings, is_foreign, today, found.kind)
     cause = CAUSES.get(found.name)
     if cause is None:
@@ -103,19 +152,13 @@ def decide(found: BucketEvent | FoundBucket, settings: Settings, *, today: date)
     if found.failed:
         return Skip("call_failed")
     bucket = find_bucket(found, region=settings.region, account_id=settings.account_id)
-    is_foreign = _is_foreign_account(bucket.arn.account_id, found, settings)
-    return _in_scope(bucket, cause, settings, is_foreign, today)
-
-
-def _is_foreign_account(account_id: str, event: BucketEvent, settings: Settings) -> bool:
     # An account that forwards events may name only its own buckets.
-    if event.forwarded_from and event.forwarded_from != account_id:
-        return True
-    return not _is_allowed(account_id, settings)
-
-
-def _is_allowed(account_id: str, settings: Settings) -> bool:
-    return account_id in settings.allowed_accounts | {settings.account_id}
+    if found.forwarded_from and found.forwarded_from != bucket.arn.account_id:
+        return Deny(bucket, "account")
+    access = access_to(bucket.arn.account_id, settings)
+    if access == "unknown":
+        return AskDirectory(bucket)
+    return _in_scope(bucket, cause, settings, access == "foreign", today)
 
 
 def _in_scope(
@@ -155,6 +198,10 @@ def acts_on(event: Event, settings: Settings, *, today: date) -> bool:
         return False
     if isinstance(decision, Deny):
         return decision.foreign == "region" or not settings.account_id
+    if isinstance(decision, AskDirectory):
+        # Any account may be a member, and what is exempt there is exempt in each of them.
+        members = frozenset({decision.bucket.arn.account_id})
+        return acts_on(event, settings._replace(accounts=members), today=today)
     return isinstance(decision, Encrypt)
 
 

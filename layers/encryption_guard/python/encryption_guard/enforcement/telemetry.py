@@ -70,6 +70,8 @@ def log_outcome(result: Outcome | Exception, *, logger: Logger, audits_tables: b
                 line["exempt_until"] = result.exempt_until.isoformat()
             if needs_table_audit(result) and not audits_tables:
                 line["detail"] = TABLES_NOT_CHECKED
+            if result.advice:
+                line["detail"] = result.advice
             _log_outcome(result, line, logger)
         case GuardError():
             logger.warning(
@@ -85,6 +87,8 @@ def log_outcome(result: Outcome | Exception, *, logger: Logger, audits_tables: b
 
 def _log_outcome(outcome: Outcome, line: dict[str, Any], logger: Logger) -> None:
     match outcome:
+        case Skipped(reason="not_prepared"):
+            logger.warning("account not prepared", extra=line)
         case Skipped():
             logger.info("event processed", extra=line)
         # A person did this, on purpose or not: an alarm searches for these words.

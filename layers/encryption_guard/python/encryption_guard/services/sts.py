@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from encryption_guard.arn import ACCOUNT_ID
 from encryption_guard.credentials import Credentials
-from encryption_guard.errors import ConfigurationError, Unavailable
+from encryption_guard.errors import ConfigurationError, NotPrepared, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.acs3 import Api, ApiRefused, call
 from encryption_guard.untrusted import as_text, object_or_empty, read_time, shortened
@@ -35,23 +35,6 @@ class AssumedRole(NamedTuple):
 
     credentials: Credentials
     expires_at: datetime
-
-
-class NotPrepared(ApiRefused):
-    """An account whose member role does not exist, does not trust the guard, or may not be taken.
-
-    An operator has to prepare the account; until then no request to it can succeed.
-    """
-
-    def __init__(self, account_id: str, role: str, refused: ApiRefused) -> None:
-        sentence = (
-            f"The role {role} cannot be taken ({str(refused).rstrip('.')}). Create the role in"
-            f" account {account_id}; let its trust policy name the roles of the guard's functions"
-            " and the value of GUARD_EXTERNAL_ID, if that is set; and allow those roles"
-            f" sts:AssumeRole on it. Or remove {account_id} from GUARD_ACCOUNTS."
-        )
-        super().__init__(sentence, status=refused.status, code=refused.code)
-        self.account_id = account_id
 
 
 def read_caller(invocation: Invocation) -> Caller:
@@ -105,16 +88,28 @@ def _api(invocation: Invocation) -> Api:
     return Api(invocation.settings.sts_endpoint or ENDPOINT, VERSION)
 
 
-def _meaning(refused: ApiRefused, account_id: str, role: str) -> ApiRefused | Unavailable:
+def _meaning(
+    refused: ApiRefused, account_id: str, role: str
+) -> NotPrepared | ApiRefused | Unavailable:
     code = refused.code.lower()
     # One code, NoPermission, means that the role does not trust the caller, and also that the
     # caller has no right to sts:AssumeRole.
     if refused.denies or "rolearn" in code:
-        return NotPrepared(account_id, role, refused)
+        return _not_prepared(account_id, role, refused)
     if "token" in code and "expired" in code:
         # The caller's own token, of which there was no newer one: later there is one.
         return Unavailable(str(refused))
     return refused
+
+
+def _not_prepared(account_id: str, role: str, refused: ApiRefused) -> NotPrepared:
+    sentence = (
+        f"The role {role} cannot be taken ({str(refused).rstrip('.')}). Create the role in"
+        f" account {account_id}; let its trust policy name the roles of the guard's functions"
+        " and the value of GUARD_EXTERNAL_ID, if that is set; and allow those roles"
+        f" sts:AssumeRole on it. Or remove {account_id} from GUARD_ACCOUNTS."
+    )
+    return NotPrepared(sentence, account_id=account_id, status=refused.status, code=refused.code)
 
 
 def _read_role(answer: dict[str, object], account_id: str, role: str) -> AssumedRole:
