@@ -16,6 +16,7 @@ from encryption_guard.enforcement.handler import (
     open_invocation,
     process,
     result,
+    shared_members,
     shared_transport,
     to_audit,
 )
@@ -46,5 +47,6 @@ def handler(event: object, context: Any) -> str:
             invocation=invocation,
             dead_letters=open_dead_letters(invocation, context),
             logger=open_logger(),
+            members=shared_members,
         )
         return result(processed)

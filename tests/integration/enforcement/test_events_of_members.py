@@ -180,3 +180,17 @@ def test_trouble_of_sts_is_repeated_by_the_platform() -> None:
 
         assert [bool(each.error) for each in tries] == [True, False]
         assert cloud.tables.encryption(arn) == "AES256"
+
+
+def test_a_late_event_of_a_member_looks_at_the_tables_with_its_role() -> None:
+    """Tables that the bucket got while it was open are named in the log."""
+    with emulated_cloud(environment=ORGANIZATION, members=MEMBERS) as cloud:
+        arn = cloud.tables.plant("orders", account_id=FIRST)
+        cloud.tables.plant_table(arn, "sales", "early")
+        event = created(arn, eventTime="2026-01-02T03:04:05Z")
+
+        (invocation,) = cloud.function.deliver(json.dumps(event).encode())
+
+        lines = [json.loads(line) for line in invocation.logs.splitlines()]
+        tables = [line["table"] for line in lines if line.get("kind") == "table"]
+        assert (tables, refusals(cloud), taken(cloud)) == (["early"], [], [FIRST])

@@ -104,6 +104,7 @@ def test_a_finding_tells_everything_in_json() -> None:
 
     assert told == {
         "kind": "table",
+        "account": ARN.account_id,
         "region": REGION,
         "state": "encrypted",
         "outcome": "skipped",
@@ -346,3 +347,25 @@ def test_a_region_without_findings_is_there() -> None:
 def test_where_nothing_is_all_is_well() -> None:
     """No bucket is unencrypted where there is none."""
     assert Totals.empty([HERE]).all.ok
+
+
+def test_the_totals_of_a_region_are_those_of_all_its_accounts() -> None:
+    """A finding about a whole account is in no region, but in the totals of all."""
+    other = "2222222222222222"
+    totals = Totals.empty(Scope(each, REGION) for each in (ARN.account_id, other))
+    for account_id in (ARN.account_id, other):
+        totals.count(Finding.of_list(Scope(account_id, REGION)))
+    totals.count(Finding.of_accounts(other, kind="account", reason="not_prepared", detail="no"))
+
+    assert totals.by_region() == {REGION: Tally(not_listed=2)}
+    assert totals.all == Tally(not_listed=3)
+
+
+def test_a_finding_of_an_account_is_about_no_region() -> None:
+    """It names the account, and counts as a list that failed."""
+    found = Finding.of_accounts("12345", kind="account", reason="not_prepared", detail="no")
+
+    told = found.as_dict()
+
+    assert (told["kind"], told["account"], told["region"]) == ("account", "12345", None)
+    assert (told["outcome"], told["state"], found.ok) == ("failed", "unknown", False)

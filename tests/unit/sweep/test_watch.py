@@ -57,7 +57,7 @@ class Watched:
 
         step = RegionWatch(HERE, pace, clock, throttle, self.paces, read).first()
         while step:
-            assert list(step.run(None)) == []  # type: ignore[arg-type]  # needs no session
+            assert list(step.run(None)) == []  # needs no session
             assert step.again
             step = step.again()
         return self.lists

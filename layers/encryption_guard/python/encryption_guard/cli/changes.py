@@ -144,7 +144,7 @@ def compare(
     covered = {region for region, tally in old.regions.items() if not tally.not_listed}
     compared = {region for region, is_whole in listed.items() if is_whole} & covered
     old_rows = [
-        Row(each.region, each.kind, each.key, each.outcome, each.reason, each.words)
+        Row(each.region or "", each.kind, each.key, each.outcome, each.reason, each.words)
         for each in old.findings
     ]
     rows = [

@@ -53,8 +53,9 @@ class TallyPart(_Part):
 class FindingPart(_Part):
     """A bucket, an unprotected or unknown table, or a list that could not be read."""
 
-    kind: Literal["region", "bucket", "table"]
-    region: str
+    kind: Literal["organization", "account", "region", "bucket", "table"]
+    account: str | None = Field(default=None, description="Not in reports of earlier versions.")
+    region: str | None
     state: Literal["encrypted", "not_encrypted", "unknown"]
     outcome: str
     reason: str

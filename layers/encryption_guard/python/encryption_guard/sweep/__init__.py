@@ -22,11 +22,14 @@ from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import MIN_EVENT_SECONDS
 from encryption_guard.enforcement.policy import KINDS, FoundBy
 from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
+from encryption_guard.errors import NotPrepared, Unavailable
 from encryption_guard.http.retries import Throttle
 from encryption_guard.invocation import Invocation
+from encryption_guard.services.acs3 import ApiRefused
 from encryption_guard.services.inventory import BucketIdentity, ListedBucket, bucket_list
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import TableAudit
+from encryption_guard.sweep.accounts import AccountEntries, Enter, enter_own
 from encryption_guard.sweep.checks import BucketChecker
 from encryption_guard.sweep.findings import (
     ENCRYPTED_SINCE_UNKNOWN,
@@ -66,7 +69,8 @@ class Sweep:
     finding, from the calling thread, and skips the buckets that `is_selected` refuses. `memory`
     holds what the sweeps of one instance share. `expect_more` gets the number of findings that a
     list adds, `listed` their fallbacks, `region_done` each region after its last finding, and
-    `warn` a sentence for the operator.
+    `warn` a sentence for the operator. `enter_account` returns an invocation with the credentials
+    for another account; an account that it cannot enter is one finding, at the end.
 
     With `reads_all` it first forgets which buckets were checked; others it does not check. With a
     `watch` it lists the regions again, at this pace, and checks new buckets.
@@ -88,6 +92,8 @@ class Sweep:
     region_done: Callable[[str], object] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
     workers: int = WORKERS
+    enter_account: Enter = enter_own
+    _entries: AccountEntries = field(init=False)
     _unexpected: list[Exception] = field(default_factory=list)
     _in_progress: set[BucketIdentity] = field(default_factory=set)
     # The buckets of the last whole list of each region.
@@ -96,6 +102,10 @@ class Sweep:
     # The late buckets whose tables are audited.
     _audited: dict[TableBucketArn, BucketIdentity] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        entries = AccountEntries(self.enter_account, self.invocation.clock.monotonic)
+        object.__setattr__(self, "_entries", entries)
 
     def check_buckets(self, scopes: Iterable[Scope]) -> None:
         """Check the table buckets of these accounts and regions.
@@ -144,6 +154,8 @@ class Sweep:
         )
         if latest:
             latest.end()
+        for finding in self._entries.findings():
+            self.report(finding)
         if self._unexpected:
             raise self._unexpected[0]
 
@@ -151,7 +163,10 @@ class Sweep:
         results: Results = []
         try:
             not_reached = self._wait_for_turn(step) if step.again is None else None
-            results.extend([not_reached] if not_reached else step.run(self._session(step.scope)))
+            if not_reached:
+                results.append(not_reached)
+            else:
+                self._run_entered(step, results)
         # One bucket may trigger a bug; the sweep still checks the other buckets.
         except Exception as error:
             self._unexpected.append(error)
@@ -160,8 +175,20 @@ class Sweep:
         finally:
             self._release(step)
         self._audit_again(results)
-        following = step.again() if step.again else None
+        may_repeat = step.again and not self._entries.is_final(step.scope)
+        following = step.again() if step.again and may_repeat else None
         return results if following is None else [following, *results]
+
+    def _run_entered(self, step: Step, results: Results) -> None:
+        """Add the results of a step, in its account; none if that cannot be entered."""
+        session = self._session(step.scope) if step.again is None else None
+        if step.again is None and session is None:
+            return
+        try:
+            results.extend(step.run(session))
+        except (NotPrepared, ApiRefused) as error:
+            # The key of the account ended, and its role was not given again.
+            self._entries.leave_out(step.scope, error)
 
     def _release(self, step: Step) -> None:
         if step.key:
@@ -193,12 +220,18 @@ class Sweep:
     def _throttle(self, scope: Scope) -> Throttle:
         return self.memory.throttles.setdefault(scope, Throttle(self.invocation.clock))
 
-    def _session(self, scope: Scope, **changes: Any) -> Session:
+    def _session(self, scope: Scope, *, asks_again: bool = False, **changes: Any) -> Session | None:
+        """Return a session in the account of the scope; None if that cannot be entered."""
         # The policy denies a bucket of another region, so the swept region counts as configured.
         settings = self.invocation.settings._replace(sweep_regions=(scope.region,), **changes)
         invocation = self.invocation.within(STEP_SECONDS)._replace(settings=settings)
         throttle = self._throttle(scope)
-        return Session(invocation, OssTables(invocation, throttle), throttle)
+        try:
+            invocation = self._entries.enter(scope, invocation, asks_again=asks_again)
+            return Session(invocation, OssTables(invocation, throttle), throttle)
+        except (NotPrepared, ApiRefused, Unavailable) as error:
+            self._entries.leave_out(scope, error)
+            return None
 
     # The steps.
 
@@ -222,10 +255,11 @@ class Sweep:
 
     def _list_once(self, scope: Scope) -> Results:
         """Read a whole list, without a retry: a watch reads it again soon."""
-        session = self._session(scope, max_attempts=1)
+        self._entries.list_again(scope)
+        session = self._session(scope, asks_again=True, max_attempts=1)
         results: Results = []
         seen: set[BucketIdentity] = set()
-        page: Step | None = self._list_step(scope, "watch", seen)
+        page = self._list_step(scope, "watch", seen) if session else None
         try:
             while page:
                 found, page = list(page.run(session)), None
@@ -240,7 +274,7 @@ class Sweep:
                 if isinstance(each, Step):
                     self._release(each)
             raise
-        if all(isinstance(each, Step) for each in results):
+        if session and all(isinstance(each, Step) for each in results):
             self._in_list[scope] = frozenset(seen)
             self._was_listed.add(scope)
         return results

@@ -28,7 +28,7 @@ from encryption_guard.version import __version__
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-Kind = Literal["region", "bucket", "table"]
+Kind = Literal["organization", "account", "region", "bucket", "table"]
 
 # The outcomes of a sweep that an event does not have.
 FAILED, NOT_REACHED, UNPROTECTED = "failed", "not_reached", "unprotected"
@@ -68,7 +68,8 @@ class Finding:
     """The state of a bucket or table after the sweep, and what the sweep did about it.
 
     A region whose buckets could not be listed is a finding too, and so is a bucket whose tables
-    could not be listed: its kind is `table`, without a table name. `outcome` is that of an event,
+    could not be listed: its kind is `table`, without a table name. So are an account that could not
+    be entered and the list of an organization, without a region. `outcome` is that of an event,
     or `failed`, `not_reached`, `unprotected`; `detail` is a sentence for the operator.
     """
 
@@ -108,6 +109,25 @@ class Finding:
         )
 
     @classmethod
+    def of_accounts(
+        cls,
+        account_id: str | None,
+        *,
+        kind: Literal["organization", "account"],
+        reason: str,
+        detail: str,
+    ) -> Finding:
+        """Return the finding of an account in all its regions, or of the list of accounts."""
+        return cls(
+            kind=kind,
+            scope=Scope(account_id, ""),
+            state="unknown",
+            outcome=FAILED,
+            reason=reason,
+            detail=detail,
+        )
+
+    @classmethod
     def of(
         cls, scope: Scope, listed: ListedBucket | ListedTable, reading: Reading = NOT_READ
     ) -> Finding:
@@ -132,7 +152,7 @@ class Finding:
 
     @property
     def region(self) -> str:
-        """The region of the bucket or table."""
+        """The region of the bucket or table; empty for a finding about all regions."""
         return self.scope.region
 
     @property
@@ -217,7 +237,8 @@ class Finding:
         """Return all fields, for JSON."""
         return {
             "kind": self.kind,
-            "region": self.region,
+            "account": self.arn.account_id if self.arn else self.scope.account_id,
+            "region": self.region or None,
             "state": self.state,
             "outcome": self.outcome,
             "reason": self.reason,
@@ -279,7 +300,8 @@ class Tally:
     def count(self, finding: Finding) -> None:
         """Add one finding."""
         self.not_reached += finding.outcome == NOT_REACHED
-        if finding.kind == "region" or (finding.kind == "table" and not finding.table):
+        is_list = finding.kind in ("organization", "account", "region")
+        if is_list or (finding.kind == "table" and not finding.table):
             self.not_listed += 1
         elif finding.kind == "table":
             self.tables += 1
@@ -301,6 +323,11 @@ class Tally:
             self.not_encrypted += finding.state == "not_encrypted"
             self.unknown += finding.state == "unknown"
 
+    def __add__(self, other: Tally) -> Tally:
+        """Return the tally of both."""
+        mine, theirs = asdict(self), asdict(other)
+        return Tally(**{name: number + theirs[name] for name, number in mine.items()})
+
     @property
     def ok(self) -> bool:
         """Whether no bucket or table is unencrypted or unknown."""
@@ -319,7 +346,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Totals:
-    """The tally of each region, with or without buckets, and the tally of all regions."""
+    """The tally of each account's region, with or without buckets, and the tally of all of them."""
 
     regions: dict[Scope, Tally] = field(default_factory=dict)
     all: Tally = field(default_factory=Tally)
@@ -335,13 +362,21 @@ class Totals:
             "version": __version__,
             "ok": self.all.ok,
             "totals": self.all.as_dict(),
-            "regions": {scope.region: tally.as_dict() for scope, tally in self.regions.items()},
+            "regions": {name: tally.as_dict() for name, tally in self.by_region().items()},
             "warnings": [exemption.warning for exemption in expiring_soon],
         }
 
+    def by_region(self) -> dict[str, Tally]:
+        """Return the tally of each region, in all accounts together."""
+        merged: dict[str, Tally] = {}
+        for scope, tally in self.regions.items():
+            merged[scope.region] = merged.get(scope.region, Tally()) + tally
+        return merged
+
     def count(self, finding: Finding) -> None:
-        """Add one finding to its region's tally, and to that of all regions."""
-        self.regions.setdefault(finding.scope, Tally()).count(finding)
+        """Add one finding to its region's tally, if it is about one, and to that of all regions."""
+        if finding.region:
+            self.regions.setdefault(finding.scope, Tally()).count(finding)
         self.all.count(finding)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from encryption_guard.arn import Scope
 from encryption_guard.dead_letters.duplicates import skip_duplicates
-from encryption_guard.enforcement.handler import open_dead_letters
+from encryption_guard.enforcement.handler import open_dead_letters, shared_members
 from encryption_guard.enforcement.policy import acts_on, expiring
 from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.events import BucketEvent
@@ -17,6 +17,7 @@ from encryption_guard.events.envelopes import open_payload
 from encryption_guard.invocation import Invocation
 from encryption_guard.settings import Exemption
 from encryption_guard.sweep import Sweep
+from encryption_guard.sweep.accounts import accounts_to_sweep, enter_members
 from encryption_guard.sweep.findings import (
     NOT_REACHED,
     Finding,
@@ -80,7 +81,7 @@ class SweepReport:
 
 
 def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
-    """Sweep the regions of the settings, and return the totals and findings.
+    """Sweep the accounts and regions of the settings, and return the totals and findings.
 
     A full sweep reads all buckets. This instance runs one if its last one started at least
     GUARD_SWEEP_EVERY seconds ago; in between it reads only the buckets that it has not checked.
@@ -94,10 +95,13 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
     invocation.read_credentials()  # without credentials, fail once and not for each bucket
     settings = invocation.settings
     regions = settings.sweep_regions or (context.region,)
-    scopes = [Scope(settings.account_id, region) for region in regions]
+    accounts = accounts_to_sweep(invocation, shared_members)
+    scopes = [Scope(account, region) for account in accounts.account_ids for region in regions]
     memory = _memory()
     is_full = _start_full_sweep(memory, invocation)
     report = SweepReport(Totals.empty(scopes))
+    for problem in accounts.problems:
+        report.add(problem)
     expiring_soon = expiring(settings, today=invocation.clock.now().date())
     dead_letters = open_dead_letters(invocation, context)
     put = skip_duplicates(
@@ -118,6 +122,7 @@ def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
             found_by="sweep",
             reads_all=is_full,
             watch=_pace(limited, began_at, is_full=is_full),
+            enter_account=enter_members(shared_members, settings),
             warn=lambda sentence: open_logger().warning("unknown type", detail=sentence),
         ).check_buckets(scopes)
     finally:

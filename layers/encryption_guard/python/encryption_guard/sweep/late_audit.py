@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.enforcement import Detected, Encrypted, Outcome
+from encryption_guard.enforcement import Detected, Encrypted, Outcome, open_members
 from encryption_guard.invocation import Invocation
+from encryption_guard.settings import Settings
 from encryption_guard.sweep import Sweep
+from encryption_guard.sweep.accounts import enter_members
 from encryption_guard.sweep.findings import Finding, Totals, UnencryptedPeriod, log_finding
 from encryption_guard.sweep.table_audit import AuditedBucket
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
+
+    from encryption_guard.enforcement.members import Members
 
 # The rest of the time is for the log and the result.
 AUDIT_SHARE = 0.8
@@ -62,6 +66,7 @@ def audit_tables(
     invocation: Invocation,
     dead_letters: DeadLetters,
     logger: Logger,
+    members: Callable[[Settings], Members] = open_members,
 ) -> None:
     """Check the tables of the buckets of these outcomes, and log what was found.
 
@@ -78,6 +83,7 @@ def audit_tables(
             apply=False,
             audit="true",
             report=log.add,
+            enter_account=enter_members(members, invocation.settings),
         ).audit_tables(buckets)
     # The audit is the last step, and even a bug in it must not fail the event.
     except Exception:

@@ -44,12 +44,13 @@ class Step:
     """A unit of work; `fallback` is its finding if it does not run, or fails.
 
     Steps with the same `name` run once, even if a list has the name twice. A step with `again`
-    repeats: it has a thread of its own, in which it may sleep, and `again` returns the next one.
+    repeats: it has a thread of its own, in which it may sleep, and `again` returns the next one. It
+    gets no session.
     """
 
     scope: Scope
     fallback: Finding
-    run: Callable[[Session], Iterable[Finding | Step]]
+    run: Callable[[Any], Iterable[Finding | Step]]
     name: str | None = None
     is_list: bool = False
     again: Callable[[], Step | None] | None = None

@@ -1,0 +1,171 @@
+"""The accounts of a sweep: which they are, and how each one is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+from encryption_guard.arn import Scope
+from encryption_guard.enforcement.policy import own_accounts
+from encryption_guard.errors import NotPrepared, Unavailable
+from encryption_guard.invocation import Invocation
+from encryption_guard.services.acs3 import ApiRefused
+from encryption_guard.settings import ORGANIZATION, Settings
+from encryption_guard.sweep.findings import Finding
+
+if TYPE_CHECKING:
+    from encryption_guard.enforcement.members import Members
+
+# While STS fails, a watch asks it again for an account after this time.
+ASK_AGAIN_SECONDS = 5.0
+# A directory that does not answer must not take the time of the sweep.
+LIST_SECONDS = 10.0
+
+# Returns an invocation as one of another account.
+Enter = Callable[[str, Invocation], Invocation]
+NotEntered = NotPrepared | ApiRefused | Unavailable
+
+
+class SweptAccounts(NamedTuple):
+    """The accounts that a sweep enters, the own one first, and what is wrong with their list."""
+
+    account_ids: tuple[str, ...]
+    problems: tuple[Finding, ...] = ()
+
+
+def accounts_to_sweep(
+    invocation: Invocation, members: Callable[[Settings], Members]
+) -> SweptAccounts:
+    """Return the own account and those of GUARD_ACCOUNTS; reads the directory only if it has to.
+
+    If the directory cannot be read, or only in part, the accounts of the last list count, too.
+    """
+    settings = invocation.settings
+    listed: Iterable[str]
+    if settings.accounts == ORGANIZATION:
+        listed, problems = _organization(invocation, members(settings))
+    else:
+        listed, problems = sorted(settings.accounts), ()
+    own = [settings.account_id] if settings.account_id else []
+    # A list that the own role reads in an allowed account would be that of the own account.
+    others = [each for each in listed if each not in own_accounts(settings)]
+    return SweptAccounts(tuple(dict.fromkeys(own + others)), problems)
+
+
+def _organization(
+    invocation: Invocation, members: Members
+) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    last = members.last_list.account_ids if members.last_list else ()
+    problem = partial(Finding.of_accounts, invocation.settings.account_id, kind="organization")
+    try:
+        listed = members.list(invocation.within(LIST_SECONDS))
+    except (ApiRefused, Unavailable) as error:
+        swept = f"the {len(last)} accounts of the last list" if last else "its own account alone"
+        why = f"{error} This sweep covers {swept}."
+        return last, (problem(reason="directory_unreadable", detail=why),)
+    incomplete = tuple(
+        problem(reason="directory_incomplete", detail=why) for why in listed.problems
+    )
+    return listed.account_ids + (last if incomplete else ()), incomplete
+
+
+def enter_own(account_id: str, invocation: Invocation) -> Invocation:  # noqa: ARG001  as an `Enter`
+    """Return the invocation as it is: the sweep has no other account."""
+    return invocation
+
+
+def enter_members(members: Callable[[Settings], Members], settings: Settings) -> Enter:
+    """Return a function that enters the accounts of members, and opens those when it has to."""
+    own = own_accounts(settings)
+
+    def enter(account_id: str, invocation: Invocation) -> Invocation:
+        if account_id in own:
+            return invocation
+        return members(settings).enter(account_id, invocation)
+
+    return enter
+
+
+class _Closed(NamedTuple):
+    """Why an account was not entered, and when."""
+
+    error: NotEntered
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccountEntries:
+    """Enters the accounts of one sweep, for all its threads.
+
+    One that cannot be entered is one finding, and is not asked again within the sweep. If only STS
+    failed, a list of a watch may ask again.
+    """
+
+    enter_account: Enter
+    monotonic: Callable[[], float]
+    _closed: dict[str, _Closed] = field(default_factory=dict)
+    # Of each scope of which a step did not run, the last error.
+    _left_out: dict[Scope, NotEntered] = field(default_factory=dict)
+    _locks: dict[str, Lock] = field(default_factory=dict)
+
+    def enter(self, scope: Scope, invocation: Invocation, *, asks_again: bool) -> Invocation:
+        """Return the invocation with the credentials for an account.
+
+        Raises what `sts.assume_role` raises, or has raised for this account.
+        """
+        account_id = scope.account_id
+        entered = self.enter_account(account_id, invocation) if account_id else invocation
+        if account_id is None or entered is invocation:
+            return invocation
+        with self._locks.setdefault(account_id, Lock()):
+            closed = self._closed.get(account_id)
+            if closed and not (asks_again and self._may_ask_again(closed)):
+                raise closed.error
+            try:
+                entered.read_credentials()
+            except (NotPrepared, ApiRefused, Unavailable) as error:
+                self._closed[account_id] = _Closed(error, self.monotonic())
+                raise
+            self._closed.pop(account_id, None)
+        return entered
+
+    def _may_ask_again(self, closed: _Closed) -> bool:
+        is_trouble = isinstance(closed.error, Unavailable)
+        return is_trouble and self.monotonic() >= closed.at + ASK_AGAIN_SECONDS
+
+    def leave_out(self, scope: Scope, error: NotEntered) -> None:
+        """Record that a step of this scope did not run, because of its account."""
+        self._left_out[scope] = error
+        # A role may also be refused later, when its key has to be renewed.
+        self._closed.setdefault(scope.account_id or "", _Closed(error, self.monotonic()))
+
+    def list_again(self, scope: Scope) -> None:
+        """Record that a watch lists the scope: what was left out of it before comes again."""
+        self._left_out.pop(scope, None)
+
+    def is_final(self, scope: Scope) -> bool:
+        """Return whether nothing in this sweep can enter the account any more."""
+        closed = self._closed.get(scope.account_id or "")
+        return closed is not None and not isinstance(closed.error, Unavailable)
+
+    def findings(self) -> list[Finding]:
+        """Return one finding for each account of which a part was left out."""
+        errors = {scope.account_id: error for scope, error in self._left_out.items()}
+        return [_finding(account_id, error) for account_id, error in errors.items()]
+
+
+def _finding(account_id: str | None, error: NotEntered) -> Finding:
+    match error:
+        case NotPrepared():
+            reason = "not_prepared"
+        case Unavailable():
+            reason = "unavailable"
+        case _:
+            reason = "refused"
+    found = Finding.of_accounts(account_id, kind="account", reason=reason, detail=str(error))
+    if isinstance(error, Unavailable):
+        return found
+    return replace(found, status=error.status, code=error.code)
