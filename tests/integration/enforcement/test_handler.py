@@ -14,6 +14,7 @@ from encryption_guard.enforcement.handler import (
     open_invocation,
     open_proxied_transport,
     read_settings,
+    shared_members,
     shared_transport,
     warn_of_unknown_names,
 )
@@ -73,7 +74,13 @@ def cold_instance() -> Iterator[None]:
     forget_logger()
     yield
     shared_transport().close()
-    for cached in (shared_transport, open_proxied_transport, read_settings, warn_of_unknown_names):
+    for cached in (
+        shared_members,
+        shared_transport,
+        open_proxied_transport,
+        read_settings,
+        warn_of_unknown_names,
+    ):
         cached.cache_clear()
     forget_logger()
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from encryption_guard.arn import Scope
-from encryption_guard.enforcement.handler import read_settings, shared_transport
+from encryption_guard.enforcement.handler import read_settings, shared_members, shared_transport
 from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding, Totals
@@ -34,7 +34,7 @@ def cold_instance() -> Iterator[None]:
     forget_logger()
     yield
     shared_transport().close()
-    for cached in (shared_transport, read_settings, _memory):
+    for cached in (shared_members, shared_transport, read_settings, _memory):
         cached.cache_clear()
     forget_logger()
 
@@ -79,6 +79,20 @@ def test_a_timer_sweeps(deployed: Guard, capsys: pytest.CaptureFixture[str]) -> 
     assert (result["ok"], result["totals"]["newly_encrypted"]) == (True, 1)
     assert [found["bucket"] for found in result["encrypted"]] == ["orders"]
     assert [line["message"] for line in log_lines(capsys)] == ["sweep finding", "sweep finished"]
+
+
+def test_a_directory_that_cannot_be_read_is_told(
+    deployed: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The own account is swept all the same."""
+    monkeypatch.setenv("GUARD_ACCOUNTS", "organization")
+    monkeypatch.setenv("GUARD_DIRECTORY_ENDPOINT", deployed.queue.url)
+    arn = deployed.tables.plant("orders")
+
+    result = sweep()
+
+    assert [each["reason"] for each in result["problems"]] == ["directory_unreadable"]
+    assert deployed.tables.encryption(arn) == "AES256"
 
 
 def test_what_time_did_not_allow_is_told(deployed: Guard) -> None:

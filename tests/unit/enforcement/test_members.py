@@ -91,6 +91,16 @@ def test_an_incomplete_list_denies_nobody() -> None:
         instance.has(SECOND)
 
 
+def test_without_another_clock_it_is_the_machines() -> None:
+    """A list that has just been read is kept."""
+    instance = Instance(FIRST)
+    instance.members = Members(SETTINGS)
+
+    assert instance.has(FIRST)
+    assert instance.has(FIRST)
+    assert len(instance.directory.requests) == 1
+
+
 def test_nothing_is_listed_before_it_is_asked_for() -> None:
     """A fresh instance remembers no list."""
     assert Instance(FIRST).members.last_list is None

@@ -11,11 +11,13 @@ import pytest
 
 from encryption_guard.arn import Scope
 from encryption_guard.credentials import Credentials
+from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement.members import Members
 from encryption_guard.errors import NotPrepared, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.acs3 import ApiRefused
 from encryption_guard.settings import Settings
+from encryption_guard.sweep import Sweep
 from encryption_guard.sweep.accounts import (
     ASK_AGAIN_SECONDS,
     AccountEntries,
@@ -26,7 +28,17 @@ from encryption_guard.sweep.accounts import (
     enter_own,
 )
 from encryption_guard.sweep.findings import Finding
-from tests.unit.fakes import ACCOUNT, KEY, START, FakeOssTables, FakeTime, invocation_of
+from encryption_guard.sweep.watch import Pace
+from tests.unit.fakes import (
+    ACCOUNT,
+    KEY,
+    START,
+    FakeOssTables,
+    FakeTime,
+    LetterBox,
+    LogLines,
+    invocation_of,
+)
 from tests.unit.services.rpc_service import refusal
 from tests.unit.services.test_directory import Directory, member, page
 
@@ -155,6 +167,9 @@ def test_only_another_account_opens_the_members() -> None:
 
     assert enter_members(no_members, invocation.settings)(ACCOUNT, invocation) is invocation
     assert enter_own(FIRST, invocation) is invocation
+    members = Members(invocation.settings)
+    entered = enter_members(lambda _: members, invocation.settings)(FIRST, invocation)
+    assert entered.settings.account_id == FIRST
 
 
 @dataclass
@@ -262,3 +277,62 @@ def test_a_key_that_is_refused_later_closes_the_account() -> None:
 
     assert not keeper.enters(FIRST, THERE)
     assert [finding.reason for finding in keeper.entries.findings()] == ["not_prepared"]
+
+
+# What a sweep makes of it.
+
+
+def swept(
+    service: FakeOssTables,
+    read: Callable[[], Credentials],
+    *regions: str,
+    watch: Pace | None = None,
+) -> list[Finding]:
+    """The findings of a sweep of the account FIRST, whose key `read` returns."""
+    found: list[Finding] = []
+    invocation = invocation_of(service)
+    letters = DeadLetters(LetterBox().put, LogLines().error, "function", "1", service.time.now)
+    settings = invocation.settings._replace(account_id=FIRST)
+    Sweep(
+        invocation=invocation,
+        dead_letters=letters,
+        apply=True,
+        audit="false",
+        report=found.append,
+        watch=watch,
+        workers=1,
+        enter_account=lambda _, own: own._replace(read_credentials=read, settings=settings),
+    ).check_buckets(Scope(FIRST, region) for region in regions)
+    return found
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+def test_a_sweep_reports_the_account_and_not_its_regions(is_watched: bool) -> None:
+    """A watch of such an account ends at once."""
+    service = FakeOssTables({})
+    start = service.time.monotonic()
+
+    def read() -> Credentials:
+        raise NOT_PREPARED
+
+    watch = Pace(5, start, start + 50) if is_watched else None
+    found = swept(service, read, HERE, THERE, watch=watch)
+
+    assert [(each.kind, each.reason) for each in found] == [("account", "not_prepared")]
+    assert service.requests == []
+
+
+def test_a_role_that_is_taken_away_within_a_sweep_ends_it_for_the_account() -> None:
+    """The service says that the key has expired, and STS gives no other."""
+    service = FakeOssTables({}, expired=[KEY.access_key_id])
+    keys = [KEY, KEY]
+
+    def read() -> Credentials:
+        if not keys:
+            raise NOT_PREPARED
+        return keys.pop()
+
+    found = swept(service, read, HERE)
+
+    assert [(each.kind, each.reason) for each in found] == [("account", "not_prepared")]
+    assert len(service.requests) == 1
