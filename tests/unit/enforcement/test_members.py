@@ -77,8 +77,7 @@ def test_a_directory_that_cannot_be_read_decides_nothing(status: int) -> None:
 
     with pytest.raises(Unavailable):
         instance.has(FIRST)
-    assert instance.members.last_list is not None
-    assert FIRST in instance.members.last_list.account_ids
+    assert instance.members.known_accounts == (ACCOUNT, FIRST)
 
 
 def test_an_incomplete_list_denies_nobody() -> None:
@@ -103,7 +102,7 @@ def test_without_another_clock_it_is_the_machines() -> None:
 
 def test_nothing_is_listed_before_it_is_asked_for() -> None:
     """A fresh instance remembers no list."""
-    assert Instance(FIRST).members.last_list is None
+    assert Instance(FIRST).members.known_accounts == ()
 
 
 @pytest.mark.parametrize("account_id", [ACCOUNT, ALLOWED])

@@ -184,5 +184,5 @@ def test_an_instance_opens_its_members_from_the_settings() -> None:
 
     members = open_members(invocation.settings)
 
-    assert members.last_list is None
+    assert members.known_accounts == ()
     assert members.enter(ACCOUNT, invocation) is invocation

@@ -45,6 +45,8 @@ class Members:
         self._keys = MemberKeys(own_accounts(settings), assume=assume_role, now=now)
         self._now = now
         self._kept: KeptList | None = None
+        # Of the last complete list and the incomplete ones since, however long ago.
+        self.known_accounts: tuple[str, ...] = ()
 
     def enter(self, account_id: str, invocation: Invocation) -> Invocation:
         """Return the invocation as one of this account, with the credentials for it.
@@ -61,11 +63,6 @@ class Members:
         )
         return entered._replace(settings=settings)
 
-    @property
-    def last_list(self) -> AccountList | None:
-        """The accounts as they were last read, however long ago."""
-        return self._kept.accounts if self._kept else None
-
     def list(self, invocation: Invocation, *, at_most: timedelta = KEEP_LIST) -> AccountList:
         """Return the accounts of the organization, as read within the last ten minutes.
 
@@ -74,6 +71,8 @@ class Members:
         kept = self._kept
         if not kept or not kept.is_fresh(self._now(), at_most):
             kept = self._kept = KeptList(list_accounts(invocation), self._now())
+            earlier = self.known_accounts if kept.accounts.problems else ()
+            self.known_accounts = tuple(dict.fromkeys(kept.accounts.account_ids + earlier))
         return kept.accounts
 
     def list_with(self, account_id: str, invocation: Invocation) -> frozenset[str]:

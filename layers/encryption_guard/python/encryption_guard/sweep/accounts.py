@@ -58,18 +58,18 @@ def accounts_to_sweep(
 def _organization(
     invocation: Invocation, members: Members
 ) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    last = members.last_list.account_ids if members.last_list else ()
     problem = partial(Finding.of_accounts, invocation.settings.account_id, kind="organization")
     try:
         listed = members.list(invocation.within(LIST_SECONDS))
     except (ApiRefused, Unavailable) as error:
+        last = members.known_accounts
         swept = f"the {len(last)} accounts of the last list" if last else "its own account alone"
         why = f"{error} This sweep covers {swept}."
         return last, (problem(reason="directory_unreadable", detail=why),)
     incomplete = tuple(
         problem(reason="directory_incomplete", detail=why) for why in listed.problems
     )
-    return listed.account_ids + (last if incomplete else ()), incomplete
+    return members.known_accounts, incomplete
 
 
 def enter_own(account_id: str, invocation: Invocation) -> Invocation:  # noqa: ARG001  as an `Enter`
