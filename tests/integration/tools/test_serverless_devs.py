@@ -57,6 +57,7 @@ WITHOUT_A_PLACE = {
     "GUARD_ACCOUNTS": "no deployment passes it on yet",
     "GUARD_MEMBER_ROLE": "no deployment passes it on yet",
     "GUARD_EXTERNAL_ID": "no deployment passes it on yet",
+    "GUARD_ACCOUNTS_PER_SHARE": "no deployment passes it on yet",
     "GUARD_DIRECTORY_ENDPOINT": "no deployment passes it on yet",
     "GUARD_LOG_ENDPOINT": "an operator's: when the last sweep was",
     "GUARD_OSS_TABLES_ENDPOINT": "for tests: the region tells the host",

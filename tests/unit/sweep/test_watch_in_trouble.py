@@ -217,7 +217,7 @@ def test_a_throttled_list_is_noticed_although_its_pause_is_over() -> None:
 
     step = RegionWatch(HERE, Pace(5, 1000.0, 1055.0), clock, throttle, {}, read).first()
     while step:
-        step.run(None)  # type: ignore[arg-type]
+        step.run(None)
         step = step.again() if step.again else None
 
     assert len(lists) < 12

@@ -327,21 +327,18 @@ def _timeout(text: str) -> float:
     return seconds
 
 
-def _whole_seconds(most: int) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        seconds = int(_matching("[0-9]{1,5}", text))
-        if seconds > most:
+def _whole_number(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(_matching("[0-9]{1,9}", text))
+        if not least <= number <= most:
             raise ValueError
-        return float(seconds)
+        return number
 
     return read
 
 
-def _attempts(text: str) -> int:
-    attempts = int(_matching("[0-9]+", text))
-    if not 1 <= attempts <= 20:
-        raise ValueError
-    return attempts
+def _whole_seconds(most: int) -> Callable[[str], float]:
+    return lambda text: float(_whole_number(0, most)(text))
 
 
 def _is_true(text: str) -> bool:
@@ -369,6 +366,8 @@ class Settings(NamedTuple):
     accounts: frozenset[str] | Literal["organization"] = frozenset()
     member_role: str = "oss-tables-encryption-guard-member"
     external_id: str | None = None
+    # The most accounts that one call of the sweep function sweeps.
+    accounts_per_share: int = 10
     addressing: Literal["path", "virtual"] = "path"
     network: Literal["public", "internal"] = "public"
     oss_tables_endpoint: str | None = None
@@ -464,6 +463,9 @@ VARIABLES: Final = {
         partial(_matching, _EXTERNAL_ID),
         "2 to 1224 letters, digits and _ + = , . @ : / -",
     ),
+    "accounts_per_share": Variable(
+        "GUARD_ACCOUNTS_PER_SHARE", _whole_number(1, 1000), "a whole number from 1 to 1000"
+    ),
     "addressing": Variable(
         "GUARD_OSS_TABLES_ADDRESSING", _one_of("path", "virtual"), "path or virtual"
     ),
@@ -492,7 +494,9 @@ VARIABLES: Final = {
     "http_timeout_seconds": Variable(
         "GUARD_HTTP_TIMEOUT_SECONDS", _timeout, "a number of seconds above 0, at most 60"
     ),
-    "max_attempts": Variable("GUARD_MAX_ATTEMPTS", _attempts, "a whole number from 1 to 20"),
+    "max_attempts": Variable(
+        "GUARD_MAX_ATTEMPTS", _whole_number(1, 20), "a whole number from 1 to 20"
+    ),
     "sweep_regions": Variable(
         "GUARD_SWEEP_REGIONS", _regions, "region ids such as cn-hangzhou, separated by commas"
     ),
