@@ -40,7 +40,7 @@ def handler(event: object, context: Any) -> str:
     with open_logger().append_context_keys(request_id=context.request_id):
         invocation = open_invocation(context)
         if not holds_bucket_event(event):
-            return json.dumps(sweep(invocation, context))
+            return json.dumps(sweep(invocation, context, event))
         processed = process(event, invocation, context)
         audit_tables(
             to_audit(processed.outcomes, invocation.settings),

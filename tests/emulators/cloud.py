@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,15 @@ ROLE = deployed_role("encrypt_on_create")
 SWEEP_ROLE = deployed_role("sweep")
 QUEUE: str = properties(deployment(), "DeadLetterQueue")["QueueName"]
 QUEUE_ARN = f"acs:mns:{REGION}:{ACCOUNT}:/queues/{QUEUE}"
-TIMER_EVENT = json.dumps(
-    {"triggerTime": "2026-11-22T12:00:00Z", "triggerName": "sweep", "payload": ""}
-).encode()
 
+
+def timer_event(at: datetime) -> bytes:
+    """What a timer sends."""
+    fields = {"triggerTime": f"{at:%Y-%m-%dT%H:%M:%SZ}", "triggerName": "sweep", "payload": ""}
+    return json.dumps(fields).encode()
+
+
+TIMER_EVENT = timer_event(datetime(2026, 11, 22, 12, tzinfo=timezone.utc))
 
 # What the guard may do in the account of a member.
 MEMBER_ROLE = "oss-tables-encryption-guard-member"
@@ -96,6 +102,17 @@ ORGANIZATION_RIGHTS = Policy.of(
         {"Effect": "Allow", "Action": f"resourcemanager:{LIST_ACCOUNTS}", "Resource": "*"},
     ]
 )
+SWEEP_FUNCTION: str = function_props(deployment(), "sweep")["functionName"]
+# With more accounts than one call sweeps, the function also calls itself.
+SHARES_RIGHT = Policy.of(
+    [
+        {
+            "Effect": "Allow",
+            "Action": "fc:InvokeFunction",
+            "Resource": f"acs:fc:{REGION}:{ACCOUNT}:functions/{SWEEP_FUNCTION}",
+        }
+    ]
+)
 
 
 def member_role(account_id: str, *guards: AccessKey) -> Role:
@@ -105,9 +122,10 @@ def member_role(account_id: str, *guards: AccessKey) -> Role:
     return Role(account_id, MEMBER_ROLE, trust, MEMBER_RIGHTS)
 
 
-def _of_organization(role: AccessKey) -> AccessKey:
-    policy = role.policy or Policy(())
-    return replace(role, policy=Policy((*policy.statements, *ORGANIZATION_RIGHTS.statements)))
+def _with_rights(role: AccessKey, *rights: Policy) -> AccessKey:
+    policies = (role.policy or Policy(()), *rights)
+    statements = tuple(each for policy in policies for each in policy.statements)
+    return replace(role, policy=Policy(statements))
 
 
 def filter_pattern() -> dict[str, Any]:
@@ -120,7 +138,8 @@ class EmulatedCloud:
     """Everything that runs; `invocations` holds every try of the function for the bus and the API.
 
     `certificate` is what a client of the services has to trust. `member_roles` are the roles of the
-    members, by account, as they were planted.
+    members, by account, as they were planted. `share_invocations` holds every try of the sweep for
+    the API.
     """
 
     certificate: Path
@@ -135,10 +154,16 @@ class EmulatedCloud:
     log: LogService
     directory: ResourceDirectory
     member_roles: Mapping[str, Role]
+    share_invocations: list[Invocation]
 
     def sweep(self) -> list[Invocation]:
         """The timer goes off: every try of the sweep."""
-        return self.sweeper.deliver(TIMER_EVENT)
+        return self.sweeper.deliver(timer_event(utc_now()))
+
+    def shares(self, timeout: float = 60) -> list[Invocation]:
+        """Every try of the shares that sweeps have started so far, when they have ended."""
+        self.api.join(timeout)
+        return list(self.share_invocations)
 
     def outcomes(self) -> list[dict[str, Any]]:
         """What the function logged of each event's end, in order."""
@@ -174,6 +199,8 @@ def emulated_cloud(
     queue_nodes: int = 1,
     sweep_seconds: float | None = None,
     members: Iterable[Member] = (),
+    sweep_instances: int | None = None,
+    sweep_chaos: Chaos | None = None,
 ) -> Iterator[EmulatedCloud]:
     """Start the cloud over TLS; leaving it waits until every event is delivered.
 
@@ -182,6 +209,7 @@ def emulated_cloud(
     the creation function its key, instead of the role's one. `layer` is what it has instead of the
     package in `sources`, a folder with this repository or an earlier state of it. The account is
     the manager of a directory with these `members`: each has the role that both functions may take.
+    `sweep_instances` is how many of the sweep run at a time, and `sweep_chaos` what befalls them.
     """
     authority = Authority()
     template = deployment(environment, sources)
@@ -189,9 +217,11 @@ def emulated_cloud(
     sweep_role = sweep_role or deployed_role("sweep", environment, sources)
     members = list(members)
     if members:
-        role, sweep_role = _of_organization(role), _of_organization(sweep_role)
+        role = _with_rights(role, ORGANIZATION_RIGHTS)
+        sweep_role = _with_rights(sweep_role, ORGANIZATION_RIGHTS, SHARES_RIGHT)
     key_of_invocation = key_of_invocation or (lambda: role)
     invocations: list[Invocation] = []
+    share_invocations: list[Invocation] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         certificate = authority.write(folder / "ca.pem")
@@ -239,7 +269,18 @@ def emulated_cloud(
                 OWNER, role, sweep_role, manager=ACCOUNT, members=members, authority=authority
             )
         )
+        api = stack.enter_context(
+            FunctionComputeApi(
+                *(OWNER, role, sweep_role),
+                functions={},
+                region=REGION,
+                # Function Compute's queue: each function takes as many as it has instances.
+                workers=128,
+                authority=authority,
+            )
+        )
         variables = {
+            "GUARD_FC_ENDPOINT": api.url,
             "GUARD_STS_ENDPOINT": sts.url,
             "GUARD_DIRECTORY_ENDPOINT": directory.url,
             "GUARD_EXTERNAL_ID": EXTERNAL_ID,
@@ -268,7 +309,10 @@ def emulated_cloud(
                 deployed_function(sweep_props, variables, sweep_seconds, sources),
                 credentials=lambda: credentials_of(sweep_role),
                 max_retries=_retries(sweep_props),
-                instances=sweep_props["concurrencyConfig"]["reservedConcurrency"],
+                max_age_seconds=sweep_props["asyncInvokeConfig"]["maxAsyncEventAgeInSeconds"],
+                instances=sweep_instances
+                or sweep_props["concurrencyConfig"]["reservedConcurrency"],
+                chaos=sweep_chaos,
                 on_failure=lambda record: _keep(record, queue, sweep_role, sweep_props),
             )
         )
@@ -276,28 +320,16 @@ def emulated_cloud(
         def deliver(event: bytes) -> None:
             invocations.extend(function.deliver(event))
 
+        def share(event: bytes) -> None:
+            share_invocations.extend(sweeper.deliver(event))
+
         bus.add_rule(_filter_pattern(template), deliver)
-        api = stack.enter_context(
-            FunctionComputeApi(
-                OWNER,
-                role,
-                functions={
-                    function.function.name: deliver,
-                    sweeper.function.name: sweeper.deliver,
-                },
-                region=REGION,
-                deployed={
-                    props["functionName"]: deployed(props)
-                    for props in (creation_props, sweep_props)
-                },
-                workers=instances,
-                authority=authority,
-            )
-        )
+        api.deploy(function.function.name, deliver, deployed(creation_props))
+        api.deploy(sweeper.function.name, share, deployed(sweep_props))
         log = stack.enter_context(LogService(OWNER, region=REGION, authority=authority))
         yield EmulatedCloud(
             *(certificate, tables, queue, bus, function, api, sweeper, invocations),
-            *(sts, log, directory, member_roles),
+            *(sts, log, directory, member_roles, share_invocations),
         )
         bus.join(timeout=60)
         api.join(timeout=60)

@@ -19,6 +19,8 @@ from tests.emulators.function_instance import Function, Instance, InstanceDiedEr
 MAX_ASYNC_EVENT_BYTES = 128 * 1024
 UNHANDLED = "UnhandledInvocationError"
 TIMED_OUT = "FunctionTimedOut"
+# A guess: the condition for an event that grew too old is not documented.
+TOO_OLD = "AsyncEventExpired"
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,12 @@ class FunctionCompute:
         on_failure: Callable[[bytes], object] | None = None,
         chaos: Chaos | None = None,
         instances: int = 1,
+        max_age_seconds: float = 86400,
     ) -> None:
         """`chaos` gets the event of each try and says what befalls the process.
 
-        `instances` is how many run at a time.
+        `instances` is how many run at a time: what is more waits, and an asynchronous event that
+        waits for longer than `max_age_seconds` is given up.
         """
         if not 0 <= max_retries <= 8:
             raise ValueError(f"max_retries is {max_retries}, 0 to 8 are allowed")
@@ -93,6 +97,7 @@ class FunctionCompute:
         self._on_failure = on_failure
         self._chaos = chaos or (lambda _event: None)
         self._instances = instances
+        self._max_age_seconds = max_age_seconds
         self._places = threading.Semaphore(instances)
         self._warm: list[Instance] = []
         self._at_work: dict[Instance, bytes] = {}
@@ -127,13 +132,19 @@ class FunctionCompute:
         if len(event) > MAX_ASYNC_EVENT_BYTES:
             raise ValueError(f"413: {len(event)} bytes, an asynchronous event may have 128 KB")
         request_id = str(uuid.uuid4())
-        tries = [self._try(event, request_id)]
-        while tries[-1].error is not None and len(tries) <= self._max_retries:
+        given_up_at = time.monotonic() + self._max_age_seconds
+        tries = [self._try(event, request_id, until=given_up_at)]
+        while self._is_repeated(tries):
             time.sleep(self._backoff_seconds * 2 ** (len(tries) - 1))
-            tries.append(self._try(event, request_id))
+            tries.append(self._try(event, request_id, until=given_up_at))
         if tries[-1].error is not None and self._on_failure is not None:
             self._on_failure(self._destination_record(event, tries))
         return tries
+
+    def _is_repeated(self, tries: list[Invocation]) -> bool:
+        last = tries[-1]
+        has_failed = last.error is not None and last.condition != TOO_OLD
+        return has_failed and len(tries) <= self._max_retries
 
     def strike(self, concerned: Callable[[bytes], bool]) -> None:
         """Kill every process that is at work on such an event."""
@@ -156,7 +167,13 @@ class FunctionCompute:
         }
         return json.dumps(record).encode()
 
-    def _try(self, event: bytes, request_id: str) -> Invocation:
+    def _try(self, event: bytes, request_id: str, *, until: float | None = None) -> Invocation:
+        started = time.monotonic()
+        left = None if until is None else max(until - started, 0.0)
+        if not self._places.acquire(timeout=left):
+            late = _failure(TOO_OLD, "the event waited for too long")
+            waited = time.monotonic() - started
+            return Invocation(request_id, None, late["error"], TOO_OLD, "", waited, False)
         with self._instance() as (instance, cold):
             started = time.monotonic()
             answer = self._answer(instance, event, request_id, cold)
@@ -172,8 +189,8 @@ class FunctionCompute:
 
     @contextmanager
     def _instance(self) -> Iterator[tuple[Instance, bool]]:
-        """A warm instance or a new one, for one invocation, and whether it is new."""
-        with self._places:
+        """A warm instance or a new one, for a place that was taken, and whether it is new."""
+        try:
             if self._stopped:
                 raise RuntimeError("this Function Compute was stopped")
             instance, cold = self._warm_or_new()
@@ -187,6 +204,8 @@ class FunctionCompute:
                     self._warm.append(instance)
                 else:
                     instance.close()
+        finally:
+            self._places.release()
 
     def _warm_or_new(self) -> tuple[Instance, bool]:
         # Not a question first: another thread may take the last warm one in between.

@@ -2,6 +2,7 @@
 
 https://www.alibabacloud.com/help/en/functioncompute/error-codes
 https://help.aliyun.com/en/functioncompute/fc-2-0/developer-reference/signature-authentication
+3.0 is signed as its own SDK signs (`alibabacloud_fc20230330` 4.8.3), or as Serverless Devs does.
 """
 
 import concurrent.futures
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 
 from fc2.auth import Auth
 
+from tests.emulators import acs3_access
 from tests.emulators.access_keys import AccessKey, Rights
 from tests.emulators.emulated_service import Call, Clock, EmulatedService, RefusedError, utc_now
 from tests.emulators.faults import Faults, Refuse
@@ -36,7 +38,9 @@ DESCRIPTION = re.compile(
     r"/2023-03-30/functions/(?P<function>[^/]+)"
     r"(?:/triggers/(?P<trigger>[^/]+)|/(?P<config>async-invoke-config|concurrency))?"
 )
-HOST = re.compile(r"(?P<account>[0-9]+)\.[a-z0-9-]+\.fc\.aliyuncs\.com")
+HOST = re.compile(
+    r"(?:(?P<account>[0-9]+)\.[a-z0-9-]+\.fc|fcv3\.(?P<region>[a-z0-9-]+))\.aliyuncs\.com"
+)
 AUTHORIZATION = re.compile(r"FC (?P<access_key_id>[^:\s]+):\S+")
 
 DEFAULT_CODES = {
@@ -108,6 +112,7 @@ class FunctionComputeApi(EmulatedService):
         self._owner = access_keys[0].account_id
         self._region = region
         self.rights = Rights()
+        self._nonces = acs3_access.Nonces()
         self._functions = dict(functions)
         self.deployed = dict(deployed or {})
         self._workers = concurrent.futures.ThreadPoolExecutor(workers)
@@ -118,9 +123,11 @@ class FunctionComputeApi(EmulatedService):
         """Let this key call from now on, instead of an earlier one of the same id."""
         self._keys[key.id] = key
 
-    def deploy(self, name: str, deliver: Deliver) -> None:
-        """One more function takes events from now on."""
+    def deploy(self, name: str, deliver: Deliver, description: Deployed | None = None) -> None:
+        """One more function takes events from now on, and can be asked for if it is described."""
         self._functions[name] = deliver
+        if description:
+            self.deployed[name] = description
 
     def join(self, timeout: float) -> None:
         """Wait until all that was accepted is delivered; raises what a delivery raised."""
@@ -155,7 +162,7 @@ class FunctionComputeApi(EmulatedService):
         if asked is None:
             against = f"'{request.method}' against '{request.path}'"
             raise refuse(400, "PathNotSupported", f"{against} is not supported")
-        key = authenticate(request, self._keys, call.now)
+        key = self._caller(call)
         self._check_account(request, key)
         self._check_right(key, "InvokeFunction", asked.key)
         if request.headers.get("x-fc-invocation-type") == "Sync" and asked.key in self.deployed:
@@ -180,7 +187,7 @@ class FunctionComputeApi(EmulatedService):
         return Answer(refusal.status, headers, json.dumps(fields).encode())
 
     def _describe(self, call: Call, described: re.Match[str]) -> Answer:
-        key = authenticate(call.request, self._keys, call.now)
+        key = self._caller(call)
         self._check_account(call.request, key)
         name = unquote(described["function"])
         self._check_right(key, _get(described), name)
@@ -201,12 +208,23 @@ class FunctionComputeApi(EmulatedService):
             raise refuse(404, code, f"'{call.request.path}' does not exist")
         return Answer(200, {"Content-Type": "application/json"}, json.dumps(told).encode())
 
+    def _caller(self, call: Call) -> AccessKey:
+        """The key that signed: 3.0 takes the signature of its own SDK, and also the older one."""
+        request = call.request
+        is_acs3 = request.headers.get("authorization", "").startswith(acs3_access.ALGORITHM)
+        if not (is_acs3 and request.path.startswith(VERSION_3)):
+            return authenticate(request, self._keys, call.now)
+        key = acs3_access.authenticate(request, self._keys, call.now)
+        self._nonces.check(request)
+        return key
+
     def _check_account(self, request: Request, key: AccessKey) -> None:
         match = HOST.fullmatch(request.host)
-        if match is None and request.host not in LOOPBACK_HOSTS:
+        is_elsewhere = match is not None and match["region"] not in (None, self._region)
+        if is_elsewhere or (match is None and request.host not in LOOPBACK_HOSTS):
             message = f"domain name '{request.host}' does not exist"
             raise refuse(404, "DomainNameNotFound", message)
-        asked_of = self._owner if match is None else match["account"]
+        asked_of = match["account"] if match and match["account"] else self._owner
         if {key.account_id, asked_of} != {self._owner}:
             raise _access_denied("The service or function doesn't belong to you.")
 

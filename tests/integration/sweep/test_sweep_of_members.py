@@ -29,6 +29,7 @@ ORGANIZATION = {
     "GUARD_ACCOUNTS": "organization",
     "GUARD_SWEEP_REGIONS": ",".join(REGIONS),
     "GUARD_SWEEP_EVERY": "0",
+    "GUARD_ACCOUNTS_PER_SHARE": "1000",
 }
 
 

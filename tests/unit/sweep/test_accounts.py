@@ -121,7 +121,7 @@ def test_a_sweep_goes_on_with_the_last_list(status: int) -> None:
 
     assert accounts == (ACCOUNT, FIRST)
     assert problem == organization_finding("directory_unreadable", problem.detail or "")
-    assert "This sweep covers the 2 accounts of the last list." in (problem.detail or "")
+    assert "This sweep knows the 2 accounts of the last list." in (problem.detail or "")
 
 
 def test_without_a_last_list_the_own_account_is_swept() -> None:
@@ -150,6 +150,32 @@ def test_an_incomplete_list_takes_no_account_from_the_sweep() -> None:
 
     instance.directory.pages = {"": page(member(SECOND))}
     assert instance.swept() == SweptAccounts((ACCOUNT, SECOND))
+
+
+def test_a_share_has_only_accounts_of_the_list() -> None:
+    """If the list lacks none of them, its problems are those of the timer's call."""
+    problem = organization_finding("directory_incomplete", "Why.")
+    listed = SweptAccounts((ACCOUNT, FIRST), (problem,))
+
+    assert listed.of_share([FIRST]) == SweptAccounts((FIRST,))
+    accounts, problems = listed.of_share([SECOND, FIRST])
+
+    assert accounts == (FIRST,)
+    assert problems == (
+        replace(problem, detail="Why. Of the 2 accounts of its share it checks 1."),
+    )
+
+
+def test_an_account_of_a_share_that_left_is_not_prepared() -> None:
+    """Its role is not taken, whatever that account allows."""
+    accounts, (problem,) = SweptAccounts((ACCOUNT, FIRST)).of_share([SECOND, ACCOUNT])
+
+    assert accounts == (ACCOUNT,)
+    assert (problem.kind, problem.scope.account_id, problem.reason, problem.ok) == (
+        *("account", SECOND, "not_prepared"),
+        False,
+    )
+    assert SECOND in (problem.detail or "")
 
 
 def test_a_directory_that_hangs_leaves_time_for_the_sweep() -> None:

@@ -435,6 +435,33 @@ def test_a_bucket_is_checked_when_its_check_has_ended(found: Finding, is_checked
     assert memory.is_due(IDENTITY, at=7.0)
 
 
+def test_a_full_sweep_forgets_the_checks_of_what_it_reads() -> None:
+    """And not those of other accounts and regions, which another call reads."""
+    other = ARN._replace(account_id="2222222222222222")
+    there = ARN._replace(region="cn-shanghai")
+    memory = Memory(checked={(ARN, "1"), (other, "2"), (there, "3")})
+
+    memory.forget_checks([Scope.of(ARN)])
+    assert memory.checked == {(other, "2"), (there, "3")}
+    memory.forget_checks([Scope(None, ARN.region)])
+    assert memory.checked == {(there, "3")}
+
+
+def test_a_full_sweep_is_due_when_it_is_for_one_of_the_accounts() -> None:
+    """Then it counts for all of them."""
+    memory = Memory()
+
+    def is_full(*account_ids: str | None, at: float) -> bool:
+        return memory.start_full_sweep(account_ids, now=at, every=300.0)
+
+    assert is_full("1", None, at=0.0)
+    assert not is_full("1", at=299.0)
+    assert is_full("1", "2", at=299.0)
+    assert not is_full("1", at=300.0)
+    assert is_full(None, at=300.0)
+    assert is_full("2", at=599.0)
+
+
 def test_a_bucket_that_keeps_failing_is_checked_less_often() -> None:
     """At least once a minute, as its timer; a success ends that."""
     memory, at = Memory(), 0.0

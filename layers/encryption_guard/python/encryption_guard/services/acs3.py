@@ -1,9 +1,10 @@
-"""A client of the RPC APIs of Alibaba Cloud, which are signed with ACS3-HMAC-SHA256.
+"""A client of the APIs of Alibaba Cloud that are signed with ACS3-HMAC-SHA256.
 
 Most services of Alibaba Cloud have no other API. The signature:
 https://www.alibabacloud.com/help/en/doc-detail/2593177.htm
-The vendor's SDK (`alibabacloud-tea-openapi`) shows the rest: parameters are in the query, and for
-some actions in a form. Errors are JSON, and their keys may be in lower case or capitalized.
+The vendor's SDK (`alibabacloud-tea-openapi`) shows the rest. Most APIs are RPC: parameters are in
+the query, and for some actions in a form. Others are ROA: the path names an object, and the body is
+its content. Errors are JSON, and their keys may be in lower case or capitalized.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hmac
 from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
@@ -43,6 +44,9 @@ _NOT_ABOUT_RIGHTS = (
     *("invalidaccesskeyid", "invalidsecuritytoken", "missingsecuritytoken", "securitytoken"),
     *("signature", "incompletesignature", "invalidtimestamp", "invalidaction"),
 )
+
+
+T = TypeVar("T")
 
 
 def canonical_query(parameters: Mapping[str, str]) -> str:
@@ -140,7 +144,7 @@ def _is_signed(name: str) -> bool:
 
 
 class Api(NamedTuple):
-    """An RPC API: its endpoint (scheme and host), and the version of its actions."""
+    """An API: its endpoint (scheme and host), and the version of its actions."""
 
     endpoint: str
     version: str
@@ -182,26 +186,48 @@ def call(
     Reads at most `max_bytes` bytes of the answer. Raises ApiRefused if no retry can help, and
     Unavailable if the API gives no documented answer in time.
     """
+    return send(
+        api,
+        action,
+        invocation,
+        new_request=lambda: _new_request(api, action, query or {}, form or {}),
+        read=_read_fields,
+        max_bytes=max_bytes,
+    )
+
+
+def send(
+    api: Api,
+    action: str,
+    invocation: Invocation,
+    *,
+    new_request: Callable[[], httpx.Request],
+    read: Callable[[Answer, ApiAnswer], T],
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> T:
+    """Send signed requests until one has a final answer, and return what `read` makes of it.
+
+    `read` gets the answer of a request that succeeded, and raises UnreadableAnswer if it is not as
+    documented. Raises as `call` does.
+    """
     until = invocation.budget.request_deadline()
     session = Session(invocation)
     limits = Limits(until, invocation.settings.max_attempts)
     attempts = Attempts(limits, session, invocation.clock)
     for attempt in attempts:
         with attempt:
-            request = _new_request(api, action, query or {}, form or {})
             answer = attempt.send(
                 invocation.transport,
-                Acs3Auth(session.credentials, now=session.now).sign(request),
+                Acs3Auth(session.credentials, now=session.now).sign(new_request()),
                 until=invocation.attempt_deadline(until),
                 max_bytes=max_bytes,
             )
-            parsed = _ApiAnswer.of(answer)
+            parsed = ApiAnswer.of(answer)
             if attempt.corrects_clock(says_wrong=parsed.code.lower() == CLOCK_IS_WRONG):
                 continue
-            result = _read(answer, parsed)
-            if not isinstance(result, Reaction):
-                return result
-            attempt.reaction = result
+            if parsed.success:
+                return read(answer, parsed)
+            attempt.reaction = _reaction(answer, parsed)
     raise _failure(f"{action} of {urlsplit(api.endpoint).hostname}", attempts.failure)
 
 
@@ -215,7 +241,7 @@ def _new_request(
     return new_request("POST", url, headers=headers, content=canonical_query(form).encode())
 
 
-class _ApiAnswer(NamedTuple):
+class ApiAnswer(NamedTuple):
     """A parsed answer; EventBridge refuses a request with a 200 whose `success` is false."""
 
     fields: dict[str, object]
@@ -225,7 +251,8 @@ class _ApiAnswer(NamedTuple):
     request_id: str
 
     @classmethod
-    def of(cls, answer: Answer) -> _ApiAnswer:
+    def of(cls, answer: Answer) -> ApiAnswer:
+        """Parse the body; one that is no JSON object has no fields."""
         fields = object_or_empty(answer.body)
         lowered = lowercase_keys(fields)
         return cls(
@@ -233,16 +260,22 @@ class _ApiAnswer(NamedTuple):
             success=answer.status < 300 and lowered.get("success") is not False,
             code=as_text(lowered.get("code")) or "",
             message=as_text(lowered.get("message")) or "",
-            request_id=as_text(lowered.get("requestid"))
-            or answer.headers.get("x-acs-request-id", ""),
+            request_id=as_text(lowered.get("requestid")) or _request_id(answer.headers),
         )
 
 
-def _read(answer: Answer, parsed: _ApiAnswer) -> dict[str, object] | Reaction:
-    if answer.status < 300 and not parsed.fields:
+def _request_id(headers: httpx.Headers) -> str:
+    found = (headers.get(name) for name in ("x-acs-request-id", "x-fc-request-id"))
+    return next((each for each in found if each), "")
+
+
+def _read_fields(_: Answer, parsed: ApiAnswer) -> dict[str, object]:
+    if not parsed.fields:
         raise UnreadableAnswer("not a JSON object")
-    if parsed.success:
-        return parsed.fields
+    return parsed.fields
+
+
+def _reaction(answer: Answer, parsed: ApiAnswer) -> Reaction:
     if _may_succeed_later(answer, parsed):
         return Reaction.RETRY
     code = parsed.code.lower()
@@ -251,7 +284,7 @@ def _read(answer: Answer, parsed: _ApiAnswer) -> dict[str, object] | Reaction:
     return Reaction.GIVE_UP
 
 
-def _may_succeed_later(answer: Answer, parsed: _ApiAnswer) -> bool:
+def _may_succeed_later(answer: Answer, parsed: ApiAnswer) -> bool:
     return is_retryable(answer.status) or parsed.code.lower().startswith(THROTTLED)
 
 
@@ -263,7 +296,7 @@ def _failure(action: str, failure: FailedRequest) -> ApiRefused | Unavailable:
             f"{action} gave no answer in {failure.attempts} tries ({type(failure.fault).__name__}):"
             " check the region and the network."
         )
-    parsed = _ApiAnswer.of(answer)
+    parsed = ApiAnswer.of(answer)
     sentence = f"{action} answered {answer.status}{_details(parsed)}"
     if failure.fault:
         return Unavailable(f"{sentence}, which is {failure.fault}.")
@@ -272,7 +305,7 @@ def _failure(action: str, failure: FailedRequest) -> ApiRefused | Unavailable:
     return ApiRefused(f"{sentence}.", status=answer.status, code=parsed.code)
 
 
-def _details(parsed: _ApiAnswer) -> str:
+def _details(parsed: ApiAnswer) -> str:
     text = f" {quoted(parsed.code)[1:-1]}" if parsed.code else ""
     # The message about a wrong signature quotes the request with its headers, and so the token.
     if parsed.message and "x-acs-" not in parsed.message.lower():

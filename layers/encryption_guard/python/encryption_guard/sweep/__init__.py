@@ -112,10 +112,11 @@ class Sweep:
 
         Raises the first unexpected exception of a step, after all steps have ended.
         """
+        unique = dict.fromkeys(scopes)
         if self.reads_all:
-            self.memory.checked.clear()
+            self.memory.forget_checks(unique.keys())
         steps: list[Step] = []
-        for scope in dict.fromkeys(scopes):
+        for scope in unique:
             if self.reads_all or not self.watch:
                 steps.append(self._list_step(scope, self.found_by))
             if self.watch:

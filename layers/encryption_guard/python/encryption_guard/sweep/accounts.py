@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
@@ -35,6 +35,21 @@ class SweptAccounts(NamedTuple):
     account_ids: tuple[str, ...]
     problems: tuple[Finding, ...] = ()
 
+    def of_share(self, account_ids: Sequence[str]) -> SweptAccounts:
+        """Return those of a share. What a payload names and this list lacks is not entered.
+
+        The timer's call, which has started the share, reports the problems of the list.
+        """
+        known = tuple(each for each in account_ids if each in self.account_ids)
+        lacking = [each for each in account_ids if each not in self.account_ids]
+        problems = self.problems if lacking else ()
+        if lacking and problems:
+            covers = f" Of the {len(account_ids)} accounts of its share it checks {len(known)}."
+            problems = tuple(replace(each, detail=f"{each.detail}{covers}") for each in problems)
+        elif lacking:
+            problems = tuple(map(_left, lacking))
+        return SweptAccounts(known, problems)
+
 
 def accounts_to_sweep(
     invocation: Invocation, members: Callable[[Settings], Members]
@@ -55,6 +70,14 @@ def accounts_to_sweep(
     return SweptAccounts(tuple(dict.fromkeys(own + others)), problems)
 
 
+def _left(account_id: str) -> Finding:
+    why = (
+        f"Account {account_id} is not in GUARD_ACCOUNTS or in the organization any more, so the"
+        " guard does not take its role."
+    )
+    return Finding.of_accounts(account_id, kind="account", reason="not_prepared", detail=why)
+
+
 def _organization(
     invocation: Invocation, members: Members
 ) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
@@ -63,8 +86,8 @@ def _organization(
         listed = members.list(invocation.within(LIST_SECONDS))
     except (ApiRefused, Unavailable) as error:
         last = members.known_accounts
-        swept = f"the {len(last)} accounts of the last list" if last else "its own account alone"
-        why = f"{error} This sweep covers {swept}."
+        known = f"the {len(last)} accounts of the last list" if last else "its own account alone"
+        why = f"{error} This sweep knows {known}."
         return last, (problem(reason="directory_unreadable", detail=why),)
     incomplete = tuple(
         problem(reason="directory_incomplete", detail=why) for why in listed.problems

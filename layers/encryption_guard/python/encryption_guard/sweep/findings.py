@@ -28,7 +28,9 @@ from encryption_guard.version import __version__
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-Kind = Literal["organization", "account", "region", "bucket", "table"]
+Kind = Literal["organization", "share", "account", "region", "bucket", "table"]
+# The kinds of findings about everything in an account or a region.
+OF_LISTS = frozenset({"organization", "share", "account", "region"})
 
 # The outcomes of a sweep that an event does not have.
 FAILED, NOT_REACHED, UNPROTECTED = "failed", "not_reached", "unprotected"
@@ -69,8 +71,9 @@ class Finding:
 
     A region whose buckets could not be listed is a finding too, and so is a bucket whose tables
     could not be listed: its kind is `table`, without a table name. So are an account that could not
-    be entered and the list of an organization, without a region. `outcome` is that of an event,
-    or `failed`, `not_reached`, `unprotected`; `detail` is a sentence for the operator.
+    be entered, a share that was not swept and the list of an organization, without a region.
+    `outcome` is that of an event, or `failed`, `not_reached`, `unprotected`; `detail` is a sentence
+    for the operator.
     """
 
     kind: Kind
@@ -113,11 +116,11 @@ class Finding:
         cls,
         account_id: str | None,
         *,
-        kind: Literal["organization", "account"],
+        kind: Literal["organization", "share", "account"],
         reason: str,
         detail: str,
     ) -> Finding:
-        """Return the finding of an account in all its regions, or of the list of accounts."""
+        """Return the finding of one or more accounts in all regions, or of the list of accounts."""
         return cls(
             kind=kind,
             scope=Scope(account_id, ""),
@@ -300,8 +303,7 @@ class Tally:
     def count(self, finding: Finding) -> None:
         """Add one finding."""
         self.not_reached += finding.outcome == NOT_REACHED
-        is_list = finding.kind in ("organization", "account", "region")
-        if is_list or (finding.kind == "table" and not finding.table):
+        if finding.kind in OF_LISTS or (finding.kind == "table" and not finding.table):
             self.not_listed += 1
         elif finding.kind == "table":
             self.tables += 1
@@ -421,9 +423,10 @@ class Memory:
     seen_encrypted_at: dict[BucketIdentity, datetime] = field(default_factory=dict)
     # The buckets that stayed unencrypted for long, and whose tables were not checked since.
     to_audit: set[BucketIdentity] = field(default_factory=set)
-    # The buckets that were checked since the last full sweep, and when that sweep started.
+    # The buckets that were checked since the last full sweep of their account.
     checked: set[BucketIdentity] = field(default_factory=set)
-    full_sweep_started_at: float = -math.inf
+    # When the last full sweep of each account started.
+    full_sweeps: dict[str | None, float] = field(default_factory=dict)
     unencrypted_periods: dict[BucketIdentity, tuple[UnencryptedPeriod, ...]] = field(
         default_factory=dict
     )
@@ -435,6 +438,28 @@ class Memory:
     paces: dict[Scope, Slow] = field(default_factory=dict)
     # When a dead letter about a bucket was written, by the bucket's ARN and the reason.
     dead_letters: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
+
+    def start_full_sweep(
+        self, account_ids: Collection[str | None], *, now: float, every: float
+    ) -> bool:
+        """Return whether a full sweep of one of these accounts is due, and record that it starts.
+
+        A call may sweep other accounts than the one before.
+        """
+        never = -math.inf
+        if all(now < self.full_sweeps.get(each, never) + every for each in account_ids):
+            return False
+        self.full_sweeps.update(dict.fromkeys(account_ids, now))
+        return True
+
+    def forget_checks(self, scopes: Collection[Scope]) -> None:
+        """Forget that the buckets of these accounts and regions were checked."""
+        self.checked = {
+            (arn, bucket_id)
+            for arn, bucket_id in self.checked
+            # The shell's scopes have no account.
+            if Scope.of(arn) not in scopes and Scope(None, arn.region) not in scopes
+        }
 
     def record_unencrypted(self, bucket: BucketIdentity, until: datetime, *, cause: Cause) -> None:
         """Record an unencrypted period: from when the bucket was last seen encrypted to `until`.

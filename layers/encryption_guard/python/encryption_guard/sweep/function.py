@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from encryption_guard.arn import Scope
@@ -15,9 +16,10 @@ from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.events import BucketEvent
 from encryption_guard.events.envelopes import open_payload
 from encryption_guard.invocation import Invocation
+from encryption_guard.services.self_invocation import invoke_self
 from encryption_guard.settings import Exemption
-from encryption_guard.sweep import Sweep
-from encryption_guard.sweep.accounts import accounts_to_sweep, enter_members
+from encryption_guard.sweep import Sweep, shares
+from encryption_guard.sweep.accounts import SweptAccounts, accounts_to_sweep, enter_members
 from encryption_guard.sweep.findings import (
     NOT_REACHED,
     Finding,
@@ -80,25 +82,74 @@ class SweepReport:
         return self.totals.as_dict(expiring_soon) | findings
 
 
-def sweep(invocation: Invocation, context: Any) -> dict[str, Any]:
+def sweep(invocation: Invocation, context: Any, payload: object = b"") -> dict[str, Any]:
     """Sweep the accounts and regions of the settings, and return the totals and findings.
 
-    A full sweep reads all buckets. This instance runs one if its last one started at least
-    GUARD_SWEEP_EVERY seconds ago; in between it reads only the buckets that it has not checked.
-    With GUARD_WATCH_SECONDS it lists the regions again until shortly before the next call, and
-    checks each new bucket at once.
+    With more than GUARD_ACCOUNTS_PER_SHARE accounts, the timer's call starts one call for each
+    share of them instead, and a call whose payload is a share sweeps that one.
 
     Raises ConfigurationError if there are no credentials, and the first unexpected exception after
-    the sweep has ended.
+    the sweep has ended. A payload raises what `read_share` raises.
+    """
+    invocation.read_credentials()  # without credentials, fail once and not for each bucket
+    share, now = shares.read_share(payload), invocation.clock.now()
+    if share:
+        late = shares.superseded(share.title, share.instant, now)
+        if late:
+            return _not_swept([late], message="share superseded", share=share.name)
+        accounts = accounts_to_sweep(invocation, shared_members).of_share(share.account_ids)
+        return _sweep_accounts(invocation, context, accounts) | {"share": share.name}
+    accounts = accounts_to_sweep(invocation, shared_members)
+    if len(accounts.account_ids) <= invocation.settings.accounts_per_share:
+        return _sweep_accounts(invocation, context, accounts)
+    return _start_shares(invocation, accounts, shares.instant_of(payload, now))
+
+
+def _start_shares(
+    invocation: Invocation, accounts: SweptAccounts, instant: datetime
+) -> dict[str, Any]:
+    """Start a call for each share; what came too late would only start shares that do nothing."""
+    late = shares.superseded("timer's call", instant, invocation.clock.now())
+    if late:
+        return _not_swept([late], message="share superseded")
+    parts = shares.split(accounts.account_ids, invocation.settings.accounts_per_share, instant)
+    not_started = shares.start(parts, functools.partial(invoke_self, invocation))
+    return _not_swept(
+        [*accounts.problems, *not_started],
+        message="shares started",
+        shares={each.name: list(each.account_ids) for each in parts},
+    )
+
+
+def _not_swept(findings: Iterable[Finding], *, message: str, **fields: Any) -> dict[str, Any]:
+    """Report a call that checks no bucket itself."""
+    report = SweepReport(Totals())
+    for finding in findings:
+        report.add(finding)
+    result = {**fields, **report.as_dict(())}
+    log = open_logger().info if result["ok"] else open_logger().warning
+    log(message, extra={name: result[name] for name in ("ok", *fields)})
+    return result
+
+
+def _sweep_accounts(
+    invocation: Invocation, context: Any, accounts: SweptAccounts
+) -> dict[str, Any]:
+    """Sweep these accounts in this call.
+
+    A full sweep reads all buckets. This instance runs one if the last one of an account started at
+    least GUARD_SWEEP_EVERY seconds ago; in between it reads only the buckets that it has not
+    checked. With GUARD_WATCH_SECONDS it lists the regions again until shortly before the next call,
+    and checks each new bucket at once.
     """
     began_at = invocation.clock.monotonic()
-    invocation.read_credentials()  # without credentials, fail once and not for each bucket
     settings = invocation.settings
     regions = settings.sweep_regions or (context.region,)
-    accounts = accounts_to_sweep(invocation, shared_members)
     scopes = [Scope(account, region) for account in accounts.account_ids for region in regions]
     memory = _memory()
-    is_full = _start_full_sweep(memory, invocation)
+    is_full = memory.start_full_sweep(
+        accounts.account_ids, now=began_at, every=settings.sweep_every - TIMER_JITTER_SECONDS
+    )
     report = SweepReport(Totals.empty(scopes))
     for problem in accounts.problems:
         report.add(problem)
@@ -140,16 +191,6 @@ def _pace(invocation: Invocation, began_at: float, *, is_full: bool) -> Pace | N
     starts_at = began_at + (seconds if is_full else 0)
     ends_at = invocation.budget.ends_at - LAST_LIST_SECONDS
     return Pace(seconds, starts_at, min(began_at + WATCH_END_SECONDS, ends_at))
-
-
-def _start_full_sweep(memory: Memory, invocation: Invocation) -> bool:
-    """Return whether a full sweep is due, and record that it starts."""
-    now = invocation.clock.monotonic()
-    elapsed = now - memory.full_sweep_started_at
-    is_full = elapsed + TIMER_JITTER_SECONDS >= invocation.settings.sweep_every
-    if is_full:
-        memory.full_sweep_started_at = now
-    return is_full
 
 
 def _log_end(result: dict[str, Any], *, is_quiet: bool) -> None:

@@ -18,9 +18,11 @@ from encryption_guard.services.inventory import BucketIdentity, Listing
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.sweep.findings import Finding
 
-# In all regions together, beside those of a watch. Each thread has at most one connection, and the
-# transport allows 128.
+# In all regions together. Each thread has at most one connection, and the transport allows 128.
 MAX_THREADS = 64
+# Of these, at most so many are for a watch, and each region has its part. If a region has more
+# accounts, its lists take turns: one whose turn comes late does not wait any more.
+MAX_WATCH_THREADS = 32
 # Twice as many as OSS Tables has; more regions side by side only take memory.
 MAX_REGIONS_AT_ONCE = 16
 # Threads of each region for urgent steps, beside the others.
@@ -44,8 +46,8 @@ class Step:
     """A unit of work; `fallback` is its finding if it does not run, or fails.
 
     Steps with the same `name` run once, even if a list has the name twice. A step with `again`
-    repeats: it has a thread of its own, in which it may sleep, and `again` returns the next one. It
-    gets no session.
+    repeats: it has a thread for such steps, in which it may sleep, and `again` returns the next
+    one. It gets no session.
     """
 
     scope: Scope
@@ -127,9 +129,13 @@ def run_steps(
     raise.
     """
     waiting = deque(list(each) for each in lists)
-    # A step that repeats has a thread of its own.
-    repeating = sum(step.again is not None for steps in waiting for step in steps)
-    threads = max(1, min(workers, (MAX_THREADS - repeating) // max(len(waiting), 1)))
+    regions = max(len(waiting), 1)
+    # As far as possible, a step that repeats has a thread of its own.
+    own_threads = max(1, MAX_WATCH_THREADS // regions)
+    repeating = sum(
+        min(sum(step.again is not None for step in steps), own_threads) for steps in waiting
+    )
+    threads = max(1, min(workers, (MAX_THREADS - repeating) // regions))
     # A region whose steps repeat does not end before the others.
     at_once = len(waiting) if repeating else MAX_REGIONS_AT_ONCE
     done: Done = SimpleQueue()
@@ -137,7 +143,9 @@ def run_steps(
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                region = _Region(ThreadPoolExecutor(threads), threads)
+                region = _Region(
+                    ThreadPoolExecutor(threads), threads, ThreadPoolExecutor(own_threads)
+                )
                 running.append(region)
                 region.add(waiting.popleft())
                 region.start_steps(run_step, done)
@@ -163,18 +171,16 @@ def run_steps(
 class _Region:
     """The work list of one region, and its threads; `running` counts the steps in the pool.
 
-    `beside` counts the others: steps that repeat have a thread each, which may sleep, and urgent
-    ones have a few.
+    `beside` counts the others: steps that repeat have their own threads, which may sleep, and
+    urgent ones have a few.
     """
 
     pool: ThreadPoolExecutor
     threads: int
+    own_threads: ThreadPoolExecutor
     waiting: deque[Step] = field(default_factory=deque)
     # Steps that run when nothing else of the region is left.
     deferred: deque[Step] = field(default_factory=deque)
-    own_threads: ThreadPoolExecutor = field(
-        default_factory=partial(ThreadPoolExecutor, MAX_THREADS)
-    )
     urgent_threads: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, URGENT_THREADS)
     )
