@@ -405,6 +405,20 @@ def handler(event, context):
     assert invocation.error is None
 
 
+def test_an_event_that_waited_for_too_long_goes_to_its_destination(deploy: Run) -> None:
+    """It is not tried, and not repeated."""
+    records: list[bytes] = []
+    platform = deploy(SLOW, on_failure=records.append, max_age_seconds=0.1)
+
+    with ThreadPoolExecutor(2) as pool:
+        deliveries = list(pool.map(platform.deliver, [b"one", b"two"]))
+
+    late, served = sorted(deliveries, key=lambda tries: tries[0].error is None)
+    assert [each.condition for each in late] == ["AsyncEventExpired"]
+    assert [each.error for each in served] == [None]
+    assert len(records) == 1
+
+
 def test_stopping_leaves_no_process(deploy: Run) -> None:
     """The instance is gone and collected, and nothing can be invoked any more."""
     cloud = deploy("import os\ndef handler(event, context): return os.getpid()")

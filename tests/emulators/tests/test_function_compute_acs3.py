@@ -1,0 +1,171 @@
+"""The emulated Function Compute of 3.0 under the vendor's newest client, and altered requests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from alibabacloud_tea_openapi.client import Client
+from alibabacloud_tea_openapi.exceptions import AlibabaCloudException
+from alibabacloud_tea_openapi.utils import Utils
+from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
+from darabonba.request import DaraRequest
+from darabonba.runtime import RuntimeOptions
+
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.acs3_access import ALGORITHM
+from tests.emulators.emulated_service import utc_now
+from tests.emulators.function_compute_api import FunctionComputeApi
+from tests.emulators.ram_policies import Policy
+from tests.emulators.tests.rpc_requests import headers_of
+
+ACCOUNT = "1234567890123456"
+KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
+STS_KEY = replace(KEY, security_token="STSTOKEN")
+NAME = "sweep"
+PATH = f"/2023-03-30/functions/{NAME}/invocations"
+
+
+def serving(*keys: AccessKey) -> FunctionComputeApi:
+    return FunctionComputeApi(*keys, functions={NAME: lambda _event: None})
+
+
+@pytest.fixture
+def service() -> Iterator[FunctionComputeApi]:
+    with serving(KEY) as service:
+        yield service
+
+
+def invoked_by_the_vendor(
+    service: FunctionComputeApi, key: AccessKey, payload: bytes
+) -> tuple[int, dict[str, Any]]:
+    """Status and headers as `alibabacloud_fc20230330` 4.8.3 gets them; it only adds the names."""
+    client = Client(
+        Config(
+            access_key_id=key.id,
+            access_key_secret=key.secret,
+            security_token=key.security_token,
+            endpoint=f"127.0.0.1:{service.port}",
+            protocol="http",
+        )
+    )
+    params = Params(
+        action="InvokeFunction",
+        version="2023-03-30",
+        protocol="HTTP",
+        pathname=PATH,
+        method="POST",
+        auth_type="AK",
+        style="ROA",
+        req_body_type="json",
+        body_type="binary",
+    )
+    request = OpenApiRequest(
+        headers={"x-fc-invocation-type": "Async"}, body=payload, stream=payload
+    )
+    try:
+        answer = client.call_api(params, request, RuntimeOptions())
+    except AlibabaCloudException as error:
+        return error.status_code, {"Code": error.code}
+    return answer["statusCode"], answer["headers"]
+
+
+@pytest.mark.parametrize("key", [KEY, STS_KEY], ids=["key", "key of STS"])
+def test_the_vendors_newest_client_invokes_a_function(key: AccessKey) -> None:
+    """The payload is accepted byte for byte, and the answer has the ID of the request."""
+    payload = '{"größe": 1}'.encode()
+
+    with serving(key) as service:
+        status, headers = invoked_by_the_vendor(service, key, payload)
+
+        assert (status, service.accepted) == (202, [(NAME, payload)])
+        assert headers["x-fc-request-id"] == service.requests[0].request_id
+
+
+def test_a_key_without_the_right_is_refused() -> None:
+    """The right names the function."""
+    policy = Policy.of(
+        [
+            {
+                "Effect": "Allow",
+                "Action": "fc:InvokeFunction",
+                "Resource": f"acs:fc:cn-hangzhou:{ACCOUNT}:functions/other",
+            }
+        ]
+    )
+    key = replace(KEY, policy=policy)
+
+    with serving(key) as service:
+        assert invoked_by_the_vendor(service, key, b"{}") == (403, {"Code": "AccessDenied"})
+        assert service.accepted == []
+
+
+def invoked(
+    service: FunctionComputeApi,
+    payload: bytes,
+    *,
+    key: AccessKey = KEY,
+    host: str = "fcv3.cn-hangzhou.aliyuncs.com",
+    signed: bytes | None = None,
+    times: int = 1,
+) -> list[tuple[int, str]]:
+    """The status and the code of each answer to a request that the official library signed."""
+    body = payload if signed is None else signed
+    headers = headers_of("InvokeFunction", "2023-03-30", key, utc_now(), body) | {"host": host}
+    request = DaraRequest()
+    request.method, request.pathname, request.query = "POST", PATH, {}
+    request.headers = headers
+    digest = sha256(body).hexdigest()
+    headers["authorization"] = Utils.get_authorization(
+        request, ALGORITHM, digest, key.id, key.secret
+    )
+    answers = []
+    for _ in range(times):
+        connection = http.client.HTTPConnection("127.0.0.1", service.port)
+        connection.request(
+            "POST", PATH, body=payload, headers=headers | {"x-fc-invocation-type": "Async"}
+        )
+        answer = connection.getresponse()
+        answers.append((answer.status, json.loads(answer.read() or b"{}").get("Code", "")))
+        connection.close()
+    return answers
+
+
+def test_the_hosts_of_its_region_are_served(service: FunctionComputeApi) -> None:
+    """Whose account it is says the key; a host of another region is not this service's."""
+    here = f"{ACCOUNT}.cn-hangzhou.fc.aliyuncs.com"
+
+    assert invoked(service, b"{}") == [(202, "")]
+    assert invoked(service, b"{}", host=here) == [(202, "")]
+    assert invoked(service, b"{}", host="fcv3.cn-shanghai.aliyuncs.com") == [
+        (404, "DomainNameNotFound")
+    ]
+
+
+def test_a_payload_that_was_altered_is_refused(service: FunctionComputeApi) -> None:
+    """Unlike the older signature, this one covers it."""
+    assert invoked(service, b'{"a": 2}', signed=b'{"a": 1}') == [(400, "IncompleteSignature")]
+    assert service.accepted == []
+
+
+def test_a_request_is_taken_once(service: FunctionComputeApi) -> None:
+    """A repeated nonce is refused."""
+    assert invoked(service, b"{}", times=2) == [(202, ""), (400, "SignatureNonceUsed")]
+
+
+def test_the_signature_of_3_0_does_not_open_2_0(service: FunctionComputeApi) -> None:
+    """Its paths know the older one alone."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port)
+    headers = {"authorization": f"{ALGORITHM} Credential=AKID,SignedHeaders=host,Signature=0"}
+    connection.request("POST", "/2016-08-15/services/svc/functions/fn/invocations", b"{}", headers)
+
+    answer = connection.getresponse()
+
+    assert answer.status == 400
+    assert service.accepted == []
+    connection.close()
