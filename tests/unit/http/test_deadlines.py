@@ -16,7 +16,6 @@ import httpx
 import pytest
 
 from encryption_guard.http import Answer, new_request, open_transport, send
-from encryption_guard.http.deadlines import DeadlineStream, deadline
 from encryption_guard.invocation import Clock, DeadlineTransport
 from tests.emulators.server import Server
 
@@ -378,30 +377,6 @@ def test_a_bug_leaves_the_connection_to_the_next_request() -> None:
 
 def soon() -> float:
     return Clock().monotonic() + 5
-
-
-class Readable(httpcore.NetworkStream):
-    """A connection that says that there is something to read."""
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Take everything."""
-
-    def get_extra_info(self, info: str) -> bool:
-        return info == "is_readable"
-
-
-def test_the_answer_to_another_thread_is_not_taken_for_a_closed_connection() -> None:
-    """A pool closes an idle connection that is readable; between the two it may be in use again."""
-    stream = DeadlineStream(Readable())
-    seen = [stream.get_extra_info("is_readable")]
-
-    with deadline(Clock().monotonic() + 1):
-        stream.write(b"GET / HTTP/1.1\r\n\r\n")
-    seen.append(stream.get_extra_info("is_readable"))
-    stream.mark_idle()
-    seen.append(stream.get_extra_info("is_readable"))
-
-    assert seen == [True, False, True]
 
 
 def test_two_threads_share_one_connection() -> None:

@@ -90,7 +90,6 @@ class DeadlineStream(httpcore.NetworkStream):
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
-        self._in_use = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read as httpcore does, but not after the deadline."""
@@ -98,7 +97,6 @@ class DeadlineStream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write in chunks: httpcore's time-out restarts with each part that a socket accepts."""
-        self._in_use = True
         for start in range(0, len(buffer), CHUNK_BYTES):
             self._stream.write(buffer[start : start + CHUNK_BYTES], _seconds_left(timeout))
 
@@ -116,16 +114,6 @@ class DeadlineStream(httpcore.NetworkStream):
         """Close the connection."""
         self._stream.close()
 
-    def mark_idle(self) -> None:
-        """Mark the connection as idle: its answer is complete, and any thread may use it next."""
-        self._in_use = False
-
     def get_extra_info(self, info: str) -> Any:
-        """Return httpcore's value, but False for `is_readable` while the connection is in use.
-
-        A pool closes an idle connection that is readable. Another thread may have started to use
-        the connection since the pool found it idle: the readable bytes are that thread's answer.
-        """
-        if info == "is_readable" and self._in_use:
-            return False
+        """Return httpcore's value, such as whether an idle connection was closed by the server."""
         return self._stream.get_extra_info(info)

@@ -1,0 +1,308 @@
+"""`make bench`: an organization in shares, beside one call for all of it, and beside the SDK.
+
+A hundred accounts have ten table buckets, all encrypted, in each of eight regions. Every answer
+comes after 20 ms. The timer's call and each share are cold instances of the deployed layer, at most
+ten at a time, and each is held to a tenth of a CPU as in instance_sizes.py; so is the one call. It
+has the same workers and connections as a share. Wall time is from the timer to the last result, the
+start of Python included. Without the hold the same is printed, and not judged: it says what this
+machine's own CPUs allow.
+
+CPU is that of a share of ten accounts in a lasting process without a hold, the taking of their
+roles included, beside the vendor's client with as many threads and connections, which gets keys of
+the members for nothing. In a round each has its turn, in changing order; the ratio is the median of
+the rounds' own. Memory is the peak of a share, without the watch and with it for its 55 seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+from typing import IO, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from encryption_guard.sweep.shares import Share
+from tests.benchmarks.artefacts import Artefacts, prepare
+from tests.benchmarks.case import (
+    ACCESS_KEY_ID,
+    ACCESS_KEY_SECRET,
+    ACCOUNT_ID,
+    REGION,
+    SECURITY_TOKEN,
+)
+from tests.benchmarks.clients import environment
+from tests.benchmarks.cold_rounds import program
+from tests.benchmarks.instance_sizes import TIMER, hold
+from tests.benchmarks.organization_service import (
+    BUCKETS,
+    REGIONS,
+    Service,
+    members,
+    running_service,
+)
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.function_compute_api import FunctionComputeApi
+
+ACCOUNTS, PER_SHARE, AT_ONCE = 100, 10, 10
+VCPU = 0.1
+ROUNDS = 5
+ROOT = Path(__file__).parents[2]
+WRITTEN = Path("build/organization.json")
+FUNCTION = "sweep"
+KEY = AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, SECURITY_TOKEN)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write the figures."""
+    parser = argparse.ArgumentParser(description="Measure a sweep of an organization.")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=WRITTEN, help=f"{WRITTEN}")
+    parser.add_argument("--accounts", type=int, default=ACCOUNTS, help=f"(default: {ACCOUNTS})")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder, running_service(options.accounts) as service:
+        artefacts = prepare(Path(folder))
+        document = measure(Organization(artefacts, service, options.accounts))
+    Console(highlight=False, width=100).print(table(document))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+def measure(organization: Organization) -> dict[str, Any]:
+    """All figures; RuntimeError if somebody did not read every bucket once."""
+    held = {
+        "shares": organization.in_shares(VCPU),
+        "one call": organization.in_one_call(VCPU),
+    }
+    free = {
+        "shares": organization.in_shares(None),
+        "one call": organization.in_one_call(None),
+    }
+    rounds = beside_the_sdk(organization)
+    watching = organization.watched_share()
+    peaks = [*held["shares"].peaks, watching.peak]
+    return {
+        "wall_ratio": held["shares"].wall / held["one call"].wall,
+        "cpu_ratio_to_sdk": median(each["ours"] / each["official_sdk"] for each in rounds),
+        "peak_mib": max(peaks) / 1024,
+        "wall_ratio_without_hold": free["shares"].wall / free["one call"].wall,
+        "wall_seconds": {name: each.wall for name, each in held.items()},
+        "wall_seconds_without_hold": {name: each.wall for name, each in free.items()},
+        "cpu_ms_a_bucket": {
+            name: 1000 * median(each[name] for each in rounds) / (PER_SHARE * BUCKETS_EACH)
+            for name in ("ours", "official_sdk")
+        },
+        "peak_mib_with_watch": watching.peak / 1024,
+    }
+
+
+BUCKETS_EACH = BUCKETS * len(REGIONS)
+
+
+@dataclass
+class Swept:
+    """The results of some calls: seconds until the last one, and the most memory of each in KiB."""
+
+    wall: float = 0.0
+    peaks: list[int] = field(default_factory=list)
+    encrypted: int = 0
+
+    def add(self, call: Call) -> None:
+        """Count what a call found."""
+        self.peaks.append(call.peak)
+        self.encrypted += call.result["totals"]["encrypted"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call of the function returned, and its most memory in KiB."""
+
+    result: Mapping[str, Any]
+    peak: int
+
+
+@dataclass(frozen=True)
+class Organization:
+    """The accounts, who answers for them, and how the function is started."""
+
+    artefacts: Artefacts
+    service: Service
+    accounts: int
+
+    def in_one_call(self, vcpu: float | None) -> Swept:
+        """The timer's call sweeps all accounts."""
+        swept = Swept()
+        started = time.monotonic()
+        swept.add(self.call(timer_event(), vcpu, GUARD_ACCOUNTS_PER_SHARE="1000"))
+        swept.wall = time.monotonic() - started
+        return self.checked(swept)
+
+    def in_shares(self, vcpu: float | None) -> Swept:
+        """The timer's call starts shares; each is another instance."""
+        swept, lock = Swept(), threading.Lock()
+
+        def share(payload: bytes) -> None:
+            call = self.call(payload, vcpu)
+            with lock:
+                swept.add(call)
+
+        with FunctionComputeApi(KEY, functions={FUNCTION: share}, workers=AT_ONCE) as api:
+            started = time.monotonic()
+            call = self.call(timer_event(), vcpu, GUARD_FC_ENDPOINT=api.url)
+            api.join(timeout=1200)
+            swept.wall = time.monotonic() - started
+        if len(call.result["shares"]) != -(-self.accounts // PER_SHARE):
+            raise RuntimeError(f"{len(call.result['shares'])} shares were started")
+        return self.checked(swept)
+
+    def watched_share(self) -> Call:
+        """A share with the watch, as it is deployed."""
+        share = Share(tuple(members(self.accounts)[:PER_SHARE]), datetime.now(timezone.utc))
+        call = self.call(share.payload, VCPU, GUARD_WATCH_SECONDS="5")
+        self.service.seen()
+        if call.result["totals"]["encrypted"] != PER_SHARE * BUCKETS_EACH:
+            raise RuntimeError(f"a share with the watch found {call.result['totals']}")
+        return call
+
+    def checked(self, swept: Swept) -> Swept:
+        """Raise RuntimeError if not every bucket was read with the key of its account.
+
+        A process that stands still may miss an answer, and ask again.
+        """
+        seen, expected = self.service.seen(), self.accounts * BUCKETS_EACH
+        found = (swept.encrypted, len(seen.arns), seen.wrong)
+        if found != (expected, expected, 0) or seen.reads > 1.02 * expected:
+            raise RuntimeError(f"{expected} buckets were to be read; {seen.reads}, {found} were")
+        return swept
+
+    def call(self, event: bytes, vcpu: float | None, **variables: str) -> Call:
+        """Invoke the function in a fresh process that has so much of a CPU."""
+        command = program(self.artefacts.python.executable, "invoked", self.artefacts.sweep, TIMER)
+        with tempfile.TemporaryFile() as output:
+            started = time.monotonic()
+            process = subprocess.Popen(
+                command,
+                env=self.variables() | variables,
+                stdin=subprocess.PIPE,
+                stdout=output,
+            )
+            assert process.stdin is not None
+            process.stdin.write(event)
+            process.stdin.close()
+            hold(process, 1000.0 if vcpu is None else vcpu, started)
+            if process.returncode:
+                raise RuntimeError(f"an instance ended with {process.returncode}")
+            output.seek(0)
+            return Call(**json.loads(output.read()))
+
+    def variables(self) -> dict[str, str]:
+        """The environment of the function."""
+        variables = environment(self.artefacts.folder / "no-such-file") | {
+            "FC_FUNCTION_NAME": FUNCTION,
+            "GUARD_ACCOUNTS": "organization",
+            "GUARD_ACCOUNTS_PER_SHARE": str(PER_SHARE),
+            "GUARD_OSS_TABLES_ENDPOINT": self.service.endpoint,
+            "GUARD_STS_ENDPOINT": self.service.endpoint,
+            "GUARD_DIRECTORY_ENDPOINT": self.service.endpoint,
+            "GUARD_SWEEP_REGIONS": ",".join(REGIONS),
+            "GUARD_SWEEP_EVERY": "0",
+            "GUARD_WATCH_SECONDS": "0",
+            "GUARD_DEAD_LETTER_QUEUE": f"acs:mns:{REGION}:{ACCOUNT_ID}:/queues/dead-letters",
+        }
+        del variables["SSL_CERT_FILE"]
+        return variables
+
+
+def timer_event() -> bytes:
+    """What the timer sends now."""
+    now = datetime.now(timezone.utc)
+    return json.dumps({"triggerTime": f"{now:%Y-%m-%dT%H:%M:%SZ}", "payload": ""}).encode()
+
+
+def beside_the_sdk(organization: Organization) -> list[dict[str, float]]:
+    """The CPU seconds of a share in each round, of ours and of the SDK; the first is dropped."""
+    share = members(organization.accounts)[:PER_SHARE]
+    expected = len(share) * BUCKETS_EACH
+    rounds: list[dict[str, float]] = []
+    with ExitStack() as stack:
+        clients = {
+            name: stack.enter_context(running_client(name, organization))
+            for name in ("ours", "official_sdk")
+        }
+        for number in range(1 + ROUNDS):
+            spent = {}
+            for name in sorted(clients, reverse=bool(number % 2)):
+                answer = clients[name].read(share)
+                seen = organization.service.seen()
+                found = (answer["encrypted"], seen.reads, seen.lists, seen.wrong)
+                if found != (expected, expected, len(share) * len(REGIONS), 0):
+                    raise RuntimeError(f"{name} was to read {expected} buckets; seen was {found}")
+                spent[name] = answer["cpu"]
+            rounds.append(spent)
+    return rounds[1:]
+
+
+@dataclass(frozen=True)
+class Client:
+    """A process that lasts, and reads the buckets of accounts."""
+
+    requests: IO[str]
+    answers: IO[str]
+
+    def read(self, account_ids: Sequence[str]) -> dict[str, Any]:
+        """What it found, and its CPU and wall seconds."""
+        self.requests.write(" ".join(account_ids) + "\n")
+        self.requests.flush()
+        answer: dict[str, Any] = json.loads(self.answers.readline())
+        return answer
+
+
+@contextmanager
+def running_client(name: str, organization: Organization) -> Iterator[Client]:
+    """Start the process; it ends with the block."""
+    paths = f"{ROOT}:{ROOT / 'layers' / 'encryption_guard' / 'python'}"
+    command = [
+        *(sys.executable, "-B", "-m", "tests.benchmarks.organization_clients", name),
+        organization.service.endpoint,
+    ]
+    variables = organization.variables() | {"PYTHONPATH": paths}
+    with subprocess.Popen(
+        command,
+        env=variables,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield Client(process.stdin, process.stdout)
+        finally:
+            process.stdin.close()
+
+
+def table(document: Mapping[str, Any]) -> Table:
+    """A line for each figure."""
+    shown = Table("an organization", "figure", "goal", title=None)
+    goals = {"wall_ratio": 0.25, "cpu_ratio_to_sdk": 0.80, "peak_mib": 48}
+    for name, value in document.items():
+        each = value.items() if isinstance(value, dict) else [("", value)]
+        for part, number in each:
+            goal = f"at most {goals[name]:g}" if name in goals else ""
+            shown.add_row(f"{name} {part}".strip(), f"{number:.2f}", goal)
+    return shown
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Who reads the table buckets of some accounts: the sweep function, or the vendor's client.
+
+Both read every list and every bucket with as many threads and connections. `serve` waits for a line
+with accounts and says what that took.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from typing import Any
+
+from tests.benchmarks.organization_service import KEY_OF, REGIONS
+
+# Of each region: what the sweep has in eight regions without a watch.
+WORKERS = 8
+
+# Takes account ids; returns how many buckets are encrypted.
+Read = Callable[[Sequence[str]], int]
+
+
+def open_ours() -> Read:
+    """A share, as the function gets it; its roles are taken anew each time."""
+    from encryption_guard.enforcement.handler import shared_members
+    from encryption_guard.sweep.shares import Share
+    from functions.sweep import index
+    from tests.benchmarks.instance import SweepContext
+
+    # Where the function logs.
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  open as long as the process is
+    index.initialize(SweepContext)
+
+    def read(account_ids: Sequence[str]) -> int:
+        shared_members.cache_clear()
+        share = Share(tuple(account_ids), datetime.now(timezone.utc))
+        result = json.loads(index.handler(share.payload, SweepContext))
+        return int(result["totals"]["encrypted"])
+
+    return read
+
+
+def open_official_sdk(endpoint: str) -> Read:
+    """The vendor's clients, one for each account and region, on connections that all share."""
+    import alibabacloud_oss_v2 as oss
+    from alibabacloud_oss_v2 import tables
+    from alibabacloud_oss_v2.transport.requests_client import RequestsHttpClient
+
+    threads = WORKERS * len(REGIONS)
+    http = RequestsHttpClient(max_connections=threads, block=True)
+
+    @functools.cache
+    def open_client(account_id: str, region: str) -> Any:
+        credentials = oss.credentials.StaticCredentialsProvider(
+            f"{KEY_OF}{account_id}", "not-a-secret", "CAIS" + "0123456789abcdef" * 40
+        )
+        return tables.Client(
+            oss.config.Config(
+                region=region,
+                endpoint=endpoint,
+                use_path_style=True,
+                credentials_provider=credentials,
+                http_client=http,
+            )
+        )
+
+    regions, pool = ThreadPoolExecutor(len(REGIONS)), ThreadPoolExecutor(threads)
+
+    def read(account_ids: Sequence[str]) -> int:
+        return sum(
+            regions.map(
+                lambda region: sum(
+                    _encrypted(open_client(account_id, region), pool) for account_id in account_ids
+                ),
+                REGIONS,
+            )
+        )
+
+    return read
+
+
+def _encrypted(client: Any, pool: ThreadPoolExecutor) -> int:
+    from alibabacloud_oss_v2.tables import models
+
+    def read(arn: str) -> bool:
+        asked = models.GetTableBucketEncryptionRequest(table_bucket_arn=arn)
+        found = client.get_table_bucket_encryption(asked).encryption_configuration
+        return bool(found.sse_algorithm == "AES256")
+
+    pages = client.list_table_buckets_paginator(limit=100)
+    return sum(
+        sum(pool.map(read, [bucket.arn for bucket in page.table_buckets]))
+        for page in pages.iter_page(models.ListTableBucketsRequest())
+    )
+
+
+def serve(read: Read) -> None:
+    """Read the buckets of the accounts on every line that comes in; say what that took, as JSON."""
+    reports = sys.__stdout__
+    for line in sys.stdin:
+        cpu, wall = time.process_time(), time.perf_counter()
+        encrypted = read(line.split())
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        print(
+            json.dumps({"cpu": cpu, "wall": wall, "encrypted": encrypted}),
+            file=reports,
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    serve(open_ours() if sys.argv[1] == "ours" else open_official_sdk(sys.argv[2]))

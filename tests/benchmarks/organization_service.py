@@ -1,0 +1,236 @@
+"""What a sweep of an organization asks, in a process of its own: canned answers, each 20 ms later.
+
+The resource directory, STS and OSS Tables have one address. As in sweep_service.py nothing is
+checked, so that the clients are measured; but whose buckets a list has says the key of the request,
+and STS makes a key out of the account that it is asked for: a key that is sent for another account
+meets buckets that are not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from multiprocessing.connection import Connection
+from urllib.parse import parse_qs, unquote
+
+from tests.benchmarks.case import ACCOUNT_ID
+from tests.benchmarks.sweep_service import END, HOST
+from tests.emulators.oss_tables_documents import bucket_document, encryption_document
+from tests.emulators.oss_tables_requests import BucketArn
+from tests.emulators.oss_tables_state import Encryption, TableBucket
+
+REGIONS = (
+    *("cn-hangzhou", "cn-shanghai", "cn-beijing", "cn-shenzhen", "cn-wulanchabu"),
+    *("ap-southeast-1", "eu-central-1", "us-east-1"),
+)
+BUCKETS = 10
+ANSWER_SECONDS = 0.02
+KEY_OF = "STS.of."
+FIRST_CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
+_SIGNER = re.compile(rb"Credential=([^/,]+)[/,](?:\d{8}/([a-z0-9-]+)/osstables/)?")
+_ACTION = re.compile(rb"\r\nx-acs-action: (\w+)", re.IGNORECASE)
+_ROLE = re.compile(r"acs:ram::(\d+):role/")
+
+
+def members(number: int) -> list[str]:
+    """The ids of an organization of so many accounts, but for the own one."""
+    return [f"88000000000{each:05}" for each in range(number - 1)]
+
+
+@dataclass
+class Seen:
+    """What was asked since the last question; `wrong` is what nobody should ask."""
+
+    lists: int = 0
+    reads: int = 0
+    roles: int = 0
+    wrong: int = 0
+    arns: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Service:
+    """The address, and the line on which to ask what was seen."""
+
+    port: int
+    line: Connection
+
+    @property
+    def endpoint(self) -> str:
+        """Of each of the three services."""
+        return f"http://{HOST}:{self.port}"
+
+    def seen(self) -> Seen:
+        """What was asked since the last question."""
+        self.line.send(None)
+        seen: Seen = self.line.recv()
+        return seen
+
+
+@contextmanager
+def running_service(accounts: int) -> Iterator[Service]:
+    """Start the process; it ends with the block."""
+    spawning = multiprocessing.get_context("spawn")
+    line, far_end = spawning.Pipe()
+    process = spawning.Process(target=_serve, args=(far_end, accounts), daemon=True)
+    process.start()
+    far_end.close()
+    try:
+        yield Service(line.recv(), line)
+    finally:
+        line.close()
+        process.join()
+
+
+# The inside of the process.
+
+
+def _serve(line: Connection, accounts: int) -> None:
+    asyncio.run(_until_hung_up(line, accounts))
+
+
+async def _until_hung_up(line: Connection, accounts: int) -> None:
+    loop, desk, over = asyncio.get_running_loop(), _Desk(accounts), asyncio.Event()
+    server = await loop.create_server(lambda: _Conversation(desk), HOST, 0, backlog=1024)
+    line.send(server.sockets[0].getsockname()[1])
+
+    def tell() -> None:
+        try:
+            line.recv()
+        except EOFError:
+            loop.remove_reader(line.fileno())
+            over.set()
+            return
+        told, desk.seen = desk.seen, Seen()
+        line.send(told)
+
+    loop.add_reader(line.fileno(), tell)
+    await over.wait()
+
+
+class _Conversation(asyncio.Protocol):
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+        self._rest = b""
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._rest += data
+        while (end := self._rest.find(END)) >= 0:
+            request = self._rest[:end]
+            length = _LENGTH.search(request)
+            end += len(END) + (int(length[1]) if length else 0)
+            if len(self._rest) < end:
+                return
+            self._rest = self._rest[end:]
+            answer = self._desk.answer(request)
+            self._loop.call_later(ANSWER_SECONDS, self._transport.write, answer)
+
+
+class _Desk:
+    """What is answered, and what was asked."""
+
+    def __init__(self, accounts: int) -> None:
+        self.seen = Seen()
+        self._members = members(accounts)
+        self._accounts = {ACCOUNT_ID, *self._members}
+        self._lists: dict[tuple[str, str], bytes] = {}
+
+    def answer(self, request: bytes) -> bytes:
+        """The answer to a request, of which only the head is here."""
+        target = request.split(b" ", 2)[1].decode()
+        if action := _ACTION.search(request):
+            return self._api(action[1].decode(), parse_qs(target.partition("?")[2]))
+        signer = _SIGNER.search(request)
+        if signer is None or signer[2] is None:
+            return self._wrong()
+        key = signer[1].decode()
+        account = key.removeprefix(KEY_OF) if key.startswith(KEY_OF) else ACCOUNT_ID
+        path = target.partition("?")[0]
+        if path == "/buckets":
+            self.seen.lists += 1
+            return self._list(account, signer[2].decode())
+        arn = unquote(path.removeprefix("/buckets/").removesuffix("/encryption"))
+        if not request.startswith(b"GET ") or arn.split(":")[3:4] != [account]:
+            return self._wrong()
+        self.seen.reads += 1
+        self.seen.arns.add(arn)
+        return _ENCRYPTED
+
+    def _wrong(self) -> bytes:
+        self.seen.wrong += 1
+        return _DENIED
+
+    def _api(self, action: str, asked: dict[str, list[str]]) -> bytes:
+        if action == "ListAccounts":
+            return self._accounts_page(int(asked.get("NextToken", ["0"])[0]))
+        role = _ROLE.match(asked.get("RoleArn", [""])[0])
+        if action != "AssumeRole" or role is None or role[1] not in self._accounts:
+            return self._wrong()
+        self.seen.roles += 1
+        expires_at = datetime.now(timezone.utc) + timedelta(hours=1)
+        key = {
+            "AccessKeyId": f"{KEY_OF}{role[1]}",
+            "AccessKeySecret": "not-a-secret",
+            "SecurityToken": "CAIS" + "0123456789abcdef" * 40,
+            "Expiration": f"{expires_at:%Y-%m-%dT%H:%M:%SZ}",
+        }
+        return _canned({"RequestId": "1", "Credentials": key})
+
+    def _accounts_page(self, start: int) -> bytes:
+        shown = self._members[start : start + 100]
+        more = start + len(shown) < len(self._members)
+        fields = {"Status": "CreateSuccess", "Type": "ResourceAccount", "DeletionStatus": ""}
+        return _canned(
+            {
+                "RequestId": "1",
+                "TotalCount": len(self._members),
+                "NextToken": str(start + len(shown)) if more else "",
+                "Accounts": {"Account": [{"AccountId": each, **fields} for each in shown]},
+            }
+        )
+
+    def _list(self, account: str, region: str) -> bytes:
+        if (account, region) not in self._lists:
+            entries = [
+                bucket_document(
+                    TableBucket(
+                        BucketArn(region, account, f"analytics-{number:05}"),
+                        FIRST_CREATED + timedelta(minutes=number),
+                        f"id-of-{account}-{region}-{number:05}",
+                    )
+                )
+                for number in range(BUCKETS)
+            ]
+            self._lists[account, region] = _canned({"tableBuckets": entries})
+        return self._lists[account, region]
+
+
+def _canned(fields: dict[str, object], status: str = "200 OK") -> bytes:
+    body = json.dumps(fields, separators=(",", ":")).encode()
+    head = (
+        f"HTTP/1.1 {status}",
+        "Server: AliyunOSS",
+        f"Date: {datetime.now(timezone.utc):%a, %d %b %Y %H:%M:%S GMT}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "x-oss-request-id: 65F1C0A3D8E2B4363711A2C9",
+    )
+    return "\r\n".join(head).encode() + END + body
+
+
+_ENCRYPTED = _canned(encryption_document(Encryption("AES256")))
+_DENIED = _canned({"code": "AccessDenied", "message": "canned"}, "403 Forbidden")
