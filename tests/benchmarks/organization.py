@@ -97,6 +97,7 @@ def measure(organization: Organization) -> dict[str, Any]:
         "peak_mib": max(peaks) / 1024,
         "wall_ratio_without_hold": free["shares"].wall / free["one call"].wall,
         "wall_seconds": {name: each.wall for name, each in held.items()},
+        "vcpu_of_a_held_call": {name: median(each.vcpus) for name, each in held.items()},
         "wall_seconds_without_hold": {name: each.wall for name, each in free.items()},
         "cpu_ms_a_bucket": {
             name: 1000 * median(each[name] for each in rounds) / (PER_SHARE * BUCKETS_EACH)
@@ -115,20 +116,23 @@ class Swept:
 
     wall: float = 0.0
     peaks: list[int] = field(default_factory=list)
+    vcpus: list[float] = field(default_factory=list)
     encrypted: int = 0
 
     def add(self, call: Call) -> None:
         """Count what a call found."""
         self.peaks.append(call.peak)
+        self.vcpus.append(call.vcpu)
         self.encrypted += call.result["totals"]["encrypted"]
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a call of the function returned, and its most memory in KiB."""
+    """What a call of the function returned, its most memory in KiB, and the vCPUs that it had."""
 
     result: Mapping[str, Any]
     peak: int
+    vcpu: float
 
 
 @dataclass(frozen=True)
@@ -199,11 +203,12 @@ class Organization:
             assert process.stdin is not None
             process.stdin.write(event)
             process.stdin.close()
-            hold(process, 1000.0 if vcpu is None else vcpu, started)
+            cpu = hold(process, 1000.0 if vcpu is None else vcpu, started)
+            had = cpu / (time.monotonic() - started)
             if process.returncode:
                 raise RuntimeError(f"an instance ended with {process.returncode}")
             output.seek(0)
-            return Call(**json.loads(output.read()))
+            return Call(**json.loads(output.read()), vcpu=had)
 
     def variables(self) -> dict[str, str]:
         """The environment of the function."""
