@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -515,13 +516,16 @@ def log_finding(finding: Finding, *, logger: Logger) -> None:
 
     A bucket whose encryption was removed needs an operator, although it is encrypted again.
     """
-    fields = finding.as_dict()
     match finding.outcome:
         case "encrypted" if finding.reason == "drift":
-            logger.warning("sweep finding", extra=fields)
+            log = logger.warning
         case "encrypted" | "detected" | "skipped":
-            logger.info("sweep finding", extra=fields)
+            log = logger.info
         case "already_encrypted" | "kept_stronger" if finding.ok:
-            logger.debug("sweep finding", extra=fields)
+            # There may be thousands, of which nobody reads a line.
+            if logger.log_level > logging.DEBUG:
+                return
+            log = logger.debug
         case _:
-            logger.warning("sweep finding", extra=fields)
+            log = logger.warning
+    log("sweep finding", extra=finding.as_dict())
