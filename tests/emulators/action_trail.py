@@ -7,7 +7,7 @@ shape that it may have, and every shape names the bucket in one place only.
 import json
 import uuid
 import zlib
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, get_args
 
 from tests.emulators.oss_tables import ApiCall
@@ -36,7 +36,9 @@ def cloud_event(call: ApiCall, *, shape: Shape, kind: Kind = "ApiCall") -> Event
     """The event of one call, with the bucket named where `shape` says and nowhere else.
 
     A refused call that named no bucket makes an event that names none, and nothing is answered to
-    one with a bucket.
+    one with a bucket. It goes to the default bus of the caller's account and region alone: no page
+    says that a trail of the whole organization reaches EventBridge.
+    https://alibabacloud.com/help/en/doc-detail/212313.html
     """
     # The same for the same call, so that whatever is published twice is a duplicate.
     identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{call.request_id}/{call.operation}")
@@ -50,13 +52,19 @@ def cloud_event(call: ApiCall, *, shape: Shape, kind: Kind = "ApiCall") -> Event
         "datacontenttype": "application/json;charset=utf-8",
         "time": china.isoformat(timespec="seconds"),
         "aliyunaccountid": call.account_id,
-        "aliyunpublishtime": f"{china.replace(tzinfo=None).isoformat(timespec='milliseconds')}PRC",
+        "aliyunpublishtime": published_at(call.at),
         "aliyuneventbusname": "default",
         "aliyunregionid": call.region,
         "aliyunpublishaddr": "172.25.0.1",
         "data": _record(call, kind) | (_naming(call, shape) if named else {}),
     }
     return event | ({"subject": call.arn} if named and shape == "subject" else {})
+
+
+def published_at(time: datetime) -> str:
+    """When a bus got an event, as its envelope says it."""
+    china = time.astimezone(CHINA).replace(tzinfo=None)
+    return f"{china.isoformat(timespec='milliseconds')}PRC"
 
 
 def _record(call: ApiCall, kind: Kind) -> Event:

@@ -14,7 +14,14 @@ from typing import Any
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.action_trail import Kind, Shape, cloud_event
 from tests.emulators.emulated_service import Clock, utc_now
-from tests.emulators.event_bridge import EventBridge
+from tests.emulators.event_bridge import Deliveries, EventBus, Pattern
+from tests.emulators.event_buses import (
+    DEFAULT_BUS,
+    SYSTEM_POLICIES,
+    BusArn,
+    EventBridge,
+    Forwarding,
+)
 from tests.emulators.function_compute import Chaos, Credentials, FunctionCompute, Invocation
 from tests.emulators.function_compute_api import FunctionComputeApi, deployed
 from tests.emulators.function_instance import LAYER, Function
@@ -128,6 +135,27 @@ def _with_rights(role: AccessKey, *rights: Policy) -> AccessKey:
     return replace(role, policy=Policy(statements))
 
 
+# Where members send their events, and the role of the hub with which they do.
+HUB_BUS = "oss-tables-encryption-guard"
+HUB_ROLE = "oss-tables-encryption-guard-events"
+
+
+def hub_role(*senders: str) -> Role:
+    """The role of the hub that the rules of these accounts take."""
+    trust = TrustPolicy.naming([BusArn(REGION, each).service for each in senders])
+    return Role(ACCOUNT, HUB_ROLE, trust, SYSTEM_POLICIES["AliyunEventBridgePutEventsPolicy"])
+
+
+def forwarding_target(bus: str = HUB_BUS) -> dict[str, Any]:
+    """The target of a member's rule."""
+    return Forwarding(BusArn(REGION, ACCOUNT, bus), HUB_ROLE).document()
+
+
+def owner_of(account_id: str) -> AccessKey:
+    """The key of a member's owner, which OSS Tables knows."""
+    return AccessKey(f"LTAI-owner-of-{account_id}", "secret", account_id)
+
+
 def filter_pattern() -> dict[str, Any]:
     """The filter pattern of template.yaml's EventBridge trigger."""
     return _filter_pattern(deployment())
@@ -137,15 +165,16 @@ def filter_pattern() -> dict[str, Any]:
 class EmulatedCloud:
     """Everything that runs; `invocations` holds every try of the function for the bus and the API.
 
-    `certificate` is what a client of the services has to trust. `member_roles` are the roles of the
-    members, by account, as they were planted. `share_invocations` holds every try of the sweep for
-    the API.
+    `certificate` is what a client of the services has to trust. `bus` is the account's default one,
+    `bridge` has those of every account. `member_roles` are the roles of the members, by account, as
+    they were planted. `share_invocations` holds every try of the sweep for the API.
     """
 
     certificate: Path
     tables: OssTables
     queue: Smq
-    bus: EventBridge
+    bridge: EventBridge
+    bus: EventBus
     function: FunctionCompute
     api: FunctionComputeApi
     sweeper: FunctionCompute
@@ -201,6 +230,7 @@ def emulated_cloud(
     members: Iterable[Member] = (),
     sweep_instances: int | None = None,
     sweep_chaos: Chaos | None = None,
+    forwards_to: str | None = None,
 ) -> Iterator[EmulatedCloud]:
     """Start the cloud over TLS; leaving it waits until every event is delivered.
 
@@ -208,7 +238,8 @@ def emulated_cloud(
     those that it does not know are set for both functions. `key_of_invocation` gives each try of
     the creation function its key, instead of the role's one. `layer` is what it has instead of the
     package in `sources`, a folder with this repository or an earlier state of it. The account is
-    the manager of a directory with these `members`: each has the role that both functions may take.
+    the manager of a directory with these `members`: each has the role that both functions may take,
+    and a rule that forwards its events to the account's bus `forwards_to`, unless that is None.
     `sweep_instances` is how many of the sweep run at a time, and `sweep_chaos` what befalls them.
     """
     authority = Authority()
@@ -225,7 +256,11 @@ def emulated_cloud(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         certificate = authority.write(folder / "ca.pem")
-        bus = stack.enter_context(EventBridge(seed=seed, twice=twice, workers=instances))
+        deliveries = stack.enter_context(Deliveries(seed=seed, twice=twice, workers=instances))
+        bridge = EventBridge(
+            deliveries, default_sends_to="default" if forwards_to == DEFAULT_BUS else "custom"
+        )
+        bus = bridge.bus(BusArn(REGION, ACCOUNT))
         queue = stack.enter_context(
             Smq(
                 OWNER,
@@ -243,10 +278,11 @@ def emulated_cloud(
                 OWNER,
                 role,
                 sweep_role,
+                *(owner_of(each.account_id) for each in members),
                 region=REGION,
                 bucket_quota=None,
                 authority=authority,
-                on_event=lambda call: bus.publish(
+                on_event=lambda call: bridge.bus(BusArn(call.region, call.account_id)).publish(
                     cloud_event(call, shape=shape_of(call), kind=kind_of(call))
                 ),
             )
@@ -323,16 +359,29 @@ def emulated_cloud(
         def share(event: bytes) -> None:
             share_invocations.extend(sweeper.deliver(event))
 
-        bus.add_rule(_filter_pattern(template), deliver)
+        pattern = _filter_pattern(template)
+        bus.add_rule(pattern, deliver)
+        if forwards_to is not None:
+            receiver = BusArn(REGION, ACCOUNT, forwards_to)
+            if not receiver.is_default:
+                bridge.create_bus(receiver).add_rule(pattern, deliver)
+            forward(bridge, pattern, forwards_to, *(each.account_id for each in members))
         api.deploy(function.function.name, deliver, deployed(creation_props))
         api.deploy(sweeper.function.name, share, deployed(sweep_props))
         log = stack.enter_context(LogService(OWNER, region=REGION, authority=authority))
         yield EmulatedCloud(
-            *(certificate, tables, queue, bus, function, api, sweeper, invocations),
+            *(certificate, tables, queue, bridge, bus, function, api, sweeper, invocations),
             *(sts, log, directory, member_roles, share_invocations),
         )
         bus.join(timeout=60)
         api.join(timeout=60)
+
+
+def forward(bridge: EventBridge, pattern: Pattern, bus: str, *senders: str) -> None:
+    """Let these accounts send what the pattern matches to the bus of the hub, and no others."""
+    bridge.plant(hub_role(*senders))
+    for sender in senders:
+        bridge.put_rule(BusArn(REGION, sender), pattern, forwarding_target(bus))
 
 
 def deployed_function(

@@ -1,4 +1,4 @@
-"""A stand-in for EventBridge: its pattern language, and a bus that delivers at least once.
+"""A stand-in for EventBridge: its pattern language, and buses that deliver at least once.
 
 https://www.alibabacloud.com/help/en/doc-detail/181432.htm (patterns)
 https://www.alibabacloud.com/help/en/eventbridge/user-guide/retry-and-dead-letter (deliveries)
@@ -12,7 +12,7 @@ import operator
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -140,12 +140,12 @@ class _Delivery:
     failures: int = field(default=0, compare=False)
 
 
-class EventBridge:
-    """A bus with rules. Delivers at least once: sometimes twice, sometimes late, so in any order.
+class Deliveries:
+    """How buses deliver: at least once, sometimes twice, sometimes late, so in any order.
 
     `twice` and `late` are shares of all deliveries; the seed decides which. `workers` is how many
     are under way at a time. What a target kept raising on ends in `dropped`, as without a
-    dead-letter queue.
+    dead-letter queue. `errors` holds what the targets raised.
     """
 
     def __init__(
@@ -160,13 +160,13 @@ class EventBridge:
         workers: int = 1,
     ) -> None:
         self.dropped: list[bytes] = []
+        self.errors: list[Exception] = []
         self._twice = twice
         self._late = late
         self._longest_delay_seconds = longest_delay_seconds
         self._max_retries = max_retries
         self._retry_seconds = retry_seconds
         self._random = random.Random(seed)
-        self._rules: list[tuple[Pattern, Target]] = []
         self._numbers = itertools.count()
         self._waiting: list[_Delivery] = []
         self._unfinished = 0
@@ -176,7 +176,7 @@ class EventBridge:
         for thread in self._threads:
             thread.start()
 
-    def __enter__(self) -> "EventBridge":
+    def __enter__(self) -> "Deliveries":
         return self
 
     def __exit__(
@@ -187,20 +187,13 @@ class EventBridge:
     ) -> None:
         self.close()
 
-    def add_rule(self, pattern: Pattern, target: Target) -> None:
-        """Deliver what the pattern matches to the target; ValueError if it is not a pattern."""
-        matches(pattern, {})
-        self._rules.append((pattern, target))
-
-    def publish(self, event: Event) -> None:
-        """Return at once; the deliveries are made by the bus's own threads."""
-        body = json.dumps(event).encode()
-        targets = [target for pattern, target in self._rules if matches(pattern, event)]
+    def push(self, event: bytes, targets: Iterable[Target]) -> None:
+        """Return at once; the deliveries are made by threads of their own."""
         with self._changed:
             for target in targets:
                 for _ in range(2 if self._random.random() < self._twice else 1):
                     self._unfinished += 1
-                    self._schedule(_Delivery(self._due(), next(self._numbers), target, body))
+                    self._schedule(_Delivery(self._due(), next(self._numbers), target, event))
 
     def join(self, timeout: float) -> None:
         """Wait until every delivery is done or dropped; TimeoutError if that takes longer."""
@@ -229,7 +222,8 @@ class EventBridge:
         while (delivery := self._next()) is not None:
             try:
                 delivery.target(delivery.event)
-            except Exception:  # whatever a target raises is a failed push, and is made again
+            except Exception as error:  # whatever it is, the push failed, and is made again
+                self.errors.append(error)
                 self._failed(delivery)
             else:
                 self._finish()
@@ -256,3 +250,25 @@ class EventBridge:
         with self._changed:
             self._unfinished -= 1
             self._changed.notify_all()
+
+
+class EventBus:
+    """A bus with rules, which makes the deliveries of its service."""
+
+    def __init__(self, deliveries: Deliveries) -> None:
+        self._deliveries = deliveries
+        self._rules: list[tuple[Pattern, Target]] = []
+
+    def add_rule(self, pattern: Pattern, target: Target) -> None:
+        """Deliver what the pattern matches to the target; ValueError if it is not a pattern."""
+        matches(pattern, {})
+        self._rules.append((pattern, target))
+
+    def publish(self, event: Event) -> None:
+        """Return at once; what no rule takes is gone."""
+        targets = [target for pattern, target in self._rules if matches(pattern, event)]
+        self._deliveries.push(json.dumps(event).encode(), targets)
+
+    def join(self, timeout: float) -> None:
+        """Wait until every delivery is made, also those of buses to which this one sends."""
+        self._deliveries.join(timeout)

@@ -1,4 +1,4 @@
-"""Whom a role trusts, by the documented rules, and the roles of members' accounts.
+"""Whom a role trusts, by the documented rules.
 
 https://www.alibabacloud.com/help/en/ram/user-guide/edit-the-trust-policy-of-a-ram-role
 """
@@ -14,7 +14,11 @@ from tests.emulators.ram_policies import EFFECTS, Policy
 
 KEYS = {"Effect", "Action", "Principal"}
 ASSUME_ROLE = "sts:AssumeRole"
-PRINCIPAL = re.compile(r"acs:ram::(?P<account_id>\d{5,20}):(?P<who>root|(?:role|user)/[\w.@-]+)")
+PRINCIPALS = {
+    "RAM": re.compile(r"acs:ram::(?P<account_id>\d{5,20}):(?P<who>root|(?:role|user)/[\w.@-]+)"),
+    # With an account, the service as it acts for that account.
+    "Service": re.compile(r"(?:\d{5,20}@)?(?:[a-z0-9-]+\.)+aliyuncs\.com"),
+}
 EXTERNAL_ID = {"StringEquals": {"sts:ExternalId"}}
 
 
@@ -35,12 +39,7 @@ class TrustStatement:
             raise ValueError(f"Effect: {document['Effect']!r} is none of {sorted(EFFECTS)}")
         if _texts(document["Action"]) != (ASSUME_ROLE,):
             raise ValueError(f"Action: {document['Action']!r} is not {ASSUME_ROLE}")
-        if set(document["Principal"]) != {"RAM"}:
-            raise ValueError(f"Principal: {document['Principal']!r} is not of RAM")
-        principals = _texts(document["Principal"]["RAM"])
-        for principal in principals:
-            if not PRINCIPAL.fullmatch(principal):
-                raise ValueError(f"Principal: {principal!r} is no account, role or user")
+        principals = _principals(document["Principal"])
         return cls(document["Effect"], principals, _external_ids(document.get("Condition")))
 
     def speaks_of(self, principal: str, external_id: str | None) -> bool:
@@ -71,7 +70,7 @@ class TrustPolicy:
         return cls((TrustStatement("Allow", tuple(principals), ids),))
 
     def trusts(self, principal: str, external_id: str | None) -> bool:
-        """Whether it lets a user or role, by its ARN, take the role with this external id."""
+        """Whether it lets a user or role, by its ARN, or a service take the role with this id."""
         effects = {
             each.effect for each in self.statements if each.speaks_of(principal, external_id)
         }
@@ -91,6 +90,17 @@ class Role:
     @property
     def arn(self) -> str:
         return f"acs:ram::{self.account_id}:role/{self.name}"
+
+
+def _principals(document: Mapping[str, Any]) -> tuple[str, ...]:
+    if len(document) != 1 or not set(document) <= set(PRINCIPALS):
+        raise ValueError(f"Principal: {document!r} is not one of {sorted(PRINCIPALS)}")
+    [(kind, given)] = document.items()
+    principals = _texts(given)
+    for principal in principals:
+        if not PRINCIPALS[kind].fullmatch(principal):
+            raise ValueError(f"Principal: {principal!r} is no account, role, user or service")
+    return principals
 
 
 def _external_ids(condition: Mapping[str, Any] | None) -> tuple[str, ...] | None:

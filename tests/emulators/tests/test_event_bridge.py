@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.emulators.action_trail import KINDS, SHAPES, Kind, Shape, cloud_event
-from tests.emulators.event_bridge import EventBridge
+from tests.emulators.event_bridge import Deliveries, EventBus
 from tests.emulators.oss_tables import ApiCall
 
 NAME = "sales-lake"
@@ -34,10 +34,15 @@ CREATED = ApiCall(
 
 
 @pytest.fixture
-def bus() -> Iterator[EventBridge]:
-    """A bus without chance: every delivery once and at once."""
-    with EventBridge(twice=0, late=0) as bus:
-        yield bus
+def deliveries() -> Iterator[Deliveries]:
+    """Without chance: every delivery once and at once."""
+    with Deliveries(twice=0, late=0) as deliveries:
+        yield deliveries
+
+
+@pytest.fixture
+def bus(deliveries: Deliveries) -> EventBus:
+    return EventBus(deliveries)
 
 
 def places_of(value: Any, path: str = "") -> dict[str, str]:
@@ -150,7 +155,7 @@ def test_drift_names_the_bucket_by_its_arn() -> None:
     assert event["data"]["requestParameters"] == {"tableBucketARN": ARN}
 
 
-def test_a_target_gets_what_its_pattern_takes(bus: EventBridge) -> None:
+def test_a_target_gets_what_its_pattern_takes(bus: EventBus) -> None:
     """A rule delivers the whole event as bytes; what it does not match is not delivered."""
     received: list[bytes] = []
     bus.add_rule({"data": {"eventName": ["CreateTableBucket"]}}, received.append)
@@ -167,7 +172,8 @@ def test_a_target_gets_what_its_pattern_takes(bus: EventBridge) -> None:
 def delivered(seed: int) -> list[int]:
     """The ids of a hundred events in the order of their delivery."""
     received: list[int] = []
-    with EventBridge(seed=seed, longest_delay_seconds=0.02) as bus:
+    with Deliveries(seed=seed, longest_delay_seconds=0.02) as deliveries:
+        bus = EventBus(deliveries)
         bus.add_rule({}, lambda event: received.append(json.loads(event)["id"]))
         for number in range(100):
             bus.publish({"id": number, "source": "acs.oss"})
@@ -190,7 +196,7 @@ def test_the_seed_decides_what_comes_twice() -> None:
     assert Counter(delivered(seed=1)) != Counter(delivered(seed=2))
 
 
-def test_a_failed_push_is_made_again(bus: EventBridge) -> None:
+def test_a_failed_push_is_made_again(bus: EventBus, deliveries: Deliveries) -> None:
     """A target that raises gets the same bytes until it takes them."""
     received: list[bytes] = []
 
@@ -205,10 +211,10 @@ def test_a_failed_push_is_made_again(bus: EventBridge) -> None:
     bus.join(5)
 
     assert received == [b'{"id": "1"}'] * 3
-    assert bus.dropped == []
+    assert deliveries.dropped == []
 
 
-def test_an_event_is_dropped_after_the_last_retry(bus: EventBridge) -> None:
+def test_an_event_is_dropped_after_the_last_retry(bus: EventBus, deliveries: Deliveries) -> None:
     """Three retries follow the first push; then the bus gives the event up."""
     received: list[bytes] = []
 
@@ -222,10 +228,10 @@ def test_an_event_is_dropped_after_the_last_retry(bus: EventBridge) -> None:
     bus.join(5)
 
     assert len(received) == 4
-    assert bus.dropped == [b'{"id": "1"}']
+    assert deliveries.dropped == [b'{"id": "1"}']
 
 
-def test_joining_a_busy_bus_times_out(bus: EventBridge) -> None:
+def test_joining_a_busy_bus_times_out(bus: EventBus) -> None:
     """Whoever waits for deliveries that are not done is told so."""
     gate = threading.Event()
     bus.add_rule({}, lambda _event: gate.wait())
@@ -241,17 +247,18 @@ def test_joining_a_busy_bus_times_out(bus: EventBridge) -> None:
 def test_several_workers_deliver_at_a_time() -> None:
     """Two deliveries can be under way together."""
     both = threading.Barrier(2, timeout=5)
-    with EventBridge(twice=0, late=0, workers=2) as bus:
+    with Deliveries(twice=0, late=0, workers=2) as deliveries:
+        bus = EventBus(deliveries)
         bus.add_rule({}, lambda _event: both.wait())
 
         bus.publish({"id": "1"})
         bus.publish({"id": "2"})
         bus.join(5)
 
-        assert bus.dropped == []
+        assert deliveries.dropped == []
 
 
-def test_a_rule_needs_a_pattern(bus: EventBridge) -> None:
+def test_a_rule_needs_a_pattern(bus: EventBus) -> None:
     """What is not a pattern is refused when the rule is made."""
     with pytest.raises(ValueError, match="expected a list"):
         bus.add_rule({"source": "acs.oss"}, print)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.emulators.trust_policies import TrustPolicy
 
+SENDER = "2222222222222222@eventbridge.aliyuncs.com"
 HUB, ROLE = "acs:ram::1111111111111111", "acs:ram::1111111111111111:role/guard"
 
 
@@ -44,6 +45,12 @@ def policy(*statements: dict[str, Any]) -> TrustPolicy:
         ([statement(Principal={"RAM": [f"{HUB}:role/a", ROLE]})], ROLE, "our-id", True),
         ([statement(), statement(Effect="Deny", Condition=None)], ROLE, "our-id", False),
         ([statement(Condition={"StringEquals": {"sts:ExternalId": ["a1", "b2"]}})], ROLE, "b2", 1),
+        ([statement(Principal={"Service": [SENDER]}, Condition=None)], SENDER, None, True),
+        ([statement(Principal={"Service": "fc.aliyuncs.com"}, Condition=None)], SENDER, None, 0),
+        (
+            [statement(Principal={"Service": "eventbridge.aliyuncs.com"}, Condition=None)],
+            *(SENDER, None, False),
+        ),
     ],
 )
 def test_a_role_trusts_whom_its_policy_names(
@@ -61,7 +68,11 @@ def test_a_role_trusts_whom_its_policy_names(
         statement(Action="sts:*"),
         statement(Action=[]),
         statement(Principal=None),
-        statement(Principal={"Service": "fc.aliyuncs.com"}),
+        statement(Principal={}),
+        statement(Principal={"Federated": "acs:ram::1111111111111111:oidc-provider/ack"}),
+        statement(Principal={"Service": "fc.example.com"}),
+        statement(Principal={"Service": ROLE}),
+        statement(Principal={"RAM": ROLE, "Service": "fc.aliyuncs.com"}),
         statement(Principal={"RAM": "*"}),
         statement(Principal={"RAM": [1]}),
         statement(Condition={"StringLike": {"sts:ExternalId": "our-*"}}),

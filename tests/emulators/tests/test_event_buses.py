@@ -1,0 +1,267 @@
+"""The emulated EventBridge across accounts: whom a bus takes events from, and what they carry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from tests.emulators.event_bridge import Deliveries
+from tests.emulators.event_buses import SYSTEM_POLICIES, BusArn, EventBridge, Forwarding
+from tests.emulators.ram_policies import Policy
+from tests.emulators.trust_policies import Role, TrustPolicy
+
+HUB, MEMBER, OTHER = "1111111111111111", "2222222222222222", "3333333333333333"
+REGION, ELSEWHERE = "cn-hangzhou", "cn-shanghai"
+NOW = datetime(2026, 11, 22, 20, 30, 1, 250_000, tzinfo=timezone.utc)
+CENTRAL = BusArn(REGION, HUB, "central")
+SENDER = BusArn(REGION, MEMBER)
+ROLE = Role(
+    HUB,
+    "events",
+    TrustPolicy.naming([SENDER.service]),
+    SYSTEM_POLICIES["AliyunEventBridgePutEventsPolicy"],
+)
+TARGET = Forwarding(CENTRAL, ROLE.name).document()
+EVENT = {
+    "id": "event-1",
+    "source": "acs.oss",
+    "time": "2026-11-23T04:30:00+08:00",
+    "aliyunaccountid": MEMBER,
+    "aliyunpublishtime": "2026-11-23T04:30:00.000PRC",
+    "aliyuneventbusname": "default",
+    "aliyunregionid": REGION,
+    "data": {"eventName": "CreateTableBucket"},
+}
+
+
+@pytest.fixture
+def deliveries() -> Iterator[Deliveries]:
+    """Without chance: every delivery once and at once."""
+    with Deliveries(twice=0, late=0) as deliveries:
+        yield deliveries
+
+
+@pytest.fixture
+def bridge(deliveries: Deliveries) -> EventBridge:
+    """With the hub's bus, and the role that its member may take."""
+    bridge = EventBridge(deliveries, clock=lambda: NOW)
+    bridge.create_bus(CENTRAL)
+    bridge.plant(ROLE)
+    return bridge
+
+
+def received(bridge: EventBridge, *arns: BusArn) -> list[dict[str, Any]]:
+    """What these buses get from now on."""
+    events: list[dict[str, Any]] = []
+    for arn in arns:
+        bridge.bus(arn).add_rule({}, lambda event: events.append(json.loads(event)))
+    return events
+
+
+def send(bridge: EventBridge, arn: BusArn = SENDER, **changed: object) -> None:
+    bridge.bus(arn).publish(EVENT | changed)
+    bridge.bus(arn).join(5)
+
+
+def changed(key: str, **values: object) -> dict[str, Any]:
+    """The target with another parameter."""
+    listed = [
+        {**each, **values} if each["ResourceKey"] == key else each for each in TARGET["ParamList"]
+    ]
+    return {**TARGET, "ParamList": listed}
+
+
+def test_an_event_stays_on_the_bus_of_its_account_and_region(bridge: EventBridge) -> None:
+    """Nothing reaches another bus, not even the default one of the hub, without a rule."""
+    others = [CENTRAL, BusArn(REGION, HUB), BusArn(ELSEWHERE, MEMBER), BusArn(REGION, OTHER)]
+    elsewhere, there = received(bridge, *others), received(bridge, SENDER)
+
+    send(bridge)
+
+    assert (elsewhere, there) == ([], [EVENT])
+
+
+def test_a_forwarded_event_says_who_sent_it_and_which_bus_has_it(bridge: EventBridge) -> None:
+    """The rest of it is as it was; the sender's own word about its account counts for nothing."""
+    bridge.put_rule(SENDER, {"source": ["acs.oss"]}, TARGET)
+    events = received(bridge, CENTRAL)
+
+    send(bridge)
+    send(bridge, source="acs.ecs")
+    send(bridge, aliyunoriginalaccountid=OTHER, aliyunaccountid=OTHER)
+
+    arrived = EVENT | {
+        "aliyunoriginalaccountid": MEMBER,
+        "aliyunaccountid": HUB,
+        "aliyuneventbusname": "central",
+        "aliyunpublishtime": "2026-11-23T04:30:01.250PRC",
+    }
+    assert events == [arrived, arrived]
+
+
+def unplanted(bridge: EventBridge) -> None:
+    bridge.plant(replace(ROLE, name="another"))
+    bridge.put_rule(SENDER, {}, Forwarding(CENTRAL, "absent").document())
+
+
+def without_trust(bridge: EventBridge) -> None:
+    another = TrustPolicy.naming([replace(SENDER, account_id=OTHER).service])
+    bridge.plant(replace(ROLE, trust=another))
+    bridge.put_rule(SENDER, {}, TARGET)
+
+
+def trusting_the_account_alone(bridge: EventBridge) -> None:
+    """As the console makes the role before its trust policy is edited."""
+    bridge.plant(replace(ROLE, trust=TrustPolicy.naming([f"acs:ram::{MEMBER}:root"])))
+    bridge.put_rule(SENDER, {}, TARGET)
+
+
+def without_rights(bridge: EventBridge) -> None:
+    bridge.plant(replace(ROLE, policy=Policy(())))
+    bridge.put_rule(SENDER, {}, TARGET)
+
+
+def to_no_bus(bridge: EventBridge) -> None:
+    bridge.put_rule(SENDER, {}, Forwarding(replace(CENTRAL, name="absent"), ROLE.name).document())
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (unplanted, f"{MEMBER}@eventbridge.aliyuncs.com may not take the role absent"),
+        (without_trust, f"{MEMBER}@eventbridge.aliyuncs.com may not take the role events"),
+        (trusting_the_account_alone, "may not take the role events"),
+        (without_rights, "the role events has no right to eventbridge:PutEvents"),
+        (to_no_bus, f"there is no acs:eventbridge:{REGION}:{HUB}:eventbus/absent"),
+    ],
+)
+def test_what_the_other_account_does_not_take_is_dropped(
+    bridge: EventBridge,
+    deliveries: Deliveries,
+    prepare: Callable[[EventBridge], None],
+    reason: str,
+) -> None:
+    """The sender's rule was taken; each of its pushes fails, and the last one loses the event."""
+    events = received(bridge, CENTRAL)
+    prepare(bridge)
+
+    send(bridge)
+
+    assert (events, [json.loads(event) for event in deliveries.dropped]) == ([], [EVENT])
+    assert len(deliveries.errors) == 4
+    assert {reason in str(error) for error in deliveries.errors} == {True}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {key: value for key, value in TARGET.items() if key != "Id"},
+        TARGET | {"Endpoint": f"acs:eventbridge:{REGION}:{HUB}:central"},
+        TARGET | {"Endpoint": None},
+        TARGET | {"RoleName": "events"},
+        TARGET | {"Type": "acs.fc.function"},
+        TARGET | {"ParamList": TARGET["ParamList"][1:]},
+        TARGET | {"ParamList": [*TARGET["ParamList"], TARGET["ParamList"][0]]},
+        changed("AccountType", Value="CurrentAccount"),
+        changed("AccountId", Value=OTHER),
+        changed("EventBusName", Value="another"),
+        changed("RAMRoleName", Form="TEMPLATE"),
+        changed("Body", Form="CONSTANT"),
+    ],
+)
+def test_a_target_that_is_none_is_refused_with_its_rule(
+    bridge: EventBridge, target: dict[str, Any]
+) -> None:
+    """A part that is missing, unknown or of another form, or two that name different buses."""
+    with pytest.raises(ValueError, match=r".+"):
+        bridge.put_rule(SENDER, {}, target)
+
+
+def test_a_target_may_say_what_happens_to_what_cannot_be_sent(bridge: EventBridge) -> None:
+    """Retries, tolerance and dead letters are the sender's choice."""
+    rest = {
+        "PushRetryStrategy": "EXPONENTIAL_DECAY_RETRY",
+        "ErrorsTolerance": "ALL",
+        "DeadLetterQueue": {"Arn": f"acs:mns:{REGION}:{MEMBER}:/queues/lost"},
+    }
+    bridge.put_rule(SENDER, {}, TARGET | rest)
+    events = received(bridge, CENTRAL)
+
+    send(bridge)
+
+    assert [event["id"] for event in events] == ["event-1"]
+
+
+def test_another_account_is_another_one(bridge: EventBridge) -> None:
+    """A rule of the hub itself cannot say that the hub is another account."""
+    with pytest.raises(ValueError, match="the same account"):
+        bridge.put_rule(BusArn(REGION, HUB), {}, TARGET)
+
+
+def test_a_bus_of_another_region_says_its_own_region(bridge: EventBridge) -> None:
+    """The newer page lets rules send to other regions."""
+    sender = BusArn(ELSEWHERE, MEMBER)
+    bridge.put_rule(sender, {}, TARGET)
+    events = received(bridge, CENTRAL)
+
+    send(bridge, sender, aliyunregionid=ELSEWHERE)
+
+    assert [event["aliyunregionid"] for event in events] == [REGION]
+
+
+def test_another_region_is_refused_if_the_other_page_is_right(bridge: EventBridge) -> None:
+    """It says that both accounts have to be in the same one."""
+    bridge.cross_region = False
+
+    with pytest.raises(ValueError, match=f"is not in {ELSEWHERE}"):
+        bridge.put_rule(BusArn(ELSEWHERE, MEMBER), {}, TARGET)
+
+
+@pytest.mark.parametrize("custom", [True, False])
+def test_which_bus_a_default_one_sends_to_depends_on_the_page(
+    deliveries: Deliveries, custom: bool
+) -> None:
+    """One says custom ones alone, the other the default one alone; custom ones never do that."""
+    bridge = EventBridge(deliveries, default_sends_to="custom" if custom else "default")
+    default = Forwarding(BusArn(REGION, HUB), ROLE.name).document()
+    taken, refused, kind = (TARGET, default, "custom") if custom else (default, TARGET, "default")
+    own = BusArn(REGION, MEMBER, "own")
+    bridge.create_bus(own)
+    bridge.create_bus(CENTRAL)
+    bridge.plant(ROLE)
+    events = received(bridge, CENTRAL, BusArn(REGION, HUB))
+
+    bridge.put_rule(SENDER, {}, taken)
+    bridge.put_rule(own, {}, TARGET)
+    with pytest.raises(ValueError, match=f"sends to {kind} buses only"):
+        bridge.put_rule(SENDER, {}, refused)
+    with pytest.raises(ValueError, match="sends to custom buses only"):
+        bridge.put_rule(own, {}, default)
+    send(bridge)
+
+    assert [event["aliyuneventbusname"] for event in events] == ["central" if custom else "default"]
+
+
+def test_only_default_buses_need_not_be_created(bridge: EventBridge) -> None:
+    """A rule on a custom bus that is not there is refused."""
+    with pytest.raises(KeyError):
+        bridge.put_rule(BusArn(REGION, MEMBER, "absent"), {}, TARGET)
+
+
+def test_joining_a_bus_waits_for_those_that_it_sends_to() -> None:
+    """Both hops are at least once, and late."""
+    with Deliveries(twice=1, late=1, longest_delay_seconds=0.02) as deliveries:
+        bridge = EventBridge(deliveries)
+        bridge.create_bus(CENTRAL)
+        bridge.plant(ROLE)
+        bridge.put_rule(SENDER, {}, TARGET)
+        events = received(bridge, CENTRAL)
+
+        send(bridge)
+
+    assert [event["id"] for event in events] == ["event-1"] * 4
