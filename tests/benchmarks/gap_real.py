@@ -12,8 +12,8 @@ from alibabacloud_oss_v2 import tables as oss_tables
 from tests.benchmarks.gap_figures import Creation, Measured
 from tests.benchmarks.gap_record import Record
 from tests.emulators.cloud import EmulatedCloud, deployment, emulated_cloud
-from tests.emulators.demo import owners_client
 from tests.emulators.emulated_service import utc_now
+from tests.emulators.owners_client import owners_client
 from tests.emulators.template import function_props
 
 TICK_SECONDS = 60.0

@@ -12,13 +12,10 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from unittest.mock import patch
 
-import alibabacloud_oss_v2 as oss
 from alibabacloud_oss_v2 import tables as oss_tables
 from rich.console import Console
 from rich.live import Live
@@ -27,10 +24,11 @@ from rich.text import Text
 
 from encryption_guard.cli.sweep_rows import duration
 from tests.emulators.action_trail import Shape
-from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION, EmulatedCloud, emulated_cloud
+from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse, Reset, throttle
 from tests.emulators.operators_shell import run
 from tests.emulators.oss_tables import ApiCall
+from tests.emulators.owners_client import owners_client
 
 PUT = "PutTableBucketEncryption"
 EXEMPTIONS = [{"bucket": "scratch-*", "reason": "public samples", "expires": "2099-12-31"}]
@@ -431,19 +429,6 @@ def results_table(scenes: list[Scene], ended: list[Ending], *, width: int) -> Ta
         well = Text("✓", "green") if ending.is_as_it_should_be(scene) else Text("✗", "red")
         table.add_row(well if ending.outcome else "", *(cells[column] for column in shown))
     return table
-
-
-@contextmanager
-def owners_client(cloud: EmulatedCloud) -> Iterator[Any]:
-    """The vendor's client for OSS Tables."""
-    config = oss.config.load_default()
-    config.credentials_provider = oss.credentials.StaticCredentialsProvider(OWNER.id, OWNER.secret)
-    config.region, config.endpoint = REGION, cloud.tables.url
-    with (
-        patch.dict("os.environ", REQUESTS_CA_BUNDLE=str(cloud.certificate)),
-        oss.transport.RequestsHttpClient() as http,
-    ):
-        yield oss_tables.Client(config, http_client=http)
 
 
 def play(

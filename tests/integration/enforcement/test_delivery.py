@@ -20,6 +20,7 @@ from tests.emulators.cloud import OWNER, QUEUE, REGION, ROLE, EmulatedCloud, emu
 from tests.emulators.faults import Fault, Refuse, Reset
 from tests.emulators.function_compute import Kill
 from tests.emulators.oss_tables import ApiCall
+from tests.emulators.owners_client import owners_client
 
 PUT = "PutTableBucketEncryption"
 
@@ -28,22 +29,10 @@ Owner = Callable[[EmulatedCloud], Any]
 
 
 @pytest.fixture
-def owner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Owner]:
+def owner() -> Iterator[Owner]:
     """Makes the vendor's own client, in the hands of the account's owner."""
     with ExitStack() as stack:
-
-        def of(cloud: EmulatedCloud) -> Any:
-            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cloud.certificate))
-            config = oss.config.load_default()
-            config.credentials_provider = oss.credentials.StaticCredentialsProvider(
-                OWNER.id, OWNER.secret
-            )
-            config.region = REGION
-            config.endpoint = cloud.tables.url
-            http = stack.enter_context(oss.transport.RequestsHttpClient())
-            return oss_tables.Client(config, http_client=http)
-
-        yield of
+        yield lambda cloud: stack.enter_context(owners_client(cloud))
 
 
 def create(client: Any, *names: str) -> list[str]:

@@ -20,7 +20,6 @@ from tests.emulators.cloud import (
     ACCOUNT,
     NOT_AUDITING,
     QUEUE,
-    REGION,
     EmulatedCloud,
     deployment,
     emulated_cloud,
@@ -28,6 +27,7 @@ from tests.emulators.cloud import (
 from tests.emulators.faults import Delay, Fault
 from tests.emulators.function_compute import Invocation
 from tests.emulators.log_alerts import Alert, LogStore
+from tests.emulators.owners_client import owners_client
 from tests.emulators.serverless_devs.checks import indexed, made
 
 MALLORY = AccessKey("LTAI-mallory", "mallory-secret", ACCOUNT, user_name="mallory")
@@ -60,7 +60,7 @@ class Person:
 
 
 @pytest.fixture
-def mallory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[EmulatedCloud], Person]]:
+def mallory() -> Iterator[Callable[[EmulatedCloud], Person]]:
     """Makes Mallory, who may do everything with the buckets."""
     with ExitStack() as stack:
 
@@ -68,15 +68,7 @@ def mallory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[EmulatedCloud
             cloud.tables.admit(MALLORY)
             # The guard's answer takes a moment, in which a table can be created.
             cloud.tables.faults.add(Fault(Delay(0.3), operation="GetTableBucketEncryption"))
-            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cloud.certificate))
-            config = oss.config.load_default()
-            config.credentials_provider = oss.credentials.StaticCredentialsProvider(
-                MALLORY.id, MALLORY.secret
-            )
-            config.region = REGION
-            config.endpoint = cloud.tables.url
-            http = stack.enter_context(oss.transport.RequestsHttpClient())
-            return Person(cloud, oss_tables.Client(config, http_client=http))
+            return Person(cloud, stack.enter_context(owners_client(cloud, MALLORY)))
 
         yield of
 
