@@ -203,6 +203,10 @@ class EmulatedCloud:
         """What the function logged of tables, in order."""
         return [line for line in self._lines() if line.get("kind") == "table"]
 
+    def accounts_found(self) -> list[dict[str, Any]]:
+        """What sweeps logged of accounts, in order."""
+        return [line for line in self._lines() if line.get("kind") == "account"]
+
     def _lines(self) -> list[dict[str, Any]]:
         lines = "".join(invocation.logs for invocation in self.invocations).splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]

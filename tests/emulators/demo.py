@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -24,23 +24,34 @@ from rich.text import Text
 
 from encryption_guard.cli.sweep_rows import duration
 from tests.emulators.action_trail import Shape
-from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, EmulatedCloud, emulated_cloud
+from tests.emulators.cloud import (
+    ACCOUNT,
+    HUB_BUS,
+    QUEUE,
+    REGION,
+    EmulatedCloud,
+    emulated_cloud,
+    owner_of,
+)
 from tests.emulators.faults import Fault, Refuse, Reset, throttle
 from tests.emulators.operators_shell import run
 from tests.emulators.oss_tables import ApiCall
 from tests.emulators.owners_client import owners_client
+from tests.emulators.resource_directory import Member
 
 PUT = "PutTableBucketEncryption"
 EXEMPTIONS = [{"bucket": "scratch-*", "reason": "public samples", "expires": "2099-12-31"}]
 SECONDS_ALLOWED = 60.0
+# Two members of the organization: the role of the second one does not exist yet.
+MEMBER, NEWCOMER = "2222222222222222", "3333333333333333"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One cloud, and the vendor's client in the hands of the account's owner."""
+    """One cloud, and the vendor's client in the hands of the owner of each account."""
 
     cloud: EmulatedCloud
-    owner: Any
+    owners: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,10 +67,11 @@ class Scene:
     after: str | None = None
     faults: tuple[Fault, ...] = ()
     found_by: str = "event"
+    account_id: str = ACCOUNT
 
     @property
     def arn(self) -> str:
-        return f"acs:osstables:{REGION}:{ACCOUNT}:bucket/{self.bucket}"
+        return f"acs:osstables:{REGION}:{self.account_id}:bucket/{self.bucket}"
 
     @property
     def event_id(self) -> str:
@@ -67,9 +79,9 @@ class Scene:
 
 
 def create(stage: Stage, scene: Scene) -> None:
-    """The owner creates the bucket; its event follows by itself."""
+    """The owner creates the bucket; its event follows by itself, from a member over two buses."""
     chosen = scene.before and oss_tables.models.EncryptionConfiguration(sse_algorithm=scene.before)
-    stage.owner.create_table_bucket(
+    stage.owners[scene.account_id].create_table_bucket(
         oss_tables.models.CreateTableBucketRequest(
             name=scene.bucket, encryption_configuration=chosen or None
         )
@@ -97,12 +109,12 @@ def remove_encryption(stage: Stage, scene: Scene) -> None:
     """The owner deletes the encryption of a bucket that had it."""
     arn = stage.cloud.tables.plant(scene.bucket, encryption="AES256")
     request = oss_tables.models.DeleteTableBucketEncryptionRequest(table_bucket_arn=arn)
-    stage.owner.delete_table_bucket_encryption(request)
+    stage.owners[scene.account_id].delete_table_bucket_encryption(request)
 
 
 def create_without_event(stage: Stage, scene: Scene) -> None:
     """The bucket is there, and no event ever tells of it."""
-    stage.cloud.tables.plant(scene.bucket)
+    stage.cloud.tables.plant(scene.bucket, account_id=scene.account_id)
 
 
 def remove_encryption_without_event(stage: Stage, scene: Scene) -> None:
@@ -170,6 +182,16 @@ ENFORCED = [
     ),
     Scene("invoices", "named by its host alone", create, "encrypted", "created", None, "AES256"),
     Scene("shipments", "named by the subject", create, "encrypted", "created", None, "AES256"),
+    Scene(
+        "branch",
+        "in a member account",
+        create,
+        "encrypted",
+        "created",
+        None,
+        "AES256",
+        account_id=MEMBER,
+    ),
     Scene(
         "payments",
         "its event comes twice",
@@ -279,6 +301,17 @@ SWEPT = [
         None,
         "AES256",
         found_by="sweep",
+    ),
+    Scene(
+        "subsidiary",
+        "in a member account",
+        create_without_event,
+        "encrypted",
+        "created",
+        None,
+        "AES256",
+        found_by="sweep",
+        account_id=MEMBER,
     ),
     Scene(
         "drifted",
@@ -447,17 +480,25 @@ def play(
     def shape_of(call: ApiCall) -> Shape:
         return SHAPES.get(call.bucket or "", "responseElements")
 
-    environment = {"GUARD_MODE": mode, "GUARD_EXEMPTIONS": json.dumps(EXEMPTIONS)}
+    environment = {
+        "GUARD_MODE": mode,
+        "GUARD_EXEMPTIONS": json.dumps(EXEMPTIONS),
+        "GUARD_ACCOUNTS": "organization",
+    }
     with (
         emulated_cloud(
             environment=environment | (WATCH if watched else {}),
             shape_of=shape_of,
             instances=3,
             sweep_seconds=SWEEP_TIMEOUT_SECONDS,
+            members=[Member(MEMBER), Member(NEWCOMER)],
+            forwards_to=HUB_BUS,
         ) as cloud,
         owners_client(cloud) as owner,
+        owners_client(cloud, owner_of(MEMBER)) as owner_of_member,
     ):
-        stage = Stage(cloud, owner)
+        leave_unprepared(cloud, NEWCOMER)
+        stage = Stage(cloud, {ACCOUNT: owner, MEMBER: owner_of_member})
         for scene in scenes:
             cloud.tables.faults.add(*scene.faults)
             scene.act(stage, scene)
@@ -472,6 +513,13 @@ def play(
         ended = list(endings(cloud, scenes))
         afterwards(cloud)
         return ended
+
+
+def leave_unprepared(cloud: EmulatedCloud, account_id: str) -> None:
+    """Let a member have buckets, and no role for the guard."""
+    cloud.sts.remove(cloud.member_roles[account_id])
+    for name in ("unseen-1", "unseen-2"):
+        cloud.tables.plant(name, account_id=account_id)
 
 
 def wait_for_list(cloud: EmulatedCloud) -> None:
@@ -526,9 +574,10 @@ class Shell:
 
 @dataclass
 class Auditor(Shell):
-    """Somebody who wants to know of every bucket and table."""
+    """Somebody who wants to know of every account, bucket and table."""
 
     from_before: list[str] = field(default_factory=list)
+    not_prepared: list[str] = field(default_factory=list)
 
     def __call__(self, cloud: EmulatedCloud) -> None:
         self.from_before = [
@@ -536,19 +585,26 @@ class Auditor(Shell):
             for line in cloud.tables_found()
             if line["reason"] == "made_before"
         ]
+        self.not_prepared = [
+            line["detail"] for line in cloud.accounts_found() if line["reason"] == "not_prepared"
+        ]
         self.type(cloud, "sweep", "--region", REGION, "--tables")
 
     def show(self) -> None:
-        """Print what the sweep says of tables, then what was typed."""
-        for line in self.from_before:
-            self.console.print(f"[bold]Unprotected[/bold] {line}\n")
+        """Print what the sweep says of tables and accounts, then what was typed."""
+        findings = {"Unprotected": self.from_before, "Not prepared": self.not_prepared}
+        for name, lines in findings.items():
+            for line in lines:
+                # As text: in markup `:ram:` is the picture of an animal.
+                self.console.print(Text.assemble((name, "bold"), f" {line}\n"))
         super().show()
 
     @property
     def succeeded(self) -> bool:
-        """The one bucket that is not encrypted and the one table from before are told."""
+        """One bucket that is not encrypted, one table from before, one account without a role."""
         ((_, came),) = self.said
-        return "1 not encrypted" in came and len(self.from_before) == 1
+        found = (len(self.from_before), len(self.not_prepared))
+        return "1 not encrypted" in came and found == (1, 1)
 
 
 @dataclass

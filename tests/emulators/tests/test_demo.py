@@ -11,7 +11,7 @@ import pytest
 
 from encryption_guard.enforcement import Outcome
 from tests.emulators.cloud import REPOSITORY
-from tests.emulators.demo import WATCHED, Ending
+from tests.emulators.demo import NEWCOMER, WATCHED, Ending
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,19 @@ def shown() -> str:
 
 def test_the_demo_ends_as_it_should(shown: str) -> None:
     """`make demo` shows every outcome there is, and says so with its exit code."""
-    assert "27 ended as expected" in shown
+    assert "29 ended as expected" in shown
     for kind in Outcome.__subclasses__():
         assert f" {kind.outcome} " in shown
+
+
+def test_the_demo_shows_member_accounts(shown: str) -> None:
+    """One bucket by its forwarded event, one by the sweep, and an account that is not prepared."""
+    lines = shown.splitlines()
+    ways = [line.split()[7:9] for line in lines if " in a member account " in line]
+
+    assert ways == [["created", "responseElements"], ["created", "sweep"]]
+    (finding,) = (line for line in lines if line.startswith("Not prepared "))
+    assert f" acs:ram::{NEWCOMER}:role/" in finding
 
 
 def test_the_demo_shows_what_the_watch_finds(shown: str) -> None:
