@@ -127,12 +127,14 @@ bench: $(INSTALLED) ## Time the gap, a PUT, a sweep and a cold event (BASELINE=)
 	@$(BIN)/python -m tests.benchmarks.cold_start --json build/cold_start.json
 	@$(BIN)/python -m tests.benchmarks.instance_sizes --json build/instance_sizes.json
 	@$(BIN)/python -m tests.benchmarks.pace --json build/pace.json
+	@$(BIN)/python -m tests.benchmarks.organization --json build/organization.json
 	@$(BIN)/python -m tests.benchmarks.gap $(if $(BASELINE),--baseline $(BASELINE)) --json build/gap.json
 
 .PHONY: chaos
-chaos: $(INSTALLED) ## Run 10,000 creations under all faults at once, and check each (SEED=, EVENTS=)
+chaos: $(INSTALLED) ## Run 10,000 creations and an organization under all faults at once (SEED=, EVENTS=)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS)) \
 		--json build/chaos.json
+	@$(BIN)/python -m tests.chaos.organization $(if $(SEED),--seed $(SEED))
 
 .PHONY: fuzz
 fuzz: $(INSTALLED) ## Search for events that break the function (SECONDS=60)

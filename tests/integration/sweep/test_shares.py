@@ -1,10 +1,11 @@
-"""Shares end to end: the timer's call, the platform's queue, and calls that come, fail and die."""
+"""Shares end to end: calls that come late, cannot be read or started, or name a stranger.
+
+tests/chaos/test_organization.py has those that go well or die.
+"""
 
 from __future__ import annotations
 
 import json
-import random
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -22,8 +23,7 @@ from tests.emulators.cloud import (
     EmulatedCloud,
     emulated_cloud,
 )
-from tests.emulators.faults import Fault, Refuse, Reset, throttle
-from tests.emulators.function_compute import Interruption, Invocation, Kill
+from tests.emulators.function_compute import Invocation
 from tests.emulators.resource_directory import Member
 from tests.emulators.trust_policies import Role, TrustPolicy
 from tests.integration.sweep.test_function import lines, sweep
@@ -37,13 +37,6 @@ ORGANIZATION = {
 }
 ACCOUNTS = [f"88000000000{number:05}" for number in range(24)]
 MEMBERS = [Member(each) for each in ACCOUNTS]
-# What goes wrong for a while: each of these is over by a later try.
-TROUBLES = (
-    Fault(throttle(503), operation="ListTableBuckets", probability=0.05),
-    Fault(throttle(429), operation="PutTableBucketEncryption", probability=0.1),
-    Fault(Refuse(500), operation="GetTableBucketEncryption", probability=0.03),
-    Fault(Reset(), operation="GetTableBucketEncryption", probability=0.03),
-)
 Plan = dict[str, str | None]
 
 
@@ -74,89 +67,8 @@ def results(invocations: Iterable[Invocation]) -> list[dict[str, Any]]:
     return [json.loads(each.result) for each in invocations if each.result]
 
 
-def total(answers: Iterable[dict[str, Any]]) -> Counter[str]:
-    """The totals of all shares."""
-    tallies: Counter[str] = Counter()
-    for answer in answers:
-        tallies.update(answer["totals"])
-    return tallies
-
-
-def wrong_keys(cloud: EmulatedCloud) -> list[str | None]:
-    """The requests that the service refused for who sent them, which no fault does."""
-    return [each.operation for each in cloud.tables.requests if each.status in (401, 403)]
-
-
 def reasons(answers: Iterable[dict[str, Any]]) -> Counter[str]:
     return Counter(each["reason"] for answer in answers for each in answer["problems"])
-
-
-def test_every_account_is_in_one_share_and_all_are_encrypted() -> None:
-    """The totals of all shares together are what the service has; no key is sent elsewhere."""
-    with emulated_cloud(environment=ORGANIZATION, members=MEMBERS, sweep_instances=4) as cloud:
-        cloud.tables.faults.add(*TROUBLES)
-        cloud.sts.faults.add(
-            Fault(Refuse(400, "Throttling.User"), operation="AssumeRole", probability=0.2)
-        )
-        plan = plant(cloud, [ACCOUNT, *ACCOUNTS])
-
-        started, _ = sweep(cloud)
-        answers = results(cloud.shares())
-
-        assert found(cloud, plan) == plan
-        assert wrong_keys(cloud) == []
-        issued = Counter(key.account_id for key in cloud.sts.issued)
-    assert set(issued) == set(ACCOUNTS)
-    assert sorted(account for share in started["shares"].values() for account in share) == sorted(
-        [ACCOUNT, *ACCOUNTS]
-    )
-    assert {each["share"] for each in answers} == set(started["shares"])
-    assert len(answers) == 3
-    totals = total(answers)
-    kinds = Counter(plan.values())
-    assert totals["buckets"] == len(plan) == 250
-    assert (totals["exempt"], totals["unknown"], totals["not_encrypted"]) == (kinds[None], 0, 0)
-    assert totals["encrypted"] == len(plan) - kinds[None]
-    assert totals["newly_encrypted"] == 50
-
-
-def test_a_share_that_dies_at_any_moment_is_repeated() -> None:
-    """Nothing is lost, and what has a stronger encryption keeps it however often it is checked."""
-    chance = random.Random(7)
-    dying = threading.Lock()
-    deaths: list[int] = []
-
-    def dies(event: bytes) -> Interruption | None:
-        with dying:
-            if b'"share"' not in event or len(deaths) >= 12:
-                return None
-            deaths.append(chance.randrange(0, 600))
-            return Kill(deaths[-1])
-
-    with emulated_cloud(
-        environment=ORGANIZATION,
-        members=MEMBERS,
-        sweep_instances=4,
-        sweep_chaos=dies,
-    ) as cloud:
-        plan = plant(cloud, [ACCOUNT, *ACCOUNTS])
-
-        while len(deaths) < 12:
-            sweep(cloud)
-            cloud.shares()
-        begun = len(cloud.shares())
-        sweep(cloud)
-        last = results(cloud.shares()[begun:])
-
-        assert found(cloud, plan) == plan
-        assert wrong_keys(cloud) == []
-        puts = Counter(each.resource for each in cloud.tables.requests if each.operation == PUT)
-    assert {name.partition("-")[0] for name in puts if name} == {"open"}
-    assert total(last)["buckets"] == len(plan)
-    assert [each["ok"] for each in last] == [True] * 3
-
-
-PUT = "PutTableBucketEncryption"
 
 
 def late_share(*accounts: str) -> Share:
