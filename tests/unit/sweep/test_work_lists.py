@@ -201,6 +201,36 @@ def test_so_many_threads_work_at_a_time(regions: int, workers: int, threads: int
     assert too_many == []
 
 
+@pytest.mark.parametrize(("regions", "watched", "threads"), [(1, 40, 32), (8, 10, 32), (8, 2, 16)])
+def test_repeating_steps_share_a_few_threads(regions: int, watched: int, threads: int) -> None:
+    """Each comes as often as the others of its region, however many there are."""
+    working, most, lock = 0, 0, threading.Lock()
+    turns: Counter[str] = Counter()
+
+    def run(step: Step) -> Results:
+        nonlocal working, most
+        with lock:
+            working += 1
+            most = max(most, working)
+            turns[str(step.fallback.arn)] += 1
+        time.sleep(0.005)
+        with lock:
+            working -= 1
+        following = step.again() if step.again else None
+        return [following] if following else []
+
+    def repeating(name: str, left: int) -> Step:
+        again = (lambda: repeating(name, left - 1)) if left else (lambda: None)
+        return replace(step(name, is_list=True), name=None, again=again)
+
+    lists = [[repeating(f"{region}-{n}", 2) for n in range(watched)] for region in range(regions)]
+    Desk().run(lists, run, workers=8)
+
+    assert 1 < most <= threads
+    assert set(turns.values()) == {3}
+    assert len(turns) == regions * watched
+
+
 def test_what_a_list_leads_to_comes_first() -> None:
     """Before the rest of other lists, in its order."""
     to = {"x": [step("x1"), step("x2", is_list=True)], "x2": [step("x3")]}
