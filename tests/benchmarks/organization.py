@@ -11,6 +11,9 @@ CPU is that of a share of ten accounts in a lasting process without a hold, the 
 roles included, beside the vendor's client with as many threads and connections, which gets keys of
 the members for nothing. In a round each has its turn, in changing order; the ratio is the median of
 the rounds' own. Memory is the peak of a share, without the watch and with it for its 55 seconds.
+
+The watch lists every region of every account each five seconds. Whether a share of ten accounts can
+do so in a tenth of a CPU, and how many cannot, says the time between two of these lists.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -58,6 +63,8 @@ from tests.emulators.function_compute_api import FunctionComputeApi
 ACCOUNTS, PER_SHARE, AT_ONCE = 100, 10, 10
 VCPU = 0.1
 ROUNDS = 5
+# Shares of so many accounts, with the watch.
+WATCHED = (PER_SHARE, 20, 40)
 ROOT = Path(__file__).parents[2]
 WRITTEN = Path("build/organization.json")
 FUNCTION = "sweep"
@@ -89,8 +96,8 @@ def measure(organization: Organization) -> dict[str, Any]:
         "one call": organization.in_one_call(None),
     }
     rounds = beside_the_sdk(organization)
-    watching = organization.watched_share()
-    peaks = [*held["shares"].peaks, watching.peak]
+    watching = organization.watched_shares()
+    peaks = [*held["shares"].peaks, watching[PER_SHARE].peak]
     return {
         "wall_ratio": held["shares"].wall / held["one call"].wall,
         "cpu_ratio_to_sdk": median(each["ours"] / each["official_sdk"] for each in rounds),
@@ -103,7 +110,12 @@ def measure(organization: Organization) -> dict[str, Any]:
             name: 1000 * median(each[name] for each in rounds) / (PER_SHARE * BUCKETS_EACH)
             for name in ("ours", "official_sdk")
         },
-        "peak_mib_with_watch": watching.peak / 1024,
+        "peak_mib_with_watch": {f"{n}": each.peak / 1024 for n, each in watching.items()},
+        "watch_interval_seconds": {
+            f"{n} {name}": figure
+            for n, each in watching.items()
+            for name, figure in each.intervals.items()
+        },
     }
 
 
@@ -133,6 +145,24 @@ class Call:
     result: Mapping[str, Any]
     peak: int
     vcpu: float
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The most memory of a share in KiB, and the seconds between two lists of the same region."""
+
+    peak: int
+    seconds: Sequence[float]
+
+    @property
+    def intervals(self) -> dict[str, float]:
+        """The median, the 95th percentile and the longest."""
+        ordered = sorted(self.seconds)
+        return {
+            "median": median(ordered),
+            "p95": ordered[int(0.95 * len(ordered))],
+            "longest": ordered[-1],
+        }
 
 
 @dataclass(frozen=True)
@@ -169,13 +199,34 @@ class Organization:
             raise RuntimeError(f"{len(call.result['shares'])} shares were started")
         return self.checked(swept)
 
-    def watched_share(self) -> Call:
-        """A share with the watch, as it is deployed."""
-        share = Share(tuple(members(self.accounts)[:PER_SHARE]), datetime.now(timezone.utc))
+    def watched_shares(self) -> dict[int, Watched]:
+        """Shares of several sizes with the watch, as it is deployed, all at the same time."""
+        ids = iter(members(self.accounts))
+        shares = {number: tuple(islice(ids, number)) for number in WATCHED}
+        with ThreadPoolExecutor(len(shares)) as pool:
+            calls = [pool.submit(self.watched, account_ids) for account_ids in shares.values()]
+            peaks = [call.result().peak for call in calls]
+        listed_at = self.service.seen().listed_at
+        return {
+            number: Watched(
+                peak,
+                [
+                    after - before
+                    for (account, _), times in listed_at.items()
+                    if account in account_ids
+                    for before, after in pairwise(times)
+                ],
+            )
+            for (number, account_ids), peak in zip(shares.items(), peaks, strict=True)
+        }
+
+    def watched(self, account_ids: tuple[str, ...]) -> Call:
+        """A share with the watch; RuntimeError if it did not find every bucket."""
+        share = Share(account_ids, datetime.now(timezone.utc))
         call = self.call(share.payload, VCPU, GUARD_WATCH_SECONDS="5")
-        self.service.seen()
-        if call.result["totals"]["encrypted"] != PER_SHARE * BUCKETS_EACH:
-            raise RuntimeError(f"a share with the watch found {call.result['totals']}")
+        totals = call.result["totals"]
+        if totals["encrypted"] != len(account_ids) * BUCKETS_EACH:
+            raise RuntimeError(f"a share of {len(account_ids)} accounts found {totals}")
         return call
 
     def checked(self, swept: Swept) -> Swept:

@@ -12,6 +12,7 @@ import asyncio
 import json
 import multiprocessing
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class Seen:
     roles: int = 0
     wrong: int = 0
     arns: set[str] = field(default_factory=set)
+    # When each region of each account was listed, in seconds of any clock.
+    listed_at: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,9 @@ class _Desk:
         path = target.partition("?")[0]
         if path == "/buckets":
             self.seen.lists += 1
-            return self._list(account, signer[2].decode())
+            place = (account, signer[2].decode())
+            self.seen.listed_at.setdefault(place, []).append(time.monotonic())
+            return self._list(*place)
         arn = unquote(path.removeprefix("/buckets/").removesuffix("/encryption"))
         if not request.startswith(b"GET ") or arn.split(":")[3:4] != [account]:
             return self._wrong()
