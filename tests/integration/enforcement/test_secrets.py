@@ -52,8 +52,10 @@ from tests.emulators.faults import (
     Truncate,
     throttle,
 )
+from tests.emulators.function_compute import Invocation
 from tests.emulators.function_instance import LAYER
 from tests.emulators.operators_shell import environment
+from tests.emulators.resource_directory import Member
 from tests.emulators.server import Authority, ConnectionSpentError, Server
 from tests.integration.conftest import Guard, creation_of
 
@@ -599,3 +601,64 @@ def test_a_sweep_tells_no_secret() -> None:
         True,
     ]
     assert leaked(*told, *messages, proofs=proofs) == []
+
+
+def keys_told(keys: Iterable[AccessKey], *texts: str | bytes) -> list[str]:
+    """Which parts of these keys can be read in the texts; of an id four characters may be."""
+    data = b"\n".join(text.encode() if isinstance(text, str) else text for text in texts)
+    found = list(readings(data))
+    parts = [
+        part for key in keys for part in (key.secret, key.security_token or "", key.id[4:]) if part
+    ]
+    return [part for part in parts if any(part.encode() in reading for reading in found)]
+
+
+def test_an_assumed_key_goes_to_its_own_service_alone() -> None:
+    """Not into logs, results, dead letters or shares, nor to the queue, STS or the directory."""
+    members = [Member(f"77777777777777{number:02}") for number in range(3)]
+    environment = {
+        **LOUD,
+        "GUARD_ACCOUNTS": "organization",
+        "GUARD_ACCOUNTS_PER_SHARE": "2",
+        "GUARD_SWEEP_EVERY": "0",
+    }
+    with emulated_cloud(
+        environment=environment, members=members, sweep_instances=1, instances=1
+    ) as cloud:
+        arns = [
+            cloud.tables.plant(f"{name}-{number}", account_id=member.account_id)
+            for number, member in enumerate(members)
+            for name in ("orders", "refused")
+        ]
+        cloud.tables.faults.add(Fault(Refuse(403), operation=PUT, resource="refused-*"))
+
+        def by_sweep() -> list[Invocation]:
+            return [*cloud.sweep(), *cloud.shares()]
+
+        def by_events() -> list[Invocation]:
+            return [each for arn in arns for each in cloud.function.deliver(creation_of(arn))]
+
+        told: list[Invocation] = []
+        for act in (by_sweep, by_events):
+            earlier = len(cloud.sts.issued)
+            told += act()
+            # What the service gets of a key, it may also say.
+            for key in cloud.sts.issued[earlier:]:
+                echo = Refuse(403, message=f"{key.security_token} of {key.id} is not welcome.")
+                buckets = f"*-{key.account_id[-1]}"
+                cloud.tables.faults.add(Fault(echo, operation="*Encryption", resource=buckets))
+            told += act()
+            cloud.tables.faults.clear()
+        messages = cloud.queue.bodies(QUEUE)
+        others = (cloud.queue, cloud.sts, cloud.directory, cloud.api)
+        elsewhere = [repr(each) for service in others for each in service.requests]
+        to_tables = cloud.tables.requests
+        issued = list(cloud.sts.issued)
+
+    logs = [f"{each.logs} {each.result} {json.dumps(each.error)}" for each in told]
+    assert any("is not welcome" in text for text in logs)
+    assert messages
+    assert {key.account_id for key in issued} == {each.account_id for each in members}
+    assert keys_told(issued, *logs, *messages, *elsewhere) == []
+    secrets = [key.secret for key in issued]
+    assert not [each for each in to_tables if any(secret in repr(each) for secret in secrets)]
