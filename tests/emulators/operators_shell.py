@@ -10,10 +10,29 @@ from click.testing import CliRunner, Result
 
 from encryption_guard.cli import main
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.cloud import OWNER, QUEUE_ARN, REPOSITORY, EmulatedCloud
+from tests.emulators.cloud import (
+    ACCOUNT,
+    EXTERNAL_ID,
+    OWNER,
+    QUEUE_ARN,
+    REPOSITORY,
+    EmulatedCloud,
+    member_role,
+)
 from tests.unit.fakes import forget_logger
 
 PROGRAM = "from encryption_guard.cli import main; main()"
+# A RAM user of the account: RAM gives no role to the account itself.
+OPERATOR = AccessKey("LTAI-emulated-user", "user-secret", ACCOUNT, user_name="operator")
+
+
+def admit(cloud: EmulatedCloud, key: AccessKey = OPERATOR) -> None:
+    """Let this key call every service, and let the role of each member trust it."""
+    services = (cloud.tables, cloud.queue, cloud.api, cloud.sts, cloud.log, cloud.directory)
+    for service in services:
+        service.admit(key)
+    for account_id in cloud.member_roles:
+        cloud.sts.plant(member_role(account_id, key))
 
 
 def environment(
@@ -34,6 +53,8 @@ def environment(
         "GUARD_FC_ENDPOINT": cloud.api.url,
         "GUARD_STS_ENDPOINT": cloud.sts.url,
         "GUARD_LOG_ENDPOINT": cloud.log.url,
+        "GUARD_DIRECTORY_ENDPOINT": cloud.directory.url,
+        "GUARD_EXTERNAL_ID": EXTERNAL_ID,
         "SSL_CERT_FILE": str(cloud.certificate),
     }
 
@@ -66,14 +87,17 @@ def run(
 
 
 def invoke(
-    cloud: EmulatedCloud, *arguments: str, columns: int | None = None, **variables: str | None
+    cloud: EmulatedCloud,
+    *arguments: str,
+    columns: int | None = None,
+    key: AccessKey = OWNER,
+    **variables: str | None,
 ) -> Result:
     """Run `encryption-guard` in this process, in such a shell with these variables besides."""
     shell = dict.fromkeys(name for name in os.environ if name.startswith("GUARD_"))  # noqa: TID251
     forget_logger()
     try:
-        return CliRunner().invoke(
-            main, arguments, env={**shell, **environment(cloud, columns=columns), **variables}
-        )
+        given = environment(cloud, columns=columns, key=key)
+        return CliRunner().invoke(main, arguments, env={**shell, **given, **variables})
     finally:
         forget_logger()

@@ -6,6 +6,7 @@ import base64
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,24 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.evidence import Evidence
 from encryption_guard.cli.report import write_report
-from tests.unit.sweep.sweeps import bucket, data, everything, exemption, realistic, table, without
+from encryption_guard.services.inventory import REGIONS
+from encryption_guard.sweep.findings import Finding
+from tests.unit.sweep.sweeps import (
+    LAB,
+    bucket,
+    data,
+    everything,
+    exemption,
+    incomplete_directory,
+    not_prepared,
+    of_accounts,
+    realistic,
+    table,
+    without,
+)
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -235,4 +251,71 @@ def test_it_can_be_walked_through(browser: Chrome, tmp_path: Path) -> None:
         browser,
         "return [...document.querySelectorAll('nav a')]"
         ".every(a => document.querySelector(a.getAttribute('href')))",
+    )
+
+
+MEMBERS = tuple(f"55555555555555{number:02}" for number in range(9))
+
+
+def organization() -> Evidence:
+    """Nine accounts with every finding that there is; one of them was not entered."""
+    found = [
+        replace(each, scope=Scope(account_id, each.region), arn=_in(each, account_id))
+        for account_id in MEMBERS[:2]
+        for each in everything()
+    ]
+    return of_accounts(
+        MEMBERS,
+        [*found, not_prepared(MEMBERS[8]), incomplete_directory()],
+        REGIONS,
+        applied=True,
+        audit="true",
+        exemptions=[LAB],
+        member_role="oss-tables-encryption-guard-member",
+    )
+
+
+def _in(finding: Finding, account_id: str) -> TableBucketArn | None:
+    return finding.arn._replace(account_id=account_id) if finding.arn else None
+
+
+@pytest.mark.parametrize("width", [320, 360, SHEET, 1280])
+def test_several_accounts_fit_everywhere(browser: Chrome, tmp_path: Path, width: int) -> None:
+    """No account is broken on a desk or on a phone, and nothing sticks out."""
+    seen = show(browser, tmp_path, organization(), width=width)
+
+    assert asked(browser, "return document.documentElement.scrollWidth") <= width
+    assert asked(browser, STICKS_OUT) == []
+    assert [each for each in MEMBERS if each not in seen] == []
+    assert "the account is not prepared" in seen
+    lines = asked(
+        browser,
+        "return [...document.querySelectorAll('#accounts tbody th > span:first-child')]"
+        ".map(e => e.getClientRects().length)",
+    )
+    assert set(lines) == {1}
+
+
+def test_an_account_is_whole_in_each_row_of_a_desk(browser: Chrome, tmp_path: Path) -> None:
+    """And on paper: sixteen digits are one word."""
+    few = of_accounts(MEMBERS[:2], [bucket("orders", account=MEMBERS[0])])
+    heights = "return document.querySelector('#buckets td span').getClientRects().length"
+    show(browser, tmp_path, few)
+    on_a_desk = asked(browser, heights)
+    show(browser, tmp_path, few, width=SHEET)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    on_paper = asked(browser, heights)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+    assert (on_a_desk, on_paper) == (1, 1)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_accounts_can_be_read(browser: Chrome, tmp_path: Path, dark: bool) -> None:
+    """Each text stands out, and headings name the tables."""
+    show(browser, tmp_path, organization(), dark=dark)
+
+    assert asked(browser, CONTRASTS)[0] >= 4.5
+    assert asked(
+        browser, "return [...document.querySelectorAll('table')].every(t => t.caption.textContent)"
     )

@@ -9,17 +9,23 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.arn import Scope
 from encryption_guard.cli.changes import Change, Changes, compare, read_report
 from encryption_guard.cli.evidence import Evidence
 from encryption_guard.cli.report_document import ReportDocument
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding
 from tests.unit.sweep.sweeps import (
+    ACCOUNT,
+    FIRST,
     LAB,
     REFUSED_REGION,
+    SECOND,
     bucket,
     data,
     exempt,
+    not_prepared,
+    of_accounts,
     realistic,
     table,
     without,
@@ -39,7 +45,9 @@ def changes(
 def between(before: Evidence, after: Evidence, *, audits_all: bool = True) -> Changes:
     """What has changed between these two sweeps."""
     old = ReportDocument.model_validate(before.as_document())
-    return compare(old, after.findings, after.totals, audits_all=audits_all)
+    return compare(
+        old, after.findings, after.totals, accounts=after.accounts, audits_all=audits_all
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,3 +195,91 @@ def test_the_schema_of_the_docs_is_that_of_the_document() -> None:
     schema: dict[str, Any] = json.loads(file.read_text("utf-8"))
 
     assert schema == ReportDocument.model_json_schema()
+
+
+# Several accounts.
+
+
+def of(account_id: str, region: str = HERE, name: str = "orders") -> Finding:
+    return bucket(name, region, account=account_id)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left_out"),
+    [
+        (of_accounts([FIRST], [of(FIRST)]), of_accounts([FIRST, SECOND], [of(FIRST)]), [SECOND]),
+        (
+            of_accounts([FIRST, SECOND], [of(FIRST), of(SECOND)]),
+            of_accounts([FIRST, SECOND], [of(FIRST), not_prepared(SECOND)]),
+            [SECOND],
+        ),
+        (
+            of_accounts([FIRST, SECOND], [of(FIRST), of(SECOND, THERE)]),
+            of_accounts([FIRST, SECOND], [of(FIRST), Finding.of_list(Scope(SECOND, THERE))]),
+            [f"{SECOND} {THERE}"],
+        ),
+        (
+            of_accounts([FIRST, SECOND], [of(FIRST), of(SECOND, THERE)]),
+            of_accounts([FIRST, SECOND], [of(FIRST)], [HERE]),
+            [THERE],
+        ),
+        (
+            of_accounts([FIRST], [of(FIRST)], [HERE]),
+            of_accounts([FIRST, SECOND], [of(FIRST)]),
+            [SECOND, THERE],
+        ),
+        (of_accounts([FIRST], [], [HERE]), of_accounts([FIRST], [], [THERE]), [HERE, THERE]),
+    ],
+    ids=[
+        *("a new account", "not entered", "a list that failed", "a region less"),
+        *("both", "nothing in common"),
+    ],
+)
+def test_only_what_both_sweeps_cover_is_compared(
+    before: Evidence, after: Evidence, left_out: list[str]
+) -> None:
+    """By account and region; the rest is neither new nor gone, and is named in a few words."""
+    found = between(before, after)
+
+    assert found.changes == []
+    assert found.not_compared == left_out
+
+
+def test_the_same_name_in_two_accounts_is_two_buckets() -> None:
+    """Each change has its account."""
+    before = of_accounts([FIRST, SECOND], [of(FIRST), of(SECOND)])
+    after = of_accounts([FIRST, SECOND], [of(FIRST)])
+
+    (change,) = between(before, after).changes
+
+    assert (change.kind, change.account_id) == ("gone", SECOND)
+
+
+def test_a_report_of_an_earlier_version_is_of_its_account() -> None:
+    """It has neither accounts in its findings nor numbers of each."""
+    document = data([ORDERS, bucket("parts", THERE)], [HERE, THERE]).as_document()
+    for name in ("accounts", "accounts_not_swept", "member_role"):
+        del document[name]
+    for finding in document["findings"]:
+        del finding["account"]
+    after = of_accounts([ACCOUNT, FIRST], [bucket("parts", THERE, account=ACCOUNT), of(FIRST)])
+
+    old = ReportDocument.model_validate(document)
+    found = compare(old, after.findings, after.totals, accounts=after.accounts, audits_all=False)
+
+    assert [(each.kind, each.name) for each in found.changes] == [("gone", "orders")]
+    assert found.not_compared == [FIRST]
+
+
+def test_a_sweep_that_does_not_know_its_account_is_of_that_of_the_report() -> None:
+    """There is no other one."""
+    before = data([ORDERS], [HERE])
+    after = data([], [HERE], caller=None)
+
+    assert [each.kind for each in between(before, after).changes] == ["gone"]
+
+
+@pytest.mark.parametrize("arn", ["", "x", "acs:osstables"])
+def test_a_changed_report_has_no_account_in_its_arn(arn: str) -> None:
+    """That is no reason to fail."""
+    assert Change(arn, None, None, None, "unknown").account_id == ""

@@ -15,14 +15,20 @@ from encryption_guard.cli.evidence import Evidence
 from encryption_guard.cli.report import MAX_ROWS, parts_of_buckets, summarize, write_report
 from encryption_guard.sweep.findings import FAILED, NOT_REACHED, Finding, Totals
 from tests.unit.sweep.sweeps import (
+    ACCOUNT,
+    FIRST,
     LAB,
     PARTNER,
     REFUSED_REGION,
+    SECOND,
     bucket,
     data,
     everything,
     exempt,
     exemption,
+    incomplete_directory,
+    not_prepared,
+    of_accounts,
     realistic,
     table,
     without,
@@ -397,3 +403,121 @@ def test_an_exemption_of_many_buckets_folds_them(tmp_path: Path) -> None:
 
     assert ["summary" in reader.tags for reader in readers] == [False, True]
     assert "21 buckets" in readers[1].texts
+
+
+# Several accounts.
+
+
+def of(account_id: str, name: str = "orders", region: str = HANGZHOU, **told: Any) -> Finding:
+    return bucket(name, region, account=account_id, **told)
+
+
+def unlisted(account_id: str) -> Finding:
+    return replace(REFUSED_REGION, scope=Scope(account_id, HANGZHOU))
+
+
+def test_the_accounts_are_a_chapter_of_their_own(tmp_path: Path) -> None:
+    """Each with the numbers of its regions, and with why it was not entered, or not read."""
+    third = "4444444444444444"
+    found = [
+        of(ACCOUNT),
+        of(ACCOUNT, "parts", "cn-shanghai", state="not_encrypted", outcome="detected"),
+        unlisted(third),
+        not_prepared(SECOND),
+        incomplete_directory(),
+    ]
+    sweep = of_accounts((ACCOUNT, FIRST, SECOND, third), found, member_role="a-role")
+
+    text, _ = read(tmp_path, sweep)
+
+    assert f"Accounts {ACCOUNT}, {FIRST}, {third} Not swept {SECOND}" in text
+    assert "in other accounts with the role a-role" in text
+    assert "At least 2 table buckets in 2 regions of 3 accounts" in text
+    assert (
+        "1 account could not be entered, the list of accounts is incomplete, 1 list could not be"
+        " read, so there may be more."
+    ) in text
+    chapter = text[text.index("Table buckets in each account") : text.index("in all regions, of")]
+    for words in (
+        f"{ACCOUNT} cn-hangzhou 1; cn-shanghai 1 (1 not encrypted)",
+        f"{SECOND} ? the account is not prepared: The role acs:ram::{SECOND}",
+        f"{third} ? cn-hangzhou: could not be listed: OSS Tables answered 403",
+        "All 4 accounts 2 or more",
+    ):
+        assert words in chapter
+    assert "? the accounts could not be listed in full: The list" in text
+    assert "cn-hangzhou ? not read to the end in 2 accounts 1 or more" in text
+
+
+def test_one_account_has_no_chapter(tmp_path: Path) -> None:
+    """Unless it was not entered: then the page says why."""
+    well, _ = read(tmp_path, of_accounts([FIRST], [of(FIRST)]))
+    closed, _ = read(tmp_path, of_accounts([FIRST], [not_prepared(FIRST)]))
+
+    assert "Table buckets in each account" not in well
+    assert "the account is not prepared" in closed
+    assert f"Accounts none Not swept {FIRST}" in closed
+    assert "cn-hangzhou not known" in closed
+
+
+def test_each_row_of_several_accounts_has_its_account(tmp_path: Path) -> None:
+    """Buckets, tables and what an exemption covers."""
+    owner = of(FIRST, "parts")
+    excused = replace(of(FIRST, "lab-1"), outcome="skipped", exemption=LAB)
+    found = [of(ACCOUNT), owner, excused, table("t", "n", owner)]
+
+    text, _ = read(tmp_path, of_accounts((ACCOUNT, FIRST), found, exemptions=[LAB], audit="true"))
+
+    assert text.count("Account, region") == 2
+    assert f"parts acs:osstables:cn-hangzhou:{FIRST}:bucket/parts {FIRST} cn-hangzhou" in text
+    assert f"lab-1 {FIRST}, cn-hangzhou" in text
+    assert f"t n parts {FIRST} cn-hangzhou" in text
+
+
+def test_many_rows_are_folded_by_account_then_by_region() -> None:
+    """An account with many has a table for each of its regions."""
+    few = [of(FIRST, f"b-{number}") for number in range(3)]
+    many = [
+        of(SECOND, f"b-{number}", region)
+        for number in range(MAX_ROWS)
+        for region in (HANGZHOU, "cn-shanghai")
+    ]
+
+    parts = parts_of_buckets([*many, *few], several=True)
+
+    assert [(part.account_id, part.region, len(part.findings)) for part in parts] == [
+        (FIRST, None, 3),
+        (SECOND, HANGZHOU, MAX_ROWS),
+        (SECOND, "cn-shanghai", MAX_ROWS),
+    ]
+    assert [part.anchor for part in parts] == [
+        f"buckets-{FIRST}",
+        f"buckets-{SECOND}-cn-hangzhou",
+        f"buckets-{SECOND}-cn-shanghai",
+    ]
+    assert parts[1].caption.endswith(f"in account {SECOND} in cn-hangzhou")
+
+
+def test_an_account_leads_to_its_folded_rows(tmp_path: Path) -> None:
+    """Each link has a place on the page."""
+    many = [of(FIRST, f"b-{number}") for number in range(MAX_ROWS + 1)]
+
+    text, reader = read(tmp_path, of_accounts((FIRST, SECOND), [*many, of(SECOND)]))
+
+    assert {link.removeprefix("#") for link in reader.links} <= reader.ids
+    assert {f"#buckets-{FIRST}-cn-hangzhou", f"#buckets-{SECOND}", "#accounts"} <= reader.links
+    assert f"{FIRST} buckets, cn-hangzhou" in text
+
+
+def test_many_accounts_without_a_problem_are_folded(tmp_path: Path) -> None:
+    """Those with one are seen first; every account is on the page."""
+    accounts = [f"5555555555555{number:03}" for number in range(MAX_ROWS + 1)]
+
+    text, _ = read(tmp_path, of_accounts(accounts, [not_prepared(accounts[7])]))
+    well, _ = read(tmp_path, of_accounts(accounts))
+
+    assert f"Accounts {MAX_ROWS} accounts, listed below Not swept {accounts[7]}" in text
+    fold = text.index(f"{MAX_ROWS} accounts in which everything is encrypted or exempt")
+    assert text.index("the account is not prepared") < fold
+    assert [each for each in accounts if each not in text] == []
+    assert "Accounts with an unencrypted or unknown" not in well

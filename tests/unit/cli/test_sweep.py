@@ -146,7 +146,7 @@ def test_a_region_that_cannot_be_listed_is_a_row(tables: OssTables) -> None:
     assert result.exit_code == 3
     assert "could not be listed" in result.stdout
     assert "grant oss:ListTableBuckets" in " ".join(result.stdout.split())
-    assert "1 list not read to the end" in sentences(result)
+    assert "1 list could not be read" in sentences(result)
 
 
 # Encrypting.

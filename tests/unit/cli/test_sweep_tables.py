@@ -11,7 +11,18 @@ from encryption_guard.cli.evidence import Evidence
 from encryption_guard.cli.sweep_rows import has_row
 from encryption_guard.cli.sweep_tables import causes, print_tables
 from encryption_guard.services.inventory import REGIONS
-from tests.unit.sweep.sweeps import bucket, data, realistic, without
+from tests.unit.sweep.sweeps import (
+    ACCOUNT,
+    FIRST,
+    SECOND,
+    bucket,
+    data,
+    not_prepared,
+    of_accounts,
+    realistic,
+    table,
+    without,
+)
 
 DENIED: dict[str, Any] = {
     "state": "unknown",
@@ -90,3 +101,60 @@ def test_causes_differ_by_what_failed_and_by_the_answer() -> None:
 def test_the_first_table_has_no_empty_line_above(printed: Any) -> None:
     """Also where only totals are printed."""
     assert printed(data([]), 80).splitlines()[0].split()[0] == "region"
+
+
+SEVERAL = (ACCOUNT, FIRST, SECOND)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_several_accounts_have_a_column_in_every_terminal(printed: Any, columns: int) -> None:
+    """No account is broken; a narrow terminal has the totals of accounts and of regions apart."""
+    found = [
+        bucket("a", account=ACCOUNT),
+        without("a-rather-long-name-of-a-bucket", "cn-shanghai", account=FIRST),
+        table("invoices", "sales", bucket("a", account=FIRST)),
+        not_prepared(SECOND),
+    ]
+
+    text = printed(of_accounts(SEVERAL, found, audit="true"), columns)
+
+    lines = [line.split() for line in text.splitlines()]
+    heads = [line[:2] for line in lines if line[:1] == ["account"]]
+    narrow = [["account", "buckets"], ["account", "tables"]]
+    assert heads == [["account", "region"]] * (2 if columns < 100 else 3) + (
+        narrow if columns < 100 else []
+    )
+    assert {word for line in lines for word in line} >= {*SEVERAL}
+    assert ("all" in [line[0] for line in lines if line]) is True
+    without_causes = text.partition("the account is not prepared (403")[0]
+    assert max(map(len, without_causes.splitlines())) <= columns
+
+
+def test_an_account_that_was_not_entered_is_a_row_and_has_no_number(printed: Any) -> None:
+    """Nothing is known of its regions; the totals say that there may be more."""
+    found = [bucket(account=ACCOUNT), not_prepared(FIRST)]
+
+    text = printed(of_accounts((ACCOUNT, FIRST), found), 240)
+
+    lines = [line.split() for line in text.splitlines()]
+    (row,) = [line for line in lines if "prepared:" in line]
+    assert row[:5] == [FIRST, "-", "-", "-", "unknown"]
+    totals = [line[:5] for line in lines if line[2:5] == ["0", "or", "more"]]
+    assert totals == [
+        [FIRST, region, "0", "or", "more"] for region in ("cn-hangzhou", "cn-shanghai")
+    ]
+    assert ["all", "-", "1", "or", "more"] in [line[:5] for line in lines]
+
+
+def test_many_accounts_have_the_totals_of_accounts_and_of_regions(printed: Any) -> None:
+    """The product of both would take a terminal too long to scroll."""
+    accounts = [f"55555555555555{number:02}" for number in range(26)]
+
+    text = printed(of_accounts(accounts), 200)
+
+    lines = [line.split() for line in text.splitlines() if line.split()]
+    assert [line[:2] for line in lines if line[0] in ("account", "region")] == [
+        ["account", "buckets"],
+        ["region", "buckets"],
+    ]
+    assert len(lines) == 1 + 26 + 1 + 1 + 2 + 1

@@ -225,7 +225,7 @@ def test_a_directory_of_others_is_an_error_of_its_own(status: int, code: str) ->
         "The accounts of the organization cannot be listed (ListAccounts of"
         f' resourcedirectory.aliyuncs.com answered {status} {code}: "not yours" (request REQ-1)).'
         " Only the management account of a resource directory, or a delegated administrator"
-        " account, may list them, and its role needs resourcemanager:ListAccounts. Deploy the"
+        " account, may list them, and the caller needs resourcemanager:ListAccounts. Deploy the"
         " guard there, or list account ids in GUARD_ACCOUNTS instead of organization."
     )
 

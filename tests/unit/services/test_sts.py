@@ -45,9 +45,12 @@ class Sts(RpcService):
         return answer() if checked.status == 200 else checked
 
 
-def assumed(service: RpcService, *, request_id: str = "", **rest: Any) -> AssumedRole:
+def assumed(
+    service: RpcService, *, request_id: str = "", function_name: str | None = None, **rest: Any
+) -> AssumedRole:
     invocation = invocation_of(service, **rest)._replace(request_id=request_id)
-    return assume_role(invocation, MEMBER)
+    settings = invocation.settings._replace(function_name=function_name)
+    return assume_role(invocation._replace(settings=settings), MEMBER)
 
 
 def asked_for(service: RpcService) -> dict[str, str]:
@@ -159,6 +162,23 @@ def test_assumed_credentials_do_not_print_their_secrets() -> None:
     assert not [secret for secret in (*SECRETS, "STS.member") if secret in shown]
 
 
+FOR_A_FUNCTION = (
+    "let its trust policy name the roles of the guard's functions and the value of"
+    " GUARD_EXTERNAL_ID, if that is set; and allow those roles sts:AssumeRole on it. Or remove"
+    f" {MEMBER} from GUARD_ACCOUNTS."
+)
+FOR_A_COMMAND = (
+    "let its trust policy name your user or role and the value of GUARD_EXTERNAL_ID, if that is"
+    " set; and allow it sts:AssumeRole on it. Pass --role if the role has another name, or leave"
+    f" out account {MEMBER}."
+)
+
+
+@pytest.mark.parametrize(
+    ("function_name", "advice"),
+    [("oss-tables-encryption-sweep", FOR_A_FUNCTION), (None, FOR_A_COMMAND)],
+    ids=["function", "command"],
+)
 @pytest.mark.parametrize(
     ("status", "code"),
     [
@@ -169,12 +189,14 @@ def test_assumed_credentials_do_not_print_their_secrets() -> None:
         (403, "Forbidden.AccountClosed"),
     ],
 )
-def test_a_role_that_cannot_be_taken_is_told_with_what_to_do(status: int, code: str) -> None:
+def test_a_role_that_cannot_be_taken_is_told_with_what_to_do(
+    status: int, code: str, function_name: str | None, advice: str
+) -> None:
     """It does not exist, trusts nobody, or the account is no longer there: one attempt."""
     service = Sts(troubles={"POST": [refusal(status, code, "no")]})
 
     with pytest.raises(NotPrepared) as caught:
-        assumed(service)
+        assumed(service, function_name=function_name)
 
     assert (caught.value.account_id, caught.value.status, caught.value.code) == (
         *(MEMBER, status),
@@ -182,9 +204,7 @@ def test_a_role_that_cannot_be_taken_is_told_with_what_to_do(status: int, code: 
     )
     assert str(caught.value) == (
         f"The role {ROLE} cannot be taken (AssumeRole of sts.aliyuncs.com answered {status} {code}:"
-        f' "no" (request REQ-1)). Create the role in account {MEMBER}; let its trust policy name'
-        " the roles of the guard's functions and the value of GUARD_EXTERNAL_ID, if that is set;"
-        f" and allow those roles sts:AssumeRole on it. Or remove {MEMBER} from GUARD_ACCOUNTS."
+        f' "no" (request REQ-1)). Create the role in account {MEMBER}; {advice}'
     )
     assert len(service.requests) == 1
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.evidence import Conditions, Evidence
+from encryption_guard.cli.sweep_rows import OF_ACCOUNTS
 from encryption_guard.services.inventory import GONE, REGIONS
 from encryption_guard.services.sts import Caller
 from encryption_guard.settings import Exemption, Settings
@@ -23,6 +24,8 @@ from encryption_guard.sweep.findings import (
 
 AT = datetime(2026, 11, 22, 22, 32, 7, tzinfo=timezone.utc)
 ACCOUNT = "1234567890123456"
+# Members of the organization of ACCOUNT, which comes first by its number.
+FIRST, SECOND = "2222222222222222", "3333333333333333"
 CALLER = Caller(ACCOUNT, f"acs:ram::{ACCOUNT}:user/auditor", "RAMUser")
 
 
@@ -48,8 +51,9 @@ def bucket(name: str = "orders", region: str = "cn-hangzhou", **told: Any) -> Fi
         "encryption": "AES256",
         "created_at": AT - timedelta(days=200),
     }
-    arn = TableBucketArn(region, ACCOUNT, name)
-    return Finding(**known | {"scope": Scope(None, region), "arn": arn} | told)
+    account = told.pop("account", None)
+    arn = TableBucketArn(region, account or ACCOUNT, name)
+    return Finding(**known | {"scope": Scope(account, region), "arn": arn} | told)
 
 
 def without(name: str = "orders", region: str = "cn-hangzhou", **told: Any) -> Finding:
@@ -95,6 +99,32 @@ REFUSED_REGION = Finding(
     status=403,
     code="AccessDenied",
 )
+
+
+def not_prepared(account_id: str) -> Finding:
+    """An account whose role cannot be taken."""
+    detail = f"The role acs:ram::{account_id}:role/member cannot be taken (403 NoPermission)."
+    found = Finding.of_accounts(account_id, kind="account", reason="not_prepared", detail=detail)
+    return replace(found, status=403, code="NoPermission")
+
+
+def incomplete_directory() -> Finding:
+    """A list of accounts that leads back to an earlier page."""
+    detail = "The list of accounts is incomplete: its token leads to an earlier page."
+    return Finding.of_accounts(
+        ACCOUNT, kind="organization", reason="directory_incomplete", detail=detail
+    )
+
+
+def of_accounts(
+    account_ids: Iterable[str],
+    findings: Iterable[Finding] = (),
+    regions: Sequence[str] = ("cn-hangzhou", "cn-shanghai"),
+    **told: Any,
+) -> Evidence:
+    """A complete sweep of these accounts and regions that found this."""
+    scopes = [Scope(account_id, region) for account_id in account_ids for region in regions]
+    return _evidence(findings, scopes, **told)
 
 
 def _well() -> list[Finding]:
@@ -213,8 +243,12 @@ def everything() -> list[Finding]:
 def data(
     findings: Iterable[Finding] = (), regions: Sequence[str] = REGIONS, **told: Any
 ) -> Evidence:
-    """A complete sweep over these regions that found this."""
-    found, totals = list(findings), Totals.empty(Scope(None, region) for region in regions)
+    """A complete sweep over these regions of the own account that found this."""
+    return _evidence(findings, [Scope(None, region) for region in regions], **told)
+
+
+def _evidence(findings: Iterable[Finding], scopes: Sequence[Scope], **told: Any) -> Evidence:
+    found, totals = list(findings), Totals.empty(scopes)
     for finding in found:
         totals.count(finding)
     settings = Settings(
@@ -227,10 +261,19 @@ def data(
         caller=told.pop("caller", CALLER),
         no_caller=told.pop("no_caller", None),
         exemptions_from=told.pop("exemptions_from", "shell"),
+        member_role=told.pop("member_role", None),
     )
-    accounts = {finding.arn.account_id for finding in found if finding.arn}
-    accounts |= {conditions.caller.account_id} if conditions.caller else set()
-    known: dict[str, Any] = {"at": AT, "complete": True, "accounts": sorted(accounts)}
+    left_out = [finding for finding in found if finding.kind in OF_ACCOUNTS]
+    own = conditions.caller.account_id if conditions.caller else None
+    accounts = {scope.account_id or own for scope in scopes}
+    accounts -= {finding.account_id for finding in left_out if finding.kind == "account"}
+    accounts |= {finding.arn.account_id for finding in found if finding.arn}
+    known: dict[str, Any] = {
+        "at": AT,
+        "complete": True,
+        "accounts": sorted(filter(None, accounts)),
+        "accounts_left_out": left_out,
+    }
     return Evidence(found, totals, conditions=conditions, **known | told)
 
 

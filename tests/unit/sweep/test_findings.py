@@ -350,14 +350,18 @@ def test_where_nothing_is_all_is_well() -> None:
 
 
 def test_the_totals_of_a_region_are_those_of_all_its_accounts() -> None:
-    """A finding about a whole account is in no region, but in the totals of all."""
-    other = "2222222222222222"
-    totals = Totals.empty(Scope(each, REGION) for each in (ARN.account_id, other))
-    for account_id in (ARN.account_id, other):
-        totals.count(Finding.of_list(Scope(account_id, REGION)))
+    """An account that was not entered is one unread list in each region, and one in all."""
+    other, regions = "2222222222222222", (REGION, "cn-shanghai")
+    totals = Totals.empty(Scope(id_, each) for id_ in (ARN.account_id, other) for each in regions)
+    totals.count(Finding.of_list(Scope(ARN.account_id, REGION)))
     totals.count(Finding.of_accounts(other, kind="account", reason="not_prepared", detail="no"))
+    totals.count(Finding.of_accounts(None, kind="organization", reason="x", detail="no"))
 
-    assert totals.by_region() == {REGION: Tally(not_listed=2)}
+    assert totals.by_region() == {REGION: Tally(not_listed=2), "cn-shanghai": Tally(not_listed=1)}
+    assert totals.by_account() == {
+        ARN.account_id: {REGION: Tally(not_listed=1), "cn-shanghai": Tally()},
+        other: {REGION: Tally(not_listed=1), "cn-shanghai": Tally(not_listed=1)},
+    }
     assert totals.all == Tally(not_listed=3)
 
 

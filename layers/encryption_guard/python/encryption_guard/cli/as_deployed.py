@@ -16,18 +16,12 @@ SWEEP: Final = "oss-tables-encryption-sweep"
 NAMES: Final = ("GUARD_EXEMPTIONS", "GUARD_ALLOWED_ACCOUNTS")
 
 
-def read_deployed(
-    invocation: Invocation, regions: Sequence[str], account_id: str | None
-) -> Settings:
+def read_deployed(invocation: Invocation, regions: Sequence[str], account_id: str) -> Settings:
     """Return the settings with the exemptions and allowed accounts of the deployed sweep function.
 
     Raises ConfigurationError if no guard is deployed in a region, if those of two regions differ,
     or if they cannot be read; Unavailable if a later attempt may succeed.
     """
-    if not account_id:
-        raise ConfigurationError(
-            "The account of the function is not known: set FC_ACCOUNT_ID to your account ID."
-        )
     deployed = {region: _read(invocation, region, account_id) for region in regions}
     first, *others = deployed.values()
     if any(each != first for each in others):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from encryption_guard.arn import Scope
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding, Totals
 from encryption_guard.untrusted import loads
 
 if TYPE_CHECKING:
-    from encryption_guard.cli.report_document import ReportDocument
+    from encryption_guard.cli.report_document import ReportDocument, TallyPart
 
 # Of report.json; docs/report.schema.json describes it.
 SCHEMA_VERSION: Final = 1
@@ -43,6 +44,11 @@ class Change:
         return "gone" if self.after is None else "changed"
 
     @property
+    def account_id(self) -> str:
+        """The account of the bucket."""
+        return account_of(self.arn)
+
+    @property
     def name(self) -> str:
         """The name of the bucket, followed by that of the table."""
         bucket = self.arn.rpartition("/")[2]
@@ -63,9 +69,9 @@ class Change:
 class Changes:
     """What is new, gone and changed since the report that ended at `since`.
 
-    `not_compared` has the regions that one of both sweeps does not cover to the end, and
-    `tables_not_compared` the ARNs of buckets with tables in one report that the other sweep did not
-    look at.
+    `not_compared` names what one of both sweeps does not cover to the end: a region, an account, or
+    a region of an account (`<account> <region>`). `tables_not_compared` has the ARNs of buckets
+    with tables in one report that the other sweep did not look at.
     """
 
     since: str
@@ -92,7 +98,7 @@ class Changes:
         """The numbers, in one sentence."""
         numbers = ", ".join(f"{len(self.of(kind))} {kind}" for kind in KINDS)
         left_out = f"; not compared: {', '.join(self.not_compared)}" if self.not_compared else ""
-        names = ", ".join(arn.rpartition("/")[2] for arn in self.tables_not_compared)
+        names = ", ".join(dict.fromkeys(arn.rpartition("/")[2] for arn in self.tables_not_compared))
         left_out += f"; tables not compared, of {names}" if names else ""
         return f"since {self.since}: {numbers}{left_out}."
 
@@ -123,7 +129,7 @@ def read_report(path: Path) -> ReportDocument:
 class Row(NamedTuple):
     """What a comparison needs of a finding of either report."""
 
-    region: str
+    scope: Scope
     kind: str
     key: Key
     outcome: str
@@ -132,32 +138,60 @@ class Row(NamedTuple):
 
 
 def compare(
-    old: ReportDocument, findings: Iterable[Finding], totals: Totals, *, audits_all: bool
+    old: ReportDocument,
+    findings: Iterable[Finding],
+    totals: Totals,
+    *,
+    accounts: Sequence[str],
+    audits_all: bool,
 ) -> Changes:
-    """Compare the findings of a sweep with an earlier report, in the regions that both cover.
+    """Compare the findings of a sweep of these accounts with an earlier report.
 
-    A table is compared only if both sweeps looked at all tables of its bucket; `audits_all` says
-    whether this sweep looked at those of every bucket. A report has only the tables with a problem:
-    one that is gone was dropped, or has none any more.
+    Only the regions of accounts are compared that both cover to the end, and a table only if both
+    sweeps looked at all tables of its bucket; `audits_all` says whether this sweep looked at those
+    of every bucket. A report has only the tables with a problem: one that is gone was dropped, or
+    has none any more.
     """
-    listed = {scope.region: not tally.not_listed for scope, tally in totals.regions.items()}
-    covered = {region for region, tally in old.regions.items() if not tally.not_listed}
-    compared = {region for region, is_whole in listed.items() if is_whole} & covered
+    # A shell may not know its own account: it is the only one then.
+    own = next(iter((*accounts, *old.account_ids)), "")
+    listed = {
+        Scope(scope.account_id or own, scope.region): not tally.not_listed
+        for scope, tally in totals.regions.items()
+    }
+    covered = {
+        Scope(account_id, region): not tally.not_listed
+        for account_id, tallies in _accounts(old, own).items()
+        for region, tally in tallies.items()
+    }
+    compared = {scope for scope, is_whole in listed.items() if is_whole and covered.get(scope)}
     old_rows = [
-        Row(each.region or "", each.kind, each.key, each.outcome, each.reason, each.words)
+        Row(each.scope(own), each.kind, each.key, each.outcome, each.reason, each.words)
         for each in old.findings
     ]
-    rows = [
-        Row(each.region, each.kind, _key(each), each.outcome, each.reason, describe(each))
-        for each in findings
-    ]
+    rows = [_row(finding, own) for finding in findings]
     unseen = _unseen_tables(old_rows, audits_all=old.audit_tables == "true")
     unseen |= _unseen_tables(rows, audits_all=audits_all)
     before, after = _states(old_rows, unseen), _states(rows, unseen)
     changes = list(_differences(before, after, compared))
-    left_out = sorted({*listed, *old.regions} - compared)
-    tables = {row.key[0] for row in (*old_rows, *rows) if row.key[2] and row.region in compared}
+    left_out = sorted(_left_out({*listed, *covered}, compared))
+    tables = {row.key[0] for row in (*old_rows, *rows) if row.key[2] and row.scope in compared}
     return Changes(old.ended_at, changes, left_out, sorted(tables & unseen))
+
+
+def _accounts(old: ReportDocument, own: str) -> dict[str, dict[str, TallyPart]]:
+    """Return the numbers of each account's regions, also of a report of an earlier version."""
+    return old.accounts or dict.fromkeys(old.account_ids or [own], old.regions)
+
+
+def _left_out(scopes: set[Scope], compared: set[Scope]) -> Iterator[str]:
+    """Yield a name for each part that is not compared: as few as there can be."""
+    missing = scopes - compared
+    regions = {scope.region for scope in missing} - {scope.region for scope in compared}
+    accounts = {scope.account_id for scope in missing} - {scope.account_id for scope in compared}
+    yield from regions
+    rest = [scope for scope in missing if scope.region not in regions]
+    yield from {scope.account_id or "" for scope in rest} & accounts
+    yield from (" ".join(map(str, scope)) for scope in rest if scope.account_id not in accounts)
 
 
 def _unseen_tables(rows: Sequence[Row], *, audits_all: bool) -> set[str]:
@@ -188,14 +222,25 @@ def words(state: str, outcome: str, encryption: str | None) -> str:
     return f"{exempt}{state.replace('_', ' ')}{shown}"
 
 
+def _row(finding: Finding, own: str) -> Row:
+    scope = Scope(finding.scope.account_id or own, finding.region)
+    key, shown = _key(finding), describe(finding)
+    return Row(scope, finding.kind, key, finding.outcome, finding.reason, shown)
+
+
+def account_of(arn: str) -> str:
+    """Return the account in an ARN; empty if it has none, in a report that someone has changed."""
+    return next(iter(arn.split(":")[3:]), "")
+
+
 def _key(finding: Finding) -> Key:
     return (str(finding.arn or ""), finding.namespace or "", finding.table or "")
 
 
-def _states(rows: Iterable[Row], unseen: Collection[str]) -> dict[Key, tuple[str, str]]:
-    """Return the region and the state of each bucket, and of each table that is compared."""
+def _states(rows: Iterable[Row], unseen: Collection[str]) -> dict[Key, tuple[Scope, str]]:
+    """Return the scope and the state of each bucket, and of each table that is compared."""
     return {
-        row.key: (row.region, row.words)
+        row.key: (row.scope, row.words)
         for row in rows
         # A list that failed has no name.
         if row.kind == "bucket" or (row.key[2] and row.key[0] not in unseen)
@@ -203,12 +248,12 @@ def _states(rows: Iterable[Row], unseen: Collection[str]) -> dict[Key, tuple[str
 
 
 def _differences(
-    before: Mapping[Key, tuple[str, str]],
-    after: Mapping[Key, tuple[str, str]],
-    regions: set[str],
+    before: Mapping[Key, tuple[Scope, str]],
+    after: Mapping[Key, tuple[Scope, str]],
+    compared: set[Scope],
 ) -> Iterator[Change]:
     for key in sorted(before.keys() | after.keys()):
-        (old_region, old), (new_region, new) = (each.get(key, ("", "")) for each in (before, after))
-        if old != new and (new_region or old_region) in regions:
+        (old_scope, old), (new_scope, new) = (each.get(key, (None, "")) for each in (before, after))
+        if old != new and (new_scope or old_scope) in compared:
             arn, namespace, table = key
             yield Change(arn, namespace or None, table or None, old or None, new or None)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 OK, FAILED, MISUSE, NOT_SEEN, STOPPED = 0, 1, 2, 3, 130
 
 # Where a table is too narrow, other columns are folded: these are pasted into commands.
-NEVER_FOLDED = frozenset({"ID", "region", "age", "OSS request ID"})
+NEVER_FOLDED = frozenset({"ID", "account", "region", "age", "OSS request ID"})
 # A narrower terminal gets tables with fewer columns.
 MIN_WIDTH_OF_ALL_COLUMNS = 100
 

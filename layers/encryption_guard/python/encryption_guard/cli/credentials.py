@@ -156,11 +156,13 @@ def find_caller(invocation: Invocation) -> tuple[Caller | None, str]:
         return None, str(error)
 
 
-def say_who_acts(invocation: Invocation, found: tuple[Caller | None, str] | None = None) -> None:
+def say_who_acts(
+    invocation: Invocation, found: tuple[Caller | None, str] | None = None, *, where: str = ""
+) -> None:
     """Print account, caller and source of the access key, before a command changes anything.
 
-    `found` is the result of `find_caller`, if it is known already. Raises ConfigurationError if
-    there are no credentials.
+    `found` is the result of `find_caller`, if it is known already, and `where` names the accounts,
+    unless it is the caller's own. Raises ConfigurationError if there are no credentials.
     """
     reader = invocation.read_credentials
     key = reader().access_key_id[:4]
@@ -171,4 +173,4 @@ def say_who_acts(invocation: Invocation, found: tuple[Caller | None, str] | None
         if caller
         else f"an unknown caller ({no_caller.rstrip('.')})"
     )
-    say(f"acting as {who}, with the access key {key}... of {source}.")
+    say(f"acting as {who}, with the access key {key}... of {source}{where}.")

@@ -57,10 +57,11 @@ def csv_rows(data: Evidence) -> Iterator[list[str]]:
 def closing_rows(data: Evidence) -> Iterator[list[str]]:
     """Yield the rows behind those of the findings: totals, exemptions, and the sweep itself."""
     conditions, account_id = data.conditions, ",".join(data.accounts)
-    tallies = [(scope.region, tally) for scope, tally in data.totals.regions.items()]
-    for region, tally in [*sorted(tallies, key=lambda pair: pair[0]), ("all", data.totals.all)]:
+    places = {(known or "", region): each for (known, region), each in data.totals.regions.items()}
+    tallies = [(*place, places[place]) for place in sorted(places)]
+    for known, region, tally in [*tallies, ("", "all", data.totals.all)]:
         total = {"kind": "total", "region": region, "detail": numbers(tally)}
-        yield _cells(total, conditions, account_id)
+        yield _cells(total, conditions, known or account_id)
     for exemption in conditions.exemptions:
         fields = {
             "kind": "exemption",
@@ -73,7 +74,9 @@ def closing_rows(data: Evidence) -> Iterator[list[str]]:
     what = "complete" if data.complete else "incomplete"
     changes = "applied" if conditions.applied else "nothing changed"
     only = f"; only buckets named {conditions.glob}" if conditions.glob else ""
-    detail = f"{what}; {changes}; ended at {stamp(data.at)}{only}"
+    left_out = ", ".join(data.accounts_not_swept)
+    missing = f"; accounts not swept: {left_out}" if left_out else ""
+    detail = f"{what}; {changes}; ended at {stamp(data.at)}{only}{missing}"
     yield _cells({"kind": "sweep", "detail": detail}, conditions, account_id)
 
 
@@ -84,9 +87,9 @@ def finding_cells(finding: Finding, conditions: Conditions) -> list[str]:
         "exemption": exemption.reason if exemption else None,
         "exempt_until": exemption.expires if exemption else None,
     }
-    owner = finding.arn.account_id if finding.arn else finding.scope.account_id
     caller = conditions.caller
-    return _cells(fields, conditions, owner or (caller.account_id if caller else None))
+    owner = finding.account_id or (caller.account_id if caller else None)
+    return _cells(fields, conditions, owner)
 
 
 def numbers(tally: Tally) -> str:

@@ -33,6 +33,8 @@ class Conditions:
     caller: Caller | None = None
     no_caller: str | None = None
     exemptions_from: Origin = "shell"
+    # The role that the sweep takes in other accounts than its own; None: there are none.
+    member_role: str | None = None
     # Only buckets with such names are checked; None: every bucket.
     glob: str | None = None
 
@@ -52,6 +54,7 @@ class Conditions:
             "audit_tables": self.settings.audit_tables,
             "caller": self.caller._asdict() if self.caller else None,
             "no_caller": self.no_caller,
+            "member_role": self.member_role,
             "exemptions_from": self.exemptions_from,
             "exemptions": [each.as_dict() for each in self.exemptions],
         }
@@ -61,8 +64,9 @@ class Conditions:
 class Evidence:
     """The findings of one sweep, which ended at `at`, and its conditions.
 
-    `accounts` are those that were swept, also if no bucket was found. `complete` is false if the
-    sweep did not reach everything.
+    `accounts` are those that were swept, also if no bucket was found; `accounts_left_out` are the
+    findings about accounts that were not, or only in part, and about their list. `complete` is
+    false if the sweep did not reach everything.
     """
 
     findings: Sequence[Finding]
@@ -72,6 +76,19 @@ class Evidence:
     complete: bool
     conditions: Conditions
     changes: Changes | None = None
+    accounts_left_out: Sequence[Finding] = ()
+
+    @property
+    def accounts_not_swept(self) -> list[str]:
+        """The accounts that the sweep could not enter, or not until its end."""
+        return sorted(
+            each.account_id or "" for each in self.accounts_left_out if each.kind == "account"
+        )
+
+    @property
+    def has_several_accounts(self) -> bool:
+        """Whether a row has to say of which account it is."""
+        return len({*self.accounts, *self.accounts_not_swept}) > 1
 
     @property
     def settings(self) -> Settings:
@@ -93,9 +110,9 @@ class Evidence:
     def doubtful_regions(self) -> list[str]:
         """The regions without a bucket whose names may be misspelt: they are not documented."""
         return [
-            scope.region
-            for scope, tally in self.totals.regions.items()
-            if scope.region not in REGIONS and not tally.buckets and not tally.not_listed
+            region
+            for region, tally in self.totals.by_region().items()
+            if region not in REGIONS and not tally.buckets and not tally.not_listed
         ]
 
     @property
@@ -110,9 +127,20 @@ class Evidence:
             "ended_at": stamp(self.at),
             "complete": self.complete,
             "account_ids": list(self.accounts),
+            "accounts_not_swept": self.accounts_not_swept,
+            "accounts": self._tallies_of_accounts(),
             "regions_not_swept": self.unswept_regions,
             **self.totals.as_dict(self.expiring_soon),
             "changes": self.changes.as_dict() if self.changes else None,
+        }
+
+    def _tallies_of_accounts(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Return the numbers of each account's regions; none of an account that is not known."""
+        only = self.accounts[0] if len(self.accounts) == 1 else None
+        return {
+            account_id: {region: tally.as_dict() for region, tally in tallies.items()}
+            for known, tallies in self.totals.by_account().items()
+            if (account_id := known or only)
         }
 
     def as_document(self) -> dict[str, Any]:

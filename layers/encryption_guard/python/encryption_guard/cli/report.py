@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from hashlib import sha256
 from itertools import groupby
@@ -19,6 +20,7 @@ from markupsafe import Markup
 import encryption_guard.cli.sweep_rows as rows
 from encryption_guard.cli.csv_rows import csv_lines, csv_rows
 from encryption_guard.cli.evidence import Evidence
+from encryption_guard.cli.report_rows import account_rows, parts_of_accounts, region_rows
 from encryption_guard.enforcement.policy import EXPIRES_SOON
 from encryption_guard.services.oss_tables import State
 from encryption_guard.settings import Exemption
@@ -80,26 +82,25 @@ def _chunks(data: Evidence) -> Iterator[str]:
     findings = sorted(data.findings, key=rows.problems_first)
     buckets = [finding for finding in findings if finding.kind == "bucket"]
     tables = [finding for finding in findings if finding.kind == "table" and not finding.ok]
-    problems: dict[str, list[str]] = defaultdict(list)
     exempt: dict[Exemption, list[Finding]] = defaultdict(list)
     for finding in findings:
-        if finding.kind == "region":
-            problems[finding.region].append(rows.description(finding))
         if finding.exemption:
             exempt[finding.exemption].append(finding)
-    regions = [(scope.region, tally) for scope, tally in data.totals.regions.items()]
+    several, accounts = data.has_several_accounts, account_rows(data)
     stream = _template().stream(
         data=data,
+        several=several,
         audits=rows.audits(data.settings, data.totals),
         summary=summarize(data),
-        regions=sorted(regions, key=lambda pair: (pair[1].ok, pair[0])),
-        problems=problems,
-        bucket_parts=parts_of_buckets(buckets),
+        regions=region_rows(data),
+        accounts=accounts,
+        account_parts=parts_of_accounts(accounts, max_rows=MAX_ROWS),
+        bucket_parts=parts_of_buckets(buckets, several=several),
         exemptions=sorted(
             data.settings.exemptions, key=lambda exemption: exemption.expires or date.max
         ),
         exempt=exempt,
-        table_parts=list(_parts("tables", tables)),
+        table_parts=list(_parts("tables", tables, several=several)),
         exempt_unconfirmed=sum(f.outcome == "skipped" and f.state != "encrypted" for f in buckets),
     )
     stream.enable_buffering(100)
@@ -115,39 +116,64 @@ CAPTIONS: dict[PartKind, str] = {
 
 
 class Part(NamedTuple):
-    """The rows of one table; with a region, the page folds it."""
+    """The rows of one table; with a region or an account, the page folds it."""
 
     kind: PartKind
     caption: str
     findings: Sequence[Finding]
     region: str | None = None
+    account_id: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The account and the region of all rows; empty if the table is not folded."""
+        return ", ".join(filter(None, (self.account_id, self.region)))
 
     @property
     def anchor(self) -> str:
         """The part of a URL that leads to this table."""
-        return f"{self.kind}-{self.region}"
+        return "-".join(filter(None, (self.kind, self.account_id, self.region)))
 
 
-def parts_of_buckets(buckets: Sequence[Finding]) -> list[Part]:
-    """Return the tables of buckets, with problems first; many rows are a table for each region."""
+def parts_of_buckets(buckets: Sequence[Finding], *, several: bool = False) -> list[Part]:
+    """Return the tables of buckets, with problems first.
+
+    Many rows are a table for each region; in several accounts one for each account, and for each
+    region of an account with many.
+    """
     if buckets and len(buckets) <= MAX_ROWS:
         caption = "All table buckets; unencrypted and unknown ones come first"
         return [Part("buckets", caption, buckets)]
     problems = [finding for finding in buckets if not finding.ok]
     well = [finding for finding in buckets if finding.ok]
-    return [*_parts("problems", problems), *_parts("buckets", well)]
+    return [
+        *_parts("problems", problems, several=several),
+        *_parts("buckets", well, several=several),
+    ]
 
 
-def _parts(kind: PartKind, findings: Sequence[Finding]) -> Iterator[Part]:
-    caption = CAPTIONS[kind]
+def _parts(
+    kind: PartKind, findings: Sequence[Finding], *, several: bool, account_id: str | None = None
+) -> Iterator[Part]:
+    caption = CAPTIONS[kind] + (f" in account {account_id}" if account_id else "")
     if len(findings) <= MAX_ROWS:
-        yield from [Part(kind, caption, findings)] if findings else []
-        return
-    ordered = sorted(findings, key=lambda finding: finding.region)
-    for region, members in groupby(ordered, key=lambda finding: finding.region):
-        yield Part(kind, f"{caption} in {region}", list(members), region)
+        yield from [Part(kind, caption, findings, None, account_id)] if findings else []
+    elif several:
+        for owner, members in _grouped(findings, lambda finding: finding.account_id or ""):
+            yield from _parts(kind, members, several=False, account_id=owner)
+    else:
+        for region, members in _grouped(findings, lambda finding: finding.region):
+            yield Part(kind, f"{caption} in {region}", members, region, account_id)
 
 
+def _grouped(
+    findings: Sequence[Finding], name: Callable[[Finding], str]
+) -> Iterator[tuple[str, list[Finding]]]:
+    for each, members in groupby(sorted(findings, key=name), key=name):
+        yield each, list(members)
+
+
+@functools.cache
 def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -175,12 +201,11 @@ def _escape_invisible(value: Any) -> Any:
 def summarize(data: Evidence) -> Summary:
     """Return the verdict on a sweep; an incomplete sweep never has the state `encrypted`."""
     tally = data.totals.all
+    unread = rows.unread_lists(tally, data.accounts_left_out)
     problems = [
         _count_problems("table bucket", tally.not_encrypted, tally.unknown),
         _count_problems("table", tally.unprotected_tables, tally.unknown_tables),
-        f"{rows.pluralize(tally.not_listed, 'list')} could not be read, so there may be more"
-        if tally.not_listed
-        else "",
+        f"{', '.join(unread)}, so there may be more" if unread else "",
     ]
     if not data.complete:
         problems.insert(0, "This sweep is incomplete: it ended before it had checked everything")

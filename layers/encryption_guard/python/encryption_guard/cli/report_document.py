@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from encryption_guard.cli.changes import Key, words
+from encryption_guard.arn import Scope
+from encryption_guard.cli.changes import Key, account_of, words
 
 
 class _Part(BaseModel):
@@ -81,6 +82,10 @@ class FindingPart(_Part):
         """What the finding is about."""
         return (self.arn or "", self.namespace or "", self.table or "")
 
+    def scope(self, own: str) -> Scope:
+        """Return the account and the region; reports of earlier versions have no account."""
+        return Scope(self.account or account_of(self.arn or "") or own, self.region or "")
+
     @property
     def words(self) -> str:
         """The state in a few words."""
@@ -104,7 +109,10 @@ class ChangesPart(_Part):
     new: list[ChangePart]
     gone: list[ChangePart]
     changed: list[ChangePart]
-    not_compared: list[str]
+    not_compared: list[str] = Field(
+        description="What one of both sweeps does not cover to the end: a region, an account, or"
+        " `<account> <region>`."
+    )
     tables_not_compared: list[str] = Field(
         default_factory=list,
         description="Buckets with tables in one report that the other sweep did not look at.",
@@ -130,11 +138,23 @@ class ReportDocument(_Part):
     )
     caller: CallerPart | None
     no_caller: str | None = Field(description="Why the caller is not known.")
-    account_ids: list[str]
+    member_role: str | None = Field(
+        default=None, description="The role that the sweep took in other accounts than its own."
+    )
+    account_ids: list[str] = Field(description="The accounts that were swept.")
+    accounts_not_swept: list[str] = Field(
+        default_factory=list,
+        description="Accounts that could not be entered, or not until the end; findings say why.",
+    )
+    accounts: dict[str, dict[str, TallyPart]] = Field(
+        default_factory=dict,
+        description="The numbers of each region of each account. Not in reports of earlier"
+        " versions.",
+    )
     exemptions_from: Literal["shell", "deployed"]
     exemptions: list[ExemptionPart]
     warnings: list[str]
-    regions: dict[str, TallyPart]
+    regions: dict[str, TallyPart] = Field(description="Of all accounts together.")
     regions_not_swept: list[str]
     totals: TallyPart
     changes: ChangesPart | None

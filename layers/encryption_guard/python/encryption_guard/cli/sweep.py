@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,14 @@ from pathlib import Path
 import click
 
 from encryption_guard.arn import Scope
+from encryption_guard.cli.accounts import (
+    Choice,
+    ChosenAccounts,
+    account_options,
+    choose_accounts,
+    own_account,
+    role_option,
+)
 from encryption_guard.cli.as_deployed import read_deployed
 from encryption_guard.cli.changes import read_report
 from encryption_guard.cli.console import NOT_SEEN, FileName, bucket_glob, misuse, note, say
@@ -41,6 +50,8 @@ from encryption_guard.sweep.findings import Totals
 
 @click.command("sweep", short_help="Check every table bucket, and encrypt with --apply.")
 @region_options("Sweep")
+@account_options("Sweep")
+@role_option
 @click.option(
     "--apply",
     is_flag=True,
@@ -64,7 +75,7 @@ from encryption_guard.sweep.findings import Totals
     "--as-deployed",
     is_flag=True,
     help="Use the exemptions and the allowed accounts of the deployed function instead of those of"
-    " your shell.",
+    " your shell, in every account.",
 )
 @click.option(
     "--output",
@@ -104,6 +115,9 @@ from encryption_guard.sweep.findings import Totals
 def sweep(
     regions: tuple[str, ...],
     all_regions: bool,
+    organization: bool,
+    account_ids: tuple[str, ...],
+    role: str | None,
     apply: bool,
     tables: bool,
     glob: str | None,
@@ -120,7 +134,8 @@ def sweep(
     """Check every table bucket; with --apply, encrypt the unencrypted ones.
 
     The command uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on), else
-    those that every tool of Alibaba Cloud finds, and the GUARD_* settings.
+    those that every tool of Alibaba Cloud finds, and the GUARD_* settings. In other accounts than
+    your own it takes the member role; one that it cannot enter is reported.
 
     It exits with 0 if everything that it checked is encrypted or exempt; with 1 if anything is
     unencrypted, or if the output could not be written; with 2 if an option, a setting or the
@@ -128,23 +143,34 @@ def sweep(
     checked; with 130 if it was stopped.
     """
     rows = RowFilter(states, only_problems, sort, limit)
-    outputs = Outputs(output, html_path, folder, rows)
+    outputs, choice = Outputs(output, html_path, folder, rows), Choice(organization, account_ids)
     if glob and (html_path or folder or old_path):
         misuse("A report covers every bucket: leave out --bucket, or --html, --report, --compare.")
     outputs.check()
+    choice.check()
     try:
         old = read_report(old_path) if old_path else None
-        audit = {"GUARD_AUDIT_TABLES": "true" if tables else None}
+        audit = {"GUARD_AUDIT_TABLES": "true" if tables else None, "GUARD_MEMBER_ROLE": role}
         settings = Settings.from_environment(overrides=audit)
+        if role and not choice.apply(settings).accounts:
+            misuse(
+                "--role is the role in other accounts: pass --organization or --account, too, or"
+                " set GUARD_ACCOUNTS."
+            )
         chosen = choose_regions(regions, all_regions=all_regions, settings=settings)
         with open_command(settings, seconds=math.inf) as invocation:
             invocation.read_credentials()  # without credentials, fail once and not for each bucket
-            conditions = _conditions(invocation, chosen, outputs, apply, as_deployed)
+            conditions, accounts = _conditions(
+                invocation, chosen, choice, outputs, apply=apply, as_deployed=as_deployed
+            )
             conditions = replace(conditions, glob=glob)
             invocation = invocation._replace(settings=conditions.settings)
-            scopes = [Scope(settings.account_id, region) for region in chosen]
+            scopes = [Scope(each, region) for each in accounts.account_ids for region in chosen]
             totals = Totals.empty(scopes)
-            command = SweepCommand(invocation, totals, outputs, conditions, old)
+            command = SweepCommand(
+                *(invocation, totals, outputs, conditions, old),
+                *(accounts.enter, accounts.problems),
+            )
             command.run(scopes)
     except ConfigurationError as error:
         misuse(str(error))
@@ -157,31 +183,38 @@ def sweep(
 def _conditions(
     invocation: Invocation,
     regions: Sequence[str],
+    choice: Choice,
     outputs: Outputs,
+    *,
     apply: bool,
     as_deployed: bool,
-) -> Conditions:
-    """Return when, by whom and with which settings the sweep runs; say this before it encrypts."""
+) -> tuple[Conditions, ChosenAccounts]:
+    """Return when, by whom and with which settings the sweep runs, and in which accounts.
+
+    Say this before the sweep encrypts.
+    """
     origin: Origin
-    caller, no_caller = None, "not asked"
-    if apply or as_deployed or outputs.is_evidence:
-        caller, no_caller = find_caller(invocation)
+    find = functools.cache(functools.partial(find_caller, invocation))
     settings, origin = invocation.settings, "shell"
     if as_deployed:
-        account_id = settings.account_id or (caller.account_id if caller else None)
+        account_id = settings.account_id or own_account(find)
         settings, origin = read_deployed(invocation, regions, account_id), "deployed"
+    accounts = choose_accounts(invocation._replace(settings=settings), choice, find)
+    is_kept = apply or as_deployed or outputs.is_evidence
+    caller, no_caller = find() if is_kept else (None, "not asked")
     if apply:
-        say_who_acts(invocation, (caller, no_caller))
+        say_who_acts(invocation, (caller, no_caller), where=accounts.phrase)
     conditions = Conditions(
         started_at=invocation.clock.now(),
-        settings=settings,
+        settings=accounts.settings,
         applied=apply,
         caller=caller,
         no_caller=None if caller else no_caller,
         exemptions_from=origin,
+        member_role=accounts.settings.member_role if accounts.others else None,
     )
     _say_exemptions(conditions)
-    return conditions
+    return conditions, accounts
 
 
 def _say_exemptions(conditions: Conditions) -> None:

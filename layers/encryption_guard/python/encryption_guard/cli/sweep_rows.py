@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timezone
 from itertools import pairwise
 from typing import Final
@@ -23,7 +24,9 @@ from encryption_guard.sweep.findings import (
 BUCKET_HEADINGS = ("region", "bucket", "created", "encryption", "action")
 TABLE_HEADINGS = ("region", "bucket", "table", "created", "encryption", "what to do")
 CHANGE_HEADINGS = ("change", "bucket or table", "before", "now")
-TOTAL_HEADINGS = ("region", "buckets", "encrypted", "not encrypted", "unknown", "exempt")
+# Only in a sweep of several accounts: the first column of each table.
+ACCOUNT_HEADING = "account"
+TALLY_HEADINGS = ("buckets", "encrypted", "not encrypted", "unknown", "exempt")
 AUDIT_HEADINGS = ("tables", "unprotected", "unknown tables")
 
 # The three states, as an operator reads them.
@@ -33,6 +36,9 @@ STATE_WORDS: Final[dict[State, str]] = {
     "encrypted": "encrypted",
 }
 NOT_KNOWN: Final = "not known"
+
+# The findings that are about no region.
+OF_ACCOUNTS: Final = frozenset({"organization", "account"})
 
 _ACTIONS = {
     "encrypted": "encrypted now ({reason})",
@@ -52,6 +58,13 @@ _FAILURES = {
     "unreadable": "could not be listed in full",
     "error": "the guard failed",
 }
+_FAILURES_OF_ACCOUNTS = {
+    "not_prepared": "the account is not prepared",
+    "unavailable": "the account could not be entered",
+    "refused": "the account could not be entered",
+    "directory_unreadable": "the accounts could not be listed",
+    "directory_incomplete": "the accounts could not be listed in full",
+}
 _REASONS = {"created": "new"}
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -61,6 +74,8 @@ def action(finding: Finding) -> str:
     """Return what the sweep did or would do, in a few words; `detail` may have more."""
     if finding.outcome == "skipped":
         return _exempt_reason(finding)
+    if finding.kind in OF_ACCOUNTS:
+        return _FAILURES_OF_ACCOUNTS[finding.reason]
     if finding.outcome == FAILED:
         return _FAILURES.get(finding.reason, "failed")
     if finding.reason == "made_before":
@@ -132,13 +147,13 @@ def duration(milliseconds: int) -> str:
 
 
 def sort_key(finding: Finding) -> tuple[str, ...]:
-    """Return a sort key: region, bucket, namespace, table."""
-    names = (finding.region, finding.bucket, finding.namespace, finding.table)
-    return tuple(name or "" for name in names)
+    """Return a sort key: account, region, bucket, namespace, table."""
+    names = (*finding.scope, finding.bucket, finding.namespace, finding.table)
+    return tuple([name or "" for name in names])
 
 
 def problems_first(finding: Finding) -> tuple[int, tuple[str, ...]]:
-    """Return a sort key: not encrypted, unknown, skipped, encrypted; then region and names."""
+    """Return a sort key: not encrypted, unknown, skipped, encrypted; then account and names."""
     kind = "skipped" if finding.outcome == "skipped" else finding.state
     rank = ("not_encrypted", "unknown", "skipped", "encrypted").index(kind)
     return rank, sort_key(finding)
@@ -181,12 +196,14 @@ def audits(settings: Settings, totals: Totals) -> bool:
     return settings.audit_tables == "true" or bool(totals.all.tables)
 
 
-def total_rows(totals: Totals, *, audited: bool) -> list[tuple[str, ...]]:
-    """Return the cells under TOTAL_HEADINGS, and under AUDIT_HEADINGS if tables were checked."""
-    rows = [(scope.region, tally) for scope, tally in totals.regions.items()]
-    if len(rows) > 1:
-        rows.append(("all", totals.all))
-    return [(region, *_numbers(tally, audited=audited)) for region, tally in rows]
+def tally_rows(
+    tallies: Iterable[tuple[tuple[str, ...], Tally]], *, audited: bool
+) -> list[tuple[str, ...]]:
+    """Return a row for each tally: its names, then the cells under TALLY_HEADINGS.
+
+    If tables were checked, those under AUDIT_HEADINGS follow.
+    """
+    return [(*names, *_numbers(tally, audited=audited)) for names, tally in tallies]
 
 
 def _numbers(tally: Tally, *, audited: bool) -> tuple[str, ...]:
@@ -197,8 +214,10 @@ def _numbers(tally: Tally, *, audited: bool) -> tuple[str, ...]:
     return (buckets, *map(str, shown))
 
 
-def summary(totals: Totals, *, applied: bool, audited: bool) -> str:
-    """Return the totals as one sentence."""
+def summary(
+    totals: Totals, *, applied: bool, audited: bool, accounts: Sequence[Finding] = ()
+) -> str:
+    """Return the totals as one sentence; `accounts` are the findings of the kinds OF_ACCOUNTS."""
     tally = totals.all
     parts = [
         f"{tally.encrypted} encrypted",
@@ -218,6 +237,18 @@ def summary(totals: Totals, *, applied: bool, audited: bool) -> str:
             f"; {pluralize(tally.tables, 'table')}: {tally.unprotected_tables} unprotected,"
             f" {tally.unknown_tables} unknown"
         )
-    if tally.not_listed:
-        text += f"; {pluralize(tally.not_listed, 'list')} not read to the end: there may be more"
+    if unread := unread_lists(tally, accounts):
+        text += f"; {', '.join(unread)}: there may be more"
     return f"{text}."
+
+
+def unread_lists(tally: Tally, accounts: Sequence[Finding]) -> list[str]:
+    """Return what was not entered or not read to its end, so that there may be more buckets."""
+    closed = sum(finding.kind == "account" for finding in accounts)
+    lists = tally.not_listed - len(accounts)
+    parts = (
+        f"{pluralize(closed, 'account')} could not be entered" if closed else "",
+        "the list of accounts is incomplete" if len(accounts) > closed else "",
+        f"{pluralize(lists, 'list')} could not be read" if lists else "",
+    )
+    return [part for part in parts if part]

@@ -32,6 +32,7 @@ from encryption_guard.cli.evidence import Conditions, Evidence
 from encryption_guard.cli.row_filter import RowFilter
 from encryption_guard.cli.row_order import RowOrder
 from encryption_guard.cli.sweep_rows import (
+    OF_ACCOUNTS,
     audits,
     has_row,
     is_unseen,
@@ -48,6 +49,7 @@ from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.inventory import REGIONS
 from encryption_guard.sweep import Sweep
+from encryption_guard.sweep.accounts import Enter, enter_own
 from encryption_guard.sweep.findings import Finding, Totals, log_finding
 from encryption_guard.untrusted import plain_json
 
@@ -112,6 +114,9 @@ class SweepCommand:
     outputs: Outputs
     conditions: Conditions
     old: ReportDocument | None = None
+    enter: Enter = enter_own
+    # What is wrong with the list of accounts.
+    problems: Sequence[Finding] = ()
     findings: list[Finding] = field(default_factory=list)
     stdout: Stdout = field(default_factory=Stdout)
     complete: bool = False
@@ -119,11 +124,13 @@ class SweepCommand:
     report_failed: bool = False
     # Whether something is known to be unencrypted, and not only unknown.
     has_seen_problem: bool = False
-    accounts: set[str] = field(default_factory=set)
+    # The accounts of the buckets that were found.
+    owners: set[str] = field(default_factory=set)
+    left_out: list[Finding] = field(default_factory=list)
     _order: RowOrder = field(init=False)
 
     def __post_init__(self) -> None:
-        self._order = RowOrder(scope.region for scope in self.totals.regions)
+        self._order = RowOrder(self.totals.regions)
 
     @property
     def exit_code(self) -> int:
@@ -148,6 +155,8 @@ class SweepCommand:
         if self.outputs.format == "csv":
             self._print_csv([list(CSV_COLUMNS)])
         try:
+            for problem in self.problems:
+                self._add(problem)
             with asked_to_stop() as stop_requested, progress("table buckets") as (expect, advance):
                 Sweep(
                     invocation=self.invocation,
@@ -161,6 +170,7 @@ class SweepCommand:
                     region_done=lambda region: self._print_rows(self._order.finish(region)),
                     is_selected=self._is_selected,
                     should_stop=lambda: stop_requested() or self.stdout.is_lost,
+                    enter_account=self.enter,
                 ).check_buckets(scopes)
                 self.stopped = stop_requested()
             # A request to stop that comes after the last step leaves nothing out.
@@ -171,12 +181,14 @@ class SweepCommand:
     def _is_selected(self, arn: TableBucketArn) -> bool:
         return fnmatchcase(arn.name, self.conditions.glob or "*")
 
-    def _add(self, finding: Finding, *, advance: Callable[[], None]) -> None:
+    def _add(self, finding: Finding, *, advance: Callable[[], None] = lambda: None) -> None:
         advance()
         self.totals.count(finding)
         self.has_seen_problem |= not (finding.ok or is_unseen(finding))
         if finding.arn:
-            self.accounts.add(finding.arn.account_id)
+            self.owners.add(finding.arn.account_id)
+        if finding.kind in OF_ACCOUNTS:
+            self.left_out.append(finding)
         if not has_row(finding):
             return
         if self.keeps_findings:
@@ -199,10 +211,16 @@ class SweepCommand:
             self.stdout.text(line)
 
     def _evidence(self) -> Evidence:
-        now, caller = self.invocation.clock.now(), self.conditions.caller
-        own = self.invocation.settings.account_id or (caller.account_id if caller else None)
-        accounts = sorted(self.accounts | ({own} if own else set()))
-        data = Evidence(self.findings, self.totals, accounts, now, self.complete, self.conditions)
+        now = self.invocation.clock.now()
+        data = Evidence(
+            self.findings,
+            self.totals,
+            self._swept_accounts(),
+            now,
+            self.complete,
+            self.conditions,
+            accounts_left_out=self.left_out,
+        )
         if not self.old:
             return data
         if (
@@ -213,11 +231,19 @@ class SweepCommand:
             others = ", ".join(self.old.account_ids)
             say(f"the earlier report is not compared: it is about another account ({others}).")
             return data
-        return replace(data, changes=self._changes(self.old))
+        return replace(data, changes=self._changes(self.old, data.accounts))
 
-    def _changes(self, old: ReportDocument) -> Changes:
+    def _swept_accounts(self) -> list[str]:
+        """Return the accounts that were entered, and those of the buckets that were found."""
+        caller = self.conditions.caller
+        own = self.invocation.settings.account_id or (caller.account_id if caller else None)
+        chosen = {scope.account_id or own for scope in self.totals.regions}
+        chosen -= {finding.account_id for finding in self.left_out if finding.kind == "account"}
+        return sorted(each for each in chosen | self.owners if each)
+
+    def _changes(self, old: ReportDocument, accounts: Sequence[str]) -> Changes:
         audits_all = self.invocation.settings.audit_tables == "true"
-        return compare(old, self.findings, self.totals, audits_all=audits_all)
+        return compare(old, self.findings, self.totals, accounts=accounts, audits_all=audits_all)
 
     def _finish(self) -> None:
         self._print_rows(self._order.rest())
@@ -250,7 +276,8 @@ class SweepCommand:
             note(data.changes.sentence)
         if not self.complete:
             say("the results are incomplete: the sweep did not reach everything.")
-        note(summary(self.totals, applied=applied, audited=audits(settings, self.totals)))
+        audited, left_out = audits(settings, self.totals), self.left_out
+        note(summary(self.totals, applied=applied, audited=audited, accounts=left_out))
         if self.totals.all.not_encrypted and not applied:
             note(
                 "nothing was changed; to encrypt these buckets, run the same command with --apply."

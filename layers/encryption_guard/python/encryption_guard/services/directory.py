@@ -23,16 +23,18 @@ _BEING_DELETED: Final = "deleting"
 
 
 class DirectoryRefused(ApiRefused):
-    """A directory that this account may not list."""
+    """A directory that this account may not list; `why` is the message without its advice."""
 
     def __init__(self, refused: ApiRefused) -> None:
-        sentence = (
+        self.why = (
             f"The accounts of the organization cannot be listed ({str(refused).rstrip('.')})."
             " Only the management account of a resource directory, or a delegated administrator"
-            " account, may list them, and its role needs resourcemanager:ListAccounts. Deploy the"
-            " guard there, or list account ids in GUARD_ACCOUNTS instead of organization."
+            " account, may list them, and the caller needs resourcemanager:ListAccounts."
         )
-        super().__init__(sentence, status=refused.status, code=refused.code)
+        advice = (
+            "Deploy the guard there, or list account ids in GUARD_ACCOUNTS instead of organization."
+        )
+        super().__init__(f"{self.why} {advice}", status=refused.status, code=refused.code)
 
 
 class AccountList(NamedTuple):

@@ -70,7 +70,8 @@ def assume_role(invocation: Invocation, account_id: str) -> AssumedRole:
     try:
         answer = call(_api(invocation), "AssumeRole", invocation, query=query)
     except ApiRefused as refused:
-        raise _meaning(refused, account_id, role) from refused
+        is_command = not invocation.settings.function_name
+        raise _meaning(refused, account_id, role, is_command=is_command) from refused
     return _read_role(answer, account_id, role)
 
 
@@ -89,25 +90,32 @@ def _api(invocation: Invocation) -> Api:
 
 
 def _meaning(
-    refused: ApiRefused, account_id: str, role: str
+    refused: ApiRefused, account_id: str, role: str, *, is_command: bool
 ) -> NotPrepared | ApiRefused | Unavailable:
     code = refused.code.lower()
     # One code, NoPermission, means that the role does not trust the caller, and also that the
     # caller has no right to sts:AssumeRole.
     if refused.denies or "rolearn" in code:
-        return _not_prepared(account_id, role, refused)
+        return _not_prepared(account_id, role, refused, is_command=is_command)
     if "token" in code and "expired" in code:
         # The caller's own token, of which there was no newer one: later there is one.
         return Unavailable(str(refused))
     return refused
 
 
-def _not_prepared(account_id: str, role: str, refused: ApiRefused) -> NotPrepared:
+def _not_prepared(
+    account_id: str, role: str, refused: ApiRefused, *, is_command: bool
+) -> NotPrepared:
+    if is_command:
+        caller, callers = "your user or role", "it"
+        rest = f"Pass --role if the role has another name, or leave out account {account_id}."
+    else:
+        caller, callers = "the roles of the guard's functions", "those roles"
+        rest = f"Or remove {account_id} from GUARD_ACCOUNTS."
     sentence = (
         f"The role {role} cannot be taken ({str(refused).rstrip('.')}). Create the role in"
-        f" account {account_id}; let its trust policy name the roles of the guard's functions"
-        " and the value of GUARD_EXTERNAL_ID, if that is set; and allow those roles"
-        f" sts:AssumeRole on it. Or remove {account_id} from GUARD_ACCOUNTS."
+        f" account {account_id}; let its trust policy name {caller} and the value of"
+        f" GUARD_EXTERNAL_ID, if that is set; and allow {callers} sts:AssumeRole on it. {rest}"
     )
     return NotPrepared(sentence, account_id=account_id, status=refused.status, code=refused.code)
 

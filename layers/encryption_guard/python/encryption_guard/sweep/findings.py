@@ -160,6 +160,11 @@ class Finding:
         return self.scope.region
 
     @property
+    def account_id(self) -> str | None:
+        """The account of the bucket or table, else that in which the sweep was."""
+        return self.arn.account_id if self.arn else self.scope.account_id
+
+    @property
     def bucket(self) -> str | None:
         """The name of the bucket."""
         return self.arn.name if self.arn else None
@@ -241,7 +246,7 @@ class Finding:
         """Return all fields, for JSON."""
         return {
             "kind": self.kind,
-            "account": self.arn.account_id if self.arn else self.scope.account_id,
+            "account": self.account_id,
             "region": self.region or None,
             "state": self.state,
             "outcome": self.outcome,
@@ -376,10 +381,21 @@ class Totals:
             merged[scope.region] = merged.get(scope.region, Tally()) + tally
         return merged
 
+    def by_account(self) -> dict[str | None, dict[str, Tally]]:
+        """Return the tally of each region of each account."""
+        accounts: dict[str | None, dict[str, Tally]] = {}
+        for (account_id, region), tally in self.regions.items():
+            accounts.setdefault(account_id, {})[region] = tally
+        return accounts
+
     def count(self, finding: Finding) -> None:
         """Add one finding to its region's tally, if it is about one, and to that of all regions."""
         if finding.region:
             self.regions.setdefault(finding.scope, Tally()).count(finding)
+        elif finding.kind == "account":
+            # Of none of its regions is it known whether the list was read.
+            for scope, tally in self.regions.items():
+                tally.not_listed += scope.account_id == finding.scope.account_id
         self.all.count(finding)
 
 
