@@ -53,7 +53,7 @@ from encryption_guard.dead_letters.destinations import (
 )
 from encryption_guard.dead_letters.messages import REASONS
 from encryption_guard.dead_letters.redrivable import DEFAULT_MAX_REDRIVES, obstacle_of
-from encryption_guard.enforcement import Outcome, process_event
+from encryption_guard.enforcement import Outcome, open_members, process_event
 from encryption_guard.enforcement.handler import to_audit
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import ConfigurationError, Unavailable
@@ -334,6 +334,9 @@ def _send_plan(invocation: Invocation) -> Plan:
 
 
 def _local_plan(invocation: Invocation) -> Plan:
+    # The keys of other accounts are those of all messages.
+    members = functools.cache(open_members)
+
     def process(event: Event) -> Outcome:
         logger, settings = open_logger(sys.stderr), invocation.settings
         event_invocation = invocation.within(MAX_RUN_SECONDS)
@@ -344,10 +347,17 @@ def _local_plan(invocation: Invocation) -> Plan:
             invocation=event_invocation,
             tables=OssTables(event_invocation),
             dead_letters=letters,
+            members=members,
         )
         log_outcome(outcome, logger=logger, audits_tables=settings.audits_late)
         late = to_audit([outcome], settings)
-        audit_tables(late, invocation=event_invocation, dead_letters=letters, logger=logger)
+        audit_tables(
+            late,
+            invocation=event_invocation,
+            dead_letters=letters,
+            logger=logger,
+            members=members,
+        )
         return outcome
 
     return lambda queued: Action(

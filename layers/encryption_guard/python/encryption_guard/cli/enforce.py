@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import NamedTuple
+from functools import cache, partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from encryption_guard.arn import TableBucketArn
+from encryption_guard.cli.accounts import ChosenAccounts, own_account
 from encryption_guard.cli.console import (
     FAILED,
     MAX_RUN_SECONDS,
@@ -25,7 +26,12 @@ from encryption_guard.cli.console import (
     output_option,
     say,
 )
-from encryption_guard.cli.credentials import open_command, profile_option, say_who_acts
+from encryption_guard.cli.credentials import (
+    find_caller,
+    open_command,
+    profile_option,
+    say_who_acts,
+)
 from encryption_guard.cli.dead_letter_rows import status_and_code
 from encryption_guard.cli.verbosity import verbosity_options
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
@@ -36,11 +42,12 @@ from encryption_guard.enforcement import (
     Detected,
     Outcome,
     Processed,
+    open_members,
     process_bucket,
     process_payload,
 )
 from encryption_guard.enforcement.handler import to_audit
-from encryption_guard.enforcement.policy import FoundBucket
+from encryption_guard.enforcement.policy import FoundBucket, access_to
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import GuardError, InvalidEvent, Unavailable
 from encryption_guard.events import BucketEvent
@@ -48,9 +55,14 @@ from encryption_guard.invocation import Invocation
 from encryption_guard.services.inventory import read_bucket
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import Settings
+from encryption_guard.sweep.accounts import enter_members
 from encryption_guard.sweep.late_audit import audit_tables
 from encryption_guard.untrusted import plain_json
 
+if TYPE_CHECKING:
+    from encryption_guard.enforcement.members import Members
+
+OpenMembers = Callable[[Settings], "Members"]
 # For a second look at a bucket of a plan.
 MAX_DOUBT_SECONDS = 10.0
 
@@ -81,7 +93,8 @@ def enforce(
 ) -> None:
     """Encrypt a bucket by its ARN, or process an event from a file.
 
-    The command decides as the function does, and acts with --apply.
+    The command decides as the function does, and acts with --apply. In another account of
+    GUARD_ACCOUNTS it takes the member role.
 
     It uses the credentials of your shell (ALIBABA_CLOUD_ACCESS_KEY_ID and so on), else those that
     every tool of Alibaba Cloud finds, and the GUARD_* settings. With --apply a dead letter goes to
@@ -94,7 +107,7 @@ def enforce(
     given, account = _read_input(arn, event_file, account)
     try:
         settings = Settings.from_environment(overrides={"FC_ACCOUNT_ID": account})
-        if not settings.account_id:
+        if isinstance(given, bytes) and not settings.account_id:
             misuse("No account ID: pass --account, or set FC_ACCOUNT_ID.")
         result = _process(given, settings, apply=apply)
     except GuardError as error:
@@ -120,7 +133,7 @@ class _Result(NamedTuple):
 def _read_input(
     arn: str | None, event_file: str | None, account: str | None
 ) -> tuple[bytes | TableBucketArn, str | None]:
-    """Return the payload or ARN to process, and the account to allow: an ARN contains its own."""
+    """Return the payload or ARN to process, and the account of the payload: an ARN has its own."""
     if event_file is not None and arn is None:
         return _read_file(event_file), account
     if arn is None or event_file is not None:
@@ -131,7 +144,7 @@ def _read_input(
         misuse(f"{error} To process an event from a file, pass --event FILE.")
     if account not in (None, parsed.account_id):
         misuse(f"The ARN is of account {parsed.account_id}, not {account}: omit --account.")
-    return parsed, parsed.account_id
+    return parsed, None
 
 
 def _read_file(name: str) -> bytes:
@@ -147,13 +160,16 @@ def _read_file(name: str) -> bytes:
 def _process(given: bytes | TableBucketArn, settings: Settings, *, apply: bool) -> _Result:
     """Process the input; without `apply` as in the mode `detect`, which makes no PUT."""
     printed: list[DeadLetter] = []
-    settings = settings if apply else settings._replace(mode="detect")
-    if isinstance(given, TableBucketArn):
-        # Who names a bucket means its region, whatever the region of the shell is.
-        settings = settings._replace(sweep_regions=(given.region,))
+    members = cache(open_members)
     with open_command(settings, seconds=MAX_RUN_SECONDS) as invocation:
+        phrase = ""
+        if isinstance(given, TableBucketArn):
+            settings = _settings_for(given, invocation, members)
+            phrase = ChosenAccounts(settings, (given.account_id,)).phrase
         if apply and settings.mode == "enforce":
-            say_who_acts(invocation)
+            say_who_acts(invocation, where=phrase)
+        settings = settings if apply else settings._replace(mode="detect")
+        invocation = invocation._replace(settings=settings)
 
         def put(dead_letter: DeadLetter) -> None:
             if apply and settings.dead_letter_queue and _has_bucket_event(dead_letter):
@@ -161,19 +177,64 @@ def _process(given: bytes | TableBucketArn, settings: Settings, *, apply: bool) 
             else:
                 printed.append(dead_letter)
 
-        tables, dead_letters = OssTables(invocation), open_dead_letters(put, command="enforce")
-        log = partial(_log, apply=apply, audits_tables=settings.audits_late)
-        if isinstance(given, bytes):
-            processed = process_payload(
-                given, invocation=invocation, tables=tables, dead_letters=dead_letters, report=log
-            )
-        else:
-            processed = _process_bucket(given, invocation, tables, dead_letters, log)
-        if apply:
-            late, logger = to_audit(processed.outcomes, settings), open_logger(sys.stderr)
-            audit_tables(late, invocation=invocation, dead_letters=dead_letters, logger=logger)
-        doubts = [] if apply else list(_doubts(processed, invocation))
+        dead_letters = open_dead_letters(put, command="enforce")
+        processed = _act(given, invocation, dead_letters, members, apply=apply)
+        doubts = [] if apply else list(_doubts(processed, invocation, members))
     return _Result(processed, printed, doubts)
+
+
+def _settings_for(arn: TableBucketArn, invocation: Invocation, members: OpenMembers) -> Settings:
+    """Return the settings of a bucket, whose region and account an operator means.
+
+    The own account is that of the bucket, unless GUARD_ACCOUNTS has it as another one: then the
+    member role is taken. Raises ConfigurationError, or Unavailable if the directory cannot be read.
+    """
+    # Who names a bucket means its region, whatever the region of the shell is.
+    settings = invocation.settings._replace(sweep_regions=(arn.region,))
+    as_own = settings._replace(account_id=arn.account_id)
+    if not settings.accounts:
+        return as_own
+    own = settings.account_id or own_account(partial(find_caller, invocation))
+    settings = settings._replace(account_id=own)
+    access = access_to(arn.account_id, settings)
+    if access == "unknown":
+        listed = members(settings).list_with(arn.account_id, invocation._replace(settings=settings))
+        access = access_to(arn.account_id, settings._replace(accounts=listed))
+    return settings if access == "member" else as_own
+
+
+def _act(
+    given: bytes | TableBucketArn,
+    invocation: Invocation,
+    dead_letters: DeadLetters,
+    members: OpenMembers,
+    *,
+    apply: bool,
+) -> Processed:
+    """Process the input, and with `apply` check the tables of what was encrypted late."""
+    settings = invocation.settings
+    log = partial(_log, apply=apply, audits_tables=settings.audits_late)
+    if isinstance(given, bytes):
+        processed = process_payload(
+            given,
+            invocation=invocation,
+            tables=OssTables(invocation),
+            dead_letters=dead_letters,
+            report=log,
+            members=members,
+        )
+    else:
+        entered = enter_members(members, settings)(given.account_id, invocation)
+        processed = _process_bucket(given, entered, dead_letters, log)
+    if apply:
+        audit_tables(
+            to_audit(processed.outcomes, settings),
+            invocation=invocation,
+            dead_letters=dead_letters,
+            logger=open_logger(sys.stderr),
+            members=members,
+        )
+    return processed
 
 
 def _has_bucket_event(dead_letter: DeadLetter) -> bool:
@@ -185,11 +246,13 @@ def _has_bucket_event(dead_letter: DeadLetter) -> bool:
     return bool(events) and all(isinstance(event.parsed, BucketEvent) for event in events)
 
 
-def _doubts(processed: Processed, invocation: Invocation) -> Iterator[str]:
+def _doubts(processed: Processed, invocation: Invocation, members: OpenMembers) -> Iterator[str]:
     """Read the buckets of a plan again, and explain each whose encryption is not clear."""
+    enter = enter_members(members, invocation.settings)
     for outcome in processed.outcomes:
         if isinstance(outcome, Detected) and outcome.arn:
-            reading = read_bucket(OssTables(invocation.within(MAX_DOUBT_SECONDS)), outcome.arn)
+            entered = enter(outcome.arn.account_id, invocation.within(MAX_DOUBT_SECONDS))
+            reading = read_bucket(OssTables(entered), outcome.arn)
             if reading.state == "unknown":
                 yield (
                     f"The encryption of {outcome.arn} is not clear, and then the guard tries to"
@@ -208,14 +271,16 @@ def _log(result: Outcome | Exception, *, apply: bool, audits_tables: bool = True
 def _process_bucket(
     arn: TableBucketArn,
     invocation: Invocation,
-    tables: OssTables,
     dead_letters: DeadLetters,
     log: Callable[[Outcome | Exception], None],
 ) -> Processed:
     found = FoundBucket(arn, "created")
     try:
         outcome = process_bucket(
-            found, invocation=invocation, tables=tables, dead_letters=dead_letters
+            found,
+            invocation=invocation,
+            tables=OssTables(invocation),
+            dead_letters=dead_letters,
         )
     except Unavailable as error:
         log(error)
