@@ -27,7 +27,11 @@ from tests.emulators.wire import Answer, Request
 PATH = re.compile(r"/logstores/(?P<store>[^/]+)")
 LARGEST_SKEW = timedelta(minutes=15)
 TIME = "%Y%m%dT%H%M%SZ"
-PHRASE = re.compile(r'"([^"]+)" and functionName: (\S+)')
+MOST_LINES = 100
+QUERY = re.compile(
+    r'(?:message\.message: )?"(?P<phrase>[^"]+)" and functionName: (?P<function>\S+)'
+    r"(?: and \((?P<reasons>message\.reason: \w+(?: or message\.reason: \w+)*)\))?"
+)
 
 
 @dataclass(frozen=True)
@@ -97,16 +101,19 @@ class LogService(EmulatedService):
         return Answer(refusal.status, {}, json.dumps(fields).encode())
 
     def _found(self, asked: dict[str, str]) -> list[Row]:
-        match = PHRASE.fullmatch(asked["query"])
+        match = QUERY.fullmatch(asked["query"])
         if match is None:
             raise _refuse(400, "ParameterInvalid", f"the query {asked['query']} is not emulated")
-        phrase, function = match.groups()
+        if not 1 <= int(asked.get("line", "100")) <= MOST_LINES:
+            raise _refuse(400, "ParameterInvalid", f"line has to be 1 to {MOST_LINES}")
+        reasons = set(re.findall(r"reason: (\w+)", match["reasons"] or ""))
         found = [
             row
             for row in self.rows
             if int(asked["from"]) <= row.at <= int(asked["to"]) + 1
-            and phrase in row.message
-            and row.function == function
+            and match["phrase"] in row.message
+            and row.function == match["function"]
+            and (not reasons or json.loads(row.message).get("reason") in reasons)
         ]
         found.sort(key=lambda row: row.at, reverse=asked.get("reverse") == "true")
         return found[: int(asked.get("line", "100"))]

@@ -9,8 +9,16 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.settings import Settings
 from tests.documents import REPOSITORY
-from tests.emulators.cloud import ACCOUNT, AUDITING, REGION, deployed_role, deployment
+from tests.emulators.cloud import (
+    ACCOUNT,
+    AUDITING,
+    MEMBER_ROLE,
+    REGION,
+    deployed_role,
+    deployment,
+)
 from tests.emulators.ram_policies import Policy
 from tests.emulators.template import function_props, properties
 
@@ -83,6 +91,8 @@ NEEDED_BY: Mapping[str, str] = {
 }
 # An operator reads the function's log in the console; no command does.
 NO_COMMAND_NEEDS = {"log:GetLogStoreLogs"}
+# In other accounts.
+TAKES_A_ROLE = {"sts:AssumeRole"}
 # The platform writes the log with the function's role.
 ONLY_THE_PLATFORM_NEEDS = {"log:PostLogStoreLogs"}
 
@@ -157,7 +167,8 @@ def test_a_policy_holds_in_every_account(name: str) -> None:
     """A resource is `*`, or names a service of its actions, and no account or region."""
     for statement in statements_of(name):
         services = {action.partition(":")[0] for action in statement["Action"]}
-        of = {"osstables" if service == "oss" else service for service in services}
+        # A role that STS gives is one of RAM.
+        of = {{"oss": "osstables", "sts": "ram"}.get(service, service) for service in services}
         for resource in statement["Resource"]:
             match = re.fullmatch(r"acs:([a-z]+):\*:\*:[^:]+", resource)
             assert resource == "*" or (match and {match[1]} == of), resource
@@ -266,13 +277,28 @@ def test_the_deployer_may_touch_no_other_resource() -> None:
 
 
 def test_an_auditor_only_reads() -> None:
-    """No action of the auditor creates, changes, hides, sends or deletes anything."""
-    assert granted("auditor") == reading(granted("auditor"))
+    """No action of the auditor creates, changes, hides, sends or deletes anything.
+
+    In other accounts the auditor takes a role of its own; that of the guard encrypts.
+    """
+    policy, roles = policy_of("auditor"), f"acs:ram::{ACCOUNT}:role/"
+
+    assert granted("auditor") - TAKES_A_ROLE == reading(granted("auditor"))
+    for name, allowed in ((MEMBER_ROLE, False), ("oss-tables-encryption-guard-auditor", True)):
+        assert policy.allows("sts:AssumeRole", roles + name) is allowed
+
+
+def test_an_operator_takes_the_role_of_the_functions() -> None:
+    """In each account, and no other role."""
+    policy, roles = policy_of("operator"), f"acs:ram::{ACCOUNT}:role/"
+
+    assert policy.allows("sts:AssumeRole", roles + Settings().member_role)
+    assert not policy.allows("sts:AssumeRole", roles + "administrator")
 
 
 def test_an_auditor_reads_what_the_others_read() -> None:
     """The auditor reads nothing that neither operator nor deployer may read."""
-    assert granted("auditor") <= reading(granted("operator") | granted("deployer"))
+    assert granted("auditor") - TAKES_A_ROLE <= reading(granted("operator") | granted("deployer"))
 
 
 @pytest.mark.parametrize("function", ["encrypt_on_create", "sweep"])
@@ -290,4 +316,4 @@ def test_an_operator_may_use_the_three_services_and_read_the_log() -> None:
         action
         for action in granted("operator")
         if action.partition(":")[0] not in {"oss", "mns", "fc"}
-    } == NO_COMMAND_NEEDS
+    } == NO_COMMAND_NEEDS | TAKES_A_ROLE | {"resourcemanager:ListAccounts"}

@@ -79,7 +79,7 @@ COMPUTED = "GUARD_HAS_WEBHOOK"
 # Settings that an operator's shell has for the commands alone.
 OF_COMMANDS = {
     *("GUARD_DEAD_LETTER_QUEUE", "GUARD_FUNCTION", "GUARD_FC_ENDPOINT", "GUARD_SMQ_ENDPOINT"),
-    *("GUARD_STS_ENDPOINT", "GUARD_LOG_ENDPOINT"),
+    *("GUARD_STS_ENDPOINT", "GUARD_DIRECTORY_ENDPOINT", "GUARD_LOG_ENDPOINT"),
 }
 # https://www.alibabacloud.com/help/en/functioncompute/fc/product-overview/limits
 MAX_ENVIRONMENT_BYTES = 4 * 1024

@@ -14,12 +14,24 @@ import pytest
 
 from encryption_guard.dead_letters.redrivable import CREATION_FUNCTION, SWEEP_FUNCTION
 from tests.documents import REPOSITORY
+from tests.emulators import operators_shell as shell
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, EmulatedCloud, emulated_cloud
+from tests.emulators.cloud import (
+    ACCOUNT,
+    EXTERNAL_ID,
+    QUEUE,
+    REGION,
+    EmulatedCloud,
+    emulated_cloud,
+)
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.operators_shell import run
 from tests.emulators.ram_policies import Policy, Statement
+from tests.emulators.resource_directory import Member
+from tests.emulators.trust_policies import Role, TrustPolicy
+from tests.integration.cli.test_status import change
 from tests.unit.fakes import creation_of, dead_letter_of
+from tests.unit.sweep.sweeps import FIRST
 
 # Both names are granted, because the pages of SMQ contradict each other about these calls. The
 # emulated service asks for the names of the calls' own pages.
@@ -27,14 +39,13 @@ OTHER_NAMES = {
     "mns:PeekMessage": "mns:BatchPeekMessage",
     "mns:ReceiveMessage": "mns:BatchReceiveMessage",
 }
-EMULATED = ("oss", "mns", "fc", "log")
+EMULATED = ("oss", "mns", "fc", "log", "sts", "resourcemanager")
 # What an auditor may see in the consoles, and no command asks for.
 ONLY_IN_A_CONSOLE = {
     *("mns:GetQueueAttributes", "fc:ListTriggers", "log:GetLogStore", "log:GetIndex"),
     *(
         "log:GetAlert",
         "fc:GetFunctionAsyncInvokeConfig",
-        "fc:GetConcurrencyConfig",
         "fc:ListLayerVersions",
     ),
 }
@@ -49,7 +60,19 @@ class Command:
     exit_code: int = 0
 
 
+# An auditor takes a role that only reads, because the guard's own one encrypts.
+AUDITORS_ROLE = "oss-tables-encryption-guard-auditor"
+READING = Policy.of(
+    [
+        {
+            "Effect": "Allow",
+            "Action": ["oss:List*", "oss:Get*"],
+            "Resource": "*",
+        }
+    ]
+)
 SWEEP = ("sweep", "--region", REGION, "--tables")
+EVERYWHERE = (*SWEEP, "--organization")
 # Dead letters wait.
 STATUS = ("status", "--region", REGION)
 LETTERS = "dead-letters"
@@ -67,12 +90,14 @@ COMMANDS: Mapping[str, tuple[Command, ...]] = {
         Command(("enforce", REFUSED, "--apply"), exit_code=1),
         Command((*SWEEP, "--apply"), exit_code=1),
         Command((*SWEEP, "--as-deployed"), exit_code=1),
+        Command((*EVERYWHERE, "--apply"), exit_code=1),
         Command(STATUS, exit_code=1),
     ),
     # The buckets are open, which a sweep that changes nothing reports.
     "auditor": (
         Command((LETTERS, "list", "--peek")),
         Command((*SWEEP, "--as-deployed"), exit_code=1),
+        Command((*EVERYWHERE, "--role", AUDITORS_ROLE), exit_code=1),
         Command(STATUS, exit_code=1),
     ),
 }
@@ -90,8 +115,22 @@ def key_of(person: str) -> AccessKey:
     return AccessKey(f"LTAI-emulated-{person}", f"{person}-secret", ACCOUNT, policy=policy)
 
 
+def admit(cloud: EmulatedCloud, key: AccessKey) -> None:
+    """Let the key call every service, and let both roles of the member trust it."""
+    shell.admit(cloud, key)
+    assert key.principal
+    trust = TrustPolicy.naming([key.principal], external_id=EXTERNAL_ID)
+    cloud.sts.plant(Role(FIRST, AUDITORS_ROLE, trust, READING))
+
+
 def plant(cloud: EmulatedCloud) -> None:
-    """Four dead letters, a bucket that refuses, and one with tables, none of them encrypted."""
+    """Four dead letters, a bucket that refuses, and one with tables, none of them encrypted.
+
+    The guard covers the organization, in two shares; its member has a bucket, too.
+    """
+    for name in (CREATION_FUNCTION, SWEEP_FUNCTION):
+        change(cloud, name, GUARD_ACCOUNTS="organization", GUARD_ACCOUNTS_PER_SHARE="1")
+    cloud.tables.plant("orders", account_id=FIRST)
     for event_id in (SENT_AGAIN, BY_THE_SWEEP, HERE, DISCARDED):
         event = creation_of(cloud.tables.plant(event_id), event_id=event_id)
         function = SWEEP_FUNCTION if event_id == BY_THE_SWEEP else CREATION_FUNCTION
@@ -111,16 +150,16 @@ def plant(cloud: EmulatedCloud) -> None:
 def complaints(person: str, key: AccessKey) -> list[str]:
     """What is wrong with a policy: one sentence for each right too many, or too few."""
     assert key.policy is not None
-    with emulated_cloud() as cloud:
+    with emulated_cloud(members=[Member(FIRST)]) as cloud:
         plant(cloud)
-        for service in (cloud.tables, cloud.queue, cloud.api, cloud.sts, cloud.log):
-            service.admit(key)
+        admit(cloud, key)
         said = [
             f"`{' '.join(command.words)}` ended with {done.returncode}: {done.stderr}"
             for command in COMMANDS[person]
             if (done := run(cloud, *command.words, key=key)).returncode != command.exit_code
         ]
-        rights = (cloud.tables.rights, cloud.queue.rights, cloud.api.rights, cloud.log.rights)
+        services = (cloud.tables, cloud.queue, cloud.api, cloud.log, cloud.sts, cloud.directory)
+        rights = [service.rights for service in services]
         used = {action for one in rights for id_, action in one.used if id_ == key.id}
         missing = {action for one in rights for id_, action in one.missing if id_ == key.id}
     used |= {other for other, name in OTHER_NAMES.items() if name in used}
@@ -162,6 +201,9 @@ def test_a_persons_policy_is_what_the_commands_need(person: str) -> None:
     [
         ("operator", "mns:SendMessage"),
         ("operator", "fc:InvokeFunction"),
+        ("operator", "sts:AssumeRole"),
+        ("auditor", "sts:AssumeRole"),
+        ("auditor", "resourcemanager:ListAccounts"),
         ("auditor", "oss:GetTableBucket"),
     ],
 )
@@ -180,15 +222,19 @@ def test_an_additional_right_is_reported() -> None:
 
 
 def test_an_auditor_changes_nothing() -> None:
-    """Under the auditor's policy the commands that change or receive something are refused."""
+    """Under the auditor's policy the commands that change or receive something are refused.
+
+    The guard's own role would trust the auditor, and the auditor's role encrypts no bucket.
+    """
     key = key_of("auditor")
-    with emulated_cloud() as cloud:
+    with emulated_cloud(members=[Member(FIRST)]) as cloud:
         plant(cloud)
-        for service in (cloud.tables, cloud.queue, cloud.api, cloud.sts, cloud.log):
-            service.admit(key)
+        admit(cloud, key)
         before = cloud.queue.bodies(QUEUE)
 
-        codes = [run(cloud, *command.words, key=key).returncode for command in REFUSED_COMMANDS]
+        commands = [command.words for command in REFUSED_COMMANDS]
+        commands.append((*EVERYWHERE, "--role", AUDITORS_ROLE, "--apply"))
+        codes = [run(cloud, *words, key=key).returncode for words in commands]
 
         assert 0 not in codes
         assert cloud.queue.bodies(QUEUE) == before

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.cli.accounts import Choice
+from encryption_guard.cli.coverage import Organization
 from encryption_guard.cli.last_sweep import LastSweep, read_last_sweep
 from encryption_guard.cli.status import CREATE, EVENTS, SWEEP, TIMER, RegionReader, Status
 from encryption_guard.credentials import Credentials
@@ -53,8 +55,11 @@ def read(
         invocation: Invocation = opened._replace(
             read_credentials=lambda: Credentials(OWNER.id, OWNER.secret)
         )
-        client = FunctionCompute(invocation)
-        return RegionReader(invocation, client, REGION, account_id, NOW, read_last_sweep).read()
+        reader = RegionReader(
+            *(invocation, FunctionCompute(invocation), REGION, account_id, NOW),
+            *(Organization(invocation), Choice(), read_last_sweep),
+        )
+        return reader.read()
 
 
 def change(cloud: EmulatedCloud, name: str, **variables: str) -> None:
@@ -81,6 +86,7 @@ def test_a_region_where_all_is_well(cloud: EmulatedCloud) -> None:
         version="unknown",
         mode="enforce",
         exemptions="0",
+        accounts="1",
         timer="on",
         trigger="on",
         dead_letters="0",

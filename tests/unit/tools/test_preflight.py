@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from encryption_guard.credentials import Credentials
+from encryption_guard.settings import VARIABLES
 from encryption_guard.version import __version__
 from layers.encryption_guard.tools import preflight
 from layers.encryption_guard.tools.preflight import (
@@ -367,6 +368,15 @@ def test_the_settings_of_commands_are_nothing_to_mind() -> None:
     shell = {"GUARD_DEAD_LETTER_QUEUE": "q", "GUARD_FUNCTION": "f", "GUARD_MODE": "detect"}
 
     assert preflight.check_names(shell, {"GUARD_MODE"}) == []
+
+
+ENDPOINTS = {each.name for each in VARIABLES.values() if each.name.endswith("_ENDPOINT")}
+
+
+@pytest.mark.parametrize("name", sorted(ENDPOINTS - {"GUARD_OSS_TABLES_ENDPOINT"}))
+def test_an_endpoint_of_the_commands_is_nothing_to_mind(name: str) -> None:
+    """Each service that a command calls may be elsewhere."""
+    assert preflight.check_names({name: "https://example.com"}, set()) == []
 
 
 @pytest.mark.parametrize("value", ["costs $5", "$HOME", "${env('HOME')}", "a${b", "$_"])

@@ -1,4 +1,4 @@
-"""When the last full sweep of a function ended, by its log.
+"""What the sweep function has logged: when its last full sweep ended, and what it left out.
 
 The vendor's client (`aliyun-log-python-sdk`) only signs the request. It would repeat each failed
 request ten times, a second apart, with a time-out of two minutes.
@@ -7,9 +7,9 @@ request ten times, a second apart, with a time-out of two minutes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import httpx
 
@@ -18,11 +18,30 @@ from encryption_guard.http import Answer, new_request
 from encryption_guard.http.retries import Attempts, Limits, Session, is_retryable
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.acs3 import canonical_query
-from encryption_guard.untrusted import loads, object_or_empty, quoted, strings
+from encryption_guard.untrusted import (
+    as_text,
+    loads,
+    object_or_empty,
+    quoted,
+    shortened,
+    strings,
+)
+
+T = TypeVar("T")
 
 # The line that the sweep function logs at the end of a full sweep.
 QUERY: Final = '"sweep finished" and functionName: oss-tables-encryption-sweep'
 SECONDS: Final = 24 * 60 * 60
+# The lines about accounts, which each call of the timer repeats until somebody corrects them.
+LEFT_OUT: Final = ("not_prepared", "directory_unreadable", "directory_incomplete")
+LEFT_OUT_QUERY: Final = (
+    'message.message: "sweep finding" and functionName: oss-tables-encryption-sweep and ('
+    + " or ".join(f"message.reason: {reason}" for reason in LEFT_OUT)
+    + ")"
+)
+# As old as a sweep may be. The service returns at most so many lines, the newest first.
+LOOKBACK: Final = 10 * 60
+MAX_LINES: Final = 100
 API_VERSION: Final = "0.6.0"
 
 
@@ -31,6 +50,14 @@ class LastSweep(NamedTuple):
 
     at: datetime
     ok: bool
+
+
+class LeftOut(NamedTuple):
+    """A line about an account that was not entered, or about the list of accounts."""
+
+    account_id: str
+    reason: str
+    detail: str
 
 
 def read_last_sweep(
@@ -42,16 +69,51 @@ def read_last_sweep(
     log cannot be read.
     https://www.alibabacloud.com/help/en/sls/developer-reference/api-sls-2020-12-30-getlogs
     """
+    return _query(
+        invocation,
+        function,
+        region,
+        {"query": QUERY, "line": "1"},
+        SECONDS,
+        lambda rows: _read(rows[0]) if rows else None,
+    )
+
+
+def read_left_out(
+    invocation: Invocation, function: Mapping[str, Any], region: str
+) -> tuple[LeftOut, ...]:
+    """Return what the sweeps of the last minutes said about accounts: the newest hundred lines.
+
+    Raises what `read_last_sweep` raises.
+    """
+    return _query(
+        invocation,
+        function,
+        region,
+        {"query": LEFT_OUT_QUERY, "line": str(MAX_LINES)},
+        LOOKBACK,
+        lambda rows: tuple(map(_read_left_out, rows)),
+    )
+
+
+def _query(
+    invocation: Invocation,
+    function: Mapping[str, Any],
+    region: str,
+    asked: Mapping[str, str],
+    seconds: int,
+    read: Callable[[list[Mapping[str, Any]]], T],
+) -> T:
+    """Query the function's log store, and return what `read` makes of the rows."""
     config = object_or_empty(function.get("logConfig"))
     project, store = (next(strings(config, name), "") for name in ("project", "logstore"))
     if not project or not store:
         raise ConfigurationError("The function writes no log: run `make deploy` again.")
-    answer = _send(invocation, region, project, store)
+    answer = _send(invocation, region, project, store, asked, seconds)
     if answer.status != 200:
         raise _explain(answer, project)
     try:
-        rows = loads(answer.body)
-        return _read(rows[0]) if rows else None
+        return read(loads(answer.body))
     except (ValueError, LookupError, TypeError):
         raise Unavailable(f"The log project {project} gave an unreadable answer.") from None
 
@@ -62,15 +124,27 @@ def _read(row: Mapping[str, Any]) -> LastSweep:
     return LastSweep(at, line.get("ok") is True)
 
 
-def _send(invocation: Invocation, region: str, project: str, store: str) -> Answer:
+def _read_left_out(row: Mapping[str, Any]) -> LeftOut:
+    line = object_or_empty(row["message"])
+    names = ("account", "reason", "detail")
+    return LeftOut(*(shortened(as_text(line.get(name)) or "") for name in names))
+
+
+def _send(
+    invocation: Invocation,
+    region: str,
+    project: str,
+    store: str,
+    asked: Mapping[str, str],
+    seconds: int,
+) -> Answer:
     now = int(invocation.clock.now().timestamp())
     parameters = {
         "type": "log",
-        "from": str(now - SECONDS),
+        "from": str(now - seconds),
         "to": str(now),
-        "query": QUERY,
-        "line": "1",
         "reverse": "true",
+        **asked,
     }
     session, until = Session(invocation), invocation.budget.request_deadline()
     limits = Limits(until, invocation.settings.max_attempts)

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import click
 
+from encryption_guard.cli.accounts import Choice, account_options, own_account
 from encryption_guard.cli.console import (
     FAILED,
     NOT_SEEN,
@@ -21,8 +23,9 @@ from encryption_guard.cli.console import (
     output_option,
     say,
 )
+from encryption_guard.cli.coverage import Coverage, LeftOutReader, Organization
 from encryption_guard.cli.credentials import find_caller, open_command, profile_option
-from encryption_guard.cli.last_sweep import LastSweep, read_last_sweep
+from encryption_guard.cli.last_sweep import LastSweep, read_last_sweep, read_left_out
 from encryption_guard.cli.regions import choose_regions, region_options
 from encryption_guard.cli.verbosity import verbosity_options
 from encryption_guard.dead_letters.destinations import open_destination
@@ -43,7 +46,10 @@ MAX_PEEKED: Final = 16
 # For all requests about a region, retries included.
 REGION_SECONDS: Final = 30.0
 UNKNOWN: Final = "unknown"
-HEADINGS = ("region", "version", "mode", "exempt", "timer", "events", "letters", "last sweep")
+ACCOUNTS: Final = "accounts"
+HEADINGS = (
+    *("region", "version", "mode", "exempt", ACCOUNTS, "timer", "events", "letters", "last sweep"),
+)
 # The columns that a narrow terminal has no room for.
 LEFT_OUT = ("exempt", "events")
 
@@ -63,6 +69,8 @@ class Status:
     version: str | None = None
     mode: str | None = None
     exemptions: str | None = None
+    # The accounts that the sweep function covers, its own included.
+    accounts: str | None = None
     timer: str | None = None
     trigger: str | None = None
     dead_letters: str | None = None
@@ -78,6 +86,7 @@ class Status:
             version,
             self.mode,
             self.exemptions,
+            self.accounts,
             self.timer,
             self.trigger,
             self.dead_letters,
@@ -104,7 +113,10 @@ class RegionReader:
     region: str
     account_id: str
     now: datetime
+    organization: Organization
+    choice: Choice
     read_last_sweep: LastSweepReader = read_last_sweep
+    read_left_out: LeftOutReader = read_left_out
     problems: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
 
@@ -125,6 +137,7 @@ class RegionReader:
             version=self._same("version", found.differing(_version)),
             mode=self._same("GUARD_MODE", found.differing(_mode)),
             exemptions=found.differing(_count_exemptions),
+            accounts=self._accounts(found),
             timer=self._trigger(SWEEP, TIMER, "enable") if found.sweep else None,
             trigger=self._trigger(CREATE, EVENTS, "triggerEnable") if found.create else None,
             dead_letters=self._count_dead_letters(found),
@@ -144,6 +157,22 @@ class RegionReader:
         if " | " in value:
             self.problems.append(f"The functions differ in {what} ({value}): run `make deploy`.")
         return value
+
+    def _accounts(self, found: _Functions) -> str | None:
+        self._same("GUARD_ACCOUNTS", found.differing(_stated_accounts))
+        if found.sweep is None:
+            return None
+        coverage = Coverage(
+            self.invocation,
+            self.client,
+            self._arn(SWEEP),
+            self.organization,
+            self.choice,
+            self.read_left_out,
+            self.problems,
+            self.unread,
+        )
+        return coverage.read(found.sweep)
 
     def _trigger(self, function: str, name: str, switch: str) -> str:
         """Return `on`, `off`, `missing` or `unknown`."""
@@ -185,7 +214,8 @@ class RegionReader:
         try:
             last = self.read_last_sweep(self.invocation, sweep, self.region)
         except GuardError as error:
-            self.unread.append(str(error))
+            if str(error) not in self.unread:
+                self.unread.append(str(error))
             return UNKNOWN
         if last is None:
             self.problems.append(f"No sweep has ended in {self.region} within a day.")
@@ -214,6 +244,10 @@ def _mode(function: Mapping[str, Any]) -> str:
     return as_text(_variables(function).get("GUARD_MODE")) or "enforce"
 
 
+def _stated_accounts(function: Mapping[str, Any]) -> str:
+    return as_text(_variables(function).get("GUARD_ACCOUNTS")) or "none"
+
+
 def _version(function: Mapping[str, Any]) -> str:
     tags = function.get("tags")
     for tag in tags if isinstance(tags, list) else ():
@@ -233,22 +267,34 @@ def _count_exemptions(function: Mapping[str, Any]) -> str:
 
 @click.command("status", short_help="Show whether the guard is deployed and alive.")
 @region_options("Ask about")
+@account_options("Ask about")
 @output_option
 @profile_option
 @verbosity_options
-def status(regions: tuple[str, ...], all_regions: bool, output: str) -> None:
+def status(
+    regions: tuple[str, ...],
+    all_regions: bool,
+    organization: bool,
+    account_ids: tuple[str, ...],
+    output: str,
+) -> None:
     """Show a line for each region: version, mode, exemptions, triggers, dead letters, last sweep.
+
+    If the guard covers several accounts, the line has their number and how many are not prepared,
+    by the log of the last sweeps. --account and --organization name those that it should cover.
 
     The command only reads. It exits with 0 if all is well, with 1 if something is not as it should
     be, with 2 if an option, a setting or the credentials are wrong, and with 3 if something could
     not be read. With --all-regions a region without the guard is no problem.
     """
+    choice = Choice(organization, account_ids)
+    choice.check()
     try:
         settings = Settings.from_environment()
         chosen = choose_regions(regions, all_regions=all_regions, settings=settings)
         with open_command(settings, seconds=math.inf) as invocation:
             invocation.read_credentials()  # without credentials, fail once
-            found = _read_regions(invocation, chosen)
+            found = _read_regions(invocation, chosen, choice)
     except ConfigurationError as error:
         misuse(str(error))
     stdout = Stdout()
@@ -268,11 +314,10 @@ def status(regions: tuple[str, ...], all_regions: bool, output: str) -> None:
 
 
 def _print_table(found: Sequence[Status], stdout: Stdout) -> None:
-    shown = [
-        number
-        for number, heading in enumerate(HEADINGS)
-        if not (is_narrow() and heading in LEFT_OUT)
-    ]
+    left_out = {*LEFT_OUT} if is_narrow() else set()
+    if all(each.accounts in (None, "1") for each in found):
+        left_out.add(ACCOUNTS)
+    shown = [number for number, heading in enumerate(HEADINGS) if heading not in left_out]
     rows = [each.row() for each in found]
     stdout.table(
         [HEADINGS[number] for number in shown],
@@ -280,19 +325,17 @@ def _print_table(found: Sequence[Status], stdout: Stdout) -> None:
     )
 
 
-def _read_regions(invocation: Invocation, regions: tuple[str, ...]) -> list[Status]:
+def _read_regions(invocation: Invocation, regions: tuple[str, ...], choice: Choice) -> list[Status]:
     # The vendor's client is slow to import.
     from encryption_guard.services.function_compute import FunctionCompute
 
-    account_id = invocation.settings.account_id
-    if account_id is None:
-        caller, why = find_caller(invocation)
-        if caller is None:
-            misuse(f"The account is not known: set FC_ACCOUNT_ID to your account ID. {why}")
-        account_id = caller.account_id
+    settings = invocation.settings
+    account_id = settings.account_id or own_account(partial(find_caller, invocation))
+    organization = Organization(invocation)
     found = []
     for region in regions:
         inner, now = invocation.within(REGION_SECONDS), invocation.clock.now()
-        reader = RegionReader(inner, FunctionCompute(inner), region, account_id, now)
+        client = FunctionCompute(inner)
+        reader = RegionReader(inner, client, region, account_id, now, organization, choice)
         found.append(reader.read())
     return found
