@@ -298,6 +298,33 @@ def test_a_cell_that_is_too_long_is_folded(capsys: pytest.CaptureFixture[str]) -
     assert max(map(len, out.splitlines())) <= 240
 
 
+@pytest.mark.parametrize("columns", [34, 35, 40])
+def test_no_heading_of_a_narrow_table_is_cut_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """As long as its least widths have room: they are taken from other columns."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    Stdout().table(
+        ("account", "encryption", "action"), [("2" * 16, "AES256", "would be encrypted")]
+    )
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["account", "encryption", "action"]
+    assert max(map(len, lines)) <= columns
+
+
+def test_a_terminal_of_one_column_gets_a_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends, whatever there is room for."""
+    monkeypatch.setenv("COLUMNS", "1")
+
+    Stdout().table(("account",), [("2" * 16,)])
+
+    assert "2" in capsys.readouterr().out
+
+
 def test_a_table_on_a_terminal_keeps_to_its_width() -> None:
     """Where there is a width, cells are folded, and nothing is cut off."""
     program = (

@@ -10,6 +10,7 @@ import codecs
 import functools
 import io
 import os
+import re
 import shutil
 import signal
 import sys
@@ -29,6 +30,8 @@ from encryption_guard.settings import can_match
 from encryption_guard.untrusted import json_escape, plain, quoted
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from encryption_guard.dead_letters import DeadLetters
     from encryption_guard.dead_letters.document import DeadLetter
 
@@ -37,6 +40,8 @@ OK, FAILED, MISUSE, NOT_SEEN, STOPPED = 0, 1, 2, 3, 130
 
 # Where a table is too narrow, other columns are folded: these are pasted into commands.
 NEVER_FOLDED = frozenset({"ID", "account", "region", "age", "OSS request ID"})
+# The columns by which the least widths of a table may exceed the terminal.
+MAX_OVERRUN = 16
 # A narrower terminal gets tables with fewer columns.
 MIN_WIDTH_OF_ALL_COLUMNS = 100
 
@@ -301,7 +306,6 @@ def is_narrow() -> bool:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, collapse_padding=is_narrow(), pad_edge=not is_narrow())
@@ -314,18 +318,37 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str
         )
     for row in rows:
         table.add_row(*(plain(cell) if cell else "-" for cell in row))
+    width = tried = terminal_width()
+    drawn = _drawn(table, tried)
+    # rich widens a column again to its least width, and would then cut off the end of each line.
+    while _width_of(drawn) > width and tried > width - MAX_OVERRUN:
+        tried -= 1
+        drawn = _drawn(table, max(tried, 1))
+    return drawn
+
+
+def _drawn(table: Table, width: int) -> str:
+    from rich.console import Console
+
     # rich exits silently if the reader of a pipe has gone, so it draws into a string.
     drawn = io.StringIO()
     as_terminal = True if sys.stdout.isatty() else None
     Console(
         file=drawn,
         force_terminal=as_terminal,
-        width=terminal_width(),
+        width=width,
         markup=False,
         highlight=False,
         emoji=False,
-    ).print(table)
+    ).print(table, crop=False)
     return drawn.getvalue()
+
+
+def _width_of(drawn: str) -> int:
+    """Return the columns of a table, whose lines all have the same width."""
+    from rich.cells import cell_len
+
+    return cell_len(re.sub(r"\x1b\[[0-9;]*m", "", drawn.partition("\n")[0]))
 
 
 @contextmanager

@@ -35,8 +35,8 @@ only_problems_option = click.option(
 sort_option = click.option(
     "--sort",
     type=click.Choice(list(SORT_KEYS)),
-    help="Sort the rows by bucket name, state (problems first) or creation. Default: by region,"
-    " then by bucket.",
+    help="Sort the rows by bucket name, state (problems first) or creation. Default: by account,"
+    " region and bucket.",
 )
 limit_option = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N rows."
