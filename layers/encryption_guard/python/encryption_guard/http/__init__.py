@@ -201,7 +201,7 @@ class _Transport(httpx.BaseTransport):
         return httpx.Response(answer.status, headers=answer.headers, stream=body)
 
     def _take(self, origin: Origin) -> httpcore.ConnectionPool:
-        """Return a connection that nobody uses; one to another origin is closed, and opened anew.
+        """Return an idle connection; one to another origin is closed, and opened again.
 
         The caller has a slot, so there is one if no more may be opened.
         """
