@@ -28,18 +28,19 @@ from tests.emulators.function_instance import LAYER, Function
 from tests.emulators.log_service import LogService
 from tests.emulators.oss_tables import ApiCall, OssTables
 from tests.emulators.ram_policies import Policy
-from tests.emulators.resource_directory import LIST_ACCOUNTS, Member, ResourceDirectory
+from tests.emulators.resource_directory import Member, ResourceDirectory
 from tests.emulators.server import Authority
 from tests.emulators.smq import Smq
 from tests.emulators.sts import Sts
 from tests.emulators.template import (
     function_props,
+    member_resources,
     properties,
     resolved,
     role_of,
     role_policy,
 )
-from tests.emulators.trust_policies import ASSUME_ROLE, Role, TrustPolicy
+from tests.emulators.trust_policies import Role, TrustPolicy
 
 REPOSITORY = Path(__file__).parents[2]
 ACCOUNT = "1234567890123456"
@@ -67,6 +68,7 @@ def deployed_role(
         ACCOUNT,
         security_token=f"{role}-token",
         policy=Policy.of(role_policy(template, role)),
+        role_name=properties(template, role)["RoleName"],
     )
 
 
@@ -86,54 +88,27 @@ def timer_event(at: datetime) -> bytes:
 
 TIMER_EVENT = timer_event(datetime(2026, 11, 22, 12, tzinfo=timezone.utc))
 
-# What the guard may do in the account of a member.
-MEMBER_ROLE = "oss-tables-encryption-guard-member"
 EXTERNAL_ID = f"guard-of:{ACCOUNT}"
-MEMBER_RIGHTS = Policy.of(
-    [
-        {
-            "Effect": "Allow",
-            "Action": [
-                *("oss:ListTableBuckets", "oss:GetTableBucket", "oss:GetTableBucketEncryption"),
-                *("oss:PutTableBucketEncryption", "oss:ListNamespaces", "oss:ListTables"),
-                *("oss:GetTable", "oss:GetTableEncryption"),
-            ],
-            "Resource": "*",
-        }
-    ]
-)
-# What its functions need for that in their own account.
-ORGANIZATION_RIGHTS = Policy.of(
-    [
-        {"Effect": "Allow", "Action": ASSUME_ROLE, "Resource": f"acs:ram::*:role/{MEMBER_ROLE}"},
-        {"Effect": "Allow", "Action": f"resourcemanager:{LIST_ACCOUNTS}", "Resource": "*"},
-    ]
-)
-SWEEP_FUNCTION: str = function_props(deployment(), "sweep")["functionName"]
-# With more accounts than one call sweeps, the function also calls itself.
-SHARES_RIGHT = Policy.of(
-    [
-        {
-            "Effect": "Allow",
-            "Action": "fc:InvokeFunction",
-            "Resource": f"acs:fc:{REGION}:{ACCOUNT}:functions/{SWEEP_FUNCTION}",
-        }
-    ]
-)
 
 
-def member_role(account_id: str, *guards: AccessKey) -> Role:
-    """The role of a member's account, which trusts these."""
-    principals = [guard.principal for guard in guards if guard.principal]
-    trust = TrustPolicy.naming(principals, external_id=EXTERNAL_ID)
-    return Role(account_id, MEMBER_ROLE, trust, MEMBER_RIGHTS)
+def member_role(
+    account_id: str, *guards: AccessKey, environment: Mapping[str, str] | None = None
+) -> Role:
+    """The role of a member's account as member.yaml creates it; it trusts these."""
+    given = {"GUARD_EXTERNAL_ID": EXTERNAL_ID, **(environment or {})}
+    names = {"GUARD_MEMBER_ROLE": "RoleName", "GUARD_AUDIT_TABLES": "AuditTables"}
+    parameters = {
+        "Guards": ",".join(guard.principal for guard in guards if guard.principal),
+        "ExternalId": given["GUARD_EXTERNAL_ID"],
+        "Home": REGION,
+        **{parameter: given[name] for name, parameter in names.items() if name in given},
+    }
+    created = member_resources(parameters, region=REGION)["Role"]["Properties"]
+    return Role.created(account_id, created)
 
 
-def _with_rights(role: AccessKey, *rights: Policy) -> AccessKey:
-    policies = (role.policy or Policy(()), *rights)
-    statements = tuple(each for policy in policies for each in policy.statements)
-    return replace(role, policy=Policy(statements))
-
+# By default.
+MEMBER_ROLE = member_role(ACCOUNT, ROLE).name
 
 # Where members send their events, and the role of the hub with which they do.
 HUB_BUS = "oss-tables-encryption-guard"
@@ -251,9 +226,6 @@ def emulated_cloud(
     role = role or deployed_role("encrypt_on_create", environment, sources)
     sweep_role = sweep_role or deployed_role("sweep", environment, sources)
     members = list(members)
-    if members:
-        role = _with_rights(role, ORGANIZATION_RIGHTS)
-        sweep_role = _with_rights(sweep_role, ORGANIZATION_RIGHTS, SHARES_RIGHT)
     key_of_invocation = key_of_invocation or (lambda: role)
     invocations: list[Invocation] = []
     share_invocations: list[Invocation] = []
@@ -292,7 +264,8 @@ def emulated_cloud(
             )
         )
         member_roles = {
-            each.account_id: member_role(each.account_id, role, sweep_role) for each in members
+            each.account_id: member_role(each.account_id, role, sweep_role, environment=environment)
+            for each in members
         }
         sts = stack.enter_context(
             Sts(

@@ -17,6 +17,7 @@ from typing import Any, cast
 import yaml
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+MEMBER = TEMPLATE.parent / "layers" / "encryption_guard" / "member.yaml"
 
 EXPRESSION = re.compile(r"\$\{([^}]*)\}")
 FROM_THE_SHELL = re.compile(r"env\('(?P<name>\w+)'(?:,\s*(?P<default>.+))?\)")
@@ -122,13 +123,21 @@ NO_VALUE = _NoValue()
 
 
 def ros_decided(
-    template: Mapping[str, Any], parameters: Mapping[str, str] | None = None
+    template: Mapping[str, Any],
+    parameters: Mapping[str, str] | None = None,
+    *,
+    region: str | None = None,
 ) -> dict[str, Any]:
     """The template with every condition decided, and what is left out left out.
 
-    References to resources and to their attributes stay as they are: nothing is created here.
+    References to resources and to their attributes stay as they are: nothing is created here. So
+    does the one to the stack's region, unless that is given. Raises ValueError for a parameter that
+    is not declared.
     """
-    stack = _Stack(template, parameters or {})
+    given = parameters or {}
+    if stray := given.keys() - template.get("Parameters", {}).keys():
+        raise ValueError(f"no such parameter: {', '.join(sorted(stray))}")
+    stack = _Stack(template, given, region)
     resources = {
         name: stack.decided({key: part for key, part in resource.items() if key != "Condition"})
         for name, resource in template["Resources"].items()
@@ -141,6 +150,7 @@ def ros_decided(
 class _Stack:
     template: Mapping[str, Any]
     parameters: Mapping[str, str]
+    region: str | None = None
 
     def decided(self, node: Any) -> Any:
         """The node without functions, parameters and what has no value."""
@@ -153,7 +163,11 @@ class _Stack:
             return self._referred(node["Ref"])
         if len(node) == 1 and next(iter(node)).startswith("Fn::"):
             return self._called(*next(iter(node.items())))
-        pairs = [(key, self.decided(value)) for key, value in node.items()]
+        # The template of a stack group is evaluated in the accounts that get it.
+        pairs = [
+            (key, value if key == "TemplateBody" else self.decided(value))
+            for key, value in node.items()
+        ]
         return {key: value for key, value in pairs if value is not NO_VALUE}
 
     def holds(self, condition: Any) -> bool:
@@ -192,6 +206,9 @@ class _Stack:
                 separator, parts = given[0], self.decided(given[1])
                 whole = all(isinstance(part, str) for part in parts)
                 return separator.join(parts) if whole else {function: [separator, parts]}
+            case "Fn::Split":
+                separator, text = given
+                return self.decided(text).split(separator)
             case "Fn::GetAtt":
                 return {function: given}
         raise ValueError(f"unknown function: {function}")
@@ -199,6 +216,8 @@ class _Stack:
     def _referred(self, name: str) -> Any:
         if name == "ALIYUN::NoValue":
             return NO_VALUE
+        if name == "ALIYUN::Region" and self.region:
+            return self.region
         if name in self.template.get("Parameters", {}):
             return self._parameter(name)
         if name in self.template["Resources"] or name.startswith("ALIYUN::"):
@@ -216,6 +235,14 @@ class _Stack:
 
 
 # What is deployed.
+
+
+def member_resources(
+    parameters: Mapping[str, str], *, region: str, template: Path = MEMBER
+) -> dict[str, Any]:
+    """What another account gets in a region, by name, each with its Type and Properties."""
+    decided = ros_decided(_read(template), parameters, region=region)
+    return cast("dict[str, Any]", decided["Resources"])
 
 
 def infrastructure(resolved: Mapping[str, Any]) -> dict[str, Any]:

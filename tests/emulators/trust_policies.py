@@ -87,6 +87,14 @@ class Role:
     policy: Policy | None = None
     max_session_seconds: int = 3600
 
+    @classmethod
+    def created(cls, account_id: str, properties: Mapping[str, Any]) -> Role:
+        """The role that a stack creates; raises ValueError for a document that is not emulated."""
+        documents = [policy["PolicyDocument"] for policy in properties["Policies"]]
+        statements = [each for document in documents for each in document["Statement"]]
+        trust = TrustPolicy.of(properties["AssumeRolePolicyDocument"])
+        return cls(account_id, properties["RoleName"], trust, Policy.of(statements))
+
     @property
     def arn(self) -> str:
         return f"acs:ram::{self.account_id}:role/{self.name}"

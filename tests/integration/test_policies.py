@@ -16,6 +16,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from tests.emulators.cloud import (
+    ACCOUNT,
     AUDITING,
     NOT_AUDITING,
     QUEUE,
@@ -57,11 +58,14 @@ class Run:
     unprotected: frozenset[str]
 
 
-def plant(cloud: EmulatedCloud) -> dict[str, str]:
+def plant(cloud: EmulatedCloud, account_id: str = ACCOUNT) -> dict[str, str]:
     """A bucket for each thing that can happen to one; `late` has tables from before."""
     minutes_ago = datetime.now(timezone.utc) - timedelta(minutes=5)
     names = ("plain", "unclear", "refused", "late")
-    arns = {name: cloud.tables.plant(name, created_at=minutes_ago) for name in names}
+    arns = {
+        name: cloud.tables.plant(name, created_at=minutes_ago, account_id=account_id)
+        for name in names
+    }
     for table in TABLES:
         cloud.tables.plant_table(arns["late"], "sales", table)
     cloud.tables.faults.add(
@@ -74,9 +78,9 @@ def plant(cloud: EmulatedCloud) -> dict[str, str]:
     return arns
 
 
-def create(cloud: EmulatedCloud) -> str:
+def create(cloud: EmulatedCloud, account_id: str = ACCOUNT) -> str:
     """The events of all creations reach the function, that of `late` after five minutes."""
-    arns = plant(cloud)
+    arns = plant(cloud, account_id)
     late = (datetime.now(timezone.utc) - timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
     # An instance that is warm: its start does not make the others late.
     cloud.function.deliver(b'{"eventName": "Other"}')
@@ -86,13 +90,13 @@ def create(cloud: EmulatedCloud) -> str:
     return "".join(invocation.logs for invocation in cloud.invocations)
 
 
-def sweep(cloud: EmulatedCloud) -> str:
+def sweep(cloud: EmulatedCloud, account_id: str = ACCOUNT) -> str:
     """The timer goes off, in an account whose events never came."""
-    plant(cloud)
+    plant(cloud, account_id)
     return "".join(invocation.logs for invocation in cloud.sweep())
 
 
-SCENARIOS: Mapping[str, Callable[[EmulatedCloud], str]] = {
+SCENARIOS: Mapping[str, Callable[[EmulatedCloud, str], str]] = {
     "encrypt_on_create": create,
     "sweep": sweep,
 }
@@ -108,7 +112,7 @@ def run(function: str, audit: str, policy: Policy) -> Run:
         role=key if function == "encrypt_on_create" else None,
         sweep_role=key if function == "sweep" else None,
     ) as cloud:
-        lines = SCENARIOS[function](cloud).splitlines()
+        lines = SCENARIOS[function](cloud, ACCOUNT).splitlines()
         told = [json.loads(line) for line in lines if line.startswith("{")]
         rights = (cloud.tables.rights, cloud.queue.rights, cloud.api.rights)
         buckets = cloud.tables.buckets()

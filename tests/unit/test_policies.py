@@ -77,6 +77,7 @@ SENT: Mapping[str, tuple[str, str]] = {
     "ListFunctionVersions": ("fc:ListFunctionVersions", f"{FUNCTION}/versions/*"),
     "ListVpcBindings": ("fc:ListVpcBindings", f"{FUNCTION}/vpc-bindings/*"),
     "CreateServiceLinkedRole": ("ram:CreateServiceLinkedRole", "*"),
+    "ListAccounts": ("resourcemanager:ListAccounts", "*"),
 }
 # Calls that no page names an action for, so the policy has none. The docs have to say so.
 SENT_WITHOUT_A_NAME = {"CheckServiceLinkedRoleExistence", "GetScalingConfig", "ListScalingConfigs"}

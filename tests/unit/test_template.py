@@ -12,7 +12,7 @@ import pytest
 from encryption_guard.settings import KNOWN_NAMES, OF_DEPLOYMENTS, Settings
 from encryption_guard.sweep.checks import MAX_EVENT_AGE
 from encryption_guard.sweep.function import holds_bucket_event
-from layers.encryption_guard.tools.configuration import CONTENT
+from layers.encryption_guard.tools.configuration import CONTENT, SHARES
 from tests.emulators.cloud import (
     ACCOUNT,
     NOT_AUDITING,
@@ -46,6 +46,10 @@ CHOSEN = {
     "GUARD_EXEMPTIONS": '[{"bucket": "scratch-*", "reason": "public: #1"}]',
     "GUARD_ALLOWED_ACCOUNTS": "1111111111111111",
     "GUARD_AUDIT_TABLES": "true",
+    "GUARD_ACCOUNTS": "2222222222222222,3333333333333333",
+    "GUARD_MEMBER_ROLE": "guarded",
+    "GUARD_EXTERNAL_ID": "guard-of:1234567890123456",
+    "GUARD_DIRECTORY_ENDPOINT": "https://resourcedirectory-intl.aliyuncs.com",
 }
 
 # With somebody to tell there are alarms.
@@ -78,7 +82,7 @@ def test_every_variable_is_a_setting_and_a_string(function: dict[str, Any]) -> N
     """The function is given known settings, as strings, which is all the platform takes."""
     variables = function["environmentVariables"]
 
-    assert set(variables) <= KNOWN_NAMES | {CONTENT}
+    assert set(variables) <= KNOWN_NAMES | {CONTENT, SHARES}
     assert {type(value) for value in variables.values()} == {str}
 
 
@@ -140,6 +144,56 @@ def test_rights_are_named_one_by_one(role: str, environment: dict[str, str]) -> 
 
     assert not any("*" in action or "?" in action for action in actions(role, environment))
     assert everywhere == ([["oss:ListTableBuckets"]] if role == "SweepRole" else [])
+
+
+# What each role may do beside its work in the own account.
+OF_OTHERS = {"sts:AssumeRole", "resourcemanager:ListAccounts", "fc:InvokeFunction"}
+LISTED = {"GUARD_ACCOUNTS": "2222222222222222"}
+ITSELF = f"acs:fc:{REGION}:{ACCOUNT}:functions/{SWEEP['functionName']}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "creation", "sweep"),
+    [
+        ({}, set(), set()),
+        ({"GUARD_ALLOWED_ACCOUNTS": "2222222222222222"}, set(), set()),
+        (LISTED, {"sts:AssumeRole"}, {"sts:AssumeRole"}),
+        (
+            {**LISTED, "ENCRYPTION_GUARD_SHARES": "2"},
+            {"sts:AssumeRole"},
+            {"sts:AssumeRole", "fc:InvokeFunction"},
+        ),
+        ({"GUARD_ACCOUNTS": "organization"}, OF_OTHERS - {"fc:InvokeFunction"}, OF_OTHERS),
+    ],
+    ids=["one account", "an allowed one", "one share", "two shares", "an organization"],
+)
+def test_rights_for_other_accounts_are_granted_where_there_are_some(
+    environment: dict[str, str], creation: set[str], sweep: set[str]
+) -> None:
+    """The role of members alone, the list for an organization, and calls of itself for shares."""
+    assert actions("Role", environment) & OF_OTHERS == creation
+    assert actions("SweepRole", environment) & OF_OTHERS == sweep
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "may"),
+    [
+        ("sts:AssumeRole", "acs:ram::2222222222222222:role/guarded", True),
+        ("sts:AssumeRole", "acs:ram::2222222222222222:role/admin", False),
+        ("fc:InvokeFunction", ITSELF, True),
+        ("fc:InvokeFunction", f"{ITSELF}/LATEST", True),
+        ("fc:InvokeFunction", f"{ITSELF}/2", False),
+        ("fc:InvokeFunction", f"acs:fc:{REGION}:{ACCOUNT}:functions/another", False),
+        ("fc:InvokeFunction", ITSELF.replace(REGION, "cn-beijing"), False),
+        ("resourcemanager:ListAccounts", f"acs:resourcemanager:*:{ACCOUNT}:account/*", True),
+        ("resourcemanager:GetAccount", f"acs:resourcemanager:*:{ACCOUNT}:account/*", False),
+    ],
+)
+def test_rights_end_at_the_role_and_the_function(action: str, resource: str, *, may: bool) -> None:
+    """No other role is taken, and the sweep function calls no other function."""
+    environment = {"GUARD_ACCOUNTS": "organization", "GUARD_MEMBER_ROLE": "guarded"}
+
+    assert deployed_role("sweep", environment).may(action, resource) is may
 
 
 @pytest.mark.parametrize("audit", ["late", "true", "false"])

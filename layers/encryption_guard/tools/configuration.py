@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 import tomli
 
 from encryption_guard.errors import ConfigurationError
-from encryption_guard.settings import Exemption
+from encryption_guard.settings import ORGANIZATION, Exemption
 from encryption_guard.untrusted import as_object, as_text, loads, quoted
 
 Source = Literal["shell", "file", "deployed", "default"]
@@ -31,11 +31,14 @@ MAX_EXEMPTIONS_BYTES = 1500
 MAX_SHOWN = 160
 # The digest of what the functions and their layer are built from.
 CONTENT: Final = "ENCRYPTION_GUARD_CONTENT"
+# How many calls of the sweep function share the accounts.
+SHARES: Final = "ENCRYPTION_GUARD_SHARES"
 # The functions do not use these. A deployment leaves them there for the next one to read.
 RECORDED: Final = frozenset(
     {
         *("GUARD_CONTACT_GROUP", "GUARD_HAS_WEBHOOK", "GUARD_ACTION_POLICY"),
-        *("GUARD_SLOW_AFTER_MS", CONTENT),
+        *("GUARD_SLOW_AFTER_MS", "GUARD_SWEEP_CONCURRENCY", SHARES, CONTENT),
+        *("GUARD_ORGANIZATION_HOME", "GUARD_ORGANIZATION_FOLDERS", "GUARD_ORGANIZATION_BUS"),
     }
 )
 
@@ -139,6 +142,10 @@ def _strings(value: object) -> str:
     return ",".join(map(_string, value))
 
 
+def _accounts(value: object) -> str:
+    return ORGANIZATION if value == ORGANIZATION else _strings(value)
+
+
 def _exemptions(value: object) -> str:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise TypeError
@@ -157,6 +164,15 @@ KEYS: Final[dict[str, tuple[Callable[[object], str], str]]] = {
     "mode": (_string, '"enforce" or "detect"'),
     "exemptions": (_exemptions, "tables [[exemptions]] with bucket, reason and perhaps expires"),
     "allowed_accounts": (_strings, "a list of account ids in quotes"),
+    "accounts": (_accounts, f'a list of account ids in quotes, or "{ORGANIZATION}"'),
+    "member_role": (_string, "the name of a role"),
+    "external_id": (_string, "an external id"),
+    "accounts_per_share": (_number, "a number of accounts"),
+    "sweep_concurrency": (_number, "a number of instances"),
+    "directory_endpoint": (_string, "a URL"),
+    "organization_home": (_string, "a region id"),
+    "organization_folders": (_strings, "a list of the ids of folders or of the root"),
+    "organization_bus": (_string, "the name of an event bus"),
     "sweep_regions": (_strings, "a list of region ids"),
     "sweep_every": (_number, "a number of seconds"),
     "watch_seconds": (_number, "a number of seconds"),
@@ -178,6 +194,8 @@ def of_function(function: Mapping[str, object]) -> dict[str, str]:
     settings = {name: str(value) for name, value in variables.items() if name in VARIABLES}
     if runtime := as_text(function.get("runtime")):
         settings["GUARD_RUNTIME"] = runtime
+    if shares := as_text(variables.get(SHARES)):
+        settings[SHARES] = shares
     if variables.get("GUARD_HAS_WEBHOOK") == "true":
         settings["GUARD_WEBHOOK"] = SECRET
     return settings
@@ -281,15 +299,39 @@ def _question(name: str, before: str, after: str, region: str) -> str | None:
         case "GUARD_EXEMPTIONS":
             return "; ".join(_describe_exemptions(before, after)) or None
         case "GUARD_SWEEP_REGIONS":
-            gone = sorted(set((before or region).split(",")) - set((after or region).split(",")))
-            return f"No longer swept: {', '.join(gone)}" if gone else None
+            gone = _gone(before or region, after or region)
+            return f"No longer swept: {gone}" if gone else None
         case "GUARD_ALLOWED_ACCOUNTS":
-            gone = sorted(set(before.split(",")) - set(after.split(",")) - {""})
-            return f"No longer protected: buckets of {', '.join(gone)}" if gone else None
+            gone = _gone(before, after)
+            return f"No longer protected: buckets of {gone}" if gone else None
+        case "GUARD_ACCOUNTS":
+            return _ask_about_accounts(before, after)
+        case "GUARD_MEMBER_ROLE" | "GUARD_EXTERNAL_ID":
+            texts = f"{before or 'none'} -> {after or 'none'}"
+            return f"{name} has to be the same in every other account ({texts})"
+        case "GUARD_ORGANIZATION_FOLDERS":
+            gone = _gone(before, after)
+            return f"The role of the guard is removed from the accounts in {gone}" if gone else None
+        case "GUARD_ORGANIZATION_HOME" if before:
+            return f"The stack group stays in {before} until {before} is deployed (home: {after})"
+        case "GUARD_ORGANIZATION_BUS" if before:
+            return f"Other accounts no longer send events to {before}"
         case _ if name in RECEIVERS and before and not after:
             return f"{name} is gone: its alarms will reach nobody"
         case _:
             return None
+
+
+def _gone(before: str, after: str) -> str:
+    return ", ".join(sorted(set(before.split(",")) - set(after.split(",")) - {""}))
+
+
+def _ask_about_accounts(before: str, after: str) -> str | None:
+    if before == ORGANIZATION:
+        kept = f"other than {after}" if after else "other than the own one"
+        return f"No longer protected: buckets of accounts of the organization {kept}"
+    gone = "" if after == ORGANIZATION else _gone(before, after)
+    return f"No longer protected: buckets of {gone}" if gone else None
 
 
 def _describe_exemptions(before: str, after: str) -> Iterator[str]:

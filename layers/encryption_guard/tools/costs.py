@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from encryption_guard.settings import ORGANIZATION
+from layers.encryption_guard.tools.configuration import SHARES
+
 CU_PER_VCPU_SECOND, CU_PER_GB_SECOND, CU_PER_INVOCATION = 1, 0.15, 75 / 10_000
 DOLLARS_PER_CU = 0.00002
 # The timer of template.yaml, in 30 days.
@@ -106,20 +109,38 @@ def choose_size(settings: Mapping[str, str]) -> Size:
     if not has_watch(settings):
         return WITHOUT_WATCH
     needed = 0.0
+    accounts = count_accounts_a_call(settings)
     if settings.get("GUARD_AUDIT_TABLES") == "true":
         named = settings.get("GUARD_SWEEP_REGIONS", "").split(",")
         regions = {region.strip() for region in named if region.strip()}
-        needed = AUDIT_VCPU_SECONDS_A_REGION * max(len(regions), 1)
-    return next((size for size in SIZES if size.vcpu * WATCH_SECONDS >= needed), SIZES[-1])
+        needed = AUDIT_VCPU_SECONDS_A_REGION * max(len(regions), 1) * accounts
+    sizes = SIZES if accounts == 1 else SIZES[1:]
+    return next((size for size in sizes if size.vcpu * WATCH_SECONDS >= needed), SIZES[-1])
+
+
+def count_accounts_a_call(settings: Mapping[str, str]) -> int:
+    """Return how many accounts one call sweeps at most; `settings` are the texts of GUARD_*."""
+    if not (stated := settings.get("GUARD_ACCOUNTS")):
+        return 1
+    a_share = int(settings["GUARD_ACCOUNTS_PER_SHARE"])
+    return a_share if stated == ORGANIZATION else min(len(stated.split(",")) + 1, a_share)
 
 
 def use_of(settings: Mapping[str, str]) -> Use:
     """Return what the sweep function with these settings is billed for in a month.
 
-    The number of regions does not count: the watch takes the same time for all of them.
+    The number of regions does not count: the watch takes the same time for all of them. Each share
+    of the accounts is a call of its own.
     """
-    seconds = WATCH_SECONDS if has_watch(settings) else SWEEP_SECONDS
-    return choose_size(settings).use(seconds, INVOCATIONS_A_MONTH)
+    size, shares = choose_size(settings), int(settings.get(SHARES, "1"))
+    sweep = SWEEP_SECONDS * count_accounts_a_call(settings)
+    seconds = WATCH_SECONDS if has_watch(settings) else sweep
+    call = size.use(seconds, INVOCATIONS_A_MONTH * shares)
+    if shares == 1:
+        return call
+    # The timer's call reads the accounts, and starts the shares.
+    start = size.use(SWEEP_SECONDS, INVOCATIONS_A_MONTH)
+    return Use(*(sum(parts) for parts in zip(call, start, strict=True)))
 
 
 def find_price(deployed: Mapping[str, str] | None, settings: Mapping[str, str]) -> Price:

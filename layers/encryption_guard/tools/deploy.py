@@ -22,17 +22,25 @@ import click
 from encryption_guard import __version__
 from encryption_guard.cli.console import Commands, misuse, say
 from encryption_guard.errors import ConfigurationError, GuardError
-from layers.encryption_guard.tools import configuration, costs, preflight
+from layers.encryption_guard.tools import configuration, costs, organization, preflight
 from layers.encryption_guard.tools.bytecode import read_output
 from layers.encryption_guard.tools.comparison import (
     Deployed,
     digest_content,
 )
-from layers.encryption_guard.tools.configuration import CONTENT, FILE_NAME, Change, File, Value
+from layers.encryption_guard.tools.configuration import (
+    CONTENT,
+    FILE_NAME,
+    SHARES,
+    Change,
+    File,
+    Value,
+)
 from layers.encryption_guard.tools.costs import Price
 from layers.encryption_guard.tools.deployed import (
     count_dead_letters,
     measure_clock,
+    read_accounts,
     read_deployed,
     read_parts,
 )
@@ -182,6 +190,7 @@ class Deployer:
             **preflight.without_dollars(shell | settings),
             **preflight.template_variables(region, shell | settings),
             **(costs.template_variables(settings) if settings else {}),
+            **(organization.template_variables(settings) if settings else {}),
             CONTENT: digest_content(Path(), __version__),
             **self.access.variables,
         }
@@ -261,8 +270,23 @@ class Deployer:
             findings.append(UNREADABLE)
         if show_findings(findings, self.report):
             exit_unstarted(self.report)
+        shares = self.count_shares(settings)
+        settings[SHARES] = shares
+        values[SHARES] = Value(shares, "default")
         changes = configuration.find_changes(deployed or {}, values, region=region.name)
         return values, changes, costs.find_price(deployed, settings)
+
+    def count_shares(self, settings: Mapping[str, str]) -> str:
+        """Return how many calls share the accounts; exits with 2 if they have no instances."""
+        guarded = read_accounts(self.access, settings, self.environment)
+        shares = str(organization.count_shares(settings, guarded))
+        counted = {**settings, SHARES: shares}
+        is_plan = self.task is plan
+        if show_findings(
+            organization.check_accounts(counted, guarded, is_plan=is_plan), self.report
+        ):
+            exit_unstarted(self.report)
+        return shares
 
     def run(self, target: Target) -> bool:
         """Run the task in one region and return whether it succeeded."""

@@ -16,10 +16,12 @@ from encryption_guard.http import send
 from encryption_guard.http.retries import server_times
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.acs3 import Api, call
-from encryption_guard.settings import FunctionArn, Settings
+from encryption_guard.services.directory import list_accounts
+from encryption_guard.settings import ORGANIZATION, FunctionArn, Settings
 from encryption_guard.untrusted import object_or_empty
 from layers.encryption_guard.tools import configuration
 from layers.encryption_guard.tools.comparison import Deployed, Function, Stack
+from layers.encryption_guard.tools.organization import Guarded
 from layers.encryption_guard.tools.preflight import Access, Region
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ READ_SECONDS = 60.0
 CLOCK_SECONDS = 5.0
 # SMQ shows no more at once.
 MAX_PEEKED = 16
+DIRECTORY: Final = "GUARD_DIRECTORY_ENDPOINT"
 # Settings of the shell for how requests are sent.
 CONNECTION = (
     *("GUARD_FC_ENDPOINT", "GUARD_SMQ_ENDPOINT", "GUARD_TRUST_ENV"),
@@ -61,6 +64,26 @@ def read_deployed(
             for name in FUNCTION_NAMES
         )
     return configuration.merge(*map(configuration.of_function, (create, sweep)))
+
+
+def read_accounts(
+    access: Access, settings: Mapping[str, str], environment: Mapping[str, str]
+) -> Guarded:
+    """Return the accounts that a sweep covers, as the sweep function finds them."""
+    own = (access.account_id,) if access.account_id else ()
+    read = Settings.from_environment(settings)
+    if read.accounts != ORGANIZATION:
+        return Guarded(tuple(dict.fromkeys((*own, *sorted(read.accounts - read.allowed_accounts)))))
+    if (credentials := access.credentials) is None:
+        return Guarded(own, "only Serverless Devs has it.")
+    given = {"FC_ACCOUNT_ID": access.account_id or "", DIRECTORY: settings.get(DIRECTORY, "")}
+    try:
+        with _opened(credentials, environment, **given) as invocation:
+            listed = list_accounts(invocation)
+    except GuardError as error:
+        return Guarded(own, str(error))
+    ids = [each for each in listed.account_ids if each not in read.allowed_accounts - {*own}]
+    return Guarded(tuple(ids), incomplete=listed.problems)
 
 
 def read_parts(

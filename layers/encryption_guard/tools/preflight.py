@@ -14,7 +14,13 @@ from encryption_guard.arn import is_region
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.services.inventory import REGIONS as OSS_TABLES_REGIONS
-from encryption_guard.settings import KNOWN_NAMES, Exemption, Settings, unknown_names
+from encryption_guard.settings import (
+    KNOWN_NAMES,
+    ORGANIZATION,
+    Exemption,
+    Settings,
+    unknown_names,
+)
 from encryption_guard.untrusted import as_object
 from encryption_guard.version import __version__
 from layers.encryption_guard.tools.serverless_devs import ALIAS_ENDING
@@ -69,6 +75,12 @@ FORMATS = {
     "GUARD_SLOW_AFTER_MS": (r"[1-9][0-9]*", "a number of milliseconds"),
     "GUARD_WEBHOOK": (r"https?://\S+", "the URL of a web hook"),
     "GUARD_AUDIT_TABLES": (r"late|true|false", "late, true or false"),
+    "GUARD_SWEEP_CONCURRENCY": (r"[1-9][0-9]*", "a number of instances"),
+    "GUARD_ORGANIZATION_FOLDERS": (
+        r"(?:fd|r)-[A-Za-z0-9]+(?:,(?:fd|r)-[A-Za-z0-9]+){0,19}",
+        "1 to 20 ids of folders (fd-...) or of the root (r-...), separated by commas",
+    ),
+    "GUARD_ORGANIZATION_BUS": (r"[A-Za-z0-9-]{1,127}", "the name of an event bus"),
 }
 
 # Serverless Devs replaces these in every value that it reads, with a variable or a file of the
@@ -83,6 +95,7 @@ OF_COMMANDS = {
 }
 # https://www.alibabacloud.com/help/en/functioncompute/fc/product-overview/limits
 MAX_ENVIRONMENT_BYTES = 4 * 1024
+_SHORTER = {"GUARD_ACCOUNTS": f"set it to `{ORGANIZATION}`, all of the resource directory"}
 REMEDY_FOR_SETTINGS = "Correct it where it is stated: in your shell, or in guard.toml."
 REMEDY_FOR_EXEMPTIONS = (
     "Correct GUARD_EXEMPTIONS, or the file that it names. If it names what another checkout"
@@ -340,10 +353,13 @@ def check_settings(
     if read.mode == "detect":
         findings.append(Finding("warning", "GUARD_MODE=detect: no bucket will be encrypted"))
     exempt = [region for each in read.exemptions if (region := each.place[0]) != "*"]
-    findings += _check_regions([*read.sweep_regions, *exempt], any_region=any_region)
-    accounts = {account_id, *read.allowed_accounts} if account_id else None
+    home = [name] if (name := variables.get("GUARD_ORGANIZATION_HOME")) else []
+    findings += _check_regions([*read.sweep_regions, *exempt, *home], any_region=any_region)
+    accounts = None
+    if account_id and read.accounts != ORGANIZATION:
+        accounts = {account_id, *read.allowed_accounts, *read.accounts}
     findings += [_describe_exemption(each, today, accounts) for each in read.exemptions]
-    return [*findings, *_check_notifications(variables)]
+    return [*findings, *_check_notifications(variables), *_check_organization(variables)]
 
 
 def _check_formats(variables: Mapping[str, str]) -> list[Finding]:
@@ -372,7 +388,7 @@ def _describe_exemption(
         remedy = "Remove it, or renew it if the buckets are to stay exempt."
         return Finding("warning", f"{label} ended after {exemption.expires}", remedy)
     if accounts and account_id != "*" and account_id not in accounts:
-        remedy = "Correct the account, or add it to GUARD_ALLOWED_ACCOUNTS."
+        remedy = "Correct the account, or add it to GUARD_ACCOUNTS or GUARD_ALLOWED_ACCOUNTS."
         return Finding("warning", f"{label} is of an account that is not guarded", remedy)
     if exemption.has_every_name:
         where = exemption.where
@@ -410,7 +426,8 @@ def check_resources(resources: Mapping[str, Any]) -> list[Finding]:
         sizes = {name: len(f"{name}{value}".encode()) for name, value in variables.items()}
         if (size := sum(sizes.values())) > MAX_ENVIRONMENT_BYTES:
             largest = max(sizes, key=lambda name: sizes[name])
-            remedy = f"{largest} has {sizes[largest]:,} bytes: shorten it."
+            shorten = _SHORTER.get(largest, "shorten it")
+            remedy = f"{largest} has {sizes[largest]:,} bytes: {shorten}."
             what = f"The variables of {function['functionName']} have {size:,} bytes"
             findings.append(
                 Finding("error", f"{what}, {MAX_ENVIRONMENT_BYTES:,} are allowed", remedy)
@@ -445,6 +462,15 @@ def _find_exemption_errors(variables: Mapping[str, str]) -> list[str]:
         for error in Settings.from_environment(environment).exemption_errors
     ]
     return list(dict.fromkeys(errors))
+
+
+def _check_organization(variables: Mapping[str, str]) -> list[Finding]:
+    remedy = f"Set GUARD_ACCOUNTS too: account ids, or `{ORGANIZATION}` for all of them."
+    return [
+        Finding("error", f"{name} is set without other accounts to guard", remedy)
+        for name in ("GUARD_ORGANIZATION_FOLDERS", "GUARD_ORGANIZATION_BUS")
+        if variables.get(name) and not variables.get("GUARD_ACCOUNTS")
+    ]
 
 
 def _check_notifications(variables: Mapping[str, str]) -> list[Finding]:

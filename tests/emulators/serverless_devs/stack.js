@@ -51,12 +51,18 @@ function condition(name, scope) {
   return evaluated(Conditions[name], scope);
 }
 
+/* A condition stands for itself by its name. */
+const decided = (part, scope) => (
+  typeof part === 'string' ? condition(part, scope) : evaluated(part, scope));
+
 const FUNCTIONS = {
   Ref: (name, scope) => referred(name, scope),
   'Fn::GetAtt': ([name, attribute], scope) => attributeOf(name, attribute, scope),
   'Fn::If': ([name, yes, no], scope) => evaluated(condition(name, scope) ? yes : no, scope),
   'Fn::Equals': ([one, other], scope) => evaluated(one, scope) === evaluated(other, scope),
-  'Fn::Not': (value, scope) => !evaluated(value, scope),
+  'Fn::Not': (value, scope) => !decided(value, scope),
+  'Fn::And': (parts, scope) => parts.every((part) => decided(part, scope)),
+  'Fn::Or': (parts, scope) => parts.some((part) => decided(part, scope)),
   'Fn::Join': ([glue, parts], scope) => evaluated(parts, scope).join(glue),
 };
 

@@ -19,7 +19,6 @@ from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
     ACCOUNT,
     EXTERNAL_ID,
-    MEMBER_RIGHTS,
     MEMBER_ROLE,
     QUEUE,
     REGION,
@@ -123,7 +122,7 @@ def test_another_role_can_be_taken(cloud: EmulatedCloud) -> None:
     """Such as one that only reads."""
     assert OPERATOR.principal
     trust = TrustPolicy.naming([OPERATOR.principal], external_id=EXTERNAL_ID)
-    cloud.sts.plant(Role(FIRST, "reader", trust, MEMBER_RIGHTS))
+    cloud.sts.plant(replace(cloud.member_roles[FIRST], name="reader", trust=trust))
 
     done = run(cloud, *HERE, "--account", FIRST, "--role", "reader", "--output", "json")
 

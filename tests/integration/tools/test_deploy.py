@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,11 +24,13 @@ from encryption_guard.errors import ConfigurationError
 from encryption_guard.services.acs3 import Api
 from encryption_guard.settings import Settings
 from layers.encryption_guard.tools import comparison, deploy, deployed, preflight, tasks
+from layers.encryption_guard.tools.organization import Guarded
 from layers.encryption_guard.tools.preflight import Access, Region
 from tests.documents import commands_in
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
 from tests.emulators.ram_policies import Policy
+from tests.emulators.resource_directory import Member, ResourceDirectory
 from tests.emulators.serverless_devs import CREDENTIALS, MISSING, ServerlessDevs, serverless_devs
 from tests.emulators.serverless_devs import services as api_of_a_region
 from tests.emulators.serverless_devs.services import services
@@ -80,6 +82,8 @@ class Deployer:
 
     # What is typed where a command asks.
     answer = ""
+    # The other accounts of the organization.
+    members: Sequence[Member] = ()
     seconds_ahead: float | None = 0.5
 
     def __init__(self, folder: Path) -> None:
@@ -95,6 +99,7 @@ class Deployer:
         with (
             patch.object(deploy, "read_deployed", self.read_deployed),
             patch.object(deploy, "read_parts", self.read_parts),
+            patch.object(deploy, "read_accounts", self.read_accounts),
             patch.object(deploy, "count_dead_letters", lambda *_: "3 dead letters"),
             patch.object(deploy, "measure_clock", lambda *_: self.seconds_ahead),
         ):
@@ -119,6 +124,14 @@ class Deployer:
         """What is deployed, read from the emulated services."""
         with self.services(region, environment) as (shell, ros):
             return deployed.read_parts(access, region, resources, shell, ros=ros)
+
+    def read_accounts(
+        self, access: Access, settings: Mapping[str, str], environment: Mapping[str, str]
+    ) -> Guarded:
+        """The accounts of the organization, read from the emulated directory."""
+        with ResourceDirectory(ACCESS_KEY, manager=ACCOUNT, members=self.members) as directory:
+            stated = {**settings, "GUARD_DIRECTORY_ENDPOINT": directory.url}
+            return deployed.read_accounts(access, stated, environment)
 
     @contextmanager
     def services(

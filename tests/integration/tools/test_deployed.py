@@ -18,14 +18,17 @@ from layers.encryption_guard.tools.deployed import (
     ROS,
     count_dead_letters,
     measure_clock,
+    read_accounts,
     read_deployed,
     read_parts,
 )
+from layers.encryption_guard.tools.organization import Guarded
 from layers.encryption_guard.tools.preflight import REGIONS, Access
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REGION
 from tests.emulators.faults import Fault, GarbageBody, Refuse, Reset
 from tests.emulators.function_compute_api import Deployed, FunctionComputeApi
+from tests.emulators.resource_directory import Member, ResourceDirectory
 from tests.emulators.smq import Smq
 from tests.emulators.stacks_api import KeptStack, StacksApi
 from tests.unit.fakes import creation_of, dead_letter_of
@@ -87,6 +90,60 @@ def test_what_cannot_be_read_is_not_taken_for_absent(api: FunctionComputeApi) ->
 
     with pytest.raises(GuardError, match="AccessDenied"):
         read_deployed(ACCESS, HERE, shell(api))
+
+
+# The accounts.
+
+MEMBERS = [Member(str(each) * 16) for each in (2, 3)]
+ORGANIZATION = {"GUARD_ACCOUNTS": "organization"}
+
+
+def accounts(settings: dict[str, str], directory: ResourceDirectory) -> Guarded:
+    """What a deployment with these settings guards."""
+    stated = settings | {"GUARD_DIRECTORY_ENDPOINT": directory.url}
+    return read_accounts(ACCESS, stated, {"GUARD_MAX_ATTEMPTS": "1"})
+
+
+@pytest.fixture
+def directory() -> Iterator[ResourceDirectory]:
+    """A directory of which the deployer's account is the manager."""
+    with ResourceDirectory(KEY, manager=ACCOUNT, members=MEMBERS) as service:
+        yield service
+
+
+def test_the_accounts_are_those_of_a_sweep(directory: ResourceDirectory) -> None:
+    """The own one first; those that are allowed are of the own role, which lists nothing there."""
+    first, second = (member.account_id for member in MEMBERS)
+    allowed = {"GUARD_ALLOWED_ACCOUNTS": first}
+
+    assert accounts({}, directory) == Guarded((ACCOUNT,))
+    listed = {"GUARD_ACCOUNTS": f"{second},{ACCOUNT},{first}"}
+    assert accounts(listed, directory) == Guarded((ACCOUNT, first, second))
+    assert accounts(listed | allowed, directory) == Guarded((ACCOUNT, second))
+    assert directory.requests == []
+    assert accounts(ORGANIZATION, directory) == Guarded((ACCOUNT, first, second))
+    assert accounts(ORGANIZATION | allowed, directory) == Guarded((ACCOUNT, second))
+
+
+def test_an_entry_that_is_left_out_is_told(directory: ResourceDirectory) -> None:
+    """The other accounts are guarded."""
+    directory.join(Member("4444444444444444", status="Left"))  # type: ignore[arg-type]
+
+    found = accounts(ORGANIZATION, directory)
+
+    assert (len(found.account_ids), found.problem) == (3, "")
+    assert "4444444444444444" in found.incomplete[0]
+
+
+def test_a_list_that_cannot_be_read_is_not_taken_for_empty(directory: ResourceDirectory) -> None:
+    """Neither after a refusal nor with a key that only Serverless Devs has."""
+    directory.faults.add(Fault(Refuse(403)))
+
+    found = accounts(ORGANIZATION, directory)
+
+    assert found.account_ids == (ACCOUNT,)
+    assert "403 NoPermission" in found.problem
+    assert read_accounts(ALIAS, ORGANIZATION, {}) == Guarded((), "only Serverless Devs has it.")
 
 
 def test_a_key_that_only_serverless_devs_has_reads_nothing() -> None:

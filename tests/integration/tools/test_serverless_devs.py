@@ -40,6 +40,14 @@ THERE = {
     "GUARD_CONTACT_GROUP": "operators",
     "GUARD_WEBHOOK": "https://hooks.example/guard?key=1",
     "GUARD_ACTION_POLICY": "sls.builtin",
+    "GUARD_ACCOUNTS": "organization",
+    "GUARD_MEMBER_ROLE": "guarded",
+    "GUARD_EXTERNAL_ID": "guard-of:1234567890123456",
+    "GUARD_DIRECTORY_ENDPOINT": "https://resourcedirectory-intl.aliyuncs.com",
+    "GUARD_ACCOUNTS_PER_SHARE": "20",
+    "GUARD_SWEEP_CONCURRENCY": "12",
+    "ENCRYPTION_GUARD_SHARES": "10",
+    "ENCRYPTION_GUARD_SWEEP_CONCURRENCY": "12",
     "ENCRYPTION_GUARD_SWEEP_CPU": "0.25",
     "ENCRYPTION_GUARD_SWEEP_MEMORY": "256",
 }
@@ -54,11 +62,6 @@ WITHOUT_A_PLACE = {
     "GUARD_FC_ENDPOINT": "an operator's: where dead letters are sent again",
     "GUARD_SMQ_ENDPOINT": "for tests: the queue's ARN tells the host",
     "GUARD_STS_ENDPOINT": "an operator's: who asks",
-    "GUARD_ACCOUNTS": "no deployment passes it on yet",
-    "GUARD_MEMBER_ROLE": "no deployment passes it on yet",
-    "GUARD_EXTERNAL_ID": "no deployment passes it on yet",
-    "GUARD_ACCOUNTS_PER_SHARE": "no deployment passes it on yet",
-    "GUARD_DIRECTORY_ENDPOINT": "no deployment passes it on yet",
     "GUARD_LOG_ENDPOINT": "an operator's: when the last sweep was",
     "GUARD_OSS_TABLES_ENDPOINT": "for tests: the region tells the host",
     "GUARD_OSS_TABLES_ADDRESSING": "for a service that changed: its default is the documented one",
@@ -701,7 +704,7 @@ def forbid_sending(template: Template) -> None:
     """Take one right from the creation function's role."""
     (policy,) = ros(template, "Role")["Properties"]["Policies"]
     statements = policy["PolicyDocument"]["Statement"]
-    statements[:] = [one for one in statements if "mns:SendMessage" not in one["Action"]]
+    statements[:] = [one for one in statements if "mns:SendMessage" not in one.get("Action", [])]
 
 
 TOLD_BY_THE_DEPLOYMENT: dict[str, tuple[Change, str]] = {

@@ -48,7 +48,7 @@ def test_the_example_states_every_setting() -> None:
     text = (REPOSITORY / "guard.example.toml").read_text("utf-8")
     used = text.replace("# [", "[").replace("# bucket", "bucket").replace("# reason", "reason")
     used = used.replace("# expires", "expires").replace("# runtime", "runtime")
-    used = used.replace("# mode = ", "mode = ")
+    used = used.replace("# mode = ", "mode = ").replace("# sweep_conc", "sweep_conc")
 
     file = parse(used, file="guard.example.toml")
 
@@ -57,6 +57,7 @@ def test_the_example_states_every_setting() -> None:
     assert set(parse(text, file="guard.example.toml").values) == set(VARIABLES) - {
         "GUARD_RUNTIME",
         "GUARD_EXEMPTIONS",
+        "GUARD_SWEEP_CONCURRENCY",
     }
 
 
@@ -80,6 +81,13 @@ TEXTS = {
         "1234567890123456,2222222222222222",
     ),
     "sweep_regions = []": ("GUARD_SWEEP_REGIONS", ""),
+    'accounts = "organization"': ("GUARD_ACCOUNTS", "organization"),
+    'accounts = ["1111111111111111", "2222222222222222"]': (
+        "GUARD_ACCOUNTS",
+        "1111111111111111,2222222222222222",
+    ),
+    'organization_folders = ["fd-a", "r-b"]': ("GUARD_ORGANIZATION_FOLDERS", "fd-a,r-b"),
+    "accounts_per_share = 20": ("GUARD_ACCOUNTS_PER_SHARE", "20"),
     '[[exemptions]]\nbucket = "a-*"\nreason = "公开"\nexpires = 2027-01-31': (
         "GUARD_EXEMPTIONS",
         '[{"bucket": "a-*", "reason": "公开", "expires": "2027-01-31"}]',
@@ -110,6 +118,8 @@ def test_a_key_becomes_the_text_of_its_variable(text: str, variable: tuple[str, 
         ("sweep_every = true", "sweep_every is"),
         ('sweep_regions = "cn-beijing"', "a list of region ids"),
         ("allowed_accounts = [1234567890123456]", "a list of account ids in quotes"),
+        ('accounts = "all"', 'a list of account ids in quotes, or "organization"'),
+        ("accounts = [1]", "a list of account ids in quotes"),
         ("exemptions = 7", "tables [[exemptions]]"),
         ("exemptions = [7]", "tables [[exemptions]]"),
         ("[[exemptions]]\nexpires = 2027-01-31T10:00:00", "tables [[exemptions]]"),
@@ -298,6 +308,64 @@ def exemptions(*buckets: str) -> str:
 def test_exemptions_are_compared_one_by_one(before: str, after: str, question: str | None) -> None:
     """Each that comes or goes is named; another reason is only shown."""
     (change,) = changes({"GUARD_EXEMPTIONS": before}, {"GUARD_EXEMPTIONS": after})
+
+    assert change.question == question
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "question"),
+    [
+        ("GUARD_ACCOUNTS", "", "11111", None),
+        ("GUARD_ACCOUNTS", "11111", "organization", None),
+        ("GUARD_ACCOUNTS", "11111,22222", "22222,33333", "No longer protected: buckets of 11111"),
+        (
+            "GUARD_ACCOUNTS",
+            "organization",
+            "11111",
+            "No longer protected: buckets of accounts of the organization other than 11111",
+        ),
+        (
+            "GUARD_ACCOUNTS",
+            "organization",
+            "",
+            "No longer protected: buckets of accounts of the organization other than the own one",
+        ),
+        (
+            "GUARD_MEMBER_ROLE",
+            "a",
+            "b",
+            "GUARD_MEMBER_ROLE has to be the same in every other account (a -> b)",
+        ),
+        (
+            "GUARD_EXTERNAL_ID",
+            "",
+            "id",
+            "GUARD_EXTERNAL_ID has to be the same in every other account (none -> id)",
+        ),
+        ("GUARD_ORGANIZATION_FOLDERS", "", "fd-a", None),
+        (
+            "GUARD_ORGANIZATION_FOLDERS",
+            "fd-a,fd-b",
+            "fd-a",
+            "The role of the guard is removed from the accounts in fd-b",
+        ),
+        ("GUARD_ORGANIZATION_HOME", "", "cn-hangzhou", None),
+        (
+            "GUARD_ORGANIZATION_HOME",
+            "cn-beijing",
+            "cn-hangzhou",
+            "The stack group stays in cn-beijing until cn-beijing is deployed (home: cn-hangzhou)",
+        ),
+        ("GUARD_ORGANIZATION_BUS", "", "guard", None),
+        ("GUARD_ORGANIZATION_BUS", "guard", "", "Other accounts no longer send events to guard"),
+        ("GUARD_SWEEP_CONCURRENCY", "5", "7", None),
+    ],
+)
+def test_what_leaves_other_accounts_open_is_asked_about(
+    name: str, before: str, after: str, question: str | None
+) -> None:
+    """More accounts are only shown."""
+    (change,) = changes({name: before}, {name: after})
 
     assert change.question == question
 

@@ -10,6 +10,7 @@ import pytest
 from encryption_guard.services.inventory import REGIONS as OFFERED
 from encryption_guard.sweep.function import WATCH_END_SECONDS
 from layers.encryption_guard.tools import costs
+from layers.encryption_guard.tools.configuration import SHARES
 from layers.encryption_guard.tools.costs import (
     SIZES,
     WITHOUT_WATCH,
@@ -31,6 +32,13 @@ WATCHED, UNWATCHED = {"GUARD_WATCH_SECONDS": "5"}, {"GUARD_WATCH_SECONDS": "0"}
 AUDITED = {**WATCHED, "GUARD_AUDIT_TABLES": "true"}
 # What 0.1 left in the variables of a deployed function.
 OLDER = {"GUARD_MODE": "enforce"}
+# 100 accounts.
+TEN_SHARES = {
+    **WATCHED,
+    "GUARD_ACCOUNTS": "organization",
+    "GUARD_ACCOUNTS_PER_SHARE": "10",
+    SHARES: "10",
+}
 DEPLOY = (REPOSITORY / "docs" / "deploy.md").read_text("utf-8")
 
 
@@ -58,6 +66,11 @@ def regions(number: int) -> dict[str, str]:
         (UNWATCHED, Size(0.25, 256)),
         ({**AUDITED, **UNWATCHED, **regions(8)}, Size(0.25, 256)),
         (OLDER, Size(0.25, 256)),
+        (TEN_SHARES, Size(0.1, 128)),
+        ({**TEN_SHARES, "GUARD_ACCOUNTS": "2222222222222222"}, Size(0.1, 128)),
+        ({**TEN_SHARES, **AUDITED}, Size(0.5, 512)),
+        ({**TEN_SHARES, **AUDITED, "GUARD_ACCOUNTS": "2222222222222222"}, Size(0.1, 128)),
+        ({**TEN_SHARES, **UNWATCHED}, Size(0.25, 256)),
     ],
 )
 def test_the_size_is_the_smallest_that_is_fast_enough(
@@ -97,6 +110,28 @@ def test_the_watch_is_billed_for_as_long_as_it_lasts() -> None:
     assert costs.WATCH_SECONDS == WATCH_END_SECONDS
 
 
+def test_each_share_is_billed() -> None:
+    """Ten calls a minute, each as long as one without shares, and the one that starts them."""
+    calls = Size(0.1, 128).use(costs.WATCH_SECONDS, 10 * costs.INVOCATIONS_A_MONTH)
+    starts = Size(0.1, 128).use(costs.SWEEP_SECONDS, costs.INVOCATIONS_A_MONTH)
+
+    assert use_of(TEN_SHARES) == pytest.approx(
+        [sum(both) for both in zip(calls, starts, strict=True)]
+    )
+
+
+def test_a_sweep_without_the_watch_takes_as_long_as_its_accounts() -> None:
+    """A list of two accounts and the own one, or a share of ten."""
+    three, ten = (
+        use_of({**TEN_SHARES, **UNWATCHED, "GUARD_ACCOUNTS": each, SHARES: "1"})
+        for each in ("1111111111111111,2222222222222222", "organization")
+    )
+
+    alone = use_of(UNWATCHED)
+    assert three.vcpu_seconds == pytest.approx(3 * alone.vcpu_seconds)
+    assert ten.vcpu_seconds == pytest.approx(10 * alone.vcpu_seconds)
+
+
 def test_compute_units_are_the_sum_of_three() -> None:
     """A vCPU-second is 1 CU, a GB-second 0.15, an invocation 0.0075; a CU is 0.00002 USD."""
     assert Use(100, 100, 1000).compute_units == pytest.approx(100 + 15 + 7.5)
@@ -133,6 +168,7 @@ def rows() -> list[tuple[str, tuple[float, ...]]]:
             "one deployment, eight regions, with the watch and the full audit",
             use_of({**AUDITED, **regions(8)}),
         ),
+        ("one deployment, 100 accounts in ten shares, with the watch", use_of(TEN_SHARES)),
         ("creations", Size(1, 1024).use(0.1, 20)),
     ],
 )

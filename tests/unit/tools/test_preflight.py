@@ -532,6 +532,46 @@ def test_the_largest_variable_is_named() -> None:
     assert finding.remedy == "GUARD_SWEEP_REGIONS has 4,115 bytes: shorten it."
 
 
+def test_a_list_of_accounts_that_is_too_long_has_its_own_remedy() -> None:
+    """All accounts together have a short name."""
+    listed = ",".join(["1234567890123456"] * 250)
+    (finding,) = preflight.check_resources(resolved(GUARD_ACCOUNTS=listed))
+
+    assert "4,096 are allowed" in finding.message
+    assert "set it to `organization`" in finding.remedy
+
+
+@pytest.mark.parametrize("name", ["GUARD_ORGANIZATION_FOLDERS", "GUARD_ORGANIZATION_BUS"])
+def test_what_is_for_other_accounts_needs_some(name: str) -> None:
+    """Nobody would take the role, or act on the events."""
+    stated = TOLD | {name: "fd-a"}
+
+    assert levels(settings_of(stated)) == ["error"]
+    assert levels(settings_of(stated | {"GUARD_ACCOUNTS": "organization"})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GUARD_SWEEP_CONCURRENCY", "0"),
+        ("GUARD_SWEEP_CONCURRENCY", "many"),
+        ("GUARD_ORGANIZATION_FOLDERS", "a"),
+        ("GUARD_ORGANIZATION_FOLDERS", "fd-a,"),
+        ("GUARD_ORGANIZATION_FOLDERS", ",".join(f"fd-{number}" for number in range(21))),
+        ("GUARD_ORGANIZATION_BUS", "a/b"),
+        ("GUARD_ORGANIZATION_HOME", "cn-hangzou"),
+    ],
+)
+def test_a_setting_of_an_organization_that_nobody_takes_is_an_error(name: str, value: str) -> None:
+    """It would fail in the middle of the deployment."""
+    stated = TOLD | {"GUARD_ACCOUNTS": "organization", name: value}
+
+    (finding,) = settings_of(stated)
+
+    assert finding.level == "error"
+    assert value.partition(",")[0] in finding.message
+
+
 @pytest.mark.parametrize(("part", "longest"), [("project", 63), ("role", 64)])
 def test_a_name_that_the_platform_refuses_stops_it(part: str, longest: int) -> None:
     """A region with a long name would fail in the middle of the deployment."""
