@@ -73,11 +73,12 @@ demo: $(INSTALLED) ## Show the guard in an emulated cloud: encryptions and dead 
 	@PYTHONUTF8=1 PYTHONIOENCODING=utf-8 $(BIN)/python -m tests.emulators.demo
 
 .PHONY: check
-check: $(INSTALLED) ## Check lint, formatting, types and the keys of template.yaml
+check: $(INSTALLED) ## Check lint, formatting, types and the keys of both templates
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m $(TOOLS).template_keys template.yaml
+	$(BIN)/python -m $(TOOLS).template_keys $(LAYER)/member.yaml
 
 # The tests of the HTML report need a browser. Without one, pytest skips them and lists their names.
 .PHONY: browser
@@ -167,6 +168,10 @@ deploy: $(INSTALLED) serverless-devs ## Build, publish, deploy and test (REGION=
 .PHONY: plan
 plan: $(INSTALLED) serverless-devs ## Show what `make deploy` would change
 	@$(DEPLOY) plan $(WHERE) $(addprefix --config ,$(CONFIG))
+
+.PHONY: member-template
+member-template: $(INSTALLED) serverless-devs ## Print the template of another account (REGION=, the one that creates the role)
+	@$(DEPLOY) member-template $(WHERE) $(addprefix --config ,$(CONFIG))
 
 .PHONY: remove
 remove: $(INSTALLED) serverless-devs ## Remove everything that `make deploy` created (KEEP_LOGS=1, YES=1: do not ask)

@@ -11,6 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from encryption_guard.settings import ORGANIZATION
+from layers.encryption_guard.tools.member_stacks import Home, Members, serves_members
+from layers.encryption_guard.tools.organization import Guarded
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.action_trail import Kind, Shape, cloud_event
 from tests.emulators.emulated_service import Clock, utc_now
@@ -31,9 +34,11 @@ from tests.emulators.ram_policies import Policy
 from tests.emulators.resource_directory import Member, ResourceDirectory
 from tests.emulators.server import Authority
 from tests.emulators.smq import Smq
+from tests.emulators.stack_groups import OnRule, StackGroups
 from tests.emulators.sts import Sts
 from tests.emulators.template import (
     function_props,
+    infrastructure,
     member_resources,
     properties,
     resolved,
@@ -46,14 +51,30 @@ REPOSITORY = Path(__file__).parents[2]
 ACCOUNT = "1234567890123456"
 REGION = "cn-hangzhou"
 OWNER = AccessKey("LTAI-emulated-owner", "owner-secret", ACCOUNT)
+# By default.
+MEMBER_ROLE = "oss-tables-encryption-guard-member"
 
 
 def deployment(
     environment: Mapping[str, str] | None = None, sources: Path = REPOSITORY
 ) -> dict[str, Any]:
-    """template.yaml, deployed into the emulated cloud from a shell with these variables."""
+    """template.yaml, deployed into the emulated cloud from a shell with these variables.
+
+    What its stack does for other accounts is what `make deploy` gives it.
+    """
     shell = {"ALIBABA_CLOUD_REGION": REGION, **(environment or {})}
+    if serves_members(shell):
+        shell = {**shell, **members_of(shell).variables(REGION)}
     return resolved(shell, account=ACCOUNT, template=sources / "template.yaml")
+
+
+def members_of(shell: Mapping[str, str]) -> Members:
+    """Other accounts, of a guard in one region; those that are listed may send their events."""
+    defaults = {"GUARD_MEMBER_ROLE": MEMBER_ROLE, "GUARD_AUDIT_TABLES": "late"}
+    listed = [each for each in shell["GUARD_ACCOUNTS"].split(",") if each != ORGANIZATION]
+    return Members(
+        {**defaults, **shell}, ACCOUNT, Home(REGION, (REGION,)), Guarded((ACCOUNT, *listed))
+    )
 
 
 def deployed_role(
@@ -107,9 +128,6 @@ def member_role(
     return Role.created(account_id, created)
 
 
-# By default.
-MEMBER_ROLE = member_role(ACCOUNT, ROLE).name
-
 # Where members send their events, and the role of the hub with which they do.
 HUB_BUS = "oss-tables-encryption-guard"
 HUB_ROLE = "oss-tables-encryption-guard-events"
@@ -159,6 +177,7 @@ class EmulatedCloud:
     directory: ResourceDirectory
     member_roles: Mapping[str, Role]
     share_invocations: list[Invocation]
+    stack_groups: StackGroups
 
     def sweep(self) -> list[Invocation]:
         """The timer goes off: every try of the sweep."""
@@ -210,6 +229,7 @@ def emulated_cloud(
     sweep_instances: int | None = None,
     sweep_chaos: Chaos | None = None,
     forwards_to: str | None = None,
+    on_rule: OnRule = lambda _account_id, _region, _rule: None,
 ) -> Iterator[EmulatedCloud]:
     """Start the cloud over TLS; leaving it waits until every event is delivered.
 
@@ -218,8 +238,10 @@ def emulated_cloud(
     the creation function its key, instead of the role's one. `layer` is what it has instead of the
     package in `sources`, a folder with this repository or an earlier state of it. The account is
     the manager of a directory with these `members`: each has the role that both functions may take,
-    and a rule that forwards its events to the account's bus `forwards_to`, unless that is None.
-    `sweep_instances` is how many of the sweep run at a time, and `sweep_chaos` what befalls them.
+    or with GUARD_ORGANIZATION_FOLDERS the stack that the template's stack group gives it, and unless
+    `forwards_to` is None a rule that forwards its events to that bus of the account. `on_rule` gets
+    the rules of such stacks. `sweep_instances` is how many of the sweep run at a time, and
+    `sweep_chaos` what befalls them.
     """
     authority = Authority()
     template = deployment(environment, sources)
@@ -263,9 +285,10 @@ def emulated_cloud(
                 ),
             )
         )
+        by_stacks = serves_members(environment or {})
         member_roles = {
             each.account_id: member_role(each.account_id, role, sweep_role, environment=environment)
-            for each in members
+            for each in ([] if by_stacks else members)
         }
         sts = stack.enter_context(
             Sts(
@@ -292,6 +315,11 @@ def emulated_cloud(
                 authority=authority,
             )
         )
+        guards = frozenset(key.principal for key in (role, sweep_role) if key.principal)
+        stack_groups = StackGroups(
+            directory, sts, account_id=ACCOUNT, trustable=guards, on_rule=on_rule
+        )
+        stack_groups.update(infrastructure(template))
         variables = {
             "GUARD_FC_ENDPOINT": api.url,
             "GUARD_STS_ENDPOINT": sts.url,
@@ -348,7 +376,7 @@ def emulated_cloud(
         log = stack.enter_context(LogService(OWNER, region=REGION, authority=authority))
         yield EmulatedCloud(
             *(certificate, tables, queue, bridge, bus, function, api, sweeper, invocations),
-            *(sts, log, directory, member_roles, share_invocations),
+            *(sts, log, directory, member_roles, share_invocations, stack_groups),
         )
         bus.join(timeout=60)
         api.join(timeout=60)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +26,8 @@ LIST_ACCOUNTS = "ListAccounts"
 JSON = {"Content-Type": "application/json;charset=utf-8"}
 DEFAULT_CODES = {403: "NoPermission", 429: "Throttling.User"}
 PAGE_SIZE, LARGEST_PAGE = 10, 100
+# The root, which has the folders of all members.
+ROOT = "r-emulated"
 # As opaque as a token may be.
 TOKEN = "after /+="
 
@@ -49,6 +51,7 @@ class Member:
     status: Status = "CreateSuccess"
     deletion: Deletion = ""
     kind: Literal["ResourceAccount", "CloudAccount"] = "ResourceAccount"
+    folder: str = "fd-emulated"
 
     def entry(self) -> dict[str, str]:
         return {
@@ -61,9 +64,9 @@ class Member:
             "JoinMethod": "invited" if self.kind == "CloudAccount" else "created",
             "JoinTime": "2021-01-18T14:04:37.668+08:00",
             "ModifyTime": "2021-01-18T14:04:37.668+08:00",
-            "FolderId": "fd-emulated",
+            "FolderId": self.folder,
             "ResourceDirectoryId": "rd-emulated",
-            "ResourceDirectoryPath": "rd-emulated/r-emulated/fd-emulated",
+            "ResourceDirectoryPath": f"rd-emulated/{ROOT}/{self.folder}",
         }
 
 
@@ -96,6 +99,8 @@ class ResourceDirectory(EmulatedService):
         self.lists_manager = lists_manager
         self.repeats_token = repeats_token
         self.rights = Rights()
+        # Called after an account has joined or left.
+        self.listeners: list[Callable[[], object]] = []
         self._keys = {key.id: key for key in access_keys}
         self._members = {member.account_id: member for member in members}
         self._lock = threading.Lock()
@@ -109,11 +114,33 @@ class ResourceDirectory(EmulatedService):
         """Let an account be a member, or a member be in another state."""
         with self._lock:
             self._members[member.account_id] = member
+        self._tell()
 
     def leave(self, account_id: str) -> None:
         """Let an account be none of the organization's any more."""
         with self._lock:
             del self._members[account_id]
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self.listeners:
+            listener()
+
+    @property
+    def folders(self) -> set[str]:
+        """The ids of the root and of the folders."""
+        with self._lock:
+            return {ROOT, "fd-emulated", *(member.folder for member in self._members.values())}
+
+    def accounts_in(self, folders: Iterable[str]) -> list[str]:
+        """The members in these folders, by their ids."""
+        wanted = {*folders}
+        with self._lock:
+            return sorted(
+                member.account_id
+                for member in self._members.values()
+                if {member.folder, ROOT} & wanted and member.deletion != "Deleting"
+            )
 
     def new_request_id(self) -> str:
         return str(uuid.uuid4()).upper()

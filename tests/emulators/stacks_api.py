@@ -31,6 +31,7 @@ class KeptStack:
     parameters: Mapping[str, str]
     status: str = "CREATE_COMPLETE"
     id: str = "c754d2a4-28f1-46df-b557-000000000001"
+    reason: str = ""
 
 
 class StacksApi(EmulatedService):
@@ -92,7 +93,7 @@ class StacksApi(EmulatedService):
             },
         }
         told = [{"ParameterKey": key, "ParameterValue": text} for key, text in parameters.items()]
-        return {**_row(stack), "Parameters": told}
+        return {**_row(stack), "StatusReason": stack.reason, "Parameters": told}
 
 
 def _row(stack: KeptStack) -> dict[str, str]:

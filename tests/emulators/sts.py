@@ -80,6 +80,10 @@ class Sts(EmulatedService):
         """Let the role be there, instead of an earlier one of its name."""
         self._planted[role.arn] = role
 
+    def has(self, arn: str) -> bool:
+        """Whether a role of this ARN is there."""
+        return arn in self._planted
+
     def remove(self, role: Role) -> None:
         """Take the role away; its sessions last until they end."""
         del self._planted[role.arn]

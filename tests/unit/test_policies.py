@@ -88,7 +88,8 @@ NEEDED_BY: Mapping[str, str] = {
     "mns": "ALIYUN::MNS::Queue",
     "log": "ALIYUN::SLS::Project, Logstore, Index, Alert and Dashboard",
     "cms": "ALIYUN::CMS::ResourceMetricRule",
-    "eventbridge": "the rule behind the trigger of the type eventbridge",
+    "eventbridge": "the rule behind the trigger of the type eventbridge, ALIYUN::EventBridge::Rule",
+    "ros": "ALIYUN::ROS::StackGroup and StackInstances",
 }
 # An operator reads the function's log in the console; no command does.
 NO_COMMAND_NEEDS = {"log:GetLogStoreLogs"}
@@ -245,7 +246,17 @@ def test_the_resources_are_those_of_the_template() -> None:
         function_props(template, function) for function in ("encrypt_on_create", "sweep")
     )
     layer = creation["layers"][0].partition(":layers/")[2]
-    roles = [properties(template, role)["RoleName"] for role in ("Role", "SweepRole")]
+    forwarding = {
+        "GUARD_ACCOUNTS": "2222222222222222",
+        "GUARD_ORGANIZATION_FOLDERS": "fd-one",
+        "GUARD_ORGANIZATION_BUS": "guard",
+    }
+    organization = deployment(forwarding)
+    group = properties(organization, "MemberStacks")["StackGroupName"]
+    (attached,) = properties(organization, "ForwardRole")["PolicyAttachments"]["System"]
+    roles = [
+        properties(organization, role)["RoleName"] for role in ("Role", "SweepRole", "ForwardRole")
+    ]
     queue = properties(template, "DeadLetterQueue")["QueueName"]
     project = properties(template, "LogProject")["Name"]
     owner = f"{REGION}:{ACCOUNT}"
@@ -258,6 +269,8 @@ def test_the_resources_are_those_of_the_template() -> None:
     for role in roles:
         assert policy.allows("ram:PassRole", f"acs:ram:*:{ACCOUNT}:role/{role}")
         assert policy.allows("ram:AttachPolicyToRole", f"acs:ram:*:{ACCOUNT}:policy/{role}")
+    assert policy.allows("ram:AttachPolicyToRole", f"acs:ram:*:system:policy/{attached}")
+    assert policy.allows("ros:CreateStackGroup", f"acs:ros:{owner}:stackgroup/{group}")
     assert policy.allows("mns:CreateQueue", f"acs:mns:{owner}:/queues/{queue}")
     for place in (f"project/{project}", f"project/{project}/logstore/guard"):
         assert policy.allows("log:CreateIndex", f"acs:log:{owner}:{place}")

@@ -26,6 +26,7 @@ from tests.emulators.cloud import (
     deployed_role,
     deployment,
     filter_pattern,
+    members_of,
 )
 from tests.emulators.event_bridge import matches
 from tests.emulators.serverless_devs.checks import complaints_about
@@ -33,6 +34,7 @@ from tests.emulators.template import (
     TEMPLATE,
     function_props,
     infrastructure,
+    member_resources,
     properties,
     role_of,
     role_policy,
@@ -275,6 +277,102 @@ def test_the_timer_calls_the_sweep_each_minute() -> None:
     assert trigger["triggerConfig"]["enable"] is True
     assert json.loads(TIMER_EVENT)["payload"] == trigger["triggerConfig"]["payload"]
     assert not holds_bucket_event(TIMER_EVENT)
+
+
+# What other accounts get.
+
+ORGANIZATION = {
+    "GUARD_ACCOUNTS": "2222222222222222,3333333333333333",
+    "GUARD_ORGANIZATION_FOLDERS": "fd-one",
+    "GUARD_ORGANIZATION_BUS": "guard",
+    "GUARD_EXTERNAL_ID": "guard-of:1234567890123456",
+}
+SERVES = {"MemberStacks", "MemberStackInstances", "ForwardRole", "MemberEvents"}
+
+
+@pytest.mark.parametrize(
+    ("missing", "created"),
+    [
+        (ORGANIZATION.keys(), set()),
+        ({"GUARD_ORGANIZATION_FOLDERS", "GUARD_ORGANIZATION_BUS"}, set()),
+        ({"GUARD_ORGANIZATION_BUS"}, {"MemberStacks", "MemberStackInstances"}),
+        ({"GUARD_ORGANIZATION_FOLDERS"}, {"ForwardRole", "MemberEvents"}),
+        (set(), SERVES),
+    ],
+    ids=["one account", "listed ones", "folders", "a bus", "folders and a bus"],
+)
+def test_the_stack_does_for_other_accounts_what_is_wanted(
+    missing: set[str], created: set[str]
+) -> None:
+    """A deployment of one account has nothing of it."""
+    shell = {name: text for name, text in ORGANIZATION.items() if name not in missing}
+
+    assert infrastructure(deployment(shell)).keys() & SERVES == created
+
+
+def test_the_default_bus_has_the_functions_trigger_already() -> None:
+    """A second rule there would deliver each event twice."""
+    shell = {**ORGANIZATION, "GUARD_ORGANIZATION_BUS": "default"}
+
+    assert infrastructure(deployment(shell)).keys() & SERVES == SERVES - {"MemberEvents"}
+
+
+def test_the_group_goes_before_the_roles_that_its_accounts_trust() -> None:
+    """A stack removes what depends on something first: instances, group, roles."""
+    stack = DEPLOYED["resources"]["infra"]["props"]["template"]["Resources"]
+
+    assert stack["MemberStackInstances"]["DependsOn"] == "MemberStacks"
+    assert set(stack["MemberStacks"]["DependsOn"]) == {"Role", "SweepRole"}
+    assert stack["MemberStackInstances"]["Properties"]["RetainStacks"] is False
+
+
+def test_another_account_trusts_the_roles_of_the_functions() -> None:
+    """By the names that the stack gives them, with the external id, and nobody else."""
+    created = member_resources(members_of(ORGANIZATION).parameters, region=REGION)
+    (trust,) = created["Role"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+
+    roles = [properties(DEPLOYED, role)["RoleName"] for role in ("Role", "SweepRole")]
+    assert trust["Principal"] == {"RAM": [f"acs:ram::{ACCOUNT}:role/{role}" for role in roles]}
+    assert trust["Condition"] == {
+        "StringEquals": {"sts:ExternalId": [ORGANIZATION["GUARD_EXTERNAL_ID"]]}
+    }
+    without = members_of({"GUARD_ACCOUNTS": "organization"}).parameters
+    (trust,) = member_resources(without, region=REGION)["Role"]["Properties"][
+        "AssumeRolePolicyDocument"
+    ]["Statement"]
+    assert "Condition" not in trust
+
+
+def test_a_role_is_created_once_and_a_rule_in_each_region() -> None:
+    """The stack of another region only forwards the events of that region."""
+    parameters = members_of(ORGANIZATION).parameters
+
+    here, there = (member_resources(parameters, region=each) for each in (REGION, "cn-beijing"))
+
+    assert [set(here), set(there)] == [{"Role", "Events"}, {"Events"}]
+    (target,) = there["Events"]["Properties"]["Targets"]
+    assert target["Endpoint"] == f"acs:eventbridge:cn-beijing:{ACCOUNT}:eventbus/guard"
+
+
+def test_every_rule_has_the_pattern_of_the_trigger() -> None:
+    """What other accounts forward is what the function is called for."""
+    received = properties(deployment(ORGANIZATION), "MemberEvents")
+    forwarded = member_resources(members_of(ORGANIZATION).parameters, region=REGION)["Events"]
+
+    assert received["FilterPattern"] == filter_pattern()
+    assert forwarded["Properties"]["FilterPattern"] == filter_pattern()
+
+
+def test_events_of_other_accounts_reach_the_creation_function() -> None:
+    """On a bus of their own; those that cannot be delivered go to the queue."""
+    received = properties(deployment(ORGANIZATION), "MemberEvents")
+    (target,) = received["Targets"]
+
+    function = f"acs:fc:{REGION}:{ACCOUNT}:functions/{FUNCTION['functionName']}"
+    assert (received["EventBusName"], target["Endpoint"]) == ("guard", function)
+    assert target["DeadLetterQueue"] == {"Arn": QUEUE_ARN}
+    forward = properties(deployment(ORGANIZATION), "ForwardRole")
+    assert forward["RoleName"] == members_of(ORGANIZATION).parameters["ForwardRole"]
 
 
 @both

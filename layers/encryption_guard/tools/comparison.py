@@ -39,11 +39,15 @@ STUCK_STATES: Final = frozenset(
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack as Resource Orchestration Service returns it: its template, and its parameters."""
+    """A stack as Resource Orchestration Service returns it: its template, and its parameters.
+
+    `reason` is the service's word for the state.
+    """
 
     state: str
     template: Mapping[str, Any]
     parameters: Mapping[str, str]
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,28 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import click
+import yaml
 
 from encryption_guard import __version__
 from encryption_guard.cli.console import Commands, misuse, say
 from encryption_guard.errors import ConfigurationError, GuardError
-from layers.encryption_guard.tools import configuration, costs, organization, preflight
+from layers.encryption_guard.tools import (
+    configuration,
+    costs,
+    member_stacks,
+    organization,
+    preflight,
+)
 from layers.encryption_guard.tools.bytecode import read_output
 from layers.encryption_guard.tools.comparison import (
     Deployed,
@@ -39,11 +48,23 @@ from layers.encryption_guard.tools.configuration import (
 from layers.encryption_guard.tools.costs import Price
 from layers.encryption_guard.tools.deployed import (
     count_dead_letters,
+    find_regions,
     measure_clock,
     read_accounts,
     read_deployed,
     read_parts,
+    read_stack,
 )
+from layers.encryption_guard.tools.member_stacks import (
+    FOLDERS,
+    NO_MEMBERS,
+    Members,
+    describe_removal,
+    find_home,
+    is_replaced,
+    serves_members,
+)
+from layers.encryption_guard.tools.organization import Guarded
 from layers.encryption_guard.tools.preflight import KEY_PAIR, Access, Finding, Region
 from layers.encryption_guard.tools.progress import Report, Terminal
 from layers.encryption_guard.tools.serverless_devs import (
@@ -57,6 +78,7 @@ from layers.encryption_guard.tools.tasks import (
     EXEMPTIONS,
     FUNCTIONS,
     REMOVALS,
+    STACK_NAME,
     Target,
     Task,
     deploy,
@@ -163,6 +185,17 @@ def list_aliases(environment: Mapping[str, str]) -> set[str]:
     return set(re.findall(r"^([^\s:#]+):", configured, re.MULTILINE))
 
 
+class Configured(NamedTuple):
+    """The checked settings of a region, what they change, what they cost, and for whom."""
+
+    values: Mapping[str, Value] = MappingProxyType({})
+    changes: Sequence[Change] = ()
+    price: Price | None = None
+    members: Members | None = None
+    # Whether the stack does, or did, something for other accounts.
+    serves: bool = False
+
+
 @dataclass(frozen=True)
 class Deployer:
     """Runs a task with these credentials and settings, region by region."""
@@ -173,6 +206,8 @@ class Deployer:
     report: Report
     file: File = field(default_factory=File)
     any_region: bool = False
+    # Of all regions in this run.
+    names: Sequence[str] = ()
 
     def log(self, region: Region) -> Path:
         """Return the file for the whole output of the task in a region."""
@@ -180,9 +215,16 @@ class Deployer:
 
     @contextmanager
     def serverless_devs(
-        self, region: Region, values: Mapping[str, Value], mode: Literal["w", "a"]
+        self,
+        region: Region,
+        values: Mapping[str, Value],
+        mode: Literal["w", "a"],
+        of_stack: Mapping[str, str] = NO_MEMBERS,
     ) -> Iterator[ServerlessDevs]:
-        """Open the log of a region, and give `s` the variables of the region."""
+        """Open the log of a region, and give `s` the variables of the region.
+
+        `of_stack` are those for other accounts.
+        """
         # Serverless Devs prefers its own variables for a key, even if one is empty or missing.
         shell = {name: value for name, value in self.environment.items() if name not in KEY_PAIR}
         settings = configuration.variables_of(values) if values else {}
@@ -191,6 +233,7 @@ class Deployer:
             **preflight.template_variables(region, shell | settings),
             **(costs.template_variables(settings) if settings else {}),
             **(organization.template_variables(settings) if settings else {}),
+            **of_stack,
             CONTENT: digest_content(Path(), __version__),
             **self.access.variables,
         }
@@ -203,8 +246,10 @@ class Deployer:
     def resolve(self, region: Region) -> Target:
         """Resolve settings and template for a region; exits with 2 if a check finds an error."""
         is_removal = self.task in REMOVALS
-        values, changes, price = ({}, (), None) if is_removal else self.configure(region)
-        with self.serverless_devs(region, values, "w") as s:
+        configured = Configured() if is_removal else self.configure(region)
+        members = configured.members
+        of_stack = members.variables(region.name) if members else NO_MEMBERS
+        with self.serverless_devs(region, configured.values, "w", of_stack) as s:
             resources = preview(s)
         # An unknown key does not stop a removal.
         if not is_removal and show_findings(preflight.check_keys(resources), self.report):
@@ -222,31 +267,51 @@ class Deployer:
         if show_findings(findings, self.report):
             exit_unstarted(self.report)
         queue = resources["sweep"]["environmentVariables"]["GUARD_DEAD_LETTER_QUEUE"]
-        target = Target(region, account_id, resources, values, changes, price)
+        target = Target(
+            region,
+            account_id,
+            resources,
+            *configured[:3],
+            members=members,
+            stack_parameters=self.read_stack_parameters(region) if configured.serves else {},
+            read_stack=partial(read_stack, self.access, region, STACK_NAME, self.environment),
+        )
         if is_removal:
+            self.show_what_stays(region)
             letters = count_dead_letters(self.access, queue, self.environment)
             return replace(target, dead_letters=letters)
         return replace(target, deployed=self.read_parts(target)) if self.task is plan else target
 
-    def read_parts(self, target: Target) -> Deployed | None:
-        """Read what is deployed; exits with 2 if a service does not return it."""
-        try:
-            return read_parts(self.access, target.region, target.resources, self.environment)
-        except GuardError as error:
-            remedy = "A plan compares with it; see the rights in docs/deploy.md."
-            problem = f"What is deployed is not readable: {error}"
-            show_findings([Finding("error", problem, remedy)], self.report)
-            exit_unstarted(self.report)
+    def read_stack_parameters(self, region: Region) -> Mapping[str, str]:
+        """Return the parameters of the deployed stack; exits with 2 if they cannot be read."""
+        with self.readable("The deployed stack is", "See the rights in docs/deploy.md."):
+            stack = read_stack(self.access, region, STACK_NAME, self.environment)
+        return stack.parameters if stack else {}
 
-    def configure(self, region: Region) -> tuple[dict[str, Value], Sequence[Change], Price]:
-        """Return the checked settings of a region, what they change there, and what they cost."""
+    @contextmanager
+    def readable(self, what: str, remedy: str) -> Iterator[None]:
+        """Exit with 2 if something that is needed cannot be read."""
         try:
-            deployed = read_deployed(self.access, region, self.environment)
+            yield
         except GuardError as error:
-            remedy = "Without them a deployment could change settings that nobody states."
-            finding = Finding("error", f"The deployed settings are not readable: {error}", remedy)
+            finding = Finding("error", f"{what} not readable: {error}", remedy)
             show_findings([finding], self.report)
             exit_unstarted(self.report)
+
+    def read_parts(self, target: Target) -> Deployed | None:
+        """Read what is deployed; exits with 2 if a service does not return it."""
+        remedy = "A plan compares with it; see the rights in docs/deploy.md."
+        with self.readable("What is deployed is", remedy):
+            return read_parts(self.access, target.region, target.resources, self.environment)
+
+    def configure(self, region: Region, *, serves: bool = False) -> Configured:
+        """Return the checked settings of a region, what they change there, and what they cost.
+
+        `serves`: also what is for other accounts, even if the stacks do nothing for them.
+        """
+        remedy = "Without them a deployment could change settings that nobody states."
+        with self.readable("The deployed settings are", remedy):
+            deployed = read_deployed(self.access, region, self.environment)
         values = configuration.resolve(
             shell=self.environment,
             file=self.file.of(region.name),
@@ -270,34 +335,76 @@ class Deployer:
             findings.append(UNREADABLE)
         if show_findings(findings, self.report):
             exit_unstarted(self.report)
-        shares = self.count_shares(settings)
-        settings[SHARES] = shares
-        values[SHARES] = Value(shares, "default")
-        changes = configuration.find_changes(deployed or {}, values, region=region.name)
-        return values, changes, costs.find_price(deployed, settings)
-
-    def count_shares(self, settings: Mapping[str, str]) -> str:
-        """Return how many calls share the accounts; exits with 2 if they have no instances."""
         guarded = read_accounts(self.access, settings, self.environment)
-        shares = str(organization.count_shares(settings, guarded))
-        counted = {**settings, SHARES: shares}
-        is_plan = self.task is plan
-        if show_findings(
-            organization.check_accounts(counted, guarded, is_plan=is_plan), self.report
-        ):
+        settings[SHARES] = str(organization.count_shares(settings, guarded))
+        values[SHARES] = Value(settings[SHARES], "default")
+        findings = organization.check_accounts(settings, guarded, is_plan=self.task is plan)
+        if show_findings(findings, self.report):
             exit_unstarted(self.report)
-        return shares
+        changes = configuration.find_changes(deployed or {}, values, region=region.name)
+        price, is_new = costs.find_price(deployed, settings), deployed == {}
+        members = None
+        if serves or serves_members(settings):
+            members = self.find_members(region, settings, guarded, is_new=is_new)
+        serves = members is not None or serves_members(deployed or {})
+        return Configured(values, changes, price, members, serves)
 
-    def run(self, target: Target) -> bool:
-        """Run the task in one region and return whether it succeeded."""
+    @cached_property
+    def deployed_regions(self) -> tuple[str, ...]:
+        """The regions that have the functions; exits with 2 if that cannot be read."""
+        with self.readable("The regions with the guard are", "See the rights in docs/deploy.md."):
+            names = dict.fromkeys([*preflight.REGIONS, *self.names])
+            return find_regions(self.access, names, self.environment)
+
+    def find_members(
+        self, region: Region, settings: Mapping[str, str], guarded: Guarded, *, is_new: bool
+    ) -> Members:
+        """Return what the stacks do for other accounts; exits with 2 if a check finds an error."""
+        home = find_home(settings, [*self.deployed_regions, *self.names])
+        if isinstance(home, Finding):
+            show_findings([home], self.report)
+            exit_unstarted(self.report)
+        members = Members(settings, str(self.access.account_id), home, guarded)
+        findings = members.check()
+        if is_new and home.region not in self.names:
+            what = f"Other accounts do not trust the roles of {region.name} yet"
+            remedy = f"Deploy {home.region} too, in the same run or later: it names these roles."
+            findings.append(Finding("warning", what, remedy))
+        if show_findings(findings, self.report):
+            exit_unstarted(self.report)
+        return members
+
+    def show_what_stays(self, region: Region) -> None:
+        """Show what a removal leaves in other accounts, as far as the settings can be read."""
+        try:
+            settings = read_deployed(self.access, region, self.environment) or {}
+            regions = self.deployed_regions if serves_members(settings) else ()
+        except GuardError as error:
+            remedy = "If there are other accounts, see Remove in docs/deploy.md."
+            show_findings([Finding("warning", f"Not readable: {error}", remedy)], self.report)
+            return
+        others = [each for each in regions if each not in self.names]
+        keeps_stack = self.task is remove_but_logs
+        findings = describe_removal(region.name, settings, others, keeps_stack=keeps_stack)
+        show_findings(findings, self.report)
+
+    def run(self, target: Target, failed: Collection[str] = ()) -> bool:
+        """Run the task in one region and return whether it succeeded.
+
+        `failed` are the regions of this run whose functions may not exist.
+        """
         self.report.terminal.print(f"\n[bold]{target}[/]")
         self.report.show_settings(configuration.describe(target.values, target.changes))
         if target.price and target.price.is_news:
             finding = Finding("ok", costs.describe([target.price]), REMEDY_FOR_PRICE)
             self.report.show_finding(finding)
+        of_stack = NO_MEMBERS
+        if target.members:
+            missing = {*failed} - {*self.deployed_regions}
+            of_stack = target.members.variables(target.region.name, without=missing)
         with (
             self.failures_shown(target.region) as failures,
-            self.serverless_devs(target.region, target.values, "a") as s,
+            self.serverless_devs(target.region, target.values, "a", of_stack) as s,
         ):
             if self.task is deploy:
                 ship_exemptions(target.values[EXEMPTIONS].text)
@@ -372,8 +479,31 @@ def run_in_regions(
     """
     # As Ctrl-C: otherwise a running `s` would stay behind and continue to change the account.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    environment = dict(os.environ)  # noqa: TID251  Serverless Devs reads the same
     report = Report(Terminal(highlight=False, emoji=False, soft_wrap=True))
+    deployer, regions = prepare(task, names, report, any_region=any_region, config=config)
+    targets: list[Target] = []
+    failed: list[str] = []
+    for region in regions:
+        with deployer.failures_shown(region) as failures:
+            targets.append(deployer.resolve(region))
+        failed += [region.name] if failures else []
+    if targets:
+        confirm(targets)
+    for target in sorted(targets, key=is_home):
+        failed += [] if deployer.run(target, failed) else [target.region.name]
+    if len(regions) > 1:
+        succeeded = [region.name for region in regions if region.name not in failed]
+        report.terminal.print(f"\n  Done in: {', '.join(succeeded) or 'none'}")
+    if failed:
+        report.terminal.print(f"  Failed in: {', '.join(failed)}")
+    sys.exit(FAILED if failed or report.terminal.is_lost else OK)
+
+
+def prepare(
+    task: Task, names: Sequence[str], report: Report, *, any_region: bool, config: Path | None
+) -> tuple[Deployer, list[Region]]:
+    """Return who runs a task, and where; exits with 2 if a check finds an error."""
+    environment = dict(os.environ)  # noqa: TID251  Serverless Devs reads the same
     names = names or [environment.get("ALIBABA_CLOUD_REGION") or "cn-hangzhou"]
     access, regions = run_preflight(task, names, environment, report, any_region=any_region)
     try:
@@ -384,22 +514,13 @@ def run_in_regions(
     of_file = [preflight.find_region(name, any_region=any_region) for name in file.regions]
     if show_findings([each for each in of_file if isinstance(each, Finding)], report):
         exit_unstarted(report)
-    deployer = Deployer(task, access, environment, report, file, any_region)
-    targets: list[Target] = []
-    failed: list[str] = []
-    for region in regions:
-        with deployer.failures_shown(region) as failures:
-            targets.append(deployer.resolve(region))
-        failed += [region.name] if failures else []
-    if targets:
-        confirm(targets)
-    failed += [target.region.name for target in targets if not deployer.run(target)]
-    if len(regions) > 1:
-        succeeded = [region.name for region in regions if region.name not in failed]
-        report.terminal.print(f"\n  Done in: {', '.join(succeeded) or 'none'}")
-    if failed:
-        report.terminal.print(f"  Failed in: {', '.join(failed)}")
-    sys.exit(FAILED if failed or report.terminal.is_lost else OK)
+    in_run = [region.name for region in regions]
+    return Deployer(task, access, environment, report, file, any_region, in_run), regions
+
+
+def is_home(target: Target) -> bool:
+    """Return whether other accounts are prepared there: they trust the roles of all regions."""
+    return target.members is not None and target.region.name == target.members.home.region
 
 
 def ask(question: str) -> None:
@@ -427,6 +548,14 @@ def find_questions(targets: Sequence[Target], *, can_answer: bool) -> Iterator[s
         for change in target.changes:
             if change.question:
                 yield f"{target}: {change.question}"
+        if target.members and is_replaced(
+            target.members.variables(target.region.name), target.stack_parameters
+        ):
+            folders = target.members.settings[FOLDERS]
+            yield (
+                f"{target}: The role in the accounts of {folders} is removed for some minutes, and"
+                " created again with another trust, other rights or other rules"
+            )
     prices = {
         target.region.name: target.price
         for target in targets
@@ -480,6 +609,23 @@ def deploy_command(
 def plan_command(regions: Sequence[str], any_region: bool, config: Path | None) -> None:
     """Show what a deployment would change."""
     run_in_regions(plan, regions, any_region=any_region, config=config)
+
+
+@main.command("member-template")
+@region_option
+@any_region_option
+@config_option
+def member_template_command(regions: Sequence[str], any_region: bool, config: Path | None) -> None:
+    """Print the template of another account, with the parameters of this deployment.
+
+    For accounts that no stack group prepares. The first region creates the role.
+    """
+    # The template alone is the output.
+    report = Report(Terminal(stderr=True, highlight=False, emoji=False, soft_wrap=True))
+    deployer, known = prepare(plan, regions, report, any_region=any_region, config=config)
+    members = deployer.configure(known[0], serves=True).members
+    template = member_stacks.read_template(members.parameters if members else None)
+    click.echo(yaml.safe_dump(template, sort_keys=False, width=100))
 
 
 @main.command("remove")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,7 @@ from encryption_guard.invocation import Invocation
 from encryption_guard.services.acs3 import Api, call
 from encryption_guard.services.directory import list_accounts
 from encryption_guard.settings import ORGANIZATION, FunctionArn, Settings
-from encryption_guard.untrusted import object_or_empty
+from encryption_guard.untrusted import as_text, object_or_empty
 from layers.encryption_guard.tools import configuration
 from layers.encryption_guard.tools.comparison import Deployed, Function, Stack
 from layers.encryption_guard.tools.organization import Guarded
@@ -150,10 +150,51 @@ def _read_stack(invocation: Invocation, ros: Api, region: Region, name: str) -> 
             stack["Status"],
             object_or_empty(template["TemplateBody"]),
             {each["ParameterKey"]: each.get("ParameterValue") for each in stack["Parameters"]},
+            as_text(stack.get("StatusReason")) or "",
         )
     except (KeyError, TypeError) as error:
         problem = f"Resource Orchestration Service returned a stack {name} without {error}."
         raise ConfigurationError(problem) from None
+
+
+def read_stack(
+    access: Access,
+    region: Region,
+    name: str,
+    environment: Mapping[str, str],
+    *,
+    ros: Api = ROS,
+) -> Stack | None:
+    """Read a stack by its name; None if there is none, or if only Serverless Devs has the key.
+
+    Raises GuardError if the service does not return it.
+    """
+    if (credentials := access.credentials) is None:
+        return None
+    with _opened(credentials, environment) as invocation:
+        return _read_stack(invocation, ros, region, name)
+
+
+def find_regions(
+    access: Access, names: Iterable[str], environment: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return those of the regions where the sweep function is deployed.
+
+    Raises GuardError if a service does not say so, or if only Serverless Devs has the key.
+    """
+    if (credentials := access.credentials) is None:
+        raise ConfigurationError(
+            "Only Serverless Devs has this key; set ALIBABA_CLOUD_ACCESS_KEY_ID and so on."
+        )
+    from encryption_guard.services.function_compute import FunctionCompute
+
+    with _opened(credentials, environment) as invocation:
+        client = FunctionCompute(invocation)
+        return tuple(
+            name
+            for name in names
+            if client.read_function(FunctionArn(FUNCTION_NAMES[1], name, access.account_id))
+        )
 
 
 def measure_clock(access: Access, region: Region, environment: Mapping[str, str]) -> float | None:

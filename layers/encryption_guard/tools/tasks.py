@@ -15,9 +15,11 @@ from typing import Any
 
 from rich.markup import escape
 
-from layers.encryption_guard.tools.comparison import STUCK_STATES, Deployed, compare
+from encryption_guard.errors import GuardError
+from layers.encryption_guard.tools.comparison import STUCK_STATES, Deployed, Stack, compare
 from layers.encryption_guard.tools.configuration import Change, Value
 from layers.encryption_guard.tools.costs import Price
+from layers.encryption_guard.tools.member_stacks import STACK_GROUP, Members, choose_first
 from layers.encryption_guard.tools.preflight import Finding, Region
 from layers.encryption_guard.tools.progress import Report
 from layers.encryption_guard.tools.serverless_devs import (
@@ -59,6 +61,8 @@ PASSES_SOON = re.compile(
     re.IGNORECASE,
 )
 RETRY_AFTER_SECONDS = (10.0, 20.0, 30.0)
+# Each account of an organization gets a stack of its own: an hour for all of them.
+POLL_SECONDS, MAX_POLLS = 10.0, 360
 EXEMPTIONS = "GUARD_EXEMPTIONS"
 # The handler decides to skip this event, so it makes no request about any bucket.
 HARMLESS_EVENT = json.dumps(
@@ -69,6 +73,11 @@ HARMLESS_EVENT = json.dumps(
         "type": "oss:ActionTrail:ApiCall",
         "data": {"eventName": "EncryptionGuardDeployed", "eventId": "encryption-guard-deployed"},
     }
+)
+REMEDY_FOR_MEMBERS = (
+    "The functions are deployed. A stack group needs trusted access of Resource Orchestration"
+    " Service in the resource directory, and an event bus has to exist: see An organization in"
+    " docs/deploy.md. The stack's events are in the console. Then run `make deploy` again."
 )
 SERVICE_LINKED_ROLES = Finding(
     "warning",
@@ -92,6 +101,11 @@ class Target:
     dead_letters: str = ""
     # Only for a plan, and only if it can be read.
     deployed: Deployed | None = None
+    # What the stack does for other accounts, and the parameters of the deployed stack.
+    members: Members | None = None
+    stack_parameters: Mapping[str, str] = field(default_factory=dict)
+    # Returns the stack as it is deployed, or None if it cannot be read.
+    read_stack: Callable[[], Stack | None] = lambda: None
 
     def __str__(self) -> str:
         return f"{self.region.name} of account {self.account_id}"
@@ -118,11 +132,15 @@ def deploy(s: ServerlessDevs, target: Target, report: Report) -> None:
         version = publish_layer(s, runtime)
         add_result(f"version {version}")
     s = replace(s, environment={**s.environment, "LAYER_VERSION": version})
+    first = choose_first(s.environment, target.stack_parameters)
     with report.step("Deploy the queue, the roles, the alarms and the functions"):
-        output = deploy_template(s, target.region)
+        output = deploy_template(replace(s, environment={**s.environment, **first}), target.region)
     for line in find_errors(output):
         remedy = "The deployment continued after this error: check it; `make verify-live` can help."
         report.show_finding(Finding("warning", line, remedy))
+    groups = (s.environment.get(STACK_GROUP), target.stack_parameters.get("StackGroup"))
+    if first or any(groups):
+        prepare_members(s, target, report, is_pending=bool(first))
     for function in FUNCTIONS:
         with report.step(f"Test {function}:") as add_result:
             add_result(smoke_test(s, function))
@@ -146,6 +164,42 @@ def deploy_template(
                 raise explain_stack(s, region, error) from None
             s.on_line(f"again in {seconds:.0f} s: {error.output.rpartition(chr(10))[2]}")
             sleep(seconds)
+
+
+def prepare_members(s: ServerlessDevs, target: Target, report: Report, *, is_pending: bool) -> None:
+    """Wait until the stack has prepared the other accounts; `is_pending`: deploy that part first.
+
+    Raises StepFailed with the reason if the service refused it. The functions are deployed by then.
+    """
+    if is_pending:
+        with report.step("Wait for the stack"):
+            wait_for_stack(target)
+        with report.step("Deploy the part for other accounts"):
+            try:
+                s.run("infra", "deploy", "-y")
+            except StepFailed as error:
+                raise StepFailed(str(error), REMEDY_FOR_MEMBERS, error.output) from None
+    with report.step("Wait for the stack, and the role in other accounts"):
+        wait_for_stack(target)
+
+
+def wait_for_stack(target: Target, *, sleep: Callable[[float], object] = time.sleep) -> None:
+    """Wait until the stack has an end state; raises StepFailed if that is none of success."""
+    for _ in range(MAX_POLLS):
+        try:
+            stack = target.read_stack()
+        except GuardError as error:
+            remedy = "It may still be at work: see its state in the console, then deploy again."
+            problem = f"The stack {STACK_NAME} cannot be read: {error}"
+            raise StepFailed(problem, remedy) from None
+        if stack is None or not stack.state.endswith("_IN_PROGRESS"):
+            break
+        sleep(POLL_SECONDS)
+    if stack and (not stack.state.endswith("_COMPLETE") or "ROLLBACK" in stack.state):
+        raise StepFailed(
+            f"The stack {STACK_NAME} is in {stack.state}: {stack.reason or 'no reason is given'}",
+            REMEDY_FOR_MEMBERS,
+        )
 
 
 def explain_stack(s: ServerlessDevs, region: Region, error: StepFailed) -> StepFailed:

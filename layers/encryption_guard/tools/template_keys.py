@@ -1,4 +1,4 @@
-"""Find misspelt keys in template.yaml (`make check`, and each deployment).
+"""Find misspelt keys in template.yaml and member.yaml (`make check`, and each deployment).
 
 `s verify` accepts any key: the schema of the component fc3 allows every name, and the component ros
 has no schema. A deployment would ignore the misspelt setting, or fail halfway.
@@ -114,10 +114,14 @@ def _without_functions(node: Any) -> Any:
 def read_resources(text: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Return the component and the props of each resource of a template, unresolved.
 
-    Raises ValueError if the text is no template, or has a component without a list of keys.
+    The template of a stack alone is one resource. Raises ValueError if the text is no template, or
+    has a component without a list of keys.
     """
     try:
-        resources = yaml.safe_load(text)["resources"]
+        document = yaml.safe_load(text)
+        if "ROSTemplateFormatVersion" in document:
+            return {"stack": ("ros", {"template": document})}
+        resources = document["resources"]
         found = {name: (str(one["component"]), one["props"]) for name, one in resources.items()}
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is no template of Serverless Devs: {error!r}") from error

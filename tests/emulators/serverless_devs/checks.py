@@ -43,6 +43,8 @@ QUEUE_VARIABLE = "GUARD_DEAD_LETTER_QUEUE"
 _REGION, _ACCOUNT = r"[a-z]{2}(?:-[a-z0-9]+)+", r"[0-9]{5,20}"
 # The service, its region, the account and what is meant; in a policy each may be a `*`.
 _ARN = re.compile(rf"acs:[a-z]+:(?:{_REGION}|\*)?:(?:{_ACCOUNT}|\*)?:(?![/ ]*$)\S+", re.ASCII)
+# Where a text is no whole ARN: a pattern of events, and a template with its functions.
+_OF_PARTS = re.compile(r"/(?:FilterPattern|TemplateBody)/")
 _ROLE = re.compile(rf"acs:ram::{_ACCOUNT}:role/[a-z0-9.-]{{1,64}}", re.ASCII)
 
 
@@ -142,7 +144,7 @@ def arns(resources: Resources) -> Complaints:
     complaints = [
         f"{place}: {text} is no ARN"
         for place, text in texts(resources)
-        if text.startswith("acs:") and not _ARN.fullmatch(text)
+        if text.startswith("acs:") and not _ARN.fullmatch(text) and not _OF_PARTS.search(place)
     ]
     roles = {role["RoleName"] for role in made(resources, "ALIYUN::RAM::Role")}
     for name, props in functions(resources).items():
@@ -200,8 +202,10 @@ def sizes(resources: Resources) -> Complaints:
 
 
 def patterns(resources: Resources) -> Complaints:
-    """The rule lets in every sample that the guard minds, and no other CloudEvent."""
+    """Each rule lets in every sample that the guard minds, and no other CloudEvent."""
     complaints = []
+    for rule in made(resources, "ALIYUN::EventBridge::Rule"):
+        complaints += _misjudged(rule["RuleName"], json.dumps(rule["FilterPattern"]))
     for name, props in functions(resources).items():
         for trigger in props.get("triggers", []):
             if trigger["triggerType"] == "eventbridge":

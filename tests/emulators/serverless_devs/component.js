@@ -14,6 +14,9 @@ const COMPONENT = path.basename(__dirname);
 const QUEUE = 'ALIYUN::MNS::Queue';
 const PROJECT = 'ALIYUN::SLS::Project';
 const LOGSTORE = 'ALIYUN::SLS::Logstore';
+const GROUP = 'ALIYUN::ROS::StackGroup';
+const INSTANCES = 'ALIYUN::ROS::StackInstances';
+const RULE = 'ALIYUN::EventBridge::Rule';
 // https://www.alibabacloud.com/help/en/functioncompute/fc/python/
 const WITHOUT_PYTHON_312 = ['ap-southeast-1', 'ap-southeast-3', 'ap-southeast-5', 'cn-wulanchabu'];
 
@@ -34,6 +37,10 @@ function rosDeploy(place, { props }) {
   }
   const known = { types: TYPES, roleArn: (name) => place.arnOf(name) };
   const { resources, outputs } = stackOf(props, known);
+  const before = (place.stacks[props.name] || { resources: {} }).resources;
+  requireUnchanged(before, resources);
+  requireOrganization(place, resources);
+  requireRules(place, resources);
   for (const { type, properties } of Object.values(resources)) {
     const taken = type === ROLE && place.role(place.arnOf(properties.RoleName), stackId);
     if (taken) refuse(`EntityAlreadyExists.Role: ${properties.RoleName}`);
@@ -41,7 +48,59 @@ function rosDeploy(place, { props }) {
   const { template, parameters } = props;
   place.stacks[props.name] = { stackId, resources, template, parameters };
   place.step(`stack ${props.name}`);
+  for (const type of [INSTANCES, GROUP, RULE]) {
+    const [had, has] = [before, resources].map((all) => ofType(all, type).length > 0);
+    if (had !== has) place.step(`${has ? 'create' : 'remove'} ${type}`);
+  }
   return { stackId, ...outputs };
+}
+
+const ofType = (resources, type) => Object.values(resources)
+  .filter((one) => one.type === type).map((one) => one.properties);
+
+/* No property of these two can be updated.
+   https://www.alibabacloud.com/help/en/ros/developer-reference/aliyun-ros-stackgroup */
+function requireUnchanged(before, after) {
+  for (const [name, { type, properties }] of Object.entries(after)) {
+    const deployed = before[name];
+    if (![GROUP, INSTANCES].includes(type) || !deployed) continue;
+    const changed = Object.keys(properties)
+      .find((key) => JSON.stringify(properties[key]) !== JSON.stringify(deployed.properties[key]));
+    if (changed) refuse(`${name}: the property ${changed} of ${type} cannot be updated`);
+  }
+}
+
+/* Only a manager of the organization has stack groups for it; its roles may name only roles that
+   exist, and a group deploys into up to 20 folders and 20 regions at once. */
+function requireOrganization(place, resources) {
+  const groups = ofType(resources, GROUP);
+  const roles = ofType(resources, ROLE).map((role) => place.arnOf(role.RoleName));
+  for (const { PermissionModel, AutoDeployment, TemplateBody, Parameters } of groups) {
+    if (isRefused('CreateStackGroup')) refuse('StackGroup: EnableServiceAccess has to be called first');
+    if (PermissionModel !== 'SERVICE_MANAGED' || !AutoDeployment.Enabled) refuse('StackGroup: not for folders');
+    const stray = Object.keys(Parameters).find((name) => !(name in TemplateBody.Parameters));
+    if (stray) refuse(`StackGroup: the parameter ${stray} is not declared`);
+    const missing = Parameters.Guards.split(',').find((arn) => !roles.includes(arn) && !place.role(arn));
+    if (missing) refuse(`EntityNotExist.Role: ${missing}`);
+  }
+  for (const { StackGroupName, DeploymentTargets, RegionIds } of ofType(resources, INSTANCES)) {
+    if (!groups.some((group) => group.StackGroupName === StackGroupName)) refuse(`StackGroupNotFound: ${StackGroupName}`);
+    const { RdFolderIds } = DeploymentTargets;
+    const fits = [RdFolderIds, RegionIds].every((all) => all.length > 0 && all.length <= 20);
+    if (!fits || !RdFolderIds.every((id) => /^(fd|r)-/.test(id))) refuse('StackInstances: up to 20 folders and regions');
+  }
+}
+
+/* A rule is on a bus that exists, and calls a function that exists. */
+function requireRules(place, resources) {
+  for (const { EventBusName, Targets } of ofType(resources, RULE)) {
+    const buses = (process.env.EMULATED_BUSES || '').split(',');
+    if (!['default', ...buses].includes(EventBusName)) refuse(`EventBusNotExist: ${EventBusName}`);
+    for (const { Type, Endpoint } of Targets) {
+      const name = Endpoint.split(':functions/')[1];
+      if (Type !== 'acs.fc.function' || !place.functions[name]) refuse(`TargetNotExist: ${Endpoint}`);
+    }
+  }
 }
 
 /* fc3: layers and functions. */

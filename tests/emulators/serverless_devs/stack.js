@@ -74,7 +74,9 @@ function evaluated(value, scope) {
   const [name] = Object.keys(value);
   if (name in FUNCTIONS) return FUNCTIONS[name](value[name], scope);
   if (/^Fn::/.test(name)) refuse(`${name} is not emulated`);
-  const entries = Object.entries(value).map(([key, inner]) => [key, evaluated(inner, scope)]);
+  // The template of a stack group is evaluated in the accounts that get it.
+  const entries = Object.entries(value)
+    .map(([key, inner]) => [key, key === 'TemplateBody' ? inner : evaluated(inner, scope)]);
   return Object.fromEntries(entries.filter(([, inner]) => isThere(inner)));
 }
 

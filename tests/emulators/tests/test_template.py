@@ -154,6 +154,8 @@ def test_a_condition_decides_about_it(condition: str, audit: str, *, at_audit: b
             {"Fn::Join": ["-", ["a", {"Fn::GetAtt": ["Asked", "Arn"]}]]},
         ),
         (["a", {"Ref": "ALIYUN::NoValue"}, {"Fn::If": ["Audit", "b", "c"]}], ["a", "b"]),
+        ({"Fn::Split": ["a", {"Ref": "Group"}]}, ["oper", "tors"]),
+        ({"TemplateBody": {"Ref": "Theirs"}}, {"TemplateBody": {"Ref": "Theirs"}}),
         ({"Ref": "Asked"}, {"Ref": "Asked"}),
         ({"Ref": "ALIYUN::Region"}, {"Ref": "ALIYUN::Region"}),
         ({"Fn::GetAtt": ["Asked", "Arn"]}, {"Fn::GetAtt": ["Asked", "Arn"]}),
@@ -191,6 +193,19 @@ def test_a_parameter_needs_a_value() -> None:
 
     with pytest.raises(ValueError, match="the parameter A has no value"):
         ros_decided(template)
+
+
+def test_a_parameter_has_to_be_declared() -> None:
+    """A misspelt one would leave the default in its place."""
+    with pytest.raises(ValueError, match="no such parameter: B"):
+        ros_decided({"Parameters": {"A": {}}, "Resources": {}}, {"A": "", "B": ""})
+
+
+def test_a_stack_knows_its_region() -> None:
+    """Where it is told which one."""
+    template = {"Resources": {"R": {"P": {"Ref": "ALIYUN::Region"}}}}
+
+    assert ros_decided(template, region="cn-a")["Resources"] == {"R": {"P": "cn-a"}}
 
 
 def test_a_function_with_a_role_that_nobody_creates_is_refused() -> None:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,6 +100,8 @@ class Deployer:
             patch.object(deploy, "read_deployed", self.read_deployed),
             patch.object(deploy, "read_parts", self.read_parts),
             patch.object(deploy, "read_accounts", self.read_accounts),
+            patch.object(deploy, "read_stack", self.read_stack),
+            patch.object(deploy, "find_regions", self.find_regions),
             patch.object(deploy, "count_dead_letters", lambda *_: "3 dead letters"),
             patch.object(deploy, "measure_clock", lambda *_: self.seconds_ahead),
         ):
@@ -124,6 +126,21 @@ class Deployer:
         """What is deployed, read from the emulated services."""
         with self.services(region, environment) as (shell, ros):
             return deployed.read_parts(access, region, resources, shell, ros=ros)
+
+    def read_stack(
+        self, access: Access, region: Region, name: str, environment: Mapping[str, str]
+    ) -> comparison.Stack | None:
+        """A stack, read from the emulated service."""
+        with self.services(region, environment) as (shell, ros):
+            return deployed.read_stack(access, region, name, shell, ros=ros)
+
+    def find_regions(
+        self, access: Access, names: Iterable[str], environment: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        """The regions of the emulated account that have the functions."""
+        assert access.credentials or deployed.find_regions(access, names, environment)
+        regions = self.s.account()["regions"]
+        return tuple(name for name in regions if SWEEP in regions[name]["functions"])
 
     def read_accounts(
         self, access: Access, settings: Mapping[str, str], environment: Mapping[str, str]
@@ -209,7 +226,8 @@ def lay_out(folder: Path) -> Path:
         shutil.copy(REPOSITORY / name, folder)
     (folder / TOOLS).mkdir(parents=True)
     ours = REPOSITORY / "layers" / "encryption_guard"
-    for path in (ours / "python", *ours.glob("*.txt"), *ours.glob("tools/*.*")):
+    parts = (ours.glob(each) for each in ("*.txt", "*.yaml", "tools/*.*"))
+    for path in (ours / "python", *(path for found in parts for path in found)):
         (folder / path.relative_to(REPOSITORY)).symlink_to(path)
     return folder
 

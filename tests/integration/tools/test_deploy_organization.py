@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
+import yaml
 
+from encryption_guard.errors import ConfigurationError
+from layers.encryption_guard.tools.member_stacks import read_template
 from tests.emulators.cloud import ACCOUNT
 from tests.emulators.resource_directory import Member
-from tests.emulators.serverless_devs import MISSING
+from tests.emulators.serverless_devs import CREDENTIALS, MISSING
 from tests.integration.tools.test_deploy import (
+    DEPLOYED,
     HERE,
+    KEY,
     SWEEP,
     Deployer,
     checkout,
@@ -101,3 +108,231 @@ def test_fewer_accounts_have_to_be_wanted(deployer: Deployer) -> None:
     assert f"buckets of accounts of the organization other than {FIRST}" in asked.output
     assert f"Guards 2 accounts, in 1 share of at most 20: {ACCOUNT}, {FIRST}" in done.output
     assert (deployer.settings("cn-hangzhou")["GUARD_ACCOUNTS"], reserved(deployer)) == (FIRST, 2)
+
+
+# The accounts of folders.
+
+FOLDERS = {**ORGANIZATION, "GUARD_ORGANIZATION_FOLDERS": "fd-one,fd-two"}
+STACK = "oss-tables-encryption-guard"
+GROUP, INSTANCES, RULE = (
+    f"ALIYUN::{each}" for each in ("ROS::StackGroup", "ROS::StackInstances", "EventBridge::Rule")
+)
+
+
+def resources(deployer: Deployer, region: str = "cn-hangzhou") -> dict[str, Any]:
+    """The properties of each resource in the stack of a region, by its type."""
+    created = deployer.place(region)["stacks"][STACK]["resources"].values()
+    return {each["type"]: each["properties"] for each in created}
+
+
+def trusted(deployer: Deployer, region: str = "cn-hangzhou") -> list[str]:
+    """The roles that the role in other accounts trusts, without what all names begin with."""
+    names = resources(deployer, region)[GROUP]["Parameters"]["Guards"].split(",")
+    return [name.removeprefix(f"acs:ram::{ACCOUNT}:role/{STACK}-") for name in names]
+
+
+def stack_steps(deployer: Deployer) -> list[str]:
+    """What became of the stacks and of what they have for other accounts."""
+    words = ("stack", "create", "remove ALIYUN", "function")
+    steps = [step.partition(": ") for step in deployer.s.account()["steps"]]
+    return [step for _, _, step in steps if step.startswith(words)]
+
+
+def test_the_accounts_of_folders_are_prepared_last(deployer: Deployer) -> None:
+    """Their role trusts roles that exist by then, and a plan finds nothing to change."""
+    deployer.members = [Member(FIRST), Member(SECOND)]
+    result = deployer("deploy", *HERE, **FOLDERS)
+    planned = deployer("plan", *HERE)
+
+    assert result.exit_code == 0, result.output
+    assert stack_steps(deployer) == [
+        *(f"stack {STACK}", f"function {SWEEP}", "function oss-tables-encrypt-on-create"),
+        *(f"stack {STACK}", f"create {INSTANCES}", f"create {GROUP}"),
+    ]
+    created = resources(deployer)
+    assert created[GROUP]["TemplateBody"] == read_template()
+    assert created[GROUP]["AutoDeployment"] == {
+        "Enabled": True,
+        "RetainStacksOnAccountRemoval": False,
+    }
+    assert created[INSTANCES]["DeploymentTargets"] == {"RdFolderIds": ["fd-one", "fd-two"]}
+    assert created[INSTANCES]["RegionIds"] == ["cn-hangzhou"]
+    assert trusted(deployer) == ["cn-hangzhou", "sweep-cn-hangzhou"]
+    assert "Compared with what is deployed: nothing changes" in planned.output, planned.output
+
+
+def test_what_changes_in_other_accounts_is_created_anew(deployer: Deployer) -> None:
+    """Nothing of a stack group can be updated, so it asks, removes it, and creates it again."""
+    deployer.members = [Member(FIRST)]
+    deployer("deploy", *HERE, **FOLDERS)
+    before = len(stack_steps(deployer))
+    asked = deployer("deploy", *HERE, GUARD_AUDIT_TABLES="false")
+    done = deployer("deploy", *HERE, "--yes", GUARD_AUDIT_TABLES="false")
+    steps = stack_steps(deployer)[before:]
+    again = deployer("deploy", *HERE)
+    Path("guard.toml").write_text("organization_folders = []\n")
+    gone = deployer("deploy", *HERE, "--yes")
+
+    assert [each.exit_code for each in (asked, done, again, gone)] == [1, 0, 0, 0], gone.output
+    assert "The role in the accounts of fd-one,fd-two is removed for some minutes" in asked.output
+    assert [step for step in steps if "ROS" in step] == [
+        *(f"remove {INSTANCES}", f"remove {GROUP}", f"create {INSTANCES}", f"create {GROUP}"),
+    ]
+    after = [step for step in stack_steps(deployer)[before + len(steps) :] if "ROS" in step]
+    assert after == [f"remove {INSTANCES}", f"remove {GROUP}"]
+
+
+def test_several_regions_need_a_home(deployer: Deployer) -> None:
+    """One of them creates the role, after the others, and trusts the roles of all."""
+    deployer.members = [Member(FIRST)]
+    both = (*HERE, "--region", "cn-shanghai")
+    refused = deployer("deploy", *both, **FOLDERS)
+    unknown = deployer("deploy", *HERE, **FOLDERS, GUARD_ORGANIZATION_HOME="cn-beijing")
+    before = deployer.s.account()["regions"]
+    done = deployer("deploy", *both, **FOLDERS, GUARD_ORGANIZATION_HOME="cn-hangzhou")
+
+    assert [each.exit_code for each in (refused, unknown, done)] == [2, 2, 0], done.output
+    assert before == {}
+    named = "GUARD_ORGANIZATION_HOME is not set, but the guard is in cn-hangzhou, cn-shanghai"
+    assert named in refused.output
+    assert "GUARD_ORGANIZATION_HOME is cn-beijing, but the guard is in cn-hang" in unknown.output
+    assert GROUP not in resources(deployer, "cn-shanghai")
+    assert sorted(trusted(deployer)) == [
+        *("cn-hangzhou", "cn-shanghai", "sweep-cn-hangzhou", "sweep-cn-shanghai"),
+    ]
+    steps = deployer.s.account()["steps"]
+    assert steps.index(f"cn-shanghai: function {SWEEP}") < steps.index(f"cn-hangzhou: {STEP}")
+
+
+STEP = f"create {GROUP}"
+
+
+def test_another_region_has_to_be_trusted(deployer: Deployer) -> None:
+    """Its deployment says that the home has to follow, which then trusts it as well."""
+    deployer.members = [Member(FIRST)]
+    home = {"GUARD_ORGANIZATION_HOME": "cn-hangzhou"}
+    deployer("deploy", *HERE, **FOLDERS, **home)
+    other = deployer("deploy", "--region", "cn-shanghai", **FOLDERS, **home)
+    before = trusted(deployer)
+    follows = deployer("deploy", *HERE, "--yes")
+
+    assert [each.exit_code for each in (other, follows)] == [0, 0], follows.output
+    assert "Other accounts do not trust the roles of cn-shanghai yet" in other.output
+    assert "Deploy cn-hangzhou too" in other.output
+    assert before == ["cn-hangzhou", "sweep-cn-hangzhou"]
+    assert len(trusted(deployer)) == 4
+
+
+def test_a_region_that_fails_is_not_trusted(deployer: Deployer) -> None:
+    """Its roles may not exist, and a role cannot trust one that does not."""
+    deployer.members = [Member(FIRST)]
+    home = {"GUARD_ORGANIZATION_HOME": "cn-hangzhou"}
+    deployer.rewrite(
+        "fc3/component.js",
+        "const { functionName: name, runtime, role } = props;",
+        "const { functionName: name, runtime, role } = props;"
+        " if (place.name === 'cn-shanghai') refuse('InternalError');",
+    )
+    result = deployer("deploy", *HERE, "--region", "cn-shanghai", **FOLDERS, **home)
+
+    assert result.exit_code == 1
+    assert "Failed in: cn-shanghai" in result.output
+    assert trusted(deployer) == ["cn-hangzhou", "sweep-cn-hangzhou"], result.output
+
+
+def test_events_are_forwarded_to_a_bus(deployer: Deployer) -> None:
+    """The rule on the bus calls a function that exists; the role names who may send."""
+    deployer.members = [Member(FIRST), Member(SECOND)]
+    bus = {**FOLDERS, "GUARD_ORGANIZATION_BUS": "guard"}
+    result = deployer("deploy", *HERE, **bus, EMULATED_BUSES="guard")
+
+    assert result.exit_code == 0, result.output
+    stack = deployer.place("cn-hangzhou")["stacks"][STACK]["resources"]
+    (trust,) = stack["ForwardRole"]["properties"]["AssumeRolePolicyDocument"]["Statement"]
+    senders = [f"{each}@eventbridge.aliyuncs.com" for each in (FIRST, SECOND)]
+    assert trust["Principal"] == {"Service": senders}
+    assert stack["MemberEvents"]["properties"]["EventBusName"] == "guard"
+    parameters = resources(deployer)[GROUP]["Parameters"]
+    forward_role = stack["ForwardRole"]["properties"]["RoleName"]
+    assert (parameters["Bus"], parameters["GuardAccount"]) == ("guard", ACCOUNT)
+    assert parameters["ForwardRole"] == forward_role
+
+
+def test_a_refusal_of_the_service_is_shown(deployer: Deployer) -> None:
+    """Such as for want of trusted access: the functions are deployed by then."""
+    deployer.members = [Member(FIRST)]
+    result = deployer("deploy", *HERE, **FOLDERS, EMULATED_REFUSALS="CreateStackGroup")
+
+    assert result.exit_code == 1
+    assert "EnableServiceAccess has to be called first" in result.output
+    assert "An organization in docs/deploy.md" in result.output
+    assert SWEEP in deployer.place("cn-hangzhou")["functions"]
+
+
+def test_a_key_of_serverless_devs_alone_prepares_nobody(deployer: Deployer) -> None:
+    """Nobody could read which regions there are, whose roles have to be trusted."""
+    key = [word for name, value in CREDENTIALS.items() for word in (f"--{name}", value)]
+    assert deployer.s.run("config", "add", "--access", "default", *key).returncode == 0
+    stated = {**FOLDERS, "GUARD_ACCOUNTS": FIRST}
+
+    result = deployer("deploy", *HERE, **stated, **dict.fromkeys(KEY))
+
+    assert result.exit_code == 2
+    assert "Only Serverless Devs has this key" in result.output
+    assert deployer.s.account()["regions"] == {}
+
+
+# What a removal leaves.
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), "The stack group removes the role oss-tables-encryption-guard-member from fd-one"),
+        (("--keep-logs",), "The stacks stay, and the role oss-tables-encryption-guard-member in"),
+    ],
+)
+def test_a_removal_says_what_becomes_of_other_accounts(
+    deployer: Deployer, options: tuple[str, ...], line: str
+) -> None:
+    """The stack removes its instances with the group; where it stays, both do."""
+    deployer.members = [Member(FIRST)]
+    deployer("deploy", *HERE, **FOLDERS)
+
+    result = deployer("remove", *HERE, "--yes", *options)
+
+    assert result.exit_code == 0, result.output
+    assert line in result.output
+    assert (STACK in deployer.place("cn-hangzhou")["stacks"]) is bool(options)
+
+
+def test_a_removal_that_cannot_look_says_so(deployer: Deployer) -> None:
+    """It is not prevented by that."""
+    deployer.holds("cn-hangzhou", **DEPLOYED)
+    unreadable = Mock(side_effect=ConfigurationError("403 AccessDenied; check fc:GetFunction."))
+    with patch.object(Deployer, "read_deployed", unreadable):
+        result = deployer("remove", *HERE, "--yes")
+
+    assert result.exit_code == 0, result.output
+    assert "! Not readable: 403 AccessDenied" in result.output
+
+
+# The template for any other way.
+
+
+def test_the_template_of_another_account_is_printed(deployer: Deployer) -> None:
+    """Alone on standard output, with the parameters of this deployment as its defaults."""
+    stated = {**ORGANIZATION, "GUARD_ACCOUNTS": FIRST}
+
+    result = deployer("member-template", *HERE, **stated)
+
+    assert result.exit_code == 0, result.output
+    printed = yaml.safe_load(result.stdout)
+    defaults = {name: each["Default"] for name, each in printed["Parameters"].items()}
+    assert printed["Resources"] == read_template()["Resources"]
+    assert defaults["ExternalId"] == ORGANIZATION["GUARD_EXTERNAL_ID"]
+    assert defaults["Guards"].split(",") == [
+        f"acs:ram::{ACCOUNT}:role/{STACK}-{each}" for each in ("cn-hangzhou", "sweep-cn-hangzhou")
+    ]
+    assert "Guards 2 accounts" in result.stderr
+    assert deployer.s.account()["regions"] == {}

@@ -17,10 +17,12 @@ from layers.encryption_guard.tools.deployed import (
     FUNCTION_NAMES,
     ROS,
     count_dead_letters,
+    find_regions,
     measure_clock,
     read_accounts,
     read_deployed,
     read_parts,
+    read_stack,
 )
 from layers.encryption_guard.tools.organization import Guarded
 from layers.encryption_guard.tools.preflight import REGIONS, Access
@@ -90,6 +92,18 @@ def test_what_cannot_be_read_is_not_taken_for_absent(api: FunctionComputeApi) ->
 
     with pytest.raises(GuardError, match="AccessDenied"):
         read_deployed(ACCESS, HERE, shell(api))
+
+
+def test_the_regions_with_the_guard_are_found(api: FunctionComputeApi) -> None:
+    """By their sweep functions; what cannot be read is not taken for absent."""
+    assert find_regions(ACCESS, [REGION, "cn-beijing"], shell(api)) == (REGION, "cn-beijing")
+    with FunctionComputeApi(KEY, functions={}) as empty:
+        assert find_regions(ACCESS, [REGION], shell(empty)) == ()
+    api.faults.add(Fault(Refuse(403)))
+    with pytest.raises(GuardError, match="AccessDenied"):
+        find_regions(ACCESS, [REGION], shell(api))
+    with pytest.raises(GuardError, match="Only Serverless Devs has this key"):
+        find_regions(ALIAS, [REGION], {})
 
 
 # The accounts.
@@ -250,6 +264,19 @@ def test_all_parts_are_read(api: FunctionComputeApi, ros: StacksApi) -> None:
         {"maxAsyncRetryAttempts": 0},
         {},
     )
+
+
+def test_a_stack_is_read_alone(ros: StacksApi) -> None:
+    """With the service's reason for its state; a key of Serverless Devs reads nothing."""
+    ros.stacks = [replace(STACK, status="UPDATE_FAILED", reason="No trusted access.")]
+    endpoint = Api(ros.url, ROS.version)
+
+    found = read_stack(ACCESS, HERE, "guard", {}, ros=endpoint)
+
+    assert found is not None
+    assert (found.state, found.reason) == ("UPDATE_FAILED", "No trusted access.")
+    assert read_stack(ACCESS, HERE, "no such stack", {}, ros=endpoint) is None
+    assert read_stack(ALIAS, HERE, "guard", {}, ros=endpoint) is None
 
 
 def test_what_does_not_exist_is_none() -> None:

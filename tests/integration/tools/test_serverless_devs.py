@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from layers.encryption_guard.tools.member_stacks import Home, Members, choose_first
+from layers.encryption_guard.tools.organization import Guarded
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
 from tests.emulators.serverless_devs import (
     MISSING,
@@ -40,8 +42,11 @@ THERE = {
     "GUARD_CONTACT_GROUP": "operators",
     "GUARD_WEBHOOK": "https://hooks.example/guard?key=1",
     "GUARD_ACTION_POLICY": "sls.builtin",
-    "GUARD_ACCOUNTS": "organization",
+    "GUARD_ACCOUNTS": "2222222222222222",
     "GUARD_MEMBER_ROLE": "guarded",
+    "GUARD_ORGANIZATION_HOME": "ap-southeast-1",
+    "GUARD_ORGANIZATION_FOLDERS": "fd-one,r-two",
+    "GUARD_ORGANIZATION_BUS": "guard",
     "GUARD_EXTERNAL_ID": "guard-of:1234567890123456",
     "GUARD_DIRECTORY_ENDPOINT": "https://resourcedirectory-intl.aliyuncs.com",
     "GUARD_ACCOUNTS_PER_SHARE": "20",
@@ -51,6 +56,14 @@ THERE = {
     "ENCRYPTION_GUARD_SWEEP_CPU": "0.25",
     "ENCRYPTION_GUARD_SWEEP_MEMORY": "256",
 }
+# What `make deploy` computes of that for other accounts, and leaves to a second step.
+THERE |= Members(
+    THERE,
+    ACCOUNT,
+    Home("ap-southeast-1", ("ap-southeast-1",)),
+    Guarded((ACCOUNT, THERE["GUARD_ACCOUNTS"])),
+).variables("ap-southeast-1")
+THERE["EMULATED_BUSES"] = "guard"
 SWEEP, CREATION = "oss-tables-encryption-sweep", "oss-tables-encrypt-on-create"
 
 # Settings that the template gives no function, and why.
@@ -128,6 +141,14 @@ def deploy(
     done = s.run("deploy", "-y", "--skip-actions", environment=environment, template=template)
     assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def deploy_there(s: ServerlessDevs, version: int) -> None:
+    """Deploy to the second region as `make deploy` does, in two steps."""
+    environment = {**THERE, "LAYER_VERSION": str(version)}
+    deploy(s, {**environment, **choose_first(THERE, {})})
+    done = s.run("infra", "deploy", "-y", environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +331,7 @@ def test_two_regions_do_not_get_in_each_others_way(
     deploy(s)
 
     version = publish(s, layer, THERE)["version"]
-    deploy(s, {**THERE, "LAYER_VERSION": str(version)})
+    deploy_there(s, version)
 
     regions = s.account()["regions"]
     assert version == 1
@@ -331,7 +352,7 @@ def test_whoever_is_named_is_told(published: Callable[[], ServerlessDevs], layer
     """The contact group and its web hook reach the alarm, the action policy reaches both alerts."""
     s = published()
     version = publish(s, layer, THERE)["version"]
-    deploy(s, {**THERE, "LAYER_VERSION": str(version)})
+    deploy_there(s, version)
 
     (stack,) = s.account()["regions"]["ap-southeast-1"]["stacks"].values()
     told = {name: resource["properties"] for name, resource in stack["resources"].items()}

@@ -17,8 +17,8 @@ import pytest
 
 from layers.encryption_guard.tools import template_keys
 from layers.encryption_guard.tools.template_keys import read_keys
-from tests.emulators.cloud import REPOSITORY, deployment
-from tests.emulators.template import infrastructure
+from tests.emulators.cloud import REGION, REPOSITORY, deployment, members_of
+from tests.emulators.template import infrastructure, member_resources
 from tests.integration.tools import ros_cdk
 
 NODE = shutil.which("node")
@@ -29,7 +29,14 @@ Change = Callable[[Resources], object]
 
 LISTED = read_keys("ros")["template"]["Resources"]["*"]["Properties"]["by Type"]
 SERVICES = {resource_type.split("::")[1].lower() for resource_type in LISTED}
+ORGANIZATION = {
+    "GUARD_ACCOUNTS": "2222222222222222",
+    "GUARD_ORGANIZATION_FOLDERS": "fd-one,r-two",
+    "GUARD_ORGANIZATION_BUS": "guard",
+    "GUARD_EXTERNAL_ID": "guard-of:1234567890123456",
+}
 EVERY_CONDITION = {
+    **ORGANIZATION,
     "GUARD_AUDIT_TABLES": "true",
     "GUARD_CONTACT_GROUP": "operators",
     "GUARD_WEBHOOK": "https://hooks.example/guard",
@@ -39,6 +46,15 @@ ENVIRONMENTS = {
     "no condition is true": {},
     "every condition is true": EVERY_CONDITION,
     "a contact group without a web hook": {"GUARD_CONTACT_GROUP": "operators"},
+}
+# What another account gets, in the region that creates the role, and where it only forwards events.
+MEMBER_STACKS = {
+    name: member_resources({**members_of(shell).parameters, "AuditTables": audit}, region=region)
+    for name, shell, audit, region in (
+        ("an account that forwards its events", ORGANIZATION, "late", REGION),
+        ("it in another region", ORGANIZATION, "late", "cn-beijing"),
+        ("an account without the audit", {"GUARD_ACCOUNTS": "organization"}, "false", REGION),
+    )
 }
 
 
@@ -138,6 +154,16 @@ FAULTS = {
         ),
         'statistics: "Median" doesn\'t exist in',
     ),
+    "a folder instead of a list": Fault(
+        lambda r: properties(r, "MemberStackInstances")["DeploymentTargets"].update(
+            RdFolderIds="fd-one"
+        ),
+        "Key 'rdFolderIds': Unable to deserialize value as",
+    ),
+    "a misspelt key of a rule's target": Fault(
+        lambda r: respell(properties(r, "MemberEvents")["Targets"][0], "ParamList", "Params"),
+        "MemberEvents.Targets.0.Params is unknown",
+    ),
     "an empty name as the only property": Fault(
         lambda r: r["LogProject"].update(Properties={"Name": ""}),
         "LogProject is written as {}",
@@ -165,7 +191,7 @@ def refer(resources: Resources) -> None:
 def answer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the CDK says about every stack of this module: one start is enough for all."""
     whole = {name: infrastructure(deployment(each)) for name, each in ENVIRONMENTS.items()}
-    stacks = {**whole, "a reference": spoilt(refer)}
+    stacks = {**whole, **MEMBER_STACKS, "a reference": spoilt(refer)}
     stacks |= {name: spoilt(fault.change) for name, fault in FAULTS.items()}
     folder = tmp_path_factory.mktemp("cdk")
     done = subprocess.run(
@@ -184,7 +210,7 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", [*ENVIRONMENTS, "a reference"])
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, *MEMBER_STACKS, "a reference"])
 def test_the_cdk_finds_no_fault_in_the_stack(answer: dict[str, Any], name: str) -> None:
     """It knows every type and key, misses none, accepts each value, and writes all of it again."""
     assert answer["faults"][name] == []

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from encryption_guard.errors import ConfigurationError, GuardError
 from layers.encryption_guard.tools import tasks
+from layers.encryption_guard.tools.comparison import Stack
 from layers.encryption_guard.tools.preflight import REGIONS
 from layers.encryption_guard.tools.progress import Report, Terminal
 from layers.encryption_guard.tools.serverless_devs import ServerlessDevs, StepFailed
@@ -21,6 +23,7 @@ from layers.encryption_guard.tools.tasks import (
     publish_layer,
     remove_and_verify,
     smoke_test,
+    wait_for_stack,
 )
 
 
@@ -51,6 +54,58 @@ def test_what_a_build_has_to_say_is_passed_on(
     first, *others = terminal.file.getvalue().splitlines()
     assert "Build the layer for python3.12: 1.0 MiB" in first
     assert [line[4:] for line in others] == (["No bytecode.", "Install it."] if minded else [])
+
+
+def reading(*states: str | GuardError) -> tuple[Target, list[float]]:
+    """A target whose stack is in these states, one after the other, and the pauses in between."""
+    following = iter(states)
+
+    def read_stack() -> Stack | None:
+        state = next(following)
+        if isinstance(state, GuardError):
+            raise state
+        return Stack(state, {}, {}, "No trusted access.") if state else None
+
+    return Target(REGIONS["cn-hangzhou"], "1234567890123456", {}, read_stack=read_stack), []
+
+
+@pytest.mark.parametrize("end", ["CREATE_COMPLETE", "UPDATE_COMPLETE", ""])
+def test_a_stack_at_work_is_waited_for(end: str) -> None:
+    """Until its last state, or until it is not there."""
+    target, pauses = reading("UPDATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", end)
+
+    wait_for_stack(target, sleep=pauses.append)
+
+    assert pauses == [10.0, 10.0]
+
+
+@pytest.mark.parametrize("end", ["UPDATE_FAILED", "ROLLBACK_COMPLETE", "CREATE_ROLLBACK_FAILED"])
+def test_a_stack_that_failed_says_why(end: str) -> None:
+    """With the service's reason, and what a stack group needs."""
+    target, pauses = reading("UPDATE_IN_PROGRESS", end)
+
+    with pytest.raises(StepFailed, match=f"is in {end}: No trusted access.") as failed:
+        wait_for_stack(target, sleep=pauses.append)
+
+    assert "trusted access of Resource Orchestration Service" in failed.value.remedy
+
+
+def test_a_stack_that_takes_an_hour_is_not_waited_for_any_longer() -> None:
+    """The deployment fails, and says that it is still at work."""
+    target, pauses = reading(*["UPDATE_IN_PROGRESS"] * 360)
+
+    with pytest.raises(StepFailed, match="is in UPDATE_IN_PROGRESS"):
+        wait_for_stack(target, sleep=pauses.append)
+
+    assert sum(pauses) == 3600
+
+
+def test_a_stack_that_cannot_be_read_is_not_taken_for_done() -> None:
+    """It may still be at work."""
+    target, pauses = reading(ConfigurationError("403 NoPermission"))
+
+    with pytest.raises(StepFailed, match="cannot be read: 403 NoPermission"):
+        wait_for_stack(target, sleep=pauses.append)
 
 
 @pytest.mark.parametrize(

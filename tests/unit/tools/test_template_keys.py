@@ -288,6 +288,19 @@ def test_the_command_needs_no_variables(tmp_path: Path) -> None:
     )
 
 
+def test_the_template_of_a_stack_alone_is_read_too(tmp_path: Path) -> None:
+    """That of another account."""
+    text = (REPOSITORY / "layers" / "encryption_guard" / "member.yaml").read_text("utf-8")
+    file = tmp_path / "template.yaml"
+
+    assert checked(file, text) == (0, "template.yaml: every key is known\n")
+    assert checked(file, text.replace(" RoleName: {Ref", " RolName: {Ref", 1)) == (
+        1,
+        "template.yaml: stack: template.Resources.Role.Properties.RolName is unknown; "
+        "did you mean RoleName?\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -313,4 +326,5 @@ def test_make_check_runs_it() -> None:
     """Before a commit, not only before a deployment."""
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
 
-    assert "\t$(BIN)/python -m $(TOOLS).template_keys template.yaml\n" in makefile
+    for template in ("template.yaml", "$(LAYER)/member.yaml"):
+        assert f"\t$(BIN)/python -m $(TOOLS).template_keys {template}\n" in makefile
