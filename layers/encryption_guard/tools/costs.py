@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from encryption_guard.settings import ORGANIZATION
+from encryption_guard.settings import ORGANIZATION, Settings
 from layers.encryption_guard.tools.configuration import SHARES
 
 CU_PER_VCPU_SECOND, CU_PER_GB_SECOND, CU_PER_INVOCATION = 1, 0.15, 75 / 10_000
@@ -122,7 +122,8 @@ def count_accounts_a_call(settings: Mapping[str, str]) -> int:
     """Return how many accounts one call sweeps at most; `settings` are the texts of GUARD_*."""
     if not (stated := settings.get("GUARD_ACCOUNTS")):
         return 1
-    a_share = int(settings["GUARD_ACCOUNTS_PER_SHARE"])
+    # The sweep function has it, which may be the one that is missing.
+    a_share = int(settings.get("GUARD_ACCOUNTS_PER_SHARE") or Settings().accounts_per_share)
     return a_share if stated == ORGANIZATION else min(len(stated.split(",")) + 1, a_share)
 
 

@@ -56,12 +56,10 @@ from layers.encryption_guard.tools.deployed import (
     read_stack,
 )
 from layers.encryption_guard.tools.member_stacks import (
-    FOLDERS,
     NO_MEMBERS,
     Members,
     describe_removal,
     find_home,
-    is_replaced,
     serves_members,
 )
 from layers.encryption_guard.tools.organization import Guarded
@@ -548,14 +546,8 @@ def find_questions(targets: Sequence[Target], *, can_answer: bool) -> Iterator[s
         for change in target.changes:
             if change.question:
                 yield f"{target}: {change.question}"
-        if target.members and is_replaced(
-            target.members.variables(target.region.name), target.stack_parameters
-        ):
-            folders = target.members.settings[FOLDERS]
-            yield (
-                f"{target}: The role in the accounts of {folders} is removed for some minutes, and"
-                " created again with another trust, other rights or other rules"
-            )
+        if target.replacement:
+            yield f"{target}: {target.replacement}"
     prices = {
         target.region.name: target.price
         for target in targets

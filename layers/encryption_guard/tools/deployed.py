@@ -37,6 +37,8 @@ READ_SECONDS = 60.0
 CLOCK_SECONDS = 5.0
 # SMQ shows no more at once.
 MAX_PEEKED = 16
+# Stands for the account of a key that only Serverless Devs has.
+OWN_ACCOUNT: Final = "its own"
 DIRECTORY: Final = "GUARD_DIRECTORY_ENDPOINT"
 # Settings of the shell for how requests are sent.
 CONNECTION = (
@@ -70,7 +72,7 @@ def read_accounts(
     access: Access, settings: Mapping[str, str], environment: Mapping[str, str]
 ) -> Guarded:
     """Return the accounts that a sweep covers, as the sweep function finds them."""
-    own = (access.account_id,) if access.account_id else ()
+    own = (access.account_id or OWN_ACCOUNT,)
     read = Settings.from_environment(settings)
     if read.accounts != ORGANIZATION:
         return Guarded(tuple(dict.fromkeys((*own, *sorted(read.accounts - read.allowed_accounts)))))

@@ -19,7 +19,13 @@ from encryption_guard.errors import GuardError
 from layers.encryption_guard.tools.comparison import STUCK_STATES, Deployed, Stack, compare
 from layers.encryption_guard.tools.configuration import Change, Value
 from layers.encryption_guard.tools.costs import Price
-from layers.encryption_guard.tools.member_stacks import STACK_GROUP, Members, choose_first
+from layers.encryption_guard.tools.member_stacks import (
+    FOLDERS,
+    STACK_GROUP,
+    Members,
+    choose_first,
+    is_replaced,
+)
 from layers.encryption_guard.tools.preflight import Finding, Region
 from layers.encryption_guard.tools.progress import Report
 from layers.encryption_guard.tools.serverless_devs import (
@@ -109,6 +115,20 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.region.name} of account {self.account_id}"
+
+    @property
+    def replacement(self) -> str:
+        """What becomes of the role in other accounts, if the stack group changes; else empty."""
+        if not self.members:
+            return ""
+        variables = self.members.variables(self.region.name)
+        if not is_replaced(variables, self.stack_parameters):
+            return ""
+        folders = self.members.settings[FOLDERS]
+        return (
+            f"The role in the accounts of {folders} is removed for some minutes, and created again"
+            " with another trust, other rights or other rules"
+        )
 
     @property
     def log_days(self) -> int:
@@ -240,6 +260,8 @@ def plan(s: ServerlessDevs, target: Target, report: Report) -> None:
     )
     for path, before, after in changes:
         report.terminal.print(f"    {escape(path)}  {escape(before)} -> {escape(after)}")
+    if target.replacement:
+        report.show_finding(Finding("warning", target.replacement))
     stack = target.deployed.stack
     if stack is None:
         show_stack(target, report)

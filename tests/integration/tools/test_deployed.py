@@ -157,7 +157,9 @@ def test_a_list_that_cannot_be_read_is_not_taken_for_empty(directory: ResourceDi
 
     assert found.account_ids == (ACCOUNT,)
     assert "403 NoPermission" in found.problem
-    assert read_accounts(ALIAS, ORGANIZATION, {}) == Guarded((), "only Serverless Devs has it.")
+    alone = ("its own",)
+    assert read_accounts(ALIAS, ORGANIZATION, {}) == Guarded(alone, "only Serverless Devs has it.")
+    assert read_accounts(ALIAS, {"GUARD_ACCOUNTS": "11111"}, {}) == Guarded((*alone, "11111"))
 
 
 def test_a_key_that_only_serverless_devs_has_reads_nothing() -> None:

@@ -71,6 +71,8 @@ def regions(number: int) -> dict[str, str]:
         ({**TEN_SHARES, **AUDITED}, Size(0.5, 512)),
         ({**TEN_SHARES, **AUDITED, "GUARD_ACCOUNTS": "2222222222222222"}, Size(0.1, 128)),
         ({**TEN_SHARES, **UNWATCHED}, Size(0.25, 256)),
+        # Only the creation function is there.
+        ({**AUDITED, "GUARD_ACCOUNTS": "organization"}, Size(0.5, 512)),
     ],
 )
 def test_the_size_is_the_smallest_that_is_fast_enough(
