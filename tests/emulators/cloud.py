@@ -238,7 +238,7 @@ def emulated_cloud(
     the creation function its key, instead of the role's one. `layer` is what it has instead of the
     package in `sources`, a folder with this repository or an earlier state of it. The account is
     the manager of a directory with these `members`: each has the role that both functions may take,
-    or with GUARD_ORGANIZATION_FOLDERS the stack that the template's stack group gives it, and unless
+    or with GUARD_ORGANIZATION_FOLDERS the stack that the stack group gives it, and unless
     `forwards_to` is None a rule that forwards its events to that bus of the account. `on_rule` gets
     the rules of such stacks. `sweep_instances` is how many of the sweep run at a time, and
     `sweep_chaos` what befalls them.
