@@ -34,7 +34,7 @@ from tests.emulators.ram_policies import Policy
 from tests.emulators.resource_directory import Member, ResourceDirectory
 from tests.emulators.server import Authority
 from tests.emulators.smq import Smq
-from tests.emulators.stack_groups import OnRule, StackGroups
+from tests.emulators.stack_groups import StackGroups
 from tests.emulators.sts import Sts
 from tests.emulators.template import (
     function_props,
@@ -229,7 +229,6 @@ def emulated_cloud(
     sweep_instances: int | None = None,
     sweep_chaos: Chaos | None = None,
     forwards_to: str | None = None,
-    on_rule: OnRule = lambda _account_id, _region, _rule: None,
 ) -> Iterator[EmulatedCloud]:
     """Start the cloud over TLS; leaving it waits until every event is delivered.
 
@@ -239,9 +238,8 @@ def emulated_cloud(
     package in `sources`, a folder with this repository or an earlier state of it. The account is
     the manager of a directory with these `members`: each has the role that both functions may take,
     or with GUARD_ORGANIZATION_FOLDERS the stack that the stack group gives it, and unless
-    `forwards_to` is None a rule that forwards its events to that bus of the account. `on_rule` gets
-    the rules of such stacks. `sweep_instances` is how many of the sweep run at a time, and
-    `sweep_chaos` what befalls them.
+    `forwards_to` is None a rule that forwards its events to that bus of the account.
+    `sweep_instances` is how many of the sweep run at a time, and `sweep_chaos` what befalls them.
     """
     authority = Authority()
     template = deployment(environment, sources)
@@ -317,7 +315,15 @@ def emulated_cloud(
         )
         guards = frozenset(key.principal for key in (role, sweep_role) if key.principal)
         stack_groups = StackGroups(
-            directory, sts, account_id=ACCOUNT, trustable=guards, on_rule=on_rule
+            directory,
+            sts,
+            account_id=ACCOUNT,
+            trustable=guards,
+            on_rule=lambda account_id, region, rule: bridge.put_rule(
+                BusArn(region, account_id, rule["EventBusName"]),
+                rule["FilterPattern"],
+                rule["Targets"][0],
+            ),
         )
         stack_groups.update(infrastructure(template))
         variables = {
@@ -371,6 +377,7 @@ def emulated_cloud(
             if not receiver.is_default:
                 bridge.create_bus(receiver).add_rule(pattern, deliver)
             forward(bridge, pattern, forwards_to, *(each.account_id for each in members))
+        _receive_events(bridge, infrastructure(template), deliver)
         api.deploy(function.function.name, deliver, deployed(creation_props))
         api.deploy(sweeper.function.name, share, deployed(sweep_props))
         log = stack.enter_context(LogService(OWNER, region=REGION, authority=authority))
@@ -387,6 +394,23 @@ def forward(bridge: EventBridge, pattern: Pattern, bus: str, *senders: str) -> N
     bridge.plant(hub_role(*senders))
     for sender in senders:
         bridge.put_rule(BusArn(REGION, sender), pattern, forwarding_target(bus))
+
+
+def _receive_events(
+    bridge: EventBridge, stack: Mapping[str, Any], deliver: Callable[[bytes], object]
+) -> None:
+    """What the stack makes for events of members: the role of their rules, and the account's own.
+
+    No type of resource is a bus: who deploys has created it.
+    """
+    if role := stack.get("ForwardRole"):
+        created = role["Properties"]
+        (attached,) = created["PolicyAttachments"]["System"]
+        trust = TrustPolicy.of(created["AssumeRolePolicyDocument"])
+        bridge.plant(Role(ACCOUNT, created["RoleName"], trust, SYSTEM_POLICIES[attached]))
+    if rule := stack.get("MemberEvents"):
+        bus = bridge.create_bus(BusArn(REGION, ACCOUNT, rule["Properties"]["EventBusName"]))
+        bus.add_rule(rule["Properties"]["FilterPattern"], deliver)
 
 
 def deployed_function(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from alibabacloud_oss_v2.tables import models
 
-from tests.emulators.cloud import ACCOUNT, REGION, EmulatedCloud, emulated_cloud
+from tests.emulators.cloud import ACCOUNT, EmulatedCloud, emulated_cloud, owner_of
+from tests.emulators.owners_client import owners_client
 from tests.emulators.resource_directory import Member
 from tests.integration.conftest import creation_of
 from tests.integration.sweep.test_function import sweep
@@ -79,35 +81,21 @@ def test_an_account_outside_of_the_folders_is_a_finding() -> None:
 
 
 def test_events_of_members_are_forwarded_where_that_is_wanted() -> None:
-    """The rule of each account sends to the bus of the guard, by the role of the guard."""
-    rules: list[tuple[str, str, str, dict[str, str]]] = []
-    environment = {**DEPLOYED, "GUARD_ORGANIZATION_BUS": "guard"}
+    """From the bus of each account, by the role of the guard, to the bus of the guard."""
+    environment = {
+        **DEPLOYED,
+        "GUARD_ACCOUNTS": FIRST,
+        "GUARD_ORGANIZATION_BUS": "guard",
+    }
+    members = [Member(FIRST), Member(SECOND)]
+    with emulated_cloud(environment=environment, members=members) as cloud:
+        with owners_client(cloud, owner_of(FIRST)) as owner:
+            owner.create_table_bucket(models.CreateTableBucketRequest(name="orders"))
+        cloud.bus.join(timeout=60)
 
-    with emulated_cloud(
-        environment=environment,
-        members=[Member(FIRST)],
-        on_rule=lambda account_id, region, rule: rules.append(
-            (
-                account_id,
-                region,
-                rule["Targets"][0]["Endpoint"],
-                {each["ResourceKey"]: each["Value"] for each in rule["Targets"][0]["ParamList"]},
-            )
-        ),
-    ):
-        pass
+        (outcome,) = cloud.outcomes()
+        (bucket,) = cloud.tables.buckets()
 
-    assert rules == [
-        (
-            FIRST,
-            REGION,
-            f"acs:eventbridge:{REGION}:{ACCOUNT}:eventbus/guard",
-            {
-                "AccountType": "AnotherAccount",
-                "AccountId": ACCOUNT,
-                "EventBusName": "guard",
-                "RAMRoleName": "oss-tables-encryption-guard-forward",
-                "Body": "",
-            },
-        )
-    ]
+    assert bucket.encryption is not None
+    assert (outcome["outcome"], outcome["arn"]) == ("encrypted", str(bucket.arn))
+    assert bucket.arn.account_id == FIRST
