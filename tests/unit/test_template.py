@@ -391,7 +391,7 @@ def test_the_platforms_limits_are_kept(function: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "repeats", "instances", "processors", "megabytes", "seconds"),
-    [("encrypt_on_create", 3, 5, 1, 1024, 60), ("sweep", 0, 2, 0.05, 128, 120)],
+    [("encrypt_on_create", 3, 5, 1, 1024, 60), ("sweep", 1, 2, 0.05, 128, 120)],
 )
 def test_each_function_has_what_the_readme_tells(
     name: str, repeats: int, instances: int, processors: float, megabytes: int, seconds: int
