@@ -285,3 +285,57 @@ def test_a_narrow_terminal_has_the_column(cloud: EmulatedCloud, columns: int) ->
     head, row = result.stdout.splitlines()
     assert head.split()[:4] == ["region", "version", "mode", "accounts"]
     assert max(map(len, (head, row))) <= columns
+
+
+def log_share(cloud: EmulatedCloud, *account_ids: str, seconds: float, ok: bool = True) -> None:
+    """Let a share of these accounts have ended so many seconds ago."""
+    line = {"message": "sweep finished", "ok": ok, "share": "a-share", "accounts": account_ids}
+    cloud.log.log(SWEEP, line, at=Clock().now().timestamp() - seconds)
+
+
+def last_sweep(cloud: EmulatedCloud) -> tuple[str, list[str]]:
+    """What the status says of the last sweep, and the problems."""
+    (line,) = status(cloud, "--output", "json").stdout.splitlines()
+    told = json.loads(line)
+    return told["last_sweep"], told["problems"]
+
+
+def test_one_share_with_problems_is_a_problem(cloud: EmulatedCloud) -> None:
+    """Although another share ended later, and found everything encrypted."""
+    log_share(cloud, FIRST, ACCOUNT, seconds=40, ok=False)
+    log_share(cloud, SECOND, seconds=20)
+
+    said, problems = last_sweep(cloud)
+
+    assert said == "0 min ago, problems"
+    assert len(problems) == 1
+
+
+def test_what_was_corrected_since_is_no_problem(cloud: EmulatedCloud) -> None:
+    """Of each account the last sweep counts."""
+    log_share(cloud, FIRST, ACCOUNT, SECOND, seconds=50, ok=False)
+    log_share(cloud, FIRST, SECOND, seconds=40)
+    log_share(cloud, ACCOUNT, seconds=30)
+
+    assert last_sweep(cloud) == ("0 min ago", [])
+
+
+def test_accounts_that_no_share_has_swept_are_named(cloud: EmulatedCloud) -> None:
+    """Within ten minutes: their share was lost again and again."""
+    log_share(cloud, SECOND, seconds=700)
+    log_share(cloud, ACCOUNT, FIRST, seconds=40)
+
+    _, (problem,) = last_sweep(cloud)
+
+    assert SECOND in problem
+    assert "No share of the last 10 minutes has swept" in problem
+
+
+def test_so_many_shares_that_not_all_are_shown_are_not_held_to_be_lost(
+    cloud: EmulatedCloud,
+) -> None:
+    """A query of the log has a hundred lines."""
+    for _ in range(100):
+        log_share(cloud, FIRST, seconds=40)
+
+    assert last_sweep(cloud) == ("0 min ago", [])

@@ -19,8 +19,8 @@ from tests.emulators.cloud import (
     ACCOUNT,
     QUEUE,
     REGION,
-    SWEEP_ROLE,
     EmulatedCloud,
+    deployed_role,
     emulated_cloud,
 )
 from tests.emulators.function_compute import Invocation
@@ -130,7 +130,7 @@ def test_an_account_of_no_organization_is_not_entered() -> None:
 
 def test_without_the_right_to_call_itself_each_share_is_one_finding() -> None:
     """The log says which right, and the next minute starts the shares again."""
-    role = replace(SWEEP_ROLE, denied=frozenset({"InvokeFunction"}))
+    role = replace(deployed_role("sweep", ORGANIZATION), denied=frozenset({"InvokeFunction"}))
     with emulated_cloud(environment=ORGANIZATION, members=MEMBERS, sweep_role=role) as cloud:
         result, call = sweep(cloud)
 

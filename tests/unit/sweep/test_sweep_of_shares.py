@@ -104,8 +104,8 @@ def test_as_many_accounts_as_a_share_has_are_swept_at_once(payload: object) -> N
     assert "shares" not in result
 
 
-def test_a_share_is_swept_by_the_call_that_has_it() -> None:
-    """The result has its name, so that it can be found again."""
+def test_a_share_is_swept_by_the_call_that_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """The result and the last line have its name and its accounts, so that it can be found."""
     service = FakeOssTables({str(ARN): ""})
     share = Share((ACCOUNT,), START - MINUTE)
 
@@ -113,6 +113,9 @@ def test_a_share_is_swept_by_the_call_that_has_it() -> None:
 
     assert service.buckets == {str(ARN): "AES256"}
     assert (result["share"], result["ok"]) == (share.name, True)
+    *_, end = lines(capsys)
+    assert end["message"] == "sweep finished"
+    assert (end["share"], end["accounts"]) == (share.name, [ACCOUNT])
 
 
 def test_a_share_that_comes_too_late_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,8 @@ class Coverage:
     read_left_out: LeftOutReader
     problems: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    # The accounts that the function sweeps; empty if they are not known.
+    account_ids: tuple[str, ...] = ()
 
     def read(self, function: Mapping[str, Any]) -> str:
         """Return how many accounts the function sweeps, and of these how many are not prepared."""
@@ -78,6 +80,7 @@ class Coverage:
         self._check_choice(covered, settings)
         if covered is None:
             return ORGANIZATION
+        self.account_ids = covered
         if len(covered) == 1:
             return "1"
         self._check_shares(len(covered), settings.accounts_per_share)
@@ -160,6 +163,17 @@ class Coverage:
     def _add_unread(self, why: GuardError | str) -> None:
         if str(why) not in self.unread:
             self.unread.append(str(why))
+
+
+def describe_unswept(account_ids: Sequence[str], swept: frozenset[str]) -> str | None:
+    """Return a sentence about the accounts that no share has swept; None if all were swept."""
+    unswept = [each for each in account_ids if each not in swept]
+    if not swept or not unswept:
+        return None
+    return (
+        f"No share of the last {LOOKBACK // 60} minutes has swept these accounts"
+        f" ({_names(unswept)}): lines of the kind `share` in the log of the sweep function say why."
+    )
 
 
 def _names(account_ids: Sequence[str]) -> str:

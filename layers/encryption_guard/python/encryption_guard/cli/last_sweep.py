@@ -7,8 +7,8 @@ request ten times, a second apart, with a time-out of two minutes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, TypeVar
 
 import httpx
@@ -42,14 +42,21 @@ LEFT_OUT_QUERY: Final = (
 # As old as a sweep may be. The service returns at most so many lines, the newest first.
 LOOKBACK: Final = 10 * 60
 MAX_LINES: Final = 100
+# Within this time each share was swept: the timer starts all of them each minute.
+SHARES_SECONDS: Final = timedelta(minutes=2)
 API_VERSION: Final = "0.6.0"
 
 
 class LastSweep(NamedTuple):
-    """When a sweep ended, and whether it found everything encrypted or exempt."""
+    """When a sweep ended, and whether it found everything encrypted or exempt.
+
+    If accounts are swept in shares, `ok` is about the last sweep of each account, and `account_ids`
+    are those that were swept lately; empty if that is not known.
+    """
 
     at: datetime
     ok: bool
+    account_ids: frozenset[str] = frozenset()
 
 
 class LeftOut(NamedTuple):
@@ -73,9 +80,9 @@ def read_last_sweep(
         invocation,
         function,
         region,
-        {"query": QUERY, "line": "1"},
+        {"query": QUERY, "line": str(MAX_LINES)},
         SECONDS,
-        lambda rows: _read(rows[0]) if rows else None,
+        lambda rows: _read(list(map(_Line.of, rows))) if rows else None,
     )
 
 
@@ -118,10 +125,38 @@ def _query(
         raise Unavailable(f"The log project {project} gave an unreadable answer.") from None
 
 
-def _read(row: Mapping[str, Any]) -> LastSweep:
-    line = object_or_empty(row.get("message"))
-    at = datetime.fromtimestamp(int(row["__time__"]), timezone.utc)
-    return LastSweep(at, line.get("ok") is True)
+class _Line(NamedTuple):
+    """The end of a sweep, as it was logged; only a share names its accounts."""
+
+    at: datetime
+    ok: bool
+    account_ids: frozenset[str]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> _Line:
+        line = object_or_empty(row.get("message"))
+        at = datetime.fromtimestamp(int(row["__time__"]), timezone.utc)
+        listed = line.get("accounts")
+        accounts = map(str, listed) if isinstance(listed, list) else ()
+        return cls(at, line.get("ok") is True, frozenset(accounts))
+
+
+def _read(lines: Sequence[_Line]) -> LastSweep:
+    """Read the newest line, and if it is of a share those of the others; the newest come first."""
+    newest = lines[0]
+    if not newest.account_ids:
+        return LastSweep(newest.at, newest.ok)
+    recent = [each for each in lines if newest.at - each.at <= timedelta(seconds=LOOKBACK)]
+    swept: set[str] = set()
+    ok = True
+    for line in recent:
+        # What an account had in an earlier sweep may have been corrected since.
+        if line.account_ids - swept:
+            ok = ok and line.ok
+            swept |= line.account_ids
+    # With very many shares the answer ends before all of them were named.
+    is_whole = len(lines) < MAX_LINES or newest.at - lines[-1].at >= SHARES_SECONDS
+    return LastSweep(newest.at, ok, frozenset(swept) if is_whole else frozenset())
 
 
 def _read_left_out(row: Mapping[str, Any]) -> LeftOut:

@@ -23,7 +23,12 @@ from encryption_guard.cli.console import (
     output_option,
     say,
 )
-from encryption_guard.cli.coverage import Coverage, LeftOutReader, Organization
+from encryption_guard.cli.coverage import (
+    Coverage,
+    LeftOutReader,
+    Organization,
+    describe_unswept,
+)
 from encryption_guard.cli.credentials import find_caller, open_command, profile_option
 from encryption_guard.cli.last_sweep import LastSweep, read_last_sweep, read_left_out
 from encryption_guard.cli.regions import choose_regions, region_options
@@ -119,6 +124,7 @@ class RegionReader:
     read_left_out: LeftOutReader = read_left_out
     problems: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    account_ids: Sequence[str] = ()
 
     def read(self) -> Status:
         """Read everything; a part that cannot be read is unknown."""
@@ -172,7 +178,9 @@ class RegionReader:
             self.problems,
             self.unread,
         )
-        return coverage.read(found.sweep)
+        told = coverage.read(found.sweep)
+        self.account_ids = coverage.account_ids
+        return told
 
     def _trigger(self, function: str, name: str, switch: str) -> str:
         """Return `on`, `off`, `missing` or `unknown`."""
@@ -220,6 +228,8 @@ class RegionReader:
         if last is None:
             self.problems.append(f"No sweep has ended in {self.region} within a day.")
             return "none"
+        if unswept := describe_unswept(self.account_ids, last.account_ids):
+            self.problems.append(unswept)
         age = max(self.now - last.at, timedelta())
         if age > LATE:
             self.problems.append(f"The last sweep in {self.region} ended {_ago(age)} ago.")

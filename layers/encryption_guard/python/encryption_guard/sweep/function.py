@@ -98,7 +98,7 @@ def sweep(invocation: Invocation, context: Any, payload: object = b"") -> dict[s
         if late:
             return _not_swept([late], message="share superseded", share=share.name)
         accounts = accounts_to_sweep(invocation, shared_members).of_share(share.account_ids)
-        return _sweep_accounts(invocation, context, accounts) | {"share": share.name}
+        return _sweep_accounts(invocation, context, accounts, share=share)
     accounts = accounts_to_sweep(invocation, shared_members)
     if len(accounts.account_ids) <= invocation.settings.accounts_per_share:
         return _sweep_accounts(invocation, context, accounts)
@@ -133,9 +133,13 @@ def _not_swept(findings: Iterable[Finding], *, message: str, **fields: Any) -> d
 
 
 def _sweep_accounts(
-    invocation: Invocation, context: Any, accounts: SweptAccounts
+    invocation: Invocation,
+    context: Any,
+    accounts: SweptAccounts,
+    *,
+    share: shares.Share | None = None,
 ) -> dict[str, Any]:
-    """Sweep these accounts in this call.
+    """Sweep these accounts in this call; those of a share are in the result and in the last line.
 
     A full sweep reads all buckets. This instance runs one if the last one of an account started at
     least GUARD_SWEEP_EVERY seconds ago; in between it reads only the buckets that it has not
@@ -177,7 +181,8 @@ def _sweep_accounts(
             warn=lambda sentence: open_logger().warning("unknown type", detail=sentence),
         ).check_buckets(scopes)
     finally:
-        result = {"full": is_full, **report.as_dict(expiring_soon)}
+        named = {"share": share.name, "accounts": accounts.account_ids} if share else {}
+        result = {"full": is_full, **named, **report.as_dict(expiring_soon)}
         _log_end(result, is_quiet=report.totals.all.ok and not (expiring_soon and is_full))
     return result
 
@@ -194,7 +199,8 @@ def _pace(invocation: Invocation, began_at: float, *, is_full: bool) -> Pace | N
 
 
 def _log_end(result: dict[str, Any], *, is_quiet: bool) -> None:
-    summary = {name: result[name] for name in ("full", "ok", "totals", "warnings")}
+    named = ("full", "ok", "totals", "warnings", "share", "accounts")
+    summary = {name: result[name] for name in named if name in result}
     message = "sweep finished" if result["full"] else "watch finished"
     log = open_logger().info if is_quiet else open_logger().warning
     log(message, extra=summary)
