@@ -186,6 +186,31 @@ def test_unknown_fields_and_numbers_are_accepted() -> None:
     assert found == AccountList((ACCOUNT, FIRST, SECOND))
 
 
+def counted(total: object, *entries: object, token: str = "") -> Reply:
+    """A page of a directory that counts so many accounts."""
+    fields = {"TotalCount": total, "NextToken": token, "Accounts": {"Account": entries}}
+    return Reply(200, json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("entries", [[], [member(FIRST)]])
+def test_a_directory_that_counts_more_than_it_lists_is_incomplete(entries: list[object]) -> None:
+    """An empty list is no organization of the own account alone."""
+    found = listed(Directory({"": counted(3, *entries)}))
+
+    assert found.problems == (
+        "The list of accounts is incomplete: the directory counts 3 accounts, and has listed"
+        f" {len(entries)}.",
+    )
+
+
+@pytest.mark.parametrize("total", [2, "2", 1, 0, None, "many", -2])
+def test_other_totals_say_nothing(total: object) -> None:
+    """An account may have joined between two pages; what is no number is none."""
+    pages = {"": counted(total, member(FIRST), token="a"), "a": counted(total, member(SECOND))}
+
+    assert listed(Directory(pages)) == AccountList((ACCOUNT, FIRST, SECOND))
+
+
 @pytest.mark.parametrize(
     "body", [b'{"RequestId": "1"}', b'{"Accounts": {}}', b'{"Accounts": {"Account": {}}}']
 )

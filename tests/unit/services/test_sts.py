@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import NotPrepared, Unavailable
 from encryption_guard.services.acs3 import ApiRefused
-from encryption_guard.services.sts import AssumedRole, assume_role, session_name
+from encryption_guard.services.sts import AssumedRole, assume_role, read_clock, session_name
 from tests.unit.fakes import KEY, Broken, KeyRing, Reply, invocation_of
 from tests.unit.services.rpc_service import RpcService, parameters, refusal
 
@@ -169,8 +170,8 @@ FOR_A_FUNCTION = (
 )
 FOR_A_COMMAND = (
     "let its trust policy name your user or role and the value of GUARD_EXTERNAL_ID, if that is"
-    " set; and allow it sts:AssumeRole on it. Pass --role if the role has another name, or leave"
-    f" out account {MEMBER}."
+    " set; and allow it sts:AssumeRole on it. If the role has another name, set GUARD_MEMBER_ROLE;"
+    f" or leave out account {MEMBER}."
 )
 
 
@@ -258,3 +259,31 @@ def test_an_expired_key_of_the_guard_is_renewed() -> None:
     assert role.credentials.access_key_id == "STS.member"
     with pytest.raises(Unavailable, match=r"InvalidSecurityToken\.Expired"):
         assumed(Sts(troubles={"POST": [EXPIRED]}))
+
+
+class Dated(RpcService):
+    """Says what time it is, as every answer does."""
+
+    def __init__(self, date: str) -> None:
+        super().__init__()
+        self.date = date
+
+    def answer(self, request: httpx.Request) -> Reply:
+        return replace(super().answer(request), headers={"date": self.date})
+
+
+def test_the_clock_of_the_service_is_read_from_its_answer() -> None:
+    """Of an action that every key may call."""
+    service = Dated("Fri, 02 Jan 2026 03:04:05 GMT")
+
+    at = read_clock(invocation_of(service))
+
+    assert at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    assert service.requests[0].headers["x-acs-action"] == "GetCallerIdentity"
+
+
+@pytest.mark.parametrize("date", ["", "soon"])
+def test_an_answer_without_a_date_is_no_clock(date: str) -> None:
+    """It counts as no answer."""
+    with pytest.raises(Unavailable, match="without a date"):
+        read_clock(invocation_of(Dated(date)))

@@ -23,6 +23,7 @@ from encryption_guard.sweep.accounts import (
     AccountEntries,
     NotEntered,
     SweptAccounts,
+    accounts_of_share,
     accounts_to_sweep,
     enter_members,
     enter_own,
@@ -37,6 +38,7 @@ from tests.unit.fakes import (
     FakeTime,
     LetterBox,
     LogLines,
+    Reply,
     invocation_of,
 )
 from tests.unit.services.rpc_service import refusal
@@ -164,6 +166,37 @@ def test_a_share_has_only_accounts_of_the_list() -> None:
     assert problems == (
         replace(problem, detail="Why. Of the 2 accounts of its share it checks 1."),
     )
+
+
+def test_an_account_that_joined_after_the_list_was_read_is_in_its_share() -> None:
+    """The timer's call has a newer list than the instance that got the share."""
+    instance = Instance()
+    instance.swept()
+    instance.directory.pages = {"": page(member(FIRST), member(SECOND))}
+
+    found = accounts_of_share(instance.invocation, lambda _: instance.members, (FIRST, SECOND))
+
+    assert found == SweptAccounts((FIRST, SECOND))
+    assert len(instance.directory.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("pages", "reason"),
+    [
+        ({"": page(member(FIRST))}, "not_prepared"),
+        ({"": refusal(503, "ServiceUnavailable", "no")}, "directory_unreadable"),
+    ],
+)
+def test_an_account_is_left_out_by_the_newest_list(pages: dict[str, Reply], reason: str) -> None:
+    """Which may be unreadable meanwhile: then nobody knows whether the account has left."""
+    instance = Instance()
+    instance.swept()
+    instance.directory.pages = pages
+
+    found = accounts_of_share(instance.invocation, lambda _: instance.members, (FIRST, SECOND))
+
+    assert found.account_ids == (FIRST,)
+    assert [each.reason for each in found.problems] == [reason]
 
 
 def test_an_account_of_a_share_that_left_is_not_prepared() -> None:

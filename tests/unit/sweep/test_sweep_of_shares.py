@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from email.utils import format_datetime
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from encryption_guard.enforcement.handler import shared_members
@@ -18,8 +20,10 @@ from tests.unit.fakes import (
     ARN,
     REGION,
     START,
+    Broken,
     FakeOssTables,
     FakeService,
+    Reply,
     forget_logger,
     invocation_of,
 )
@@ -118,14 +122,32 @@ def test_a_share_is_swept_by_the_call_that_has_it(capsys: pytest.CaptureFixture[
     assert (end["share"], end["accounts"]) == (share.name, [ACCOUNT])
 
 
-def test_a_share_that_comes_too_late_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+class Dated(Functions):
+    """STS and Function Compute by a clock that is so far from that of the instance."""
+
+    def __init__(self, *, ahead: timedelta = timedelta()) -> None:
+        super().__init__()
+        self._ahead = ahead
+
+    def answer(self, request: httpx.Request) -> Reply:
+        if request.headers["x-acs-action"] == "InvokeFunction":
+            return super().answer(request)
+        date = format_datetime(self.time.now() + self._ahead, usegmt=True)
+        return Reply(200, b'{"RequestId": "1"}', {"date": date})
+
+
+@pytest.mark.parametrize(
+    "service", [Dated(), Functions(troubles={"POST": [refusal(403, "NoPermission", "no")]})]
+)
+def test_a_share_that_comes_too_late_does_nothing(
+    service: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It is one finding, and it does not fail: its dead letter would be no help to anybody."""
-    service = FakeOssTables({str(ARN): ""})
     share = Share((ACCOUNT,), START - MINUTE - timedelta(seconds=1))
 
     result = swept(service, share.payload)
 
-    assert service.requests == []
+    assert [each.url.host for each in service.requests] == ["sts.aliyuncs.com"]
     assert (result["share"], result["ok"]) == (share.name, False)
     assert [each["reason"] for each in result["problems"]] == ["superseded"]
     assert [(line["level"], line["message"]) for line in lines(capsys)] == [
@@ -136,13 +158,34 @@ def test_a_share_that_comes_too_late_does_nothing(capsys: pytest.CaptureFixture[
 
 def test_a_timers_call_that_comes_too_late_starts_nothing() -> None:
     """Its shares would do nothing."""
-    service = Functions()
-    late = json.dumps({"triggerTime": (START - 2 * MINUTE).isoformat()})
+    service = Dated()
 
-    result = swept(service, late)
+    result = swept(service, EARLIER)
 
-    assert service.requests == []
+    assert [each.url.host for each in service.requests] == ["sts.aliyuncs.com"]
     assert [each["reason"] for each in result["problems"]] == ["superseded"]
+
+
+EARLIER = json.dumps({"triggerTime": (START - 2 * MINUTE).isoformat()})
+
+
+def test_a_clock_that_is_ahead_makes_nothing_late() -> None:
+    """The timer called just now, by the clock of STS."""
+    service = Dated(ahead=-2 * MINUTE)
+
+    result = swept(service, EARLIER)
+
+    assert (len(service.requests), result["problems"]) == (3, [])
+
+
+def test_shares_that_cannot_be_started_in_time_are_reported_in_time() -> None:
+    """A service that does not answer takes half a minute, and not the time-out of the function."""
+    service = Functions(troubles={"POST": [Broken(httpx.ReadTimeout, takes=5.0)] * 1000})
+
+    result = swept(service, TIMER, GUARD_ACCOUNTS_PER_SHARE="1")
+
+    assert [each["reason"] for each in result["problems"]] == ["not_started"] * 3
+    assert service.time.passed < 35
 
 
 def test_an_account_that_the_settings_do_not_name_is_not_entered() -> None:

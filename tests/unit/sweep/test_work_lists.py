@@ -201,7 +201,9 @@ def test_so_many_threads_work_at_a_time(regions: int, workers: int, threads: int
     assert too_many == []
 
 
-@pytest.mark.parametrize(("regions", "watched", "threads"), [(1, 40, 32), (8, 10, 32), (8, 2, 16)])
+@pytest.mark.parametrize(
+    ("regions", "watched", "threads"), [(1, 120, 96), (8, 10, 80), (8, 20, 96), (8, 2, 16)]
+)
 def test_repeating_steps_share_a_few_threads(regions: int, watched: int, threads: int) -> None:
     """Each comes as often as the others of its region, however many there are."""
     working, most, lock = 0, 0, threading.Lock()

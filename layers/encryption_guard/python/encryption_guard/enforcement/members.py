@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Final, NamedTuple
 
-from encryption_guard.enforcement.policy import own_accounts
+from encryption_guard.enforcement.policy import KEEP_LIST, own_accounts
 from encryption_guard.errors import Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.acs3 import ApiRefused
@@ -18,7 +18,6 @@ from encryption_guard.services.member_keys import MemberKeys
 from encryption_guard.services.sts import assume_role
 from encryption_guard.settings import Settings
 
-KEEP_LIST: Final = timedelta(minutes=10)
 # An account that a list of this age lacks may be new: the directory is asked again.
 NEW_AFTER: Final = timedelta(minutes=1)
 

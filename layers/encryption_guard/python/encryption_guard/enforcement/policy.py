@@ -20,6 +20,9 @@ MANAGED_BY_OSS = "oss-managed-table-bucket"
 # https://help.aliyun.com/en/oss/developer-reference/createbucketmetadataconfiguration
 KINDS = frozenset({"customer", "oss"})
 
+# How old the list of the organization's accounts may be.
+KEEP_LIST: Final = timedelta(minutes=10)
+
 # Enough time to extend an exemption, or to prepare its bucket.
 EXPIRES_SOON = timedelta(days=14)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
@@ -190,7 +191,7 @@ def call(
         api,
         action,
         invocation,
-        new_request=lambda: _new_request(api, action, query or {}, form or {}),
+        new_request=partial(rpc_request, api, action, query, form),
         read=_read_fields,
         max_bytes=max_bytes,
     )
@@ -231,9 +232,14 @@ def send(
     raise _failure(f"{action} of {urlsplit(api.endpoint).hostname}", attempts.failure)
 
 
-def _new_request(
-    api: Api, action: str, query: Mapping[str, str], form: Mapping[str, str]
+def rpc_request(
+    api: Api,
+    action: str,
+    query: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | None = None,
 ) -> httpx.Request:
+    """Return the unsigned request of an RPC API for this action."""
+    query, form = query or {}, form or {}
     headers = {"accept": "application/json", "x-acs-action": action, "x-acs-version": api.version}
     if form:
         headers["content-type"] = "application/x-www-form-urlencoded"

@@ -47,6 +47,8 @@ class AccountList(NamedTuple):
 class _Page(NamedTuple):
     entries: tuple[object, ...]
     token: str
+    # The accounts of all pages, as the service counts them; None if it does not.
+    total: int | None
 
 
 def list_accounts(invocation: Invocation) -> AccountList:
@@ -60,9 +62,10 @@ def list_accounts(invocation: Invocation) -> AccountList:
     own = invocation.settings.account_id
     found: dict[str, None] = {own: None} if own else {}
     problems: dict[str, None] = {}
-    token, seen = "", {""}
+    token, seen, number = "", {""}, 0
     while True:
         page = _read_page(invocation, token)
+        number += len(page.entries)
         for entry in page.entries:
             try:
                 found.update(dict.fromkeys(_members(entry)))
@@ -74,6 +77,11 @@ def list_accounts(invocation: Invocation) -> AccountList:
         seen.add(token)
     if token:
         problems["The list of accounts is incomplete: its token leads to an earlier page."] = None
+    elif page.total and number < page.total:
+        problems[
+            f"The list of accounts is incomplete: the directory counts {page.total} accounts, and"
+            f" has listed {number}."
+        ] = None
     return AccountList(tuple(found), tuple(problems))
 
 
@@ -88,7 +96,9 @@ def _read_page(invocation: Invocation, token: str) -> _Page:
     if not isinstance(entries, list):
         # Taken for an empty list, it would leave every member unguarded.
         raise Unavailable("ListAccounts returned no list of accounts.")
-    return _Page(tuple(entries), as_text(answer.get("NextToken")) or "")
+    total = as_text(answer.get("TotalCount")) or ""
+    counted = int(total) if re.fullmatch("[0-9]{1,9}", total, re.ASCII) else None
+    return _Page(tuple(entries), as_text(answer.get("NextToken")) or "", counted)
 
 
 def _members(entry: object) -> tuple[str, ...]:

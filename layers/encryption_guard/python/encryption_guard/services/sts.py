@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import partial
 from typing import Final, NamedTuple
 
 from encryption_guard.arn import ACCOUNT_ID
 from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError, NotPrepared, Unavailable
+from encryption_guard.http import Answer
+from encryption_guard.http.retries import UnreadableAnswer, http_date
 from encryption_guard.invocation import Invocation
-from encryption_guard.services.acs3 import Api, ApiRefused, call
+from encryption_guard.services.acs3 import Api, ApiAnswer, ApiRefused, call, rpc_request, send
 from encryption_guard.untrusted import as_text, object_or_empty, read_time, shortened
 
 ENDPOINT: Final = "https://sts.aliyuncs.com"
@@ -75,6 +78,27 @@ def assume_role(invocation: Invocation, account_id: str) -> AssumedRole:
     return _read_role(answer, account_id, role)
 
 
+def read_clock(invocation: Invocation) -> datetime:
+    """Return the time by the clock of STS, which needs no right to say it.
+
+    Raises ApiRefused or Unavailable if the service does not state it.
+    """
+    return send(
+        _api(invocation),
+        "GetCallerIdentity",
+        invocation,
+        new_request=partial(rpc_request, _api(invocation), "GetCallerIdentity"),
+        read=_read_date,
+    )
+
+
+def _read_date(answer: Answer, _: ApiAnswer) -> datetime:
+    date = http_date(answer.headers.get("date", ""))
+    if date is None:
+        raise UnreadableAnswer("without a date")
+    return date
+
+
 def session_name(request_id: str) -> str:
     """Return a request ID as the name of a session: 2 to 64 characters of `A-Za-z0-9.@_-`.
 
@@ -108,7 +132,10 @@ def _not_prepared(
 ) -> NotPrepared:
     if is_command:
         caller, callers = "your user or role", "it"
-        rest = f"Pass --role if the role has another name, or leave out account {account_id}."
+        rest = (
+            f"If the role has another name, set GUARD_MEMBER_ROLE; or leave out account"
+            f" {account_id}."
+        )
     else:
         caller, callers = "the roles of the guard's functions", "those roles"
         rest = f"Or remove {account_id} from GUARD_ACCOUNTS."

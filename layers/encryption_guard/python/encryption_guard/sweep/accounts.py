@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from encryption_guard.arn import Scope
-from encryption_guard.enforcement.policy import own_accounts
+from encryption_guard.enforcement.policy import KEEP_LIST, own_accounts
 from encryption_guard.errors import NotPrepared, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.acs3 import ApiRefused
@@ -51,17 +52,35 @@ class SweptAccounts(NamedTuple):
         return SweptAccounts(known, problems)
 
 
+def accounts_of_share(
+    invocation: Invocation, members: Callable[[Settings], Members], account_ids: Sequence[str]
+) -> SweptAccounts:
+    """Return the accounts of a share that the guard may enter.
+
+    The timer's call may have read the directory later than this instance has, so the directory is
+    read again before an account is left out.
+    """
+    known = accounts_to_sweep(invocation, members)
+    if not known.problems and not {*account_ids} <= {*known.account_ids}:
+        known = accounts_to_sweep(invocation, members, at_most=timedelta())
+    return known.of_share(account_ids)
+
+
 def accounts_to_sweep(
-    invocation: Invocation, members: Callable[[Settings], Members]
+    invocation: Invocation,
+    members: Callable[[Settings], Members],
+    *,
+    at_most: timedelta = KEEP_LIST,
 ) -> SweptAccounts:
     """Return the own account and those of GUARD_ACCOUNTS; reads the directory only if it has to.
 
-    If the directory cannot be read, or only in part, the accounts of the last list count, too.
+    A list of the directory may be `at_most` so old. If it cannot be read, or only in part, the
+    accounts of the last list count, too.
     """
     settings = invocation.settings
     listed: Iterable[str]
     if settings.accounts == ORGANIZATION:
-        listed, problems = _organization(invocation, members(settings))
+        listed, problems = _organization(invocation, members(settings), at_most)
     else:
         listed, problems = sorted(settings.accounts), ()
     own = [settings.account_id] if settings.account_id else []
@@ -79,11 +98,11 @@ def _left(account_id: str) -> Finding:
 
 
 def _organization(
-    invocation: Invocation, members: Members
+    invocation: Invocation, members: Members, at_most: timedelta
 ) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
     problem = partial(Finding.of_accounts, invocation.settings.account_id, kind="organization")
     try:
-        listed = members.list(invocation.within(LIST_SECONDS))
+        listed = members.list(invocation.within(LIST_SECONDS), at_most=at_most)
     except (ApiRefused, Unavailable) as error:
         last = members.known_accounts
         known = f"the {len(last)} accounts of the last list" if last else "its own account alone"

@@ -13,13 +13,21 @@ from encryption_guard.dead_letters.duplicates import skip_duplicates
 from encryption_guard.enforcement.handler import open_dead_letters, shared_members
 from encryption_guard.enforcement.policy import acts_on, expiring
 from encryption_guard.enforcement.telemetry import open_logger
+from encryption_guard.errors import Unavailable
 from encryption_guard.events import BucketEvent
 from encryption_guard.events.envelopes import open_payload
 from encryption_guard.invocation import Invocation
+from encryption_guard.services.acs3 import ApiRefused
 from encryption_guard.services.self_invocation import invoke_self
+from encryption_guard.services.sts import read_clock
 from encryption_guard.settings import Exemption
 from encryption_guard.sweep import Sweep, shares
-from encryption_guard.sweep.accounts import SweptAccounts, accounts_to_sweep, enter_members
+from encryption_guard.sweep.accounts import (
+    SweptAccounts,
+    accounts_of_share,
+    accounts_to_sweep,
+    enter_members,
+)
 from encryption_guard.sweep.findings import (
     NOT_REACHED,
     Finding,
@@ -27,6 +35,7 @@ from encryption_guard.sweep.findings import (
     Totals,
     log_finding,
 )
+from encryption_guard.sweep.shares import Share
 from encryption_guard.sweep.watch import Pace
 
 # The rest of the time is for the last dead letter, the log and the result.
@@ -39,6 +48,10 @@ TIMER_JITTER_SECONDS = 15.0
 WATCH_END_SECONDS = 55.0
 # If the time-out ends the watch earlier, this is left for its last list and for new buckets.
 LAST_LIST_SECONDS = 2.0
+# For the calls that start all shares: one that starts later would be superseded soon.
+START_SECONDS = 30.0
+# For the request that tells whether the clock of the instance is ahead.
+CLOCK_SECONDS = 5.0
 
 _memory = functools.cache(Memory)
 
@@ -92,33 +105,47 @@ def sweep(invocation: Invocation, context: Any, payload: object = b"") -> dict[s
     the sweep has ended. A payload raises what `read_share` raises.
     """
     invocation.read_credentials()  # without credentials, fail once and not for each bucket
-    share, now = shares.read_share(payload), invocation.clock.now()
-    if share:
-        late = shares.superseded(share.title, share.instant, now)
-        if late:
-            return _not_swept([late], message="share superseded", share=share.name)
-        accounts = accounts_to_sweep(invocation, shared_members).of_share(share.account_ids)
-        return _sweep_accounts(invocation, context, accounts, share=share)
+    if share := shares.read_share(payload):
+        return _sweep_share(invocation, context, share)
     accounts = accounts_to_sweep(invocation, shared_members)
     if len(accounts.account_ids) <= invocation.settings.accounts_per_share:
         return _sweep_accounts(invocation, context, accounts)
-    return _start_shares(invocation, accounts, shares.instant_of(payload, now))
+    return _start_shares(invocation, accounts, shares.instant_of(payload, invocation.clock.now()))
+
+
+def _sweep_share(invocation: Invocation, context: Any, share: Share) -> dict[str, Any]:
+    """Sweep the accounts of a share, unless a later share has them."""
+    if late := shares.superseded(share.title, share.instant, _now(invocation, share.instant)):
+        return _not_swept([late], message="share superseded", share=share.name)
+    accounts = accounts_of_share(invocation, shared_members, share.account_ids)
+    return _sweep_accounts(invocation, context, accounts, share=share)
 
 
 def _start_shares(
     invocation: Invocation, accounts: SweptAccounts, instant: datetime
 ) -> dict[str, Any]:
     """Start a call for each share; what came too late would only start shares that do nothing."""
-    late = shares.superseded("timer's call", instant, invocation.clock.now())
-    if late:
+    if late := shares.superseded("timer's call", instant, _now(invocation, instant)):
         return _not_swept([late], message="share superseded")
     parts = shares.split(accounts.account_ids, invocation.settings.accounts_per_share, instant)
-    not_started = shares.start(parts, functools.partial(invoke_self, invocation))
+    limited = invocation.within(START_SECONDS)
+    not_started = shares.start(parts, functools.partial(invoke_self, limited))
     return _not_swept(
         [*accounts.problems, *not_started],
         message="shares started",
         shares={each.name: list(each.account_ids) for each in parts},
     )
+
+
+def _now(invocation: Invocation, instant: datetime) -> datetime:
+    """Return the time; after a minute, that of STS, because this clock may be ahead."""
+    now = invocation.clock.now()
+    if now - instant <= shares.INTERVAL:
+        return now
+    try:
+        return read_clock(invocation.within(CLOCK_SECONDS))
+    except (ApiRefused, Unavailable):
+        return now
 
 
 def _not_swept(findings: Iterable[Finding], *, message: str, **fields: Any) -> dict[str, Any]:
@@ -137,7 +164,7 @@ def _sweep_accounts(
     context: Any,
     accounts: SweptAccounts,
     *,
-    share: shares.Share | None = None,
+    share: Share | None = None,
 ) -> dict[str, Any]:
     """Sweep these accounts in this call; those of a share are in the result and in the last line.
 

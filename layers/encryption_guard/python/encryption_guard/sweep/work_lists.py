@@ -18,11 +18,15 @@ from encryption_guard.services.inventory import BucketIdentity, Listing
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.sweep.findings import Finding
 
-# In all regions together. Each thread has at most one connection, and the transport allows 128.
+# In all regions together, if no watch needs more. Each thread has at most one connection, and the
+# transport allows 128.
 MAX_THREADS = 64
-# Of these, at most so many are for a watch, and each region has its part. If a region has more
-# accounts, its lists take turns: one whose turn comes late does not wait any more.
-MAX_WATCH_THREADS = 32
+# For a watch, each region has its part of these: as many as a share of ten accounts has in eight
+# regions, and some more. If a region has more accounts, its lists take turns, and one that is
+# throttled may hold back others.
+MAX_WATCH_THREADS = 96
+# Of each region, beside those of a watch.
+MIN_WORKERS = 2
 # Twice as many as OSS Tables has; more regions side by side only take memory.
 MAX_REGIONS_AT_ONCE = 16
 # Threads of each region for urgent steps, beside the others.
@@ -135,7 +139,8 @@ def run_steps(
     repeating = sum(
         min(sum(step.again is not None for step in steps), own_threads) for steps in waiting
     )
-    threads = max(1, min(workers, (MAX_THREADS - repeating) // regions))
+    least = min(workers, MIN_WORKERS if repeating else 1)
+    threads = max(least, min(workers, (MAX_THREADS - repeating) // regions))
     # A region whose steps repeat does not end before the others.
     at_once = len(waiting) if repeating else MAX_REGIONS_AT_ONCE
     done: Done = SimpleQueue()
