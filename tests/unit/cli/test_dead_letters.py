@@ -310,7 +310,7 @@ def test_a_list_can_be_read_in_any_width(
         assert lines[0].split() == (all_columns if columns == "240" else all_columns[:5])
     text = " ".join(result.stdout.split())
     assert text.count("Grant oss:PutTableBucketEncryption") == 1
-    assert text.count("Wait until OSS Tables works again") == 1
+    assert text.count("Wait until the service in the error message works again") == 1
 
 
 def test_letters_of_any_language_are_shown_as_they_are(file: Path) -> None:

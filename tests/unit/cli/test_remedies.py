@@ -109,7 +109,11 @@ CASES = {
         failed("LetterNotWritten", "... its certificate is refused (Hostname mismatch): ..."),
     ],
     "dead letter not written": [failed("LetterNotWritten")],
-    "service down": [failed("Unavailable")],
+    "organization unknown": [
+        failed("Unavailable", "ListAccounts of resourcedirectory.aliyuncs.com answered 503."),
+        failed("Unavailable", "The guard cannot tell whether account 1 is in the organization."),
+    ],
+    "service down": [failed("Unavailable"), failed("Unavailable", "AssumeRole gave no answer.")],
     "no capacity": [
         failed("FunctionResourceExhausted"),
         failed("ResourceExhausted"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -105,9 +106,13 @@ def test_an_array_with_one_other_item_is_left(first: bool, other: object) -> Non
     assert not obstacle.is_final
 
 
-def test_the_record_of_a_sweep_is_left() -> None:
-    """A timer's event is no bucket's: sending it to the creation function would help nobody."""
-    message = open_message(destination_record_of(TIMER), HERE)
+SHARE = {"share": {"version": 1, "name": "a-share", "accounts": ["12345"]}}
+
+
+@pytest.mark.parametrize("call", [TIMER, SHARE], ids=["timer", "share"])
+def test_the_record_of_a_sweep_is_left(call: dict[str, Any]) -> None:
+    """Its event is no bucket's: sending it to the creation function would help nobody."""
+    message = open_message(destination_record_of(call), HERE)
 
     assert message.summary.is_sweep
     assert obstacle_of(message) == Obstacle(
@@ -117,7 +122,7 @@ def test_the_record_of_a_sweep_is_left() -> None:
 
 def test_an_event_of_a_bucket_is_no_sweep_although_it_has_the_fields_of_a_timer() -> None:
     """Else the writer of a message could have it discarded."""
-    message = open_message(destination_record_of(creation_of(ARN) | TIMER), HERE)
+    message = open_message(destination_record_of(creation_of(ARN) | TIMER | SHARE), HERE)
 
     assert not message.summary.is_sweep
     assert obstacle_of(message) is None

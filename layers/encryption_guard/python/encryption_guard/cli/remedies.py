@@ -35,6 +35,9 @@ KEY_WORDS = ("access key", "signature", "security token", "request time")
 # A part of `DeadLetterNotWritten` and of its earlier name, `LetterNotWritten`.
 NOT_WRITTEN = "LetterNotWritten"
 
+# Of the errors about the list of accounts.
+DIRECTORY_WORDS = ("ListAccounts", "is in the organization")
+
 Fits = Callable[[MessageSummary], bool]
 
 
@@ -71,6 +74,11 @@ def _timed_out(summary: MessageSummary) -> bool:
 def _untrusted(summary: MessageSummary) -> bool:
     is_unfinished = _code_has("Unavailable", NOT_WRITTEN)(summary)
     return is_unfinished and CERTIFICATE_REFUSED in (summary.message or "")
+
+
+def _organization_unknown(summary: MessageSummary) -> bool:
+    is_unfinished = _code_has("Unavailable")(summary)
+    return is_unfinished and any(words in (summary.message or "") for words in DIRECTORY_WORDS)
 
 
 # The order matters: the first remedy that fits applies.
@@ -164,9 +172,9 @@ REMEDIES = (
     Remedy(
         "sweep failed",
         FUNCTION_FAILED,
-        "A sweep failed as a whole; the next sweep repeats its work.",
-        "Fix the cause in the error message (a setting, the role or the time-out), check that a"
-        " later sweep succeeds, then discard the message.",
+        "A sweep or a share failed as a whole; the next one repeats its work.",
+        "Fix the cause in the error message (a setting, the role, the time-out, or two versions of"
+        " the guard), check that a later sweep succeeds, then discard the message.",
         fits=lambda summary: summary.is_sweep,
     ),
     Remedy(
@@ -194,11 +202,19 @@ REMEDIES = (
         fits=_code_has(NOT_WRITTEN),
     ),
     Remedy(
+        "organization unknown",
+        FUNCTION_FAILED,
+        "The function could not find out whether the account of the bucket is in the organization.",
+        "Follow the error message: let the function's role list the accounts"
+        " (resourcemanager:ListAccounts), or list them in GUARD_ACCOUNTS; then redrive.",
+        fits=_organization_unknown,
+    ),
+    Remedy(
         "service down",
         FUNCTION_FAILED,
-        "OSS Tables gave no final answer at any attempt, for example because it timed out or"
-        " returned a 5xx status.",
-        "Wait until OSS Tables works again, then redrive.",
+        "A service, most often OSS Tables, gave no final answer at any attempt, for example because"
+        " it timed out or returned a 5xx status.",
+        "Wait until the service in the error message works again, then redrive.",
         fits=_code_has("Unavailable"),
     ),
     Remedy(

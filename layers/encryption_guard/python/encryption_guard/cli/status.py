@@ -178,9 +178,9 @@ class RegionReader:
             self.problems,
             self.unread,
         )
-        told = coverage.read(found.sweep)
+        accounts = coverage.read(found.sweep)
         self.account_ids = coverage.account_ids
-        return told
+        return accounts
 
     def _trigger(self, function: str, name: str, switch: str) -> str:
         """Return `on`, `off`, `missing` or `unknown`."""

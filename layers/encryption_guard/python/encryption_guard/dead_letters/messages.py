@@ -73,7 +73,7 @@ class MessageSummary:
     attempts: int = 0
     redrives: int = 0
     at: datetime | None = None
-    # Whether a whole sweep failed: its event comes from the timer and names no bucket.
+    # Whether a whole sweep failed, or a share: its event names no bucket.
     is_sweep: bool = False
 
     @property
@@ -140,7 +140,7 @@ def open_message(body: bytes, scope: Scope | None = None) -> Message:
         inner, named = _unwrapped(body, events), _named_buckets(events, scope)
         fields = _event_fields(events, named, FUNCTION_FAILED)
         fields["events"] = len(inner)
-        fields["is_sweep"] = not named.arns and all(_is_timer(event) for event in events)
+        fields["is_sweep"] = not named.arns and all(_starts_sweep(event) for event in events)
         return Message(_summarize_record(document, fields), inner, named)
     if all(_is_event(event) for event in events):
         named = _named_buckets(events, scope)
@@ -270,9 +270,12 @@ def _is_event(event: Event) -> bool:
     return event.source is not None and event.event_id is not None
 
 
-def _is_timer(event: Event) -> bool:
+def _starts_sweep(event: Event) -> bool:
+    """Return whether this is the call of a timer, or of the sweep function for a share."""
+    fields = object_or_empty(event.raw)
     # https://help.aliyun.com/document_detail/2513615.html
-    return {"triggerTime", "triggerName"} <= object_or_empty(event.raw).keys()
+    is_timer = {"triggerTime", "triggerName"} <= fields.keys()
+    return is_timer or "accounts" in object_or_empty(fields.get("share"))
 
 
 def _unwrapped(body: bytes, events: tuple[Event, ...]) -> tuple[Event, ...]:
