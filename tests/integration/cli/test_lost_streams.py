@@ -454,9 +454,10 @@ TOOLS = {
         "the findings are not printed",
     ),
     "deploy": (
+        "from types import SimpleNamespace\n"
         "from layers.encryption_guard.tools import deploy\n"
         "deploy.run_preflight = lambda *_, **__: (None, list(deploy.preflight.REGIONS.values()))\n"
-        "deploy.Deployer.resolve = lambda *_: None\n"
+        "deploy.Deployer.resolve = lambda *_: SimpleNamespace(members=None)\n"
         "deploy.Deployer.run = lambda *_: True\n"
         "deploy.main()",
         ["plan"],

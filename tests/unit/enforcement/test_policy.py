@@ -727,3 +727,16 @@ def test_beside_a_file_every_account_may_be_the_own_one() -> None:
     settings = Settings(region="cn-hangzhou")
 
     assert acts_on(opened(creation_of(ORDERS)), settings, today=TODAY)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("orders", True), ("scratch", False)])
+def test_any_account_may_be_of_the_organization(name: str, expected: bool) -> None:
+    """A shell does not ask the directory; what is exempt in each account is exempt there too."""
+    settings = Settings(
+        account_id=OWN,
+        accounts="organization",
+        exemptions=(Exemption("scratch", "samples"),),
+    )
+    arn = f"acs:osstables:cn-hangzhou:{OTHER}:bucket/{name}"
+
+    assert acts_on(opened(creation_of(arn)), settings, today=TODAY) is expected
