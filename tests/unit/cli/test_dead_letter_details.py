@@ -141,8 +141,8 @@ function          acs:fc:cn-hangzhou:1234567890123456:functions/oss-tables-encry
 FC request ID     FC-1
 attempts          4
 redrives          0
-what it means     A service, most often OSS Tables, gave no final answer at any attempt, for example \
-because it timed out or returned a 5xx status.
+what it means     A service, most often OSS Tables, gave no final answer at any attempt, for \
+example because it timed out or returned a 5xx status.
 what to do        Wait until the service in the error message works again, then redrive.
 
 encryption-guard dead-letters redrive message-2 --apply
