@@ -212,3 +212,14 @@ def test_each_account_has_its_own_full_sweeps() -> None:
     full = [swept(service, each.payload)["full"] for each in (nobody, share, nobody, share)]
 
     assert full == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("waited", "lists"), [(0, 11), (30, 6), (58, 1)])
+def test_the_watch_of_a_late_share_ends_before_the_next_share(waited: int, lists: int) -> None:
+    """It makes up for nothing: the timer's next call starts another one for its accounts."""
+    service = FakeOssTables({str(ARN): "AES256"})
+    share = Share((ACCOUNT,), START - timedelta(seconds=waited))
+
+    swept(service, share.payload, GUARD_WATCH_SECONDS="5")
+
+    assert service.operations().count("ListTableBuckets") == lists

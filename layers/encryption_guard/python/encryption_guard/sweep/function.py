@@ -203,7 +203,7 @@ def _sweep_accounts(
             memory=memory,
             found_by="sweep",
             reads_all=is_full,
-            watch=_pace(limited, began_at, is_full=is_full),
+            watch=_pace(limited, began_at, is_full=is_full, late=_late(invocation, share)),
             enter_account=enter_members(shared_members, settings),
             warn=lambda sentence: open_logger().warning("unknown type", detail=sentence),
         ).check_buckets(scopes)
@@ -214,15 +214,27 @@ def _sweep_accounts(
     return result
 
 
-def _pace(invocation: Invocation, began_at: float, *, is_full: bool) -> Pace | None:
-    """Return when the watch lists, or None without GUARD_WATCH_SECONDS."""
+def _late(invocation: Invocation, share: Share | None) -> float:
+    """Return how many seconds a share waited for an instance."""
+    if share is None:
+        return 0.0
+    return max((invocation.clock.now() - share.instant).total_seconds(), 0.0)
+
+
+def _pace(
+    invocation: Invocation, began_at: float, *, is_full: bool, late: float = 0.0
+) -> Pace | None:
+    """Return when the watch lists, or None without GUARD_WATCH_SECONDS.
+
+    The watch of a share that came late ends as that of the others, before the next one begins.
+    """
     seconds = invocation.settings.watch_seconds
     if not seconds:
         return None
     # A full sweep begins with a list of its own.
     starts_at = began_at + (seconds if is_full else 0)
     ends_at = invocation.budget.ends_at - LAST_LIST_SECONDS
-    return Pace(seconds, starts_at, min(began_at + WATCH_END_SECONDS, ends_at))
+    return Pace(seconds, starts_at, min(began_at + WATCH_END_SECONDS - late, ends_at))
 
 
 def _log_end(result: dict[str, Any], *, is_quiet: bool) -> None:
