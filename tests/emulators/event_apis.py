@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ VERSIONS = {
     "TestEventPattern": "2020-04-01",
     "QueryTracedEvents": "2020-04-01",
     "QueryEventTraces": "2020-04-01",
+    "GetEventBus": "2020-04-01",
 }
 # RAM knows no right to it: the page of TestEventPattern says that there is none.
 FREE = frozenset({"TestEventPattern"})
@@ -57,8 +58,12 @@ class Kept:
 
 @dataclass
 class EventState:
-    """What both services know; `rules` are those of the bus, by name."""
+    """What both services know; `rules` are those of the bus `default`, by name.
 
+    `buses` are the names of the buses that the account has beside it.
+    """
+
+    buses: Collection[str] = ()
     rules: dict[str, Pattern] = field(default_factory=dict)
     sources: dict[str, Sequence[str]] = field(default_factory=lambda: {"acs.oss": OSS_TYPES})
     events: list[Kept] = field(default_factory=list)
@@ -112,7 +117,9 @@ class EventApis(EmulatedService):
         key = authenticate(call.request, self._keys, call.now)
         self._nonces.check(call.request)
         service = "actiontrail" if action == "LookupEvents" else "eventbridge"
-        place = f"acs:{service}:{self._region}:{key.account_id}:*"
+        name = parameters(call.request).get("EventBusName", "")
+        kind = f"eventbus/{name}" if action == "GetEventBus" else "*"
+        place = f"acs:{service}:{self._region}:{key.account_id}:{kind}"
         if action not in FREE and not self.rights.allow(key, f"{service}:{action}", place):
             raise refuse(403, "NoPermission", "You are not authorized to do this action.")
         return _answer(200, {"RequestId": call.request_id} | ACTIONS[action](self, call))
@@ -183,6 +190,15 @@ class EventApis(EmulatedService):
             ) from error
         return _success({"Result": result})
 
+    def get_event_bus(self, call: Call) -> Record:
+        asked = parameters(call.request)
+        _need(asked, "EventBusName")
+        name = asked["EventBusName"]
+        if name not in (BUS, *self.state.buses):
+            raise refuse(200, "EventBusNotExist", f"The event bus {name} does not exist.")
+        arn = f"acs:eventbridge:{self._region}::eventbus/{name}"
+        return _success({"EventBusName": name, "EventBusARN": arn})
+
     def query_traced_events(self, call: Call) -> Record:
         asked = parameters(call.request)
         _need(asked, "EventBusName", "StartTime", "EndTime")
@@ -251,6 +267,7 @@ ACTIONS: Mapping[str, Callable[[EventApis, Call], Record]] = {
     "TestEventPattern": EventApis.test_event_pattern,
     "QueryTracedEvents": EventApis.query_traced_events,
     "QueryEventTraces": EventApis.query_event_traces,
+    "GetEventBus": EventApis.get_event_bus,
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.emulators.faults import Refuse
 from tests.emulators.wire import Answer
 
 VERSION = "2019-09-10"
-ACTIONS = ("ListStacks", "GetStack", "GetTemplate")
+ACTIONS = ("ListStacks", "GetStack", "GetTemplate", "GetStackGroup")
 JSON = {"Content-Type": "application/json;charset=utf-8"}
 
 
@@ -37,14 +37,22 @@ class KeptStack:
 class StacksApi(EmulatedService):
     """The service. A parameter with NoEcho is shown as asterisks.
 
-    `rights` holds what was asked about the callers' rights.
+    `groups` are the names of the stack groups; `rights` holds what was asked about the callers'
+    rights.
     """
 
     server_name = "Tengine"
     request_id_header = "x-acs-request-id"
 
-    def __init__(self, key: AccessKey, *stacks: KeptStack, region: str = "cn-hangzhou") -> None:
+    def __init__(
+        self,
+        key: AccessKey,
+        *stacks: KeptStack,
+        region: str = "cn-hangzhou",
+        groups: Collection[str] = (),
+    ) -> None:
         super().__init__()
+        self.groups = groups
         self.stacks: Sequence[KeptStack] = stacks
         self.rights = Rights()
         self._key = key
@@ -63,12 +71,15 @@ class StacksApi(EmulatedService):
         key = authenticate(call.request, {self._key.id: self._key}, call.now)
         if asked.get("RegionId") != self._region:
             raise refuse(400, "InvalidRegionId", f"The region {asked.get('RegionId')} is unknown.")
-        place = f"acs:ros:{self._region}:{key.account_id}:stack/{asked.get('StackId', '*')}"
+        kind = "stackgroup/*" if action == "GetStackGroup" else f"stack/{asked.get('StackId', '*')}"
+        place = f"acs:ros:{self._region}:{key.account_id}:{kind}"
         if not self.rights.allow(key, f"ros:{action}", place):
             raise refuse(403, "NoPermission", "You are not authorized to do this action.")
         if action == "ListStacks":
             found = [each for each in self.stacks if each.name == asked.get("StackName.1")]
             fields: dict[str, Any] = {"TotalCount": len(found), "Stacks": list(map(_row, found))}
+        elif action == "GetStackGroup":
+            fields = {"StackGroup": self._group(asked.get("StackGroupName", ""))}
         else:
             fields = self._described(action, asked.get("StackId"))
         return Answer(200, JSON, json.dumps({"RequestId": call.request_id, **fields}).encode())
@@ -77,6 +88,11 @@ class StacksApi(EmulatedService):
         code = refusal.code or {403: "NoPermission"}.get(refusal.status, "ServiceUnavailable")
         fields = {"RequestId": call.request_id, "Code": code, "Message": refusal.message}
         return Answer(refusal.status, JSON, json.dumps(fields).encode())
+
+    def _group(self, name: str) -> dict[str, str]:
+        if name not in self.groups:
+            raise refuse(404, "StackGroupNotFound", f"The StackGroup ({name}) could not be found.")
+        return {"StackGroupName": name, "Status": "ACTIVE", "PermissionModel": "SERVICE_MANAGED"}
 
     def _described(self, action: str, stack_id: str | None) -> dict[str, Any]:
         stack = next((each for each in self.stacks if each.id == stack_id), None)

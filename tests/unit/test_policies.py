@@ -78,6 +78,8 @@ SENT: Mapping[str, tuple[str, str]] = {
     "ListVpcBindings": ("fc:ListVpcBindings", f"{FUNCTION}/vpc-bindings/*"),
     "CreateServiceLinkedRole": ("ram:CreateServiceLinkedRole", "*"),
     "ListAccounts": ("resourcemanager:ListAccounts", "*"),
+    "GetEventBus": ("eventbridge:GetEventBus", "eventbus/guard"),
+    "GetStackGroup": ("ros:GetStackGroup", "stackgroup/oss-tables-encryption-guard"),
 }
 # Calls that no page names an action for, so the policy has none. The docs have to say so.
 SENT_WITHOUT_A_NAME = {"CheckServiceLinkedRoleExistence", "GetScalingConfig", "ListScalingConfigs"}

@@ -49,6 +49,11 @@ class Stack:
     parameters: Mapping[str, str]
     reason: str = ""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the last operation succeeded: the stack is what template and parameters say."""
+        return self.state in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+
 
 @dataclass(frozen=True)
 class Function:

@@ -35,6 +35,7 @@ from layers.encryption_guard.tools import (
 from layers.encryption_guard.tools.bytecode import read_output
 from layers.encryption_guard.tools.comparison import (
     Deployed,
+    Stack,
     digest_content,
 )
 from layers.encryption_guard.tools.configuration import (
@@ -48,7 +49,9 @@ from layers.encryption_guard.tools.configuration import (
 from layers.encryption_guard.tools.costs import Price
 from layers.encryption_guard.tools.deployed import (
     count_dead_letters,
+    find_missing_buses,
     find_regions,
+    has_stack_group,
     measure_clock,
     read_accounts,
     read_deployed,
@@ -271,20 +274,44 @@ class Deployer:
             resources,
             *configured[:3],
             members=members,
-            stack_parameters=self.read_stack_parameters(region) if configured.serves else {},
+            stack=self.read_stack(region) if configured.serves else None,
             read_stack=partial(read_stack, self.access, region, STACK_NAME, self.environment),
         )
+        if show_findings(self.check_bus(target), self.report):
+            exit_unstarted(self.report)
         if is_removal:
             self.show_what_stays(region)
             letters = count_dead_letters(self.access, queue, self.environment)
             return replace(target, dead_letters=letters)
         return replace(target, deployed=self.read_parts(target)) if self.task is plan else target
 
-    def read_stack_parameters(self, region: Region) -> Mapping[str, str]:
-        """Return the parameters of the deployed stack; exits with 2 if they cannot be read."""
+    def read_stack(self, region: Region) -> Stack | None:
+        """Read the deployed stack; exits with 2 if it cannot be read.
+
+        After an update that failed, its parameters may name a stack group that is not there.
+        """
+        where = (self.access, region, STACK_NAME, self.environment)
         with self.readable("The deployed stack is", "See the rights in docs/deploy.md."):
-            stack = read_stack(self.access, region, STACK_NAME, self.environment)
-        return stack.parameters if stack else {}
+            stack = read_stack(*where)
+            if stack is None or stack.is_settled or not stack.parameters.get("StackGroup"):
+                return stack
+            if has_stack_group(*where):
+                return stack
+            return replace(stack, parameters={**stack.parameters, "StackGroup": ""})
+
+    def check_bus(self, target: Target) -> list[Finding]:
+        """Check the event bus where the stack needs it.
+
+        One that cannot be read is an error if the stack group would be removed before.
+        """
+        if not target.members or not (bus := target.members.custom_bus):
+            return []
+        regions = target.members.bus_regions(target.region.name)
+        try:
+            missing = find_missing_buses(self.access, bus, regions, self.environment)
+        except GuardError as error:
+            return [member_stacks.describe_unknown_bus(bus, error, is_needed=target.is_replaced)]
+        return [member_stacks.describe_missing_bus(bus, missing)] if missing else []
 
     @contextmanager
     def readable(self, what: str, remedy: str) -> Iterator[None]:

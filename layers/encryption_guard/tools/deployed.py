@@ -15,7 +15,7 @@ from encryption_guard.errors import ConfigurationError, GuardError
 from encryption_guard.http import send
 from encryption_guard.http.retries import server_times
 from encryption_guard.invocation import Invocation
-from encryption_guard.services.acs3 import Api, call
+from encryption_guard.services.acs3 import Api, ApiRefused, call
 from encryption_guard.services.directory import list_accounts
 from encryption_guard.settings import ORGANIZATION, FunctionArn, Settings
 from encryption_guard.untrusted import as_text, object_or_empty
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 FUNCTION_NAMES: Final = ("oss-tables-encrypt-on-create", "oss-tables-encryption-sweep")
 # The endpoint that the component ros uses for every region.
 ROS: Final = Api("https://ros.aliyuncs.com", "2019-09-10")
+# EventBridge's API for management has a host of its own.
+# https://www.alibabacloud.com/help/en/eventbridge/developer-reference/api-eventbridge-2020-04-01-endpoint
+EVENT_BRIDGE: Final = Api("https://eventbridge-console.{region}.aliyuncs.com", "2020-04-01")
+NO_BUS: Final = "eventbusnotexist"
+NO_GROUP: Final = "stackgroupnotfound"
 # A template may have 512 KB, which is more than that as JSON within JSON.
 MAX_TEMPLATE_BYTES = 2 * 1024 * 1024
 # For all requests about a region, retries included.
@@ -39,6 +44,7 @@ CLOCK_SECONDS = 5.0
 MAX_PEEKED = 16
 # Stands for the account of a key that only Serverless Devs has.
 OWN_ACCOUNT: Final = "its own"
+NO_KEY: Final = "Only Serverless Devs has this key; set ALIBABA_CLOUD_ACCESS_KEY_ID and so on."
 DIRECTORY: Final = "GUARD_DIRECTORY_ENDPOINT"
 # Settings of the shell for how requests are sent.
 CONNECTION = (
@@ -177,6 +183,31 @@ def read_stack(
         return _read_stack(invocation, ros, region, name)
 
 
+def has_stack_group(
+    access: Access,
+    region: Region,
+    name: str,
+    environment: Mapping[str, str],
+    *,
+    ros: Api = ROS,
+) -> bool:
+    """Return whether there is a stack group of this name; raises GuardError if nobody says so.
+
+    https://www.alibabacloud.com/help/en/ros/developer-reference/api-ros-2019-09-10-getstackgroup
+    """
+    if (credentials := access.credentials) is None:
+        raise ConfigurationError(NO_KEY)
+    query = {"RegionId": region.name, "StackGroupName": name}
+    with _opened(credentials, environment) as invocation:
+        try:
+            call(ros, "GetStackGroup", invocation, query=query, max_bytes=MAX_TEMPLATE_BYTES)
+        except ApiRefused as error:
+            if error.code.lower() != NO_GROUP:
+                raise
+            return False
+        return True
+
+
 def find_regions(
     access: Access, names: Iterable[str], environment: Mapping[str, str]
 ) -> tuple[str, ...]:
@@ -185,9 +216,7 @@ def find_regions(
     Raises GuardError if a service does not say so, or if only Serverless Devs has the key.
     """
     if (credentials := access.credentials) is None:
-        raise ConfigurationError(
-            "Only Serverless Devs has this key; set ALIBABA_CLOUD_ACCESS_KEY_ID and so on."
-        )
+        raise ConfigurationError(NO_KEY)
     from encryption_guard.services.function_compute import FunctionCompute
 
     with _opened(credentials, environment) as invocation:
@@ -197,6 +226,36 @@ def find_regions(
             for name in names
             if client.read_function(FunctionArn(FUNCTION_NAMES[1], name, access.account_id))
         )
+
+
+def find_missing_buses(
+    access: Access,
+    bus: str,
+    names: Iterable[str],
+    environment: Mapping[str, str],
+    *,
+    api: Api = EVENT_BRIDGE,
+) -> tuple[str, ...]:
+    """Return those of the regions that do not have this event bus.
+
+    Raises GuardError if the service does not say so, or if only Serverless Devs has the key.
+    https://www.alibabacloud.com/help/en/eventbridge/latest/geteventbus-6
+    """
+    if (credentials := access.credentials) is None:
+        raise ConfigurationError(NO_KEY)
+
+    def is_missing(region: str) -> bool:
+        of_region = api._replace(endpoint=api.endpoint.format(region=region))
+        try:
+            call(of_region, "GetEventBus", invocation, query={"EventBusName": bus})
+        except ApiRefused as error:
+            if error.code.lower() != NO_BUS:
+                raise
+            return True
+        return False
+
+    with _opened(credentials, environment) as invocation:
+        return tuple(filter(is_missing, names))
 
 
 def measure_clock(access: Access, region: Region, environment: Mapping[str, str]) -> float | None:

@@ -11,16 +11,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import yaml
 
+from encryption_guard.errors import ConfigurationError
+from layers.encryption_guard.tools.comparison import Stack
 from layers.encryption_guard.tools.organization import ACCOUNTS, Guarded
 from layers.encryption_guard.tools.preflight import Finding
 
 HOME: Final = "GUARD_ORGANIZATION_HOME"
 FOLDERS: Final = "GUARD_ORGANIZATION_FOLDERS"
 BUS: Final = "GUARD_ORGANIZATION_BUS"
+# Every account has it.
+DEFAULT_BUS: Final = "default"
 EXTERNAL_ID: Final = "GUARD_EXTERNAL_ID"
 MEMBER_ROLE: Final = "GUARD_MEMBER_ROLE"
 # The digest of all that the stack group consists of; empty: there is none.
@@ -103,6 +108,17 @@ class Members:
         }
 
     @property
+    def custom_bus(self) -> str:
+        """The event bus that somebody has to have created; empty: none."""
+        bus = self.settings.get(BUS, "")
+        return "" if bus == DEFAULT_BUS else bus
+
+    def bus_regions(self, region: str) -> tuple[str, ...]:
+        """Return where the stack of a region needs the bus: other accounts send to all of them."""
+        sends = region == self.home.region and self.settings.get(FOLDERS)
+        return self.home.regions if sends else (region,)
+
+    @property
     def senders(self) -> list[str]:
         """The services that may send events here, as many as a trust policy holds."""
         senders: list[str] = []
@@ -135,7 +151,7 @@ class Members:
             # The rule that forwards events is needed in each region, the role in one.
             "REGIONS": regions if self.settings.get(BUS) else [self.home.region],
         }
-        texts = {f"ENCRYPTION_GUARD_MEMBER_{name}": json.dumps(x) for name, x in parts.items()}
+        texts = _group_variables(parts)
         digest = sha256("\0".join(texts.values()).encode()).hexdigest()
         return {**texts, STACK_GROUP: digest[:16]}
 
@@ -158,6 +174,28 @@ class Members:
         return findings
 
 
+def describe_missing_bus(bus: str, regions: Sequence[str]) -> Finding:
+    """Return the error about an event bus that these regions do not have."""
+    what = f"{BUS} is {bus}, and there is no such event bus in {', '.join(regions)}"
+    remedy = (
+        f"Correct it, or create the bus in each region: `aliyun eventbridge CreateEventBus"
+        f" --EventBusName {bus} --region {regions[0]}`."
+    )
+    return Finding("error", what, remedy)
+
+
+def describe_unknown_bus(bus: str, error: Exception, *, is_needed: bool) -> Finding:
+    """Return the finding about an event bus that cannot be read.
+
+    `is_needed`: the role in other accounts would be removed before its absence is noticed.
+    """
+    what = f"Whether there is an event bus {bus} is not known: {error}"
+    remedy = "See the rights in docs/deploy.md (eventbridge:GetEventBus)."
+    if is_needed:
+        remedy += " The role in other accounts would be removed before its absence is noticed."
+    return Finding("error" if is_needed else "warning", what, remedy)
+
+
 def read_template(parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return member.yaml, with these parameters as the defaults."""
     template: dict[str, Any] = yaml.safe_load(MEMBER.read_text("utf-8"))
@@ -166,20 +204,66 @@ def read_template(parameters: Mapping[str, str] | None = None) -> dict[str, Any]
     return template
 
 
-def choose_first(variables: Mapping[str, str], deployed: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that differ in a first step of a deployment; empty: there is one step.
+class Step(NamedTuple):
+    """A step of a deployment: what it does, and the variables that differ in it from the last."""
 
-    `deployed` are the parameters of the stack. The first step has the functions and their roles:
-    other accounts trust only roles that exist, a rule calls only a function that exists, and what
-    the service refuses of this part leaves the functions deployed. A group that differs is removed
-    in it, because no property of a group can be updated.
+    title: str
+    variables: Mapping[str, str] = MappingProxyType({})
+    # It removes the role from other accounts.
+    removes: bool = False
+
+
+def choose_steps(
+    variables: Mapping[str, str], stack: Stack | None
+) -> tuple[Mapping[str, str], list[Step]]:
+    """Return the variables that differ while the functions are deployed, and the steps after that.
+
+    `stack` is the deployed one. Other accounts trust only roles that exist, and a rule calls only a
+    function that exists, so both come after the functions. No property of a stack group can be
+    updated: one that changes is removed, after all that a service may refuse for another reason,
+    and created again at once.
     """
-    parts = {STACK_GROUP: "StackGroup", RECEIVING_BUS: "Bus"}
-    return {
-        name: ""
-        for name, parameter in parts.items()
-        if variables.get(name) and variables[name] != deployed.get(parameter)
-    }
+    deployed = stack.parameters if stack else {}
+    group, bus = (
+        variables.get(name) and variables[name] != deployed.get(parameter)
+        for name, parameter in ((STACK_GROUP, "StackGroup"), (RECEIVING_BUS, "Bus"))
+    )
+    kept = {STACK_GROUP: "", **_deployed_group(stack)} if group else {}
+    of_bus = {RECEIVING_BUS: deployed.get("Bus", "")} if bus else {}
+    steps = [Step("Deploy the part for other accounts")] if group or bus else []
+    if is_replaced(variables, deployed):
+        removal = Step("Remove the role from other accounts", {STACK_GROUP: ""}, removes=True)
+        rule = [Step("Deploy the rule for events of other accounts", kept)] if bus else []
+        steps = [*rule, removal, *steps]
+    return {**kept, **of_bus}, steps
+
+
+def _deployed_group(stack: Stack | None) -> dict[str, str]:
+    """Return the variables with which the stack group stays as it is; empty: there is none.
+
+    Raises ConfigurationError if the deployed template has another form than template.yaml.
+    """
+    if stack is None or not (digest := stack.parameters.get("StackGroup")):
+        return {}
+    try:
+        resources = stack.template["Resources"]
+        group, instances = (
+            resources[name]["Properties"] for name in ("MemberStacks", "MemberStackInstances")
+        )
+        parts = {
+            "TEMPLATE": group["TemplateBody"],
+            "PARAMETERS": group["Parameters"],
+            "FOLDERS": instances["DeploymentTargets"]["RdFolderIds"],
+            "REGIONS": instances["RegionIds"],
+        }
+    except (KeyError, TypeError) as error:
+        problem = f"The deployed stack has a stack group without {error}."
+        raise ConfigurationError(problem) from None
+    return {**_group_variables(parts), STACK_GROUP: digest}
+
+
+def _group_variables(parts: Mapping[str, Any]) -> dict[str, str]:
+    return {f"ENCRYPTION_GUARD_MEMBER_{name}": json.dumps(part) for name, part in parts.items()}
 
 
 def is_replaced(variables: Mapping[str, str], deployed: Mapping[str, str]) -> bool:

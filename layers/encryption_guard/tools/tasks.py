@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from layers.encryption_guard.tools.member_stacks import (
     FOLDERS,
     STACK_GROUP,
     Members,
-    choose_first,
+    Step,
+    choose_steps,
     is_replaced,
 )
 from layers.encryption_guard.tools.preflight import Finding, Region
@@ -82,7 +83,7 @@ HARMLESS_EVENT = json.dumps(
 )
 REMEDY_FOR_MEMBERS = (
     "The functions are deployed. A stack group needs trusted access of Resource Orchestration"
-    " Service in the resource directory, and an event bus has to exist: see An organization in"
+    " Service in the resource directory, and the rights for it: see An organization in"
     " docs/deploy.md. The stack's events are in the console. Then run `make deploy` again."
 )
 SERVICE_LINKED_ROLES = Finding(
@@ -107,9 +108,9 @@ class Target:
     dead_letters: str = ""
     # Only for a plan, and only if it can be read.
     deployed: Deployed | None = None
-    # What the stack does for other accounts, and the parameters of the deployed stack.
+    # What the stack does for other accounts, and the deployed stack, if it did or does something.
     members: Members | None = None
-    stack_parameters: Mapping[str, str] = field(default_factory=dict)
+    stack: Stack | None = None
     # Returns the stack as it is deployed, or None if it cannot be read.
     read_stack: Callable[[], Stack | None] = lambda: None
 
@@ -117,17 +118,27 @@ class Target:
         return f"{self.region.name} of account {self.account_id}"
 
     @property
+    def stack_parameters(self) -> Mapping[str, str]:
+        """The parameters of the deployed stack."""
+        return self.stack.parameters if self.stack else {}
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the deployed stack group is removed, and created again."""
+        if not self.members:
+            return False
+        return is_replaced(self.members.variables(self.region.name), self.stack_parameters)
+
+    @property
     def replacement(self) -> str:
         """What becomes of the role in other accounts, if the stack group changes; else empty."""
-        if not self.members:
-            return ""
-        variables = self.members.variables(self.region.name)
-        if not is_replaced(variables, self.stack_parameters):
+        if not self.members or not self.is_replaced:
             return ""
         folders = self.members.settings[FOLDERS]
         return (
-            f"The role in the accounts of {folders} is removed for some minutes, and created again"
-            " with another trust, other rights or other rules"
+            f"The role in the accounts of {folders} is removed, and created again with another"
+            " trust, other rights or other rules. None of these accounts is guarded for some"
+            " minutes, or, if the service refuses the new one, until `make deploy` succeeds"
         )
 
     @property
@@ -152,15 +163,15 @@ def deploy(s: ServerlessDevs, target: Target, report: Report) -> None:
         version = publish_layer(s, runtime)
         add_result(f"version {version}")
     s = replace(s, environment={**s.environment, "LAYER_VERSION": version})
-    first = choose_first(s.environment, target.stack_parameters)
+    first, steps = choose_steps(s.environment, target.stack)
     with report.step("Deploy the queue, the roles, the alarms and the functions"):
-        output = deploy_template(replace(s, environment={**s.environment, **first}), target.region)
+        output = deploy_template(with_variables(s, first), target.region)
     for line in find_errors(output):
         remedy = "The deployment continued after this error: check it; `make verify-live` can help."
         report.show_finding(Finding("warning", line, remedy))
     groups = (s.environment.get(STACK_GROUP), target.stack_parameters.get("StackGroup"))
-    if first or any(groups):
-        prepare_members(s, target, report, is_pending=bool(first))
+    if steps or any(groups):
+        prepare_members(s, target, report, steps)
     for function in FUNCTIONS:
         with report.step(f"Test {function}:") as add_result:
             add_result(smoke_test(s, function))
@@ -186,21 +197,62 @@ def deploy_template(
             sleep(seconds)
 
 
-def prepare_members(s: ServerlessDevs, target: Target, report: Report, *, is_pending: bool) -> None:
-    """Wait until the stack has prepared the other accounts; `is_pending`: deploy that part first.
+def with_variables(s: ServerlessDevs, variables: Mapping[str, str]) -> ServerlessDevs:
+    """Return `s` with these variables in place of its own."""
+    return replace(s, environment={**s.environment, **variables})
+
+
+def prepare_members(
+    s: ServerlessDevs, target: Target, report: Report, steps: Sequence[Step]
+) -> None:
+    """Deploy the part for other accounts in these steps, and wait until the stack has done it.
 
     Raises StepFailed with the reason if the service refused it. The functions are deployed by then.
     """
-    if is_pending:
-        with report.step("Wait for the stack"):
+    begun: list[Step] = []
+    with loss_named(target, report, begun):
+        for step in steps:
+            with report.step("Wait for the stack"):
+                wait_for_stack(target)
+            begun.append(step)
+            with report.step(step.title):
+                deploy_part(with_variables(s, step.variables))
+        with report.step("Wait for the stack, and the role in other accounts"):
             wait_for_stack(target)
-        with report.step("Deploy the part for other accounts"):
-            try:
-                s.run("infra", "deploy", "-y")
-            except StepFailed as error:
-                raise StepFailed(str(error), REMEDY_FOR_MEMBERS, error.output) from None
-    with report.step("Wait for the stack, and the role in other accounts"):
-        wait_for_stack(target)
+
+
+def deploy_part(s: ServerlessDevs) -> None:
+    """Deploy the stack alone; raises StepFailed."""
+    try:
+        s.run("infra", "deploy", "-y")
+    except StepFailed as error:
+        raise StepFailed(str(error), REMEDY_FOR_MEMBERS, error.output) from None
+
+
+@contextmanager
+def loss_named(target: Target, report: Report, begun: Sequence[Step]) -> Iterator[None]:
+    """Say that other accounts lack the role if these steps end between its removal and creation."""
+    try:
+        yield
+    except StepFailed as error:
+        if loss := describe_loss(target, begun):
+            raise StepFailed(f"{loss}: {error}", error.remedy, error.output) from None
+        raise
+    except KeyboardInterrupt:
+        if loss := describe_loss(target, begun):
+            report.show_finding(Finding("error", loss))
+        raise
+
+
+def describe_loss(target: Target, begun: Sequence[Step]) -> str:
+    """Return what other accounts lack after these steps, of which the last failed; else empty."""
+    if not target.members or not any(step.removes for step in begun):
+        return ""
+    is_gone = "may be gone" if begun[-1].removes else "is gone"
+    return (
+        f"The role {is_gone} from the accounts of {target.members.settings[FOLDERS]}, and none of"
+        f" them is guarded until `make deploy REGION={target.region.name}` succeeds"
+    )
 
 
 def wait_for_stack(target: Target, *, sleep: Callable[[float], object] = time.sleep) -> None:

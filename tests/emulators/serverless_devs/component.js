@@ -39,8 +39,10 @@ function rosDeploy(place, { props }) {
   const { resources, outputs } = stackOf(props, known);
   const before = (place.stacks[props.name] || { resources: {} }).resources;
   requireUnchanged(before, resources);
-  requireOrganization(place, resources);
-  requireRules(place, resources);
+  const changed = Object.fromEntries(Object.entries(resources)
+    .filter(([name, one]) => JSON.stringify(one) !== JSON.stringify(before[name])));
+  requireOrganization(place, resources, changed);
+  requireRules(place, changed);
   for (const { type, properties } of Object.values(resources)) {
     const taken = type === ROLE && place.role(place.arnOf(properties.RoleName), stackId);
     if (taken) refuse(`EntityAlreadyExists.Role: ${properties.RoleName}`);
@@ -71,11 +73,12 @@ function requireUnchanged(before, after) {
 }
 
 /* Only a manager of the organization has stack groups for it; its roles may name only roles that
-   exist, and a group deploys into up to 20 folders and 20 regions at once. */
-function requireOrganization(place, resources) {
+   exist, and a group deploys into up to 20 folders and 20 regions at once. What is not changed is
+   not looked at. */
+function requireOrganization(place, resources, changed) {
   const groups = ofType(resources, GROUP);
   const roles = ofType(resources, ROLE).map((role) => place.arnOf(role.RoleName));
-  for (const { PermissionModel, AutoDeployment, TemplateBody, Parameters } of groups) {
+  for (const { PermissionModel, AutoDeployment, TemplateBody, Parameters } of ofType(changed, GROUP)) {
     if (isRefused('CreateStackGroup')) refuse('StackGroup: EnableServiceAccess has to be called first');
     if (PermissionModel !== 'SERVICE_MANAGED' || !AutoDeployment.Enabled) refuse('StackGroup: not for folders');
     const stray = Object.keys(Parameters).find((name) => !(name in TemplateBody.Parameters));

@@ -29,6 +29,7 @@ from layers.encryption_guard.tools.preflight import Access, Region
 from tests.documents import commands_in
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
+from tests.emulators.event_apis import EventApis
 from tests.emulators.ram_policies import Policy
 from tests.emulators.resource_directory import Member, ResourceDirectory
 from tests.emulators.serverless_devs import CREDENTIALS, MISSING, ServerlessDevs, serverless_devs
@@ -102,6 +103,7 @@ class Deployer:
             patch.object(deploy, "read_accounts", self.read_accounts),
             patch.object(deploy, "read_stack", self.read_stack),
             patch.object(deploy, "find_regions", self.find_regions),
+            patch.object(deploy, "find_missing_buses", self.find_missing_buses),
             patch.object(deploy, "count_dead_letters", lambda *_: "3 dead letters"),
             patch.object(deploy, "measure_clock", lambda *_: self.seconds_ahead),
         ):
@@ -133,6 +135,15 @@ class Deployer:
         """A stack, read from the emulated service."""
         with self.services(region, environment) as (shell, ros):
             return deployed.read_stack(access, region, name, shell, ros=ros)
+
+    def find_missing_buses(
+        self, access: Access, bus: str, names: Iterable[str], environment: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        """The regions without this bus, by the emulated service; EMULATED_BUSES are in each."""
+        with EventApis(ACCESS_KEY, region="cn-hangzhou") as service:
+            service.state.buses = environment.get("EMULATED_BUSES", "").split(",")
+            api = Api(service.url, deployed.EVENT_BRIDGE.version)
+            return deployed.find_missing_buses(access, bus, names, environment, api=api)
 
     def find_regions(
         self, access: Access, names: Iterable[str], environment: Mapping[str, str]

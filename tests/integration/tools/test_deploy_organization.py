@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, patch
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from encryption_guard.errors import ConfigurationError
+from layers.encryption_guard.tools import comparison, deploy, deployed, tasks
 from layers.encryption_guard.tools.member_stacks import read_template
 from tests.emulators.cloud import ACCOUNT
 from tests.emulators.resource_directory import Member
@@ -176,7 +178,8 @@ def test_what_changes_in_other_accounts_is_created_anew(deployer: Deployer) -> N
 
     assert [each.exit_code for each in (asked, done, again, gone)] == [1, 0, 0, 0], gone.output
     for each in (planned, asked):
-        assert "role in the accounts of fd-one,fd-two is removed for some minutes" in each.output
+        assert "role in the accounts of fd-one,fd-two is removed, and created again" in each.output
+        assert "None of these accounts is guarded for some minutes" in each.output
     assert [step for step in steps if "ROS" in step] == [
         *(f"remove {INSTANCES}", f"remove {GROUP}", f"create {INSTANCES}", f"create {GROUP}"),
     ]
@@ -268,7 +271,169 @@ def test_a_refusal_of_the_service_is_shown(deployer: Deployer) -> None:
     assert result.exit_code == 1
     assert "EnableServiceAccess has to be called first" in result.output
     assert "An organization in docs/deploy.md" in result.output
+    assert "The role" not in result.output
     assert SWEEP in deployer.place("cn-hangzhou")["functions"]
+
+
+# What is refused must not cost other accounts their role.
+
+WITH_BUS = {**FOLDERS, "GUARD_ORGANIZATION_BUS": "guard"}
+
+
+@pytest.mark.parametrize("command", ["plan", "deploy"])
+def test_a_bus_that_does_not_exist_stops_it(deployer: Deployer, command: str) -> None:
+    """In any region, before anything is changed; the role in other accounts stays."""
+    deployer.members = [Member(FIRST)]
+    deployer("deploy", *HERE, **WITH_BUS, EMULATED_BUSES="guard")
+    before = stack_steps(deployer)
+    mistyped = {"GUARD_ORGANIZATION_BUS": "gaurd", "EMULATED_BUSES": "guard"}
+    yes = ("--yes",) if command == "deploy" else ()
+
+    result = deployer(command, *HERE, *yes, **mistyped)
+
+    assert result.exit_code == 2, result.output
+    assert "GUARD_ORGANIZATION_BUS is gaurd, and there is no such event bus" in result.output
+    assert "aliyun eventbridge CreateEventBus --EventBusName gaurd" in result.output
+    assert "Nothing was started" in result.output
+    assert (stack_steps(deployer), GROUP in resources(deployer)) == (before, True)
+
+
+@pytest.mark.parametrize(("changed", "exit_code"), [({}, 0), ({"GUARD_EXTERNAL_ID": "new"}, 2)])
+def test_a_bus_that_cannot_be_read_stops_what_would_remove_the_role(
+    deployer: Deployer, changed: dict[str, str], exit_code: int
+) -> None:
+    """Otherwise it is said, and the service will refuse a bus that is not there."""
+    deployer.members = [Member(FIRST)]
+    deployer("deploy", *HERE, **WITH_BUS, EMULATED_BUSES="guard")
+    unreadable = Mock(side_effect=ConfigurationError("403 NoPermission"))
+    with patch.object(Deployer, "find_missing_buses", unreadable):
+        result = deployer("deploy", *HERE, "--yes", **changed, EMULATED_BUSES="guard")
+
+    assert result.exit_code == exit_code, result.output
+    assert "Whether there is an event bus guard is not known: 403 NoPermission" in result.output
+    assert "eventbridge:GetEventBus" in result.output
+    assert GROUP in resources(deployer)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("ros", "const { template, parameters } = props;", "if (BUS) refuse('NoBus');"),
+        ("fc3", "const { functionName: name, runtime, role } = props;", "refuse('Internal');"),
+    ],
+    ids=["the rule", "a function"],
+)
+def test_what_else_is_refused_leaves_the_role(
+    deployer: Deployer, file: str, old: str, new: str
+) -> None:
+    """The group is removed after all that does not depend on it."""
+    deployer.members = [Member(FIRST)]
+    deployer("deploy", *HERE, **WITH_BUS, EMULATED_BUSES="guard")
+    is_other = "ofType(resources, RULE).some((one) => one.EventBusName === 'other')"
+    deployer.rewrite(f"{file}/component.js", old, old + new.replace("BUS", is_other))
+    changed = {"GUARD_ORGANIZATION_BUS": "other", "EMULATED_BUSES": "guard,other"}
+
+    result = deployer("deploy", *HERE, "--yes", **changed)
+
+    assert result.exit_code == 1, result.output
+    assert resources(deployer)[GROUP]["Parameters"]["Bus"] == "guard"
+    assert resources(deployer)[RULE]["EventBusName"] == "guard"
+    assert "The role" not in result.output
+
+
+def test_a_bus_that_changes_is_never_without_a_rule(deployer: Deployer) -> None:
+    """The rule is updated while the group stays; the group is removed and created at the end."""
+    deployer.members = [Member(FIRST)]
+    deployer("deploy", *HERE, **WITH_BUS, EMULATED_BUSES="guard")
+    before = len(stack_steps(deployer))
+
+    result = deployer(
+        "deploy", *HERE, "--yes", GUARD_ORGANIZATION_BUS="other", EMULATED_BUSES="other"
+    )
+
+    assert result.exit_code == 0, result.output
+    stack = f"stack {STACK}"
+    assert stack_steps(deployer)[before:] == [
+        *(stack, f"function {SWEEP}", "function oss-tables-encrypt-on-create", stack),
+        *(stack, f"remove {INSTANCES}", f"remove {GROUP}"),
+        *(stack, f"create {INSTANCES}", f"create {GROUP}"),
+    ]
+    assert resources(deployer)[RULE]["EventBusName"] == "other"
+
+
+def test_accounts_that_lost_the_role_are_named(deployer: Deployer) -> None:
+    """With what the service said; the next deployment creates it."""
+    deployer.members = [Member(FIRST)]
+    deployer("deploy", *HERE, **FOLDERS)
+    change = {"GUARD_EXTERNAL_ID": "another"}
+    refused = deployer("deploy", *HERE, "--yes", **change, EMULATED_REFUSALS="CreateStackGroup")
+    gone = GROUP not in resources(deployer)
+    again = deployer("deploy", *HERE, "--yes", **change)
+
+    assert (refused.exit_code, gone, again.exit_code) == (1, True, 0), again.output
+    assert "The role is gone from the accounts of fd-one,fd-two, and none of" in refused.output
+    assert "guarded until `make deploy REGION=cn-hangzhou` succeeds" in refused.output
+    assert "EnableServiceAccess has to be called first" in refused.output
+    assert GROUP in resources(deployer)
+
+
+def test_a_removal_that_fails_may_have_removed_it(deployer: Deployer) -> None:
+    """Nobody knows how far the service came."""
+    deployer.members = [Member(FIRST)]
+    deployer("deploy", *HERE, **FOLDERS)
+    old = "const { template, parameters } = props;"
+    deployer.rewrite(
+        "ros/component.js", old, f"if (!ofType(resources, GROUP).length) refuse('Busy');{old}"
+    )
+    result = deployer("deploy", *HERE, "--yes", GUARD_EXTERNAL_ID="another")
+
+    assert result.exit_code == 1
+    assert "The role may be gone from the accounts of fd-one,fd-two" in result.output
+
+
+@pytest.mark.parametrize("removes", [True, False])
+def test_an_interruption_names_them_too(
+    deployer: Deployer, monkeypatch: pytest.MonkeyPatch, *, removes: bool
+) -> None:
+    """As long as the role is not created again."""
+    deployer.members = [Member(FIRST)]
+    if removes:
+        deployer("deploy", *HERE, **FOLDERS)
+    waits = iter(range(9))
+
+    def stop(_: object) -> None:
+        if next(waits) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tasks, "wait_for_stack", stop)
+    result = deployer("deploy", *HERE, "--yes", **{**FOLDERS, "GUARD_EXTERNAL_ID": "another"})
+
+    assert result.exit_code == 130, result.output
+    assert ("The role may be gone from the accounts of" in result.output) is removes
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_group_that_an_update_did_not_create_is_created(
+    deployer: Deployer, *, exists: bool
+) -> None:
+    """After an update that failed, the parameters of the stack name what it was to have."""
+    deployer.members = [Member(FIRST)]
+    deployer("deploy", *HERE, **FOLDERS)
+    read, states = deployed.read_stack, iter(["UPDATE_FAILED"])
+
+    def first_after_a_failure(*where: Any, **rest: Any) -> comparison.Stack | None:
+        stack = read(*where, **rest)
+        assert stack
+        return replace(stack, state=next(states, stack.state))
+
+    with (
+        patch.object(deployed, "read_stack", first_after_a_failure),
+        patch.object(deploy, "has_stack_group", lambda *_: exists),
+    ):
+        result = deployer("deploy", *HERE)
+
+    assert result.exit_code == 0, result.output
+    assert ("Deploy the part for other accounts" in result.output) is not exists
 
 
 def test_a_key_of_serverless_devs_alone_prepares_nobody(deployer: Deployer) -> None:

@@ -14,10 +14,13 @@ from encryption_guard.errors import GuardError
 from encryption_guard.services.acs3 import Api
 from layers.encryption_guard.tools import comparison
 from layers.encryption_guard.tools.deployed import (
+    EVENT_BRIDGE,
     FUNCTION_NAMES,
     ROS,
     count_dead_letters,
+    find_missing_buses,
     find_regions,
+    has_stack_group,
     measure_clock,
     read_accounts,
     read_deployed,
@@ -28,6 +31,7 @@ from layers.encryption_guard.tools.organization import Guarded
 from layers.encryption_guard.tools.preflight import REGIONS, Access
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REGION
+from tests.emulators.event_apis import EventApis
 from tests.emulators.faults import Fault, GarbageBody, Refuse, Reset
 from tests.emulators.function_compute_api import Deployed, FunctionComputeApi
 from tests.emulators.resource_directory import Member, ResourceDirectory
@@ -104,6 +108,24 @@ def test_the_regions_with_the_guard_are_found(api: FunctionComputeApi) -> None:
         find_regions(ACCESS, [REGION], shell(api))
     with pytest.raises(GuardError, match="Only Serverless Devs has this key"):
         find_regions(ALIAS, [REGION], {})
+
+
+def test_a_bus_that_is_missing_is_named_by_its_region() -> None:
+    """What cannot be read is neither there nor missing."""
+    with EventApis(KEY) as service:
+        service.state.buses = ["guard"]
+        api = Api(service.url, EVENT_BRIDGE.version)
+
+        def missing(access: Access, bus: str) -> tuple[str, ...]:
+            return find_missing_buses(access, bus, [REGION, "cn-beijing"], {}, api=api)
+
+        assert missing(ACCESS, "guard") == ()
+        assert missing(ACCESS, "gaurd") == (REGION, "cn-beijing")
+        service.faults.add(Fault(Refuse(403)))
+        with pytest.raises(GuardError, match=r"GetEventBus of 127.0.0.1 answered 403 NoPermission"):
+            missing(ACCESS, "guard")
+        with pytest.raises(GuardError, match="Only Serverless Devs has this key"):
+            missing(ALIAS, "guard")
 
 
 # The accounts.
@@ -279,6 +301,20 @@ def test_a_stack_is_read_alone(ros: StacksApi) -> None:
     assert (found.state, found.reason) == ("UPDATE_FAILED", "No trusted access.")
     assert read_stack(ACCESS, HERE, "no such stack", {}, ros=endpoint) is None
     assert read_stack(ALIAS, HERE, "guard", {}, ros=endpoint) is None
+
+
+def test_a_stack_group_is_there_or_not(ros: StacksApi) -> None:
+    """What cannot be read is neither."""
+    api = Api(ros.url, ROS.version)
+    ros.groups = ["guard"]
+
+    assert has_stack_group(ACCESS, HERE, "guard", {}, ros=api)
+    assert not has_stack_group(ACCESS, HERE, "other", {}, ros=api)
+    ros.faults.add(Fault(Refuse(403)))
+    with pytest.raises(GuardError, match=r"GetStackGroup of 127.0.0.1 answered 403 NoPermission"):
+        has_stack_group(ACCESS, HERE, "guard", {}, ros=api)
+    with pytest.raises(GuardError, match="Only Serverless Devs has this key"):
+        has_stack_group(ALIAS, HERE, "guard", {}, ros=api)
 
 
 def test_what_does_not_exist_is_none() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from layers.encryption_guard.tools.member_stacks import Home, Members, choose_first
+from layers.encryption_guard.tools.member_stacks import Home, Members, choose_steps
 from layers.encryption_guard.tools.organization import Guarded
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
 from tests.emulators.serverless_devs import (
@@ -146,7 +146,8 @@ def deploy(
 def deploy_there(s: ServerlessDevs, version: int) -> None:
     """Deploy to the second region as `make deploy` does, in two steps."""
     environment = {**THERE, "LAYER_VERSION": str(version)}
-    deploy(s, {**environment, **choose_first(THERE, {})})
+    first, _ = choose_steps(THERE, None)
+    deploy(s, {**environment, **first})
     done = s.run("infra", "deploy", "-y", environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
 

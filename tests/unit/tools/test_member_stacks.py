@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from encryption_guard.errors import ConfigurationError
+from layers.encryption_guard.tools.comparison import Stack
 from layers.encryption_guard.tools.member_stacks import (
     MAX_TRUST,
     NO_MEMBERS,
@@ -15,8 +17,10 @@ from layers.encryption_guard.tools.member_stacks import (
     STACK_GROUP,
     Home,
     Members,
-    choose_first,
+    Step,
+    choose_steps,
     describe_removal,
+    describe_unknown_bus,
     find_home,
     is_replaced,
     list_guards,
@@ -215,26 +219,93 @@ def test_unknown_accounts_cannot_send() -> None:
 # A change.
 
 
+LAST = Step("Deploy the part for other accounts")
+REMOVAL = Step("Remove the role from other accounts", {STACK_GROUP: ""}, removes=True)
+GROUP = {
+    "MemberStacks": {"Properties": {"TemplateBody": {"a": 1}, "Parameters": {"Guards": "b"}}},
+    "MemberStackInstances": {
+        "Properties": {"DeploymentTargets": {"RdFolderIds": ["fd-a"]}, "RegionIds": ["cn-a"]}
+    },
+}
+# The variables with which it stays as it is.
+KEPT = {
+    "ENCRYPTION_GUARD_MEMBER_TEMPLATE": '{"a": 1}',
+    "ENCRYPTION_GUARD_MEMBER_PARAMETERS": '{"Guards": "b"}',
+    "ENCRYPTION_GUARD_MEMBER_FOLDERS": '["fd-a"]',
+    "ENCRYPTION_GUARD_MEMBER_REGIONS": '["cn-a"]',
+    STACK_GROUP: "1",
+}
+RULE = Step("Deploy the rule for events of other accounts", KEPT)
+
+
+def stack(**parameters: str) -> Stack:
+    """A stack with these parameters, and perhaps with a stack group."""
+    resources = GROUP if parameters.get("StackGroup") else {}
+    return Stack("UPDATE_COMPLETE", {"Resources": resources}, parameters)
+
+
 @pytest.mark.parametrize(
-    ("deployed", "wanted", "first", "replaced"),
+    ("deployed", "wanted", "first", "steps"),
     [
-        ({}, NO_MEMBERS, {}, False),
-        ({}, {STACK_GROUP: "1", RECEIVING_BUS: ""}, {STACK_GROUP: ""}, False),
-        ({"StackGroup": "1", "Bus": ""}, {STACK_GROUP: "1", RECEIVING_BUS: ""}, {}, False),
-        ({"StackGroup": "1"}, {STACK_GROUP: "2"}, {STACK_GROUP: ""}, True),
-        ({"StackGroup": "1"}, {STACK_GROUP: ""}, {}, False),
-        ({"Bus": ""}, {RECEIVING_BUS: "guard"}, {RECEIVING_BUS: ""}, False),
-        ({"Bus": "guard"}, {RECEIVING_BUS: "guard"}, {}, False),
-        ({}, {STACK_GROUP: "1", RECEIVING_BUS: "b"}, {STACK_GROUP: "", RECEIVING_BUS: ""}, False),
+        (None, NO_MEMBERS, {}, []),
+        (None, {STACK_GROUP: "1", RECEIVING_BUS: ""}, {STACK_GROUP: ""}, [LAST]),
+        (stack(StackGroup="1", Bus=""), {STACK_GROUP: "1", RECEIVING_BUS: ""}, {}, []),
+        (stack(StackGroup="1"), {STACK_GROUP: "2"}, KEPT, [REMOVAL, LAST]),
+        (stack(StackGroup="1"), {STACK_GROUP: ""}, {}, []),
+        (stack(Bus=""), {RECEIVING_BUS: "guard"}, {RECEIVING_BUS: ""}, [LAST]),
+        (stack(Bus="guard"), {RECEIVING_BUS: "guard"}, {}, []),
+        (stack(Bus="guard"), {RECEIVING_BUS: "other"}, {RECEIVING_BUS: "guard"}, [LAST]),
+        (
+            *(None, {STACK_GROUP: "1", RECEIVING_BUS: "b"}),
+            *({STACK_GROUP: "", RECEIVING_BUS: ""}, [LAST]),
+        ),
+        (
+            *(stack(StackGroup="1", Bus="a"), {STACK_GROUP: "2", RECEIVING_BUS: "b"}),
+            *({**KEPT, RECEIVING_BUS: "a"}, [RULE, REMOVAL, LAST]),
+        ),
     ],
-    ids=["nothing", "new", "same", "another", "gone", "a bus", "the same bus", "both"],
+    ids=[
+        *("nothing", "new", "same", "another", "gone", "a bus", "the same bus", "another bus"),
+        *("both", "both differ"),
+    ],
 )
 def test_what_is_new_or_another_follows_the_functions(
-    deployed: dict[str, str], wanted: dict[str, str], first: dict[str, str], *, replaced: bool
+    deployed: Stack | None, wanted: dict[str, str], first: dict[str, str], steps: list[Step]
 ) -> None:
-    """In a second step; a group that is another one is removed in the first."""
-    assert choose_first(wanted, deployed) == first
-    assert is_replaced(wanted, deployed) is replaced
+    """A group that is another one stays as it is until all else is deployed."""
+    parameters = deployed.parameters if deployed else {}
+
+    assert choose_steps(wanted, deployed) == (first, steps)
+    assert is_replaced(wanted, parameters) is (REMOVAL in steps)
+
+
+def test_a_group_of_another_form_is_not_guessed() -> None:
+    """It could not be kept as it is."""
+    strange = Stack("UPDATE_COMPLETE", {"Resources": {}}, {"StackGroup": "1"})
+
+    with pytest.raises(ConfigurationError, match="a stack group without 'MemberStacks'"):
+        choose_steps({STACK_GROUP: "2"}, strange)
+
+
+def test_the_bus_is_needed_where_events_are_sent() -> None:
+    """The home's stack group sends them in each region; the own default bus always exists."""
+    both = members(BUS, regions=("cn-hangzhou", "cn-shanghai"))
+
+    assert (both.custom_bus, both.bus_regions("cn-shanghai")) == ("guard", ("cn-shanghai",))
+    assert both.bus_regions("cn-hangzhou") == ("cn-hangzhou", "cn-shanghai")
+    assert members({**BUS, "GUARD_ORGANIZATION_BUS": "default"}).custom_bus == ""
+    assert members().custom_bus == ""
+
+
+def test_an_unknown_bus_stops_only_what_would_remove_the_role() -> None:
+    """With the right that is missing."""
+    found = [
+        describe_unknown_bus("guard", ConfigurationError("403."), is_needed=each)
+        for each in (True, False)
+    ]
+
+    assert [each.level for each in found] == ["error", "warning"]
+    assert all("eventbridge:GetEventBus" in each.remedy for each in found)
 
 
 # A removal.
