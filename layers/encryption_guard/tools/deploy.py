@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
@@ -63,6 +63,7 @@ from layers.encryption_guard.tools.member_stacks import (
     Members,
     describe_removal,
     find_home,
+    list_trusted,
     serves_members,
 )
 from layers.encryption_guard.tools.organization import Guarded
@@ -193,8 +194,8 @@ class Configured(NamedTuple):
     changes: Sequence[Change] = ()
     price: Price | None = None
     members: Members | None = None
-    # Whether the stack does, or did, something for other accounts.
-    serves: bool = False
+    # The deployed stack, if it does, or did, something for other accounts.
+    stack: Stack | None = None
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,7 @@ class Deployer:
             resources,
             *configured[:3],
             members=members,
-            stack=self.read_stack(region) if configured.serves else None,
+            stack=configured.stack,
             read_stack=partial(read_stack, self.access, region, STACK_NAME, self.environment),
         )
         if show_findings(self.check_bus(target), self.report):
@@ -286,18 +287,17 @@ class Deployer:
         return replace(target, deployed=self.read_parts(target)) if self.task is plan else target
 
     def read_stack(self, region: Region) -> Stack | None:
-        """Read the deployed stack; exits with 2 if it cannot be read.
+        """Read the deployed stack; raises GuardError.
 
         After an update that failed, its parameters may name a stack group that is not there.
         """
         where = (self.access, region, STACK_NAME, self.environment)
-        with self.readable("The deployed stack is", "See the rights in docs/deploy.md."):
-            stack = read_stack(*where)
-            if stack is None or stack.is_settled or not stack.parameters.get("StackGroup"):
-                return stack
-            if has_stack_group(*where):
-                return stack
-            return replace(stack, parameters={**stack.parameters, "StackGroup": ""})
+        stack = read_stack(*where)
+        if stack is None or stack.is_settled or not stack.parameters.get("StackGroup"):
+            return stack
+        if has_stack_group(*where):
+            return stack
+        return replace(stack, parameters={**stack.parameters, "StackGroup": ""})
 
     def check_bus(self, target: Target) -> list[Finding]:
         """Check the event bus where the stack needs it.
@@ -368,24 +368,35 @@ class Deployer:
             exit_unstarted(self.report)
         changes = configuration.find_changes(deployed or {}, values, region=region.name)
         price, is_new = costs.find_price(deployed, settings), deployed == {}
-        members = None
-        if serves or serves_members(settings):
-            members = self.find_members(region, settings, guarded, is_new=is_new)
-        serves = members is not None or serves_members(deployed or {})
-        return Configured(values, changes, price, members, serves)
+        members, serves = None, serves or serves_members(settings)
+        with self.readable("The deployed stack is", "See the rights in docs/deploy.md."):
+            stack = self.read_stack(region) if serves or serves_members(deployed or {}) else None
+        if serves:
+            members = self.find_members(region, settings, guarded, stack, is_new=is_new)
+        return Configured(values, changes, price, members, stack)
 
     @cached_property
     def deployed_regions(self) -> tuple[str, ...]:
-        """The regions that have the functions; exits with 2 if that cannot be read."""
-        with self.readable("The regions with the guard are", "See the rights in docs/deploy.md."):
-            names = dict.fromkeys([*preflight.REGIONS, *self.names])
-            return find_regions(self.access, names, self.environment)
+        """The regions that have the functions, of those in the documentation, file and run."""
+        return self.find_deployed([*preflight.REGIONS, *self.file.regions, *self.names])
+
+    def find_deployed(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the regions that have the functions; raises GuardError."""
+        return find_regions(self.access, dict.fromkeys(names), self.environment)
 
     def find_members(
-        self, region: Region, settings: Mapping[str, str], guarded: Guarded, *, is_new: bool
+        self,
+        region: Region,
+        settings: Mapping[str, str],
+        guarded: Guarded,
+        stack: Stack | None,
+        *,
+        is_new: bool,
     ) -> Members:
         """Return what the stacks do for other accounts; exits with 2 if a check finds an error."""
-        home = find_home(settings, [*self.deployed_regions, *self.names])
+        with self.readable("The regions with the guard are", "See the rights in docs/deploy.md."):
+            regions = self.list_regions(settings, stack)
+        home = find_home(settings, regions)
         if isinstance(home, Finding):
             show_findings([home], self.report)
             exit_unstarted(self.report)
@@ -399,11 +410,23 @@ class Deployer:
             exit_unstarted(self.report)
         return members
 
+    def list_regions(self, settings: Mapping[str, str], stack: Stack | None) -> list[str]:
+        """Return the regions that have the guard, or will have it after this run.
+
+        One that was deployed with ANY_REGION may be named only by the deployed stack group, or as
+        the home. Raises GuardError if they cannot be read.
+        """
+        named = [*list_trusted(stack), *filter(None, [settings.get(member_stacks.HOME)])]
+        others = [each for each in named if each not in self.deployed_regions]
+        found = self.find_deployed(others) if others else ()
+        return list(dict.fromkeys([*self.deployed_regions, *found, *self.names]))
+
     def show_what_stays(self, region: Region) -> None:
         """Show what a removal leaves in other accounts, as far as the settings can be read."""
         try:
             settings = read_deployed(self.access, region, self.environment) or {}
-            regions = self.deployed_regions if serves_members(settings) else ()
+            stack = self.read_stack(region) if serves_members(settings) else None
+            regions = self.list_regions(settings, stack) if serves_members(settings) else ()
         except GuardError as error:
             remedy = "If there are other accounts, see Remove in docs/deploy.md."
             show_findings([Finding("warning", f"Not readable: {error}", remedy)], self.report)

@@ -7,6 +7,7 @@ It trusts the functions of every region.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from encryption_guard.errors import ConfigurationError
+from encryption_guard.untrusted import as_text, object_or_empty
 from layers.encryption_guard.tools.comparison import Stack
 from layers.encryption_guard.tools.organization import ACCOUNTS, Guarded
 from layers.encryption_guard.tools.preflight import Finding
@@ -72,6 +74,16 @@ def find_home(settings: Mapping[str, str], regions: Iterable[str]) -> Home | Fin
 def serves_members(settings: Mapping[str, str]) -> bool:
     """Return whether the stacks do something for other accounts."""
     return bool(settings.get(FOLDERS) or settings.get(BUS))
+
+
+def list_trusted(stack: Stack | None) -> list[str]:
+    """Return the regions whose roles the deployed stack group trusts."""
+    group = _deployed_group(stack)
+    if not group:
+        return []
+    guards = object_or_empty(group["ENCRYPTION_GUARD_MEMBER_PARAMETERS"]).get("Guards")
+    found = re.findall(rf":role/{NAME}-(?:sweep-)?([^,]+)", as_text(guards) or "")
+    return list(dict.fromkeys(found))
 
 
 def list_guards(account_id: str, regions: Iterable[str]) -> list[str]:

@@ -26,6 +26,7 @@ from layers.encryption_guard.tools.member_stacks import (
     Step,
     choose_steps,
     is_replaced,
+    list_trusted,
 )
 from layers.encryption_guard.tools.preflight import Finding, Region
 from layers.encryption_guard.tools.progress import Report
@@ -135,10 +136,12 @@ class Target:
         if not self.members or not self.is_replaced:
             return ""
         folders = self.members.settings[FOLDERS]
+        gone = [each for each in list_trusted(self.stack) if each not in self.members.home.regions]
+        dropped = f", and that no longer trusts the guard in {', '.join(gone)}" if gone else ""
         return (
             f"The role in the accounts of {folders} is removed, and created again with another"
-            " trust, other rights or other rules. None of these accounts is guarded for some"
-            " minutes, or, if the service refuses the new one, until `make deploy` succeeds"
+            f" trust, other rights or other rules{dropped}. None of these accounts is guarded for"
+            " some minutes, or, if the service refuses the new one, until `make deploy` succeeds"
         )
 
     @property

@@ -18,6 +18,7 @@ from tests.emulators.cloud import ACCOUNT
 from tests.emulators.resource_directory import Member
 from tests.emulators.serverless_devs import CREDENTIALS, MISSING
 from tests.integration.tools.test_deploy import (
+    CREATE,
     DEPLOYED,
     HERE,
     KEY,
@@ -226,6 +227,53 @@ def test_another_region_has_to_be_trusted(deployer: Deployer) -> None:
     assert "Deploy cn-hangzhou too" in other.output
     assert before == ["cn-hangzhou", "sweep-cn-hangzhou"]
     assert len(trusted(deployer)) == 4
+
+
+ANYWHERE = "eu-west-1"
+BOTH = {"GUARD_ORGANIZATION_HOME": "cn-hangzhou"}
+
+
+def test_a_region_outside_of_the_documentation_stays_trusted(deployer: Deployer) -> None:
+    """Once it was deployed with --any-region: the deployed group names it, or the file."""
+    deployer.members = [Member(FIRST)]
+    both = (*HERE, "--region", ANYWHERE, "--any-region")
+    deployer("deploy", *both, **FOLDERS, **BOTH)
+    by_group = deployer("deploy", *HERE, "--yes", GUARD_EXTERNAL_ID="another")
+    trusted_by_group = trusted(deployer)
+    planned = deployer("plan", *HERE)
+
+    assert [each.exit_code for each in (by_group, planned)] == [0, 0], by_group.output
+    assert sorted(trusted_by_group) == [
+        *("cn-hangzhou", ANYWHERE, "sweep-cn-hangzhou", f"sweep-{ANYWHERE}"),
+    ]
+    assert "nothing changes" in planned.output
+
+
+def test_a_region_that_only_the_file_names_is_trusted(deployer: Deployer) -> None:
+    """If it has the guard; a table of a region that has none does not create one."""
+    deployer.members = [Member(FIRST)]
+    Path("guard.toml").write_text(f"[regions.{ANYWHERE}]\n[regions.cn-beijing]\n")
+    elsewhere = ("--region", ANYWHERE, "--any-region")
+    deployer("deploy", *elsewhere, GUARD_ACCOUNTS="organization")
+
+    result = deployer("deploy", *HERE, "--any-region", **FOLDERS, **BOTH)
+
+    assert result.exit_code == 0, result.output
+    assert len(trusted(deployer)) == 4
+    assert f"sweep-{ANYWHERE}" in trusted(deployer)
+
+
+def test_a_region_that_is_dropped_from_the_trust_has_to_be_wanted(deployer: Deployer) -> None:
+    """As after its removal."""
+    deployer.members = [Member(FIRST)]
+    both = (*HERE, "--region", "cn-shanghai")
+    deployer("deploy", *both, **FOLDERS, **BOTH)
+    deployer("remove", "--region", "cn-shanghai", "--yes")
+
+    asked = deployer("deploy", *HERE)
+
+    assert asked.exit_code == 1, asked.output
+    assert "and that no longer trusts the guard in cn-shanghai. None of" in asked.output
 
 
 def test_a_region_that_fails_is_not_trusted(deployer: Deployer) -> None:
@@ -473,11 +521,14 @@ def test_a_removal_says_what_becomes_of_other_accounts(
     assert (STACK in deployer.place("cn-hangzhou")["stacks"]) is bool(options)
 
 
-def test_a_removal_that_cannot_look_says_so(deployer: Deployer) -> None:
+@pytest.mark.parametrize("unread", ["read_deployed", "read_stack", "find_regions"])
+def test_a_removal_that_cannot_look_says_so(deployer: Deployer, unread: str) -> None:
     """It is not prevented by that."""
-    deployer.holds("cn-hangzhou", **DEPLOYED)
+    settings = {"GUARD_ACCOUNTS": FIRST, "GUARD_ORGANIZATION_FOLDERS": "fd-one"}
+    functions = {name: {"environmentVariables": settings} for name in (CREATE, SWEEP)}
+    deployer.holds("cn-hangzhou", **{**DEPLOYED, "functions": functions})
     unreadable = Mock(side_effect=ConfigurationError("403 AccessDenied; check fc:GetFunction."))
-    with patch.object(Deployer, "read_deployed", unreadable):
+    with patch.object(Deployer, unread, unreadable):
         result = deployer("remove", *HERE, "--yes")
 
     assert result.exit_code == 0, result.output

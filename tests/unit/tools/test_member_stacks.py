@@ -24,6 +24,7 @@ from layers.encryption_guard.tools.member_stacks import (
     find_home,
     is_replaced,
     list_guards,
+    list_trusted,
     read_template,
     serves_members,
 )
@@ -240,7 +241,7 @@ RULE = Step("Deploy the rule for events of other accounts", KEPT)
 
 def stack(**parameters: str) -> Stack:
     """A stack with these parameters, and perhaps with a stack group."""
-    resources = GROUP if parameters.get("StackGroup") else {}
+    resources = dict(GROUP) if parameters.get("StackGroup") else {}
     return Stack("UPDATE_COMPLETE", {"Resources": resources}, parameters)
 
 
@@ -277,6 +278,18 @@ def test_what_is_new_or_another_follows_the_functions(
 
     assert choose_steps(wanted, deployed) == (first, steps)
     assert is_replaced(wanted, parameters) is (REMOVAL in steps)
+
+
+def test_the_regions_that_the_group_trusts_are_read() -> None:
+    """From the ARNs of both roles in each; without a group nobody is trusted."""
+    both = members(regions=("cn-hangzhou", "eu-west-1"))
+    deployed = stack(StackGroup="1")
+    deployed.template["Resources"]["MemberStacks"] = {
+        "Properties": {"TemplateBody": {}, "Parameters": both.parameters}
+    }
+
+    assert list_trusted(deployed) == ["cn-hangzhou", "eu-west-1"]
+    assert (list_trusted(stack()), list_trusted(None)) == ([], [])
 
 
 def test_a_group_of_another_form_is_not_guessed() -> None:
