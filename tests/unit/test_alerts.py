@@ -22,7 +22,9 @@ from encryption_guard.enforcement import (
     Skipped,
 )
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
+from encryption_guard.errors import Unavailable
 from encryption_guard.sweep.findings import Finding, log_finding
+from encryption_guard.sweep.shares import Share, start, superseded
 from tests.documents import REPOSITORY
 from tests.emulators.cloud import deployment
 from tests.emulators.log_alerts import Alert, Chart, LogStore
@@ -39,6 +41,11 @@ CHARTS = {chart["title"]: chart for chart in DASHBOARD["Charts"]}
 ALICE = "ram-user:alice of 1234567890123456 from 203.0.113.9"
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
 OTHER = ARN._replace(name="other")
+
+
+def refuse(_: bytes) -> str:
+    """Function Compute does not take the call."""
+    raise Unavailable("InvokeFunction answered 503.")
 
 
 @dataclass
@@ -82,6 +89,24 @@ class Log:
             forget_logger()
             log_finding(found, logger=open_logger(stream))
             self._add(stream, ago, way)
+
+    def lost(self, *ago: float, reason: str = "superseded") -> None:
+        """Log a share that was lost, at each of these minutes ago, as a sweep does."""
+        if reason == "not_started":
+            (found,) = start([Share((ARN.account_id,), NOW)], refuse)
+        else:
+            late = superseded("share 0a1b2c", NOW - timedelta(seconds=61), NOW)
+            assert late
+            found = late
+        self.logged(found, *ago)
+
+    def logged(self, found: Finding, *ago: float) -> None:
+        """Log a finding at each of these minutes ago."""
+        for minute in ago:
+            stream = io.StringIO()
+            forget_logger()
+            log_finding(found, logger=open_logger(stream))
+            self._add(stream, minute)
 
     def sweeps(self, *ago: float, message: str = "watch finished") -> None:
         """Log the end of a sweep, at each of these minutes ago."""
@@ -248,6 +273,37 @@ def test_a_flood_of_failed_calls_raises_an_alert(log: Log, store: LogStore) -> N
 
     assert log.risen(store) == {"failed-calls"}
     assert log.rows("failed-calls", store) == [{"failed_calls": 21}]
+
+
+# The minutes ago at which a share was lost, and whether the alert rises.
+LOSSES: dict[str, tuple[list[float], bool]] = {
+    "one of twenty each minute": ([*range(10)], True),
+    "nineteen in one minute": ([3.0] * 19, True),
+    "three": ([0, 4, 9], True),
+    "two, as after two deaths": ([0, 4], False),
+    "three in a quarter of an hour": ([0, 5, 14], False),
+}
+
+
+@both_readings
+@pytest.mark.parametrize("reason", ["superseded", "not_started"])
+@pytest.mark.parametrize("case", LOSSES)
+def test_lost_shares_raise_an_alert(log: Log, case: str, reason: str, store: LogStore) -> None:
+    """Although other shares end each minute; a single one is ordinary."""
+    ago, is_raised = LOSSES[case]
+    log.lost(*ago, reason=reason)
+
+    assert log.risen(store) == ({"lost-shares"} if is_raised else set())
+
+
+@both_readings
+def test_other_findings_about_accounts_are_no_lost_shares(log: Log, store: LogStore) -> None:
+    """An account without the role is named by the sweep and by status, each minute."""
+    for reason in ("not_prepared", "superseded"):
+        found = Finding.of_accounts(ARN.account_id, kind="account", reason=reason, detail="Why.")
+        log.logged(found, *range(10))
+
+    assert log.risen(store) == set()
 
 
 # The minutes ago at which a sweep ended, and whether the alert on silence rises.
