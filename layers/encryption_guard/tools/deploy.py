@@ -364,6 +364,7 @@ class Deployer:
         settings[SHARES] = str(organization.count_shares(settings, guarded))
         values[SHARES] = Value(settings[SHARES], "default")
         findings = organization.check_accounts(settings, guarded, is_plan=self.task is plan)
+        findings += organization.check_instances(settings)
         if show_findings(findings, self.report):
             exit_unstarted(self.report)
         changes = configuration.find_changes(deployed or {}, values, region=region.name)

@@ -12,6 +12,13 @@ from layers.encryption_guard.tools.preflight import Finding
 ACCOUNTS: Final = "GUARD_ACCOUNTS"
 PER_SHARE: Final = "GUARD_ACCOUNTS_PER_SHARE"
 CONCURRENCY: Final = "GUARD_SWEEP_CONCURRENCY"
+# Of encrypt_on_create, for the accounts of each share, and at most: half of an account's instances.
+EVENT_INSTANCES, MAX_EVENT_INSTANCES = 5, 50
+# Of all functions of an account in a region, unless its quota was raised.
+# https://www.alibabacloud.com/help/en/functioncompute/fc/product-overview/limits
+MAX_INSTANCES: Final = 100
+SWEEP_VARIABLE: Final = "ENCRYPTION_GUARD_SWEEP_CONCURRENCY"
+EVENT_VARIABLE: Final = "ENCRYPTION_GUARD_EVENT_CONCURRENCY"
 # Beside the shares run the timer's call, and a share of the minute before.
 BESIDE_SHARES: Final = 2
 
@@ -41,7 +48,30 @@ def template_variables(settings: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of the template for the shares; `settings` contain their number."""
     shares = int(settings[SHARES])
     needed = BESIDE_SHARES if shares == 1 else shares + BESIDE_SHARES
-    return {"ENCRYPTION_GUARD_SWEEP_CONCURRENCY": settings.get(CONCURRENCY) or str(needed)}
+    return {
+        SWEEP_VARIABLE: settings.get(CONCURRENCY) or str(needed),
+        EVENT_VARIABLE: str(min(EVENT_INSTANCES * shares, MAX_EVENT_INSTANCES)),
+    }
+
+
+def check_instances(settings: Mapping[str, str]) -> list[Finding]:
+    """Check that an account has the instances that are reserved for both functions.
+
+    `settings` contain the number of shares.
+    """
+    reserved = template_variables(settings)
+    of_sweep, of_events = (int(reserved[name]) for name in (SWEEP_VARIABLE, EVENT_VARIABLE))
+    if (both := of_sweep + of_events) <= MAX_INSTANCES:
+        return []
+    what = (
+        f"{both} instances are reserved, {of_sweep} for sweeps and {of_events} for events, and an"
+        f" account has {MAX_INSTANCES} in a region unless its quota was raised"
+    )
+    remedy = (
+        "Raise the quota of Function Compute for this region (Quota Center), or set a larger"
+        f" {PER_SHARE}: fewer shares need fewer instances."
+    )
+    return [Finding("warning", what, remedy)]
 
 
 def check_accounts(

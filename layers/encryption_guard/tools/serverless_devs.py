@@ -44,6 +44,12 @@ MIN_SECRET_LENGTH = 12
 # match is used.
 REMEDIES = (
     (
+        "(?i:concurrency.*(?:exceed|limit|quota)|(?:exceed|limit|quota).*concurrency)",
+        "The account has fewer instances in this region than are reserved: raise its quota of "
+        "Function Compute, or set a larger GUARD_ACCOUNTS_PER_SHARE. Those of a function that was "
+        "just removed still count for a while: then run the command again in some minutes.",
+    ),
+    (
         "NoPermission|Forbidden|AccessDenied|not authorized|Unauthorized",
         'The key lacks a right: see "Rights" in docs/deploy.md.',
     ),

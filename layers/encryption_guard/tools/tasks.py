@@ -61,12 +61,10 @@ STUCK = re.compile(
     r"|(?:stack status|^ *\W?status)\W+(CREATE_FAILED|DELETE_FAILED)\b",
     re.IGNORECASE | re.MULTILINE,
 )
-# A log project or a role is not visible everywhere as soon as the stack has created it, and the
-# instances of a function that was just removed still count for a while.
+# A log project or a role is not visible everywhere as soon as the stack has created it. A refused
+# concurrency does not pass: the account has too few instances.
 PASSES_SOON = re.compile(
-    r"(?:project|role) .*not exist|ProjectNotExist|EntityNotExist\.Role"
-    r"|concurrency.*(?:exceed|limit|quota)",
-    re.IGNORECASE,
+    r"(?:project|role) .*not exist|ProjectNotExist|EntityNotExist\.Role", re.IGNORECASE
 )
 RETRY_AFTER_SECONDS = (10.0, 20.0, 30.0)
 # Each account of an organization gets a stack of its own: an hour for all of them.

@@ -785,8 +785,8 @@ def test_a_deletion_that_fails_ends(deployer: Deployer) -> None:
     [
         ("InvalidArgument: project 'x' does not exist", 0, 3),
         ("EntityNotExist.Role: the role x does not exist", 0, 3),
-        ("InvalidArgument: reservedConcurrency is over the quota", 0, 3),
         ("InvalidArgument: memorySize", 1, 1),
+        ("InvalidArgument: reservedConcurrency is over the quota", 1, 1),
         ("AccessDenied: no right to fc:PutConcurrencyConfig", 1, 1),
     ],
 )

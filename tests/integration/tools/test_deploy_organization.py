@@ -42,10 +42,10 @@ ORGANIZATION = {
 }
 
 
-def reserved(deployer: Deployer) -> int:
-    """The instances that are reserved for the sweep function."""
-    sweep = deployer.place("cn-hangzhou")["functions"][SWEEP]
-    number: int = sweep["concurrencyConfig"]["reservedConcurrency"]
+def reserved(deployer: Deployer, function: str = SWEEP) -> int:
+    """The instances that are reserved for a function."""
+    deployed = deployer.place("cn-hangzhou")["functions"][function]
+    number: int = deployed["concurrencyConfig"]["reservedConcurrency"]
     return number
 
 
@@ -62,7 +62,7 @@ def test_the_accounts_are_named_and_each_share_has_an_instance(deployer: Deploye
     for each in (planned, deployed):
         named = f"Guards 3 accounts, in 2 shares of at most 2: {ACCOUNT}, {FIRST}, {SECOND}\n"
         assert named in each.output, each.output
-    assert reserved(deployer) == 4
+    assert (reserved(deployer), reserved(deployer, CREATE)) == (4, 10)
     assert deployer.sweep_size() == (0.1, 128)
     assert "Guards 5 accounts, in 3 shares of at most 2" in again.output
     assert re.search(r"ENCRYPTION_GUARD_SHARES +2 -> 3", again.output)

@@ -103,6 +103,8 @@ def test_it_is_never_asked_anything() -> None:
         ("Code: Forbidden.RAM, the user is not authorized", "right"),
         ("SignatureDoesNotMatch: Specified signature is not matched", "key"),
         ("FC service is NotEnabled", "activate"),
+        ("InvalidArgument: reservedConcurrency is over the quota", "GUARD_ACCOUNTS_PER_SHARE"),
+        ("ResourceExhausted: exceeds the limit of concurrency", "GUARD_ACCOUNTS_PER_SHARE"),
         ("getaddrinfo ENOTFOUND ros.aliyuncs.com", "network"),
     ],
 )
