@@ -170,7 +170,7 @@ plan: $(INSTALLED) serverless-devs ## Show what `make deploy` would change
 	@$(DEPLOY) plan $(WHERE) $(addprefix --config ,$(CONFIG))
 
 .PHONY: member-template
-member-template: $(INSTALLED) serverless-devs ## Print the template of another account (REGION=, the one that creates the role)
+member-template: $(INSTALLED) serverless-devs ## Print the template of another account (REGION=, whose settings it has)
 	@$(DEPLOY) member-template $(WHERE) $(addprefix --config ,$(CONFIG))
 
 .PHONY: remove

@@ -661,12 +661,16 @@ def plan_command(regions: Sequence[str], any_region: bool, config: Path | None) 
 def member_template_command(regions: Sequence[str], any_region: bool, config: Path | None) -> None:
     """Print the template of another account, with the parameters of this deployment.
 
-    For accounts that no stack group prepares. The first region creates the role.
+    For accounts that no stack group prepares. The settings are those of the first region. The
+    role is created by the stack in GUARD_ORGANIZATION_HOME.
     """
     # The template alone is the output.
     report = Report(Terminal(stderr=True, highlight=False, emoji=False, soft_wrap=True))
     deployer, known = prepare(plan, regions, report, any_region=any_region, config=config)
     members = deployer.configure(known[0], serves=True).members
+    if members:
+        what = f"The stack in {members.home.region} creates the role, in every other region none"
+        report.show_finding(Finding("ok", what, f"{member_stacks.HOME} chooses the region."))
     template = member_stacks.read_template(members.parameters if members else None)
     click.echo(yaml.safe_dump(template, sort_keys=False, width=100))
 

@@ -552,5 +552,22 @@ def test_the_template_of_another_account_is_printed(deployer: Deployer) -> None:
     assert defaults["Guards"].split(",") == [
         f"acs:ram::{ACCOUNT}:role/{STACK}-{each}" for each in ("cn-hangzhou", "sweep-cn-hangzhou")
     ]
+    assert defaults["Home"] == "cn-hangzhou"
     assert "Guards 2 accounts" in result.stderr
+    assert "The stack in cn-hangzhou creates the role" in result.stderr
     assert deployer.s.account()["regions"] == {}
+
+
+def test_the_home_creates_the_role_whichever_region_prints_the_template(
+    deployer: Deployer,
+) -> None:
+    """A role exists once in an account; the settings are those of the named region."""
+    deployer.members = [Member(FIRST)]
+    stated = {**ORGANIZATION, "GUARD_ORGANIZATION_HOME": "cn-hangzhou"}
+    deployer("deploy", *HERE, **stated)
+
+    result = deployer("member-template", "--region", "cn-shanghai", **stated)
+
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load(result.stdout)["Parameters"]["Home"]["Default"] == "cn-hangzhou"
+    assert "The stack in cn-hangzhou creates the role" in result.stderr
