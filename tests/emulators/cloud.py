@@ -401,7 +401,7 @@ def _receive_events(
 ) -> None:
     """What the stack makes for events of members: the role of their rules, and the account's own.
 
-    No type of resource is a bus: who deploys has created it.
+    The template has no bus: who deploys has created it.
     """
     if role := stack.get("ForwardRole"):
         created = role["Properties"]
