@@ -233,7 +233,7 @@ def emulated_cloud(
     """Start the cloud over TLS; leaving it waits until every event is delivered.
 
     What is not given is as template.yaml has it, deployed with the variables of `environment`:
-    those that it does not know are set for both functions. `key_of_invocation` gives each try of
+    those that it gives to no function are set for both. `key_of_invocation` gives each try of
     the creation function its key, instead of the role's one. `layer` is what it has instead of the
     package in `sources`, a folder with this repository or an earlier state of it. The account is
     the manager of a directory with these `members`: each has the role that both functions may take,
@@ -339,7 +339,12 @@ def emulated_cloud(
             **(environment or {}),
         }
         creation_props = function_props(template, "encrypt_on_create")
-        creation = deployed_function(creation_props, variables, timeout_seconds, sources)
+        creation = deployed_function(
+            creation_props,
+            allowed_by(template, "encrypt_on_create", variables),
+            timeout_seconds,
+            sources,
+        )
         function = stack.enter_context(
             FunctionCompute(
                 creation if layer is None else replace(creation, layer=layer),
@@ -353,7 +358,12 @@ def emulated_cloud(
         sweep_props = function_props(template, "sweep")
         sweeper = stack.enter_context(
             FunctionCompute(
-                deployed_function(sweep_props, variables, sweep_seconds, sources),
+                deployed_function(
+                    sweep_props,
+                    allowed_by(template, "sweep", variables),
+                    sweep_seconds,
+                    sources,
+                ),
                 credentials=lambda: credentials_of(sweep_role),
                 max_retries=_retries(sweep_props),
                 max_age_seconds=sweep_props["asyncInvokeConfig"]["maxAsyncEventAgeInSeconds"],
@@ -411,6 +421,21 @@ def _receive_events(
     if rule := stack.get("MemberEvents"):
         bus = bridge.create_bus(BusArn(REGION, ACCOUNT, rule["Properties"]["EventBusName"]))
         bus.add_rule(rule["Properties"]["FilterPattern"], deliver)
+
+
+def allowed_by(
+    template: Mapping[str, Any], function: str, variables: Mapping[str, str]
+) -> dict[str, str]:
+    """Those of the variables that a function may have: not those of the other one alone.
+
+    What the template gives to neither, such as an endpoint, is a test's own.
+    """
+    has = {
+        name: function_props(template, name)["environmentVariables"].keys()
+        for name in ("encrypt_on_create", "sweep")
+    }
+    others = set().union(*has.values()) - has[function]
+    return {name: text for name, text in variables.items() if name not in others}
 
 
 def deployed_function(
