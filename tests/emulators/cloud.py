@@ -11,9 +11,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from encryption_guard.settings import ORGANIZATION
-from layers.encryption_guard.tools.member_stacks import Home, Members, serves_members
-from layers.encryption_guard.tools.organization import Guarded
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.action_trail import Kind, Shape, cloud_event
 from tests.emulators.emulated_service import Clock, utc_now
@@ -63,18 +60,17 @@ def deployment(
     What its stack does for other accounts is what `make deploy` gives it.
     """
     shell = {"ALIBABA_CLOUD_REGION": REGION, **(environment or {})}
-    if serves_members(shell):
-        shell = {**shell, **members_of(shell).variables(REGION)}
+    if by_stacks(shell):
+        from tests.emulators.deployed_members import members_of
+
+        members = members_of(shell, account_id=ACCOUNT, region=REGION)
+        shell = {**shell, **members.variables(REGION)}
     return resolved(shell, account=ACCOUNT, template=sources / "template.yaml")
 
 
-def members_of(shell: Mapping[str, str]) -> Members:
-    """Other accounts, of a guard in one region; those that are listed may send their events."""
-    defaults = {"GUARD_MEMBER_ROLE": MEMBER_ROLE, "GUARD_AUDIT_TABLES": "late"}
-    listed = [each for each in shell["GUARD_ACCOUNTS"].split(",") if each != ORGANIZATION]
-    return Members(
-        {**defaults, **shell}, ACCOUNT, Home(REGION, (REGION,)), Guarded((ACCOUNT, *listed))
-    )
+def by_stacks(shell: Mapping[str, str]) -> bool:
+    """Whether the stacks do something for other accounts."""
+    return bool(shell.get("GUARD_ORGANIZATION_FOLDERS") or shell.get("GUARD_ORGANIZATION_BUS"))
 
 
 def deployed_role(
@@ -283,10 +279,9 @@ def emulated_cloud(
                 ),
             )
         )
-        by_stacks = serves_members(environment or {})
         member_roles = {
             each.account_id: member_role(each.account_id, role, sweep_role, environment=environment)
-            for each in ([] if by_stacks else members)
+            for each in ([] if by_stacks(environment or {}) else members)
         }
         sts = stack.enter_context(
             Sts(

@@ -26,8 +26,8 @@ from tests.emulators.cloud import (
     deployed_role,
     deployment,
     filter_pattern,
-    members_of,
 )
+from tests.emulators.deployed_members import members_of
 from tests.emulators.event_bridge import matches
 from tests.emulators.serverless_devs.checks import complaints_about
 from tests.emulators.template import (
@@ -41,6 +41,7 @@ from tests.emulators.template import (
 )
 
 DEPLOYED = deployment()
+HERE = {"account_id": ACCOUNT, "region": REGION}
 FUNCTION, SWEEP = (function_props(DEPLOYED, name) for name in ("encrypt_on_create", "sweep"))
 # What the one who deploys may choose, as both functions have to know it.
 CHOSEN = {
@@ -328,7 +329,7 @@ def test_the_group_goes_before_the_roles_that_its_accounts_trust() -> None:
 
 def test_another_account_trusts_the_roles_of_the_functions() -> None:
     """By the names that the stack gives them, with the external id, and nobody else."""
-    created = member_resources(members_of(ORGANIZATION).parameters, region=REGION)
+    created = member_resources(members_of(ORGANIZATION, **HERE).parameters, region=REGION)
     (trust,) = created["Role"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
 
     roles = [properties(DEPLOYED, role)["RoleName"] for role in ("Role", "SweepRole")]
@@ -336,7 +337,7 @@ def test_another_account_trusts_the_roles_of_the_functions() -> None:
     assert trust["Condition"] == {
         "StringEquals": {"sts:ExternalId": [ORGANIZATION["GUARD_EXTERNAL_ID"]]}
     }
-    without = members_of({"GUARD_ACCOUNTS": "organization"}).parameters
+    without = members_of({"GUARD_ACCOUNTS": "organization"}, **HERE).parameters
     (trust,) = member_resources(without, region=REGION)["Role"]["Properties"][
         "AssumeRolePolicyDocument"
     ]["Statement"]
@@ -345,7 +346,7 @@ def test_another_account_trusts_the_roles_of_the_functions() -> None:
 
 def test_a_role_is_created_once_and_a_rule_in_each_region() -> None:
     """The stack of another region only forwards the events of that region."""
-    parameters = members_of(ORGANIZATION).parameters
+    parameters = members_of(ORGANIZATION, **HERE).parameters
 
     here, there = (member_resources(parameters, region=each) for each in (REGION, "cn-beijing"))
 
@@ -357,7 +358,9 @@ def test_a_role_is_created_once_and_a_rule_in_each_region() -> None:
 def test_every_rule_has_the_pattern_of_the_trigger() -> None:
     """What other accounts forward is what the function is called for."""
     received = properties(deployment(ORGANIZATION), "MemberEvents")
-    forwarded = member_resources(members_of(ORGANIZATION).parameters, region=REGION)["Events"]
+    forwarded = member_resources(members_of(ORGANIZATION, **HERE).parameters, region=REGION)[
+        "Events"
+    ]
 
     assert received["FilterPattern"] == filter_pattern()
     assert forwarded["Properties"]["FilterPattern"] == filter_pattern()
@@ -372,7 +375,7 @@ def test_events_of_other_accounts_reach_the_creation_function() -> None:
     assert (received["EventBusName"], target["Endpoint"]) == ("guard", function)
     assert target["DeadLetterQueue"] == {"Arn": QUEUE_ARN}
     forward = properties(deployment(ORGANIZATION), "ForwardRole")
-    assert forward["RoleName"] == members_of(ORGANIZATION).parameters["ForwardRole"]
+    assert forward["RoleName"] == members_of(ORGANIZATION, **HERE).parameters["ForwardRole"]
 
 
 @both

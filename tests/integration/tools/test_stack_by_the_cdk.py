@@ -17,7 +17,8 @@ import pytest
 
 from layers.encryption_guard.tools import template_keys
 from layers.encryption_guard.tools.template_keys import read_keys
-from tests.emulators.cloud import REGION, REPOSITORY, deployment, members_of
+from tests.emulators.cloud import ACCOUNT, REGION, REPOSITORY, deployment
+from tests.emulators.deployed_members import members_of
 from tests.emulators.template import infrastructure, member_resources
 from tests.integration.tools import ros_cdk
 
@@ -49,7 +50,10 @@ ENVIRONMENTS = {
 }
 # What another account gets, in the region that creates the role, and where it only forwards events.
 MEMBER_STACKS = {
-    name: member_resources({**members_of(shell).parameters, "AuditTables": audit}, region=region)
+    name: member_resources(
+        {**members_of(shell, account_id=ACCOUNT, region=REGION).parameters, "AuditTables": audit},
+        region=region,
+    )
     for name, shell, audit, region in (
         ("an account that forwards its events", ORGANIZATION, "late", REGION),
         ("it in another region", ORGANIZATION, "late", "cn-beijing"),
