@@ -247,13 +247,17 @@ def loss_named(target: Target, report: Report, begun: Sequence[Step]) -> Iterato
 
 def describe_loss(target: Target, begun: Sequence[Step]) -> str:
     """Return what other accounts lack after these steps, of which the last failed; else empty."""
-    if not target.members or not any(step.removes for step in begun):
+    if not target.members or not begun:
         return ""
-    is_gone = "may be gone" if begun[-1].removes else "is gone"
-    return (
-        f"The role {is_gone} from the accounts of {target.members.settings[FOLDERS]}, and none of"
-        f" them is guarded until `make deploy REGION={target.region.name}` succeeds"
-    )
+    accounts = f"the accounts of {target.members.settings.get(FOLDERS)}"
+    until = f"none of them is guarded until `make deploy REGION={target.region.name}` succeeds"
+    if any(step.removes for step in begun):
+        is_gone = "may be gone" if begun[-1].removes else "is gone"
+        return f"The role {is_gone} from {accounts}, and {until}"
+    wanted = target.members.variables(target.region.name)[STACK_GROUP]
+    if wanted and not target.stack_parameters.get("StackGroup"):
+        return f"The stack has not given the role to {accounts}, and {until}"
+    return ""
 
 
 def wait_for_stack(target: Target, *, sleep: Callable[[float], object] = time.sleep) -> None:

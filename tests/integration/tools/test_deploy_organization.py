@@ -164,6 +164,21 @@ def test_the_accounts_of_folders_are_prepared_last(deployer: Deployer) -> None:
     assert "Compared with what is deployed: nothing changes" in planned.output, planned.output
 
 
+def test_a_rule_that_is_refused_takes_nothing_from_other_accounts(deployer: Deployer) -> None:
+    """Their role does not depend on it."""
+    deployer.members = [Member(FIRST)]
+    listed = {"GUARD_ACCOUNTS": FIRST, "GUARD_ORGANIZATION_BUS": "guard"}
+    old = "const { template, parameters } = props;"
+    refuse = "if (ofType(resources, RULE).length) refuse('Throttling');"
+    deployer.rewrite("ros/component.js", old, refuse + old)
+
+    result = deployer("deploy", *HERE, **listed, EMULATED_BUSES="guard")
+
+    assert result.exit_code == 1
+    assert "Throttling" in result.output
+    assert "guarded until" not in result.output
+
+
 def test_what_changes_in_other_accounts_is_created_anew(deployer: Deployer) -> None:
     """Nothing of a stack group can be updated, so it asks, removes it, and creates it again."""
     deployer.members = [Member(FIRST)]
@@ -319,7 +334,7 @@ def test_a_refusal_of_the_service_is_shown(deployer: Deployer) -> None:
     assert result.exit_code == 1
     assert "EnableServiceAccess has to be called first" in result.output
     assert "An organization in docs/deploy.md" in result.output
-    assert "The role" not in result.output
+    assert "has not given the role to the accounts of fd-one,fd-two, and none" in result.output
     assert SWEEP in deployer.place("cn-hangzhou")["functions"]
 
 
@@ -458,6 +473,7 @@ def test_an_interruption_names_them_too(
 
     assert result.exit_code == 130, result.output
     assert ("The role may be gone from the accounts of" in result.output) is removes
+    assert ("The stack has not given the role to" in result.output) is not removes
 
 
 @pytest.mark.parametrize("exists", [True, False])
