@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import alibabacloud_oss_v2 as oss
 from alibabacloud_oss_v2 import tables as oss_tables
@@ -22,8 +23,23 @@ def owners_client(
     config = oss.config.load_default()
     config.credentials_provider = oss.credentials.StaticCredentialsProvider(key.id, key.secret)
     config.region, config.endpoint = region, cloud.tables.url
-    with (
-        patch.dict("os.environ", REQUESTS_CA_BUNDLE=str(cloud.certificate)),
-        oss.transport.RequestsHttpClient() as http,
-    ):
+    with _trusting(cloud.certificate), oss.transport.RequestsHttpClient() as http:
         yield oss_tables.Client(config, http_client=http)
+
+
+@contextmanager
+def _trusting(certificate: Path) -> Iterator[None]:
+    """Let the client trust it; no other variable is touched, because others change them meanwhile.
+
+    A copy of all variables, written back at the end, would bring back those of a test.
+    """
+    name = "REQUESTS_CA_BUNDLE"
+    before = os.environ.get(name)  # noqa: TID251  not a setting of the guard
+    os.environ[name] = str(certificate)  # noqa: TID251  as above
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)  # noqa: TID251  as above
+        else:
+            os.environ[name] = before  # noqa: TID251  as above
