@@ -77,6 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", default=WRITTEN, help=f"{WRITTEN}")
     parser.add_argument("--accounts", type=int, default=ACCOUNTS, help=f"(default: {ACCOUNTS})")
     options = parser.parse_args(arguments)
+    if options.accounts <= sum(WATCHED):
+        parser.error(
+            f"--accounts is {options.accounts}: the watched shares need more than {sum(WATCHED)}"
+        )
     with tempfile.TemporaryDirectory() as folder, running_service(options.accounts) as service:
         artefacts = prepare(Path(folder))
         document = measure(Organization(artefacts, service, options.accounts))

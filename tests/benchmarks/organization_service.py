@@ -8,9 +8,6 @@ meets buckets that are not there.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import multiprocessing
 import re
 import time
 from collections.abc import Iterator
@@ -20,8 +17,8 @@ from datetime import datetime, timedelta, timezone
 from multiprocessing.connection import Connection
 from urllib.parse import parse_qs, unquote
 
+from tests.benchmarks.canned_service import HOST, canned, running, serve
 from tests.benchmarks.case import ACCOUNT_ID
-from tests.benchmarks.sweep_service import END, HOST
 from tests.emulators.oss_tables_documents import bucket_document, encryption_document
 from tests.emulators.oss_tables_requests import BucketArn
 from tests.emulators.oss_tables_state import Encryption, TableBucket
@@ -34,7 +31,6 @@ BUCKETS = 10
 ANSWER_SECONDS = 0.02
 KEY_OF = "STS.of."
 FIRST_CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _SIGNER = re.compile(rb"Credential=([^/,]+)[/,](?:\d{8}/([a-z0-9-]+)/osstables/)?")
 _ACTION = re.compile(rb"\r\nx-acs-action: (\w+)", re.IGNORECASE)
 _ROLE = re.compile(r"acs:ram::(\d+):role/")
@@ -80,77 +76,35 @@ class Service:
 @contextmanager
 def running_service(accounts: int) -> Iterator[Service]:
     """Start the process; it ends with the block."""
-    spawning = multiprocessing.get_context("spawn")
-    line, far_end = spawning.Pipe()
-    process = spawning.Process(target=_serve, args=(far_end, accounts), daemon=True)
-    process.start()
-    far_end.close()
-    try:
-        yield Service(line.recv(), line)
-    finally:
-        line.close()
-        process.join()
+    with running(_serve, accounts) as (port, line):
+        yield Service(port, line)
 
 
 # The inside of the process.
 
 
 def _serve(line: Connection, accounts: int) -> None:
-    asyncio.run(_until_hung_up(line, accounts))
-
-
-async def _until_hung_up(line: Connection, accounts: int) -> None:
-    loop, desk, over = asyncio.get_running_loop(), _Desk(accounts), asyncio.Event()
-    server = await loop.create_server(lambda: _Conversation(desk), HOST, 0, backlog=1024)
-    line.send(server.sockets[0].getsockname()[1])
-
-    def tell() -> None:
-        try:
-            line.recv()
-        except EOFError:
-            loop.remove_reader(line.fileno())
-            over.set()
-            return
-        told, desk.seen = desk.seen, Seen()
-        line.send(told)
-
-    loop.add_reader(line.fileno(), tell)
-    await over.wait()
-
-
-class _Conversation(asyncio.Protocol):
-    def __init__(self, desk: _Desk) -> None:
-        self._desk = desk
-        self._rest = b""
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.WriteTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._rest += data
-        while (end := self._rest.find(END)) >= 0:
-            request = self._rest[:end]
-            length = _LENGTH.search(request)
-            end += len(END) + (int(length[1]) if length else 0)
-            if len(self._rest) < end:
-                return
-            self._rest = self._rest[end:]
-            answer = self._desk.answer(request)
-            self._loop.call_later(ANSWER_SECONDS, self._transport.write, answer)
+    serve(line, _Desk(accounts))
 
 
 class _Desk:
     """What is answered, and what was asked."""
+
+    delay = ANSWER_SECONDS
 
     def __init__(self, accounts: int) -> None:
         self.seen = Seen()
         self._members = members(accounts)
         self._accounts = {ACCOUNT_ID, *self._members}
         self._lists: dict[tuple[str, str], bytes] = {}
+
+    def connected(self) -> None:
+        """It does not matter how many there are."""
+
+    def told(self, _: None) -> Seen:
+        """What was seen, which is forgotten."""
+        told, self.seen = self.seen, Seen()
+        return told
 
     def answer(self, request: bytes) -> bytes:
         """The answer to a request, of which only the head is here."""
@@ -193,13 +147,13 @@ class _Desk:
             "SecurityToken": "CAIS" + "0123456789abcdef" * 40,
             "Expiration": f"{expires_at:%Y-%m-%dT%H:%M:%SZ}",
         }
-        return _canned({"RequestId": "1", "Credentials": key})
+        return canned({"RequestId": "1", "Credentials": key})
 
     def _accounts_page(self, start: int) -> bytes:
         shown = self._members[start : start + 100]
         more = start + len(shown) < len(self._members)
         fields = {"Status": "CreateSuccess", "Type": "ResourceAccount", "DeletionStatus": ""}
-        return _canned(
+        return canned(
             {
                 "RequestId": "1",
                 "TotalCount": len(self._members),
@@ -220,22 +174,9 @@ class _Desk:
                 )
                 for number in range(BUCKETS)
             ]
-            self._lists[account, region] = _canned({"tableBuckets": entries})
+            self._lists[account, region] = canned({"tableBuckets": entries})
         return self._lists[account, region]
 
 
-def _canned(fields: dict[str, object], status: str = "200 OK") -> bytes:
-    body = json.dumps(fields, separators=(",", ":")).encode()
-    head = (
-        f"HTTP/1.1 {status}",
-        "Server: AliyunOSS",
-        f"Date: {datetime.now(timezone.utc):%a, %d %b %Y %H:%M:%S GMT}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "x-oss-request-id: 65F1C0A3D8E2B4363711A2C9",
-    )
-    return "\r\n".join(head).encode() + END + body
-
-
-_ENCRYPTED = _canned(encryption_document(Encryption("AES256")))
-_DENIED = _canned({"code": "AccessDenied", "message": "canned"}, "403 Forbidden")
+_ENCRYPTED = canned(encryption_document(Encryption("AES256")))
+_DENIED = canned({"code": "AccessDenied", "message": "canned"}, "403 Forbidden")

@@ -9,9 +9,7 @@ how little.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import multiprocessing
 import re
 import time
 import uuid
@@ -22,17 +20,15 @@ from datetime import datetime, timedelta, timezone
 from multiprocessing.connection import Connection
 from urllib.parse import parse_qs, quote, unquote
 
+from tests.benchmarks.canned_service import END, HOST, canned, running, serve
 from tests.benchmarks.case import ACCOUNT_ID, REGION
 from tests.emulators.oss_tables_documents import bucket_document, encryption_document
 from tests.emulators.oss_tables_requests import BucketArn
 from tests.emulators.oss_tables_state import Encryption, TableBucket
 
 PAGE_SIZE = 100
-HOST = "127.0.0.1"
-END = b"\r\n\r\n"
 FIRST_CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, timezone.utc)
 # A list names its region nowhere else, unless the host does.
-_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _SCOPE = re.compile(rb"/([a-z0-9-]+)/osstables/aliyun_v4_request")
 
 
@@ -94,16 +90,8 @@ class Service:
 @contextmanager
 def running_service() -> Iterator[Service]:
     """Start the process; it ends with the block."""
-    spawning = multiprocessing.get_context("spawn")
-    line, far_end = spawning.Pipe()
-    process = spawning.Process(target=_serve, args=(far_end,), daemon=True)
-    process.start()
-    far_end.close()
-    try:
-        yield Service(line.recv(), line)
-    finally:
-        line.close()
-        process.join()
+    with running(_serve) as (port, line):
+        yield Service(port, line)
 
 
 def bare_rate(service: Service, *, requests: int, connections: int) -> float:
@@ -147,54 +135,7 @@ _BARE = f"GET /buckets/{_FIRST}/encryption HTTP/1.1\r\nhost: {HOST}".encode() + 
 
 
 def _serve(line: Connection) -> None:
-    asyncio.run(_until_hung_up(line))
-
-
-async def _until_hung_up(line: Connection) -> None:
-    loop, desk, over = asyncio.get_running_loop(), _Desk(), asyncio.Event()
-    server = await loop.create_server(lambda: _Conversation(desk), HOST, 0)
-    line.send(server.sockets[0].getsockname()[1])
-
-    def tell() -> None:
-        try:
-            stage = line.recv()
-        except EOFError:
-            loop.remove_reader(line.fileno())
-            over.set()
-            return
-        line.send(desk.told(stage))
-
-    loop.add_reader(line.fileno(), tell)
-    await over.wait()
-
-
-class _Conversation(asyncio.Protocol):
-    def __init__(self, desk: _Desk) -> None:
-        self._desk = desk
-        self._rest = b""
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.WriteTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        self._desk.seen.connections += 1
-
-    def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._rest += data
-        while (end := self._rest.find(END)) >= 0:
-            request = self._rest[:end]
-            length = _LENGTH.search(request)
-            end += len(END) + (int(length[1]) if length else 0)
-            if len(self._rest) < end:
-                return
-            self._rest = self._rest[end:]
-            answer = self._desk.answer(request)
-            if self._desk.stage.delay:
-                self._loop.call_later(self._desk.stage.delay, self._transport.write, answer)
-            else:
-                self._transport.write(answer)
+    serve(line, _Desk())
 
 
 class _Desk:
@@ -204,6 +145,13 @@ class _Desk:
         self.seen = Seen()
         self._cpu = time.process_time()
         self._set(Stage({}, 0))
+
+    @property
+    def delay(self) -> float:
+        return self.stage.delay
+
+    def connected(self) -> None:
+        self.seen.connections += 1
 
     def told(self, stage: Stage | None) -> Seen:
         """What was seen, which is forgotten."""
@@ -230,7 +178,7 @@ class _Desk:
         if arn in self._arns and path.endswith("/encryption"):
             if arn.split(":")[2] == self.stage.throttled and (wait := self._refuses()):
                 self.seen.refused += 1
-                return _canned({"code": "SlowDown"}, "503 Slow Down", f"Retry-After: {wait}")
+                return canned({"code": "SlowDown"}, "503 Slow Down", f"Retry-After: {wait}")
             self.seen.arns.add(arn)
             if request.startswith(b"PUT "):
                 self.seen.puts += 1
@@ -259,7 +207,7 @@ class _Desk:
             start = int(asked.get("continuationToken", ["0"])[0])
             entries = self._entries.get(region, [])
             token = {"continuationToken": str(start + size)} if start + size < len(entries) else {}
-            self._pages[key] = _canned({"tableBuckets": entries[start : start + size], **token})
+            self._pages[key] = canned({"tableBuckets": entries[start : start + size], **token})
         return self._pages[key]
 
 
@@ -276,21 +224,7 @@ def _entries(region: str, count: int) -> list[dict[str, str]]:
     ]
 
 
-def _canned(fields: Mapping[str, object], status: str = "200 OK", *headers: str) -> bytes:
-    body = json.dumps(fields, separators=(",", ":")).encode()
-    head = (
-        f"HTTP/1.1 {status}",
-        "Server: AliyunOSS",
-        f"Date: {datetime.now(timezone.utc):%a, %d %b %Y %H:%M:%S GMT}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "x-oss-request-id: 65F1C0A3D8E2B4363711A2C9",
-        *headers,
-    )
-    return "\r\n".join(head).encode() + END + body
-
-
-_ENCRYPTED = _canned(encryption_document(Encryption("AES256")))
-_NOT_ENCRYPTED = _canned(encryption_document(None))
-_DONE = _canned({})
-_UNKNOWN = _canned({"code": "NotFoundException", "message": "canned"}, "404 Not Found")
+_ENCRYPTED = canned(encryption_document(Encryption("AES256")))
+_NOT_ENCRYPTED = canned(encryption_document(None))
+_DONE = canned({})
+_UNKNOWN = canned({"code": "NotFoundException", "message": "canned"}, "404 Not Found")

@@ -87,11 +87,9 @@ def code(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
     return answer[0], answer[1].get("Code", "")
 
 
-def official_client(
-    service: EmulatedService, action: str, version: str, query: dict[str, str], *, key: AccessKey
-) -> tuple[int, dict[str, Any]]:
-    """Status and body as the vendor's client reads them, its transport included."""
-    client = Client(
+def open_client(service: EmulatedService, key: AccessKey) -> Client:
+    """The vendor's client, with its own transport, in front of a service."""
+    return Client(
         Config(
             access_key_id=key.id,
             access_key_secret=key.secret,
@@ -100,6 +98,13 @@ def official_client(
             protocol="http",
         )
     )
+
+
+def official_client(
+    service: EmulatedService, action: str, version: str, query: dict[str, str], *, key: AccessKey
+) -> tuple[int, dict[str, Any]]:
+    """Status and body as the vendor's client reads them, its transport included."""
+    client = open_client(service, key)
     params = Params(
         action=action,
         version=version,

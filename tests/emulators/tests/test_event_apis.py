@@ -9,14 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from alibabacloud_tea_openapi.client import Client
-from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
+from alibabacloud_tea_openapi.utils_models import OpenApiRequest, Params
 from darabonba.runtime import RuntimeOptions
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import filter_pattern
 from tests.emulators.event_apis import EventApis
-from tests.emulators.tests.rpc_requests import Alter, Time, call, code
+from tests.emulators.tests.rpc_requests import Alter, Time, call, code, open_client
 
 ACCOUNT = "1234567890123456"
 KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
@@ -239,15 +238,7 @@ def test_an_event_has_its_steps(service: EventApis, time: Time) -> None:
 def test_the_official_client_is_answered() -> None:
     """The vendor's client, its transport included, sends what is believed and reads the answer."""
     with EventApis(STS_KEY, rules={RULE: filter_pattern()}) as apis:
-        client = Client(
-            Config(
-                access_key_id=STS_KEY.id,
-                access_key_secret=STS_KEY.secret,
-                security_token=STS_KEY.security_token,
-                endpoint=f"127.0.0.1:{apis.port}",
-                protocol="http",
-            )
-        )
+        client = open_client(apis, STS_KEY)
         form = {"Event": json.dumps(EVENT), "EventPattern": json.dumps(filter_pattern())}
 
         answered = client.call_api(

@@ -10,10 +10,9 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from alibabacloud_tea_openapi.client import Client
 from alibabacloud_tea_openapi.exceptions import AlibabaCloudException
 from alibabacloud_tea_openapi.utils import Utils
-from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
+from alibabacloud_tea_openapi.utils_models import OpenApiRequest, Params
 from darabonba.request import DaraRequest
 from darabonba.runtime import RuntimeOptions
 
@@ -22,7 +21,7 @@ from tests.emulators.acs3_access import ALGORITHM
 from tests.emulators.emulated_service import utc_now
 from tests.emulators.function_compute_api import FunctionComputeApi
 from tests.emulators.ram_policies import Policy
-from tests.emulators.tests.rpc_requests import headers_of
+from tests.emulators.tests.rpc_requests import headers_of, open_client
 
 ACCOUNT = "1234567890123456"
 KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
@@ -45,15 +44,7 @@ def invoked_by_the_vendor(
     service: FunctionComputeApi, key: AccessKey, payload: bytes
 ) -> tuple[int, dict[str, Any]]:
     """Status and headers as `alibabacloud_fc20230330` 4.8.3 gets them; it only adds the names."""
-    client = Client(
-        Config(
-            access_key_id=key.id,
-            access_key_secret=key.secret,
-            security_token=key.security_token,
-            endpoint=f"127.0.0.1:{service.port}",
-            protocol="http",
-        )
-    )
+    client = open_client(service, key)
     params = Params(
         action="InvokeFunction",
         version="2023-03-30",

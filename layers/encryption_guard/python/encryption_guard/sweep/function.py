@@ -221,9 +221,7 @@ def _late(invocation: Invocation, share: Share | None) -> float:
     return max((invocation.clock.now() - share.instant).total_seconds(), 0.0)
 
 
-def _pace(
-    invocation: Invocation, began_at: float, *, is_full: bool, late: float = 0.0
-) -> Pace | None:
+def _pace(invocation: Invocation, began_at: float, *, is_full: bool, late: float) -> Pace | None:
     """Return when the watch lists, or None without GUARD_WATCH_SECONDS.
 
     The watch of a share that came late ends as that of the others, before the next one begins.
