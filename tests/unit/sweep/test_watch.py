@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from itertools import repeat
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from encryption_guard.arn import Scope
 from encryption_guard.http.retries import Throttle
-from encryption_guard.sweep.findings import Finding, Slow
+from encryption_guard.sweep.findings import Finding, Memory, Retry, Slow
 from encryption_guard.sweep.watch import LatestFindings, Pace, RegionWatch
 from encryption_guard.sweep.work_lists import Results
 from tests.unit.fakes import (
@@ -267,6 +268,20 @@ def test_a_bucket_that_always_fails_is_checked_a_few_times_and_reported_once() -
     assert outcomes(found) == [(ARN.name, "failed", "watch")]
     # Four tries of each check.
     assert watching.asked(GET) <= 4 * 5
+
+
+def test_a_bucket_is_not_read_within_the_pause_after_a_failed_check() -> None:
+    """Which an earlier call of the timer may have started."""
+    created = datetime(2026, 1, 2, tzinfo=timezone.utc)
+    service = FakeOssTables(created={str(ARN): created.isoformat()})
+    watching = Watching(service, Memory(failed={(ARN, created): Retry(5.0, START + 4.0)}))
+
+    watching.run(length=0)
+    assert (watching.asked(LIST), watching.asked(GET)) == (1, 0)
+
+    service.time.passed = 4.0
+    watching.run(length=0)
+    assert service.buckets[str(ARN)] == "AES256"
 
 
 def test_a_refused_bucket_is_one_dead_letter() -> None:
