@@ -109,11 +109,20 @@ node_modules/.installed: package.json package-lock.json $(if $(wildcard $(SERVER
 .PHONY: serverless-devs
 serverless-devs: node_modules/.installed ## Install Serverless Devs, for the targets that deploy
 
-.PHONY: test
-test: check browser ## Run every check and test
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
+
+.PHONY: ready-to-test
+ready-to-test: check browser
 	@$(MAKE) --silent --no-print-directory serverless-devs \
 		|| echo "Serverless Devs is not installed: the tests that run it are skipped" >&2
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term
+
+.PHONY: test
+test: ready-to-test ## Run the checks, and the tests that every change needs
+	$(PYTEST) -m "not slow"
+
+.PHONY: test-all
+test-all: ready-to-test ## Run every check and test, before a release
+	$(PYTEST)
 
 .PHONY: matrix
 matrix: ## Run `make test` with every supported Python that is installed
