@@ -19,8 +19,7 @@ from alibabacloud_tea_openapi.utils import Utils
 from darabonba.request import DaraRequest
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.emulated_service import RefusedError
-from tests.emulators.faults import Refuse
+from tests.emulators.emulated_service import RefusedError, refuse
 from tests.emulators.wire import Request
 
 ALGORITHM = "ACS3-HMAC-SHA256"
@@ -47,10 +46,6 @@ class Authorization:
     @property
     def signed(self) -> list[str]:
         return self.names.split(";")
-
-
-def refuse(status: int, code: str, message: str) -> RefusedError:
-    return RefusedError(Refuse(status, code, message))
 
 
 def parameters(request: Request) -> dict[str, str]:

@@ -7,14 +7,15 @@ import socket
 import socketserver
 import ssl
 import threading
-from types import TracebackType
 from typing import Any
+
+from tests.emulators.running import Running
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
-class ConnectProxy:
-    """Runs inside `with`. `answer` is what it says to a CONNECT; another than 200 ends it.
+class ConnectProxy(Running):
+    """The proxy. `answer` is what it says to a CONNECT; another than 200 ends it.
 
     With `tls` it is spoken to in TLS itself. `hangs`: it says nothing for as long as it runs.
     `heads` holds what each client said to it before the tunnel, `read` every byte that came by.
@@ -37,18 +38,12 @@ class ConnectProxy:
         self._server.daemon_threads = True
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> ConnectProxy:
+    def start(self) -> None:
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         ).start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
         self._stopping.set()
         self._server.shutdown()
         self._server.server_close()

@@ -3,13 +3,13 @@
 import socket
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
+from tests.emulators.access_keys import AccessKey, Rights
 from tests.emulators.faults import (
     Delay,
     Drip,
@@ -24,6 +24,7 @@ from tests.emulators.faults import (
     Strike,
     Truncate,
 )
+from tests.emulators.running import Running
 from tests.emulators.server import Authority, ConnectionSpentError, Server
 from tests.emulators.wire import Answer, Request, close, received, reset, with_body
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 Clock = Callable[[], datetime]
-Self = TypeVar("Self", bound="EmulatedService")
 
 
 def utc_now() -> datetime:
@@ -44,6 +44,12 @@ class RefusedError(Exception):
     def __init__(self, refusal: Refuse) -> None:
         super().__init__(f"{refusal.status} {refusal.code}: {refusal.message}")
         self.refusal = refusal
+
+
+def refuse(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> RefusedError:
+    return RefusedError(Refuse(status, code, message, headers or {}))
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,11 @@ class Call:
     now: datetime
 
 
-class EmulatedService(ABC):
-    """A service on loopback, running between `start` and `stop`, or inside `with`.
+class EmulatedService(Running, ABC):
+    """A service on loopback.
 
-    `on_strike` is what kills a client, wherever its process is.
+    `keys` are those that may call it, by their ids, and `rights` holds what was asked about their
+    rights. `on_strike` is what kills a client, wherever its process is.
     """
 
     server_name: ClassVar[str]
@@ -104,13 +111,15 @@ class EmulatedService(ABC):
 
     def __init__(
         self,
-        *,
+        *access_keys: AccessKey,
         authority: Authority | None = None,
         host_names: Sequence[str] = (),
         faults: Faults | None = None,
         clock: Clock = utc_now,
     ) -> None:
         tls = None if authority is None else authority.server_context(*host_names)
+        self.keys = {key.id: key for key in access_keys}
+        self.rights = Rights()
         self.faults = Faults() if faults is None else faults
         self.on_strike: Callable[[Call], object] = lambda _call: None
         self._clock = clock
@@ -131,6 +140,10 @@ class EmulatedService(ABC):
     def connections_accepted(self) -> int:
         return self._server.connections_accepted
 
+    def admit(self, key: AccessKey) -> None:
+        """Let this key call from now on, instead of an earlier one of the same id."""
+        self.keys[key.id] = key
+
     def start(self) -> None:
         self._server.start()
 
@@ -138,18 +151,6 @@ class EmulatedService(ABC):
         """Close every connection and end every delay."""
         self._stopping.set()
         self._server.stop()
-
-    def __enter__(self: Self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @abstractmethod
     def classify(self, request: Request) -> tuple[str | None, str | None]:

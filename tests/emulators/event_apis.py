@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import threading
-import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
-from tests.emulators.access_keys import AccessKey, Rights
-from tests.emulators.acs3_access import ACS_DATE, Nonces, authenticate, parameters, refuse
-from tests.emulators.emulated_service import Call, Clock, EmulatedService, utc_now
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.acs3_access import ACS_DATE, parameters
+from tests.emulators.emulated_service import Call, Clock, refuse, utc_now
 from tests.emulators.event_bridge import Pattern, matches
 from tests.emulators.faults import Faults, Refuse
-from tests.emulators.wire import Answer, Request
+from tests.emulators.rpc_service import RpcService, answered, no_such_action
+from tests.emulators.wire import Answer
 
 Record = dict[str, Any]
 Parameters = Mapping[str, str]
@@ -35,8 +35,6 @@ VERSIONS = {
 }
 # RAM knows no right to it: the page of TestEventPattern says that there is none.
 FREE = frozenset({"TestEventPattern"})
-DEFAULT_CODES = {403: "NoPermission", 429: "Throttling.Api", 503: "ServiceUnavailable"}
-JSON = {"Content-Type": "application/json;charset=utf-8"}
 LARGEST_PAGE, LARGEST_TRACED_PAGE = 50, 100
 LOOKUPS_A_SECOND = 2
 BUS = "default"
@@ -69,15 +67,18 @@ class EventState:
     events: list[Kept] = field(default_factory=list)
 
 
-class EventApis(EmulatedService):
+class EventApis(RpcService):
     """Both APIs at one address: a request names its action and version.
 
     `queryable_after` are the seconds until LookupEvents shows an event; `judge` says whether a
-    pattern takes an event. `rights` holds what was asked about the callers' rights.
+    pattern takes an event.
     """
 
-    server_name = "Tengine"
-    request_id_header = "x-acs-request-id"
+    default_codes: ClassVar[Mapping[int, str]] = {
+        403: "NoPermission",
+        429: "Throttling.Api",
+        500: "InternalError",
+    }
 
     def __init__(
         self,
@@ -88,15 +89,12 @@ class EventApis(EmulatedService):
         faults: Faults | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        super().__init__(faults=faults, clock=clock)
+        super().__init__(*access_keys, faults=faults, clock=clock)
         self.state = EventState(rules=dict(rules or {}))
         self.judge: Callable[[Pattern, Record], bool] = matches
-        self.rights = Rights()
-        self._keys = {key.id: key for key in access_keys}
         self._region = region
         self._queryable_after = timedelta(seconds=queryable_after)
         self._lock = threading.Lock()
-        self._nonces = Nonces()
         self._lookups: list[datetime] = []
 
     def record(self, event: Record) -> None:
@@ -104,37 +102,25 @@ class EventApis(EmulatedService):
         with self._lock:
             self.state.events.append(Kept(event, self._clock()))
 
-    def new_request_id(self) -> str:
-        return str(uuid.uuid4()).upper()
-
-    def classify(self, request: Request) -> tuple[str | None, str | None]:
-        return request.headers.get("x-acs-action"), None
-
     def perform(self, call: Call) -> Answer:
         action = call.operation or ""
         if VERSIONS.get(action) != call.request.headers.get("x-acs-version"):
-            raise refuse(404, "InvalidAction.NotFound", "Specified api is not found.")
-        key = authenticate(call.request, self._keys, call.now)
-        self._nonces.check(call.request)
+            raise no_such_action()
+        key = self.authenticated(call)
         service = "actiontrail" if action == "LookupEvents" else "eventbridge"
         name = parameters(call.request).get("EventBusName", "")
         kind = f"eventbus/{name}" if action == "GetEventBus" else "*"
         place = f"acs:{service}:{self._region}:{key.account_id}:{kind}"
-        if action not in FREE and not self.rights.allow(key, f"{service}:{action}", place):
-            raise refuse(403, "NoPermission", "You are not authorized to do this action.")
-        return _answer(200, {"RequestId": call.request_id} | ACTIONS[action](self, call))
+        if action not in FREE:
+            self.require_right(key, f"{service}:{action}", place)
+        return answered(call, ACTIONS[action](self, call))
 
     def refused(self, refusal: Refuse, call: Call, /) -> Answer:
-        fields: Record = {
-            "RequestId": call.request_id,
-            "HostId": call.request.host,
-            "Code": refusal.code or DEFAULT_CODES.get(refusal.status, "InternalError"),
-            "Message": refusal.message,
-        }
-        if refusal.status == 200:
-            # EventBridge's own form.
-            fields["Success"] = False
-        return _answer(refusal.status, fields, refusal.headers)
+        answer = super().refused(refusal, call)
+        # EventBridge's own form.
+        own = {"Success": False} if refusal.status == 200 else {}
+        fields = json.loads(answer.body) | {"HostId": call.request.host} | own
+        return replace(answer, body=json.dumps(fields).encode())
 
     def lookup_events(self, call: Call) -> Record:
         asked = parameters(call.request)
@@ -269,12 +255,6 @@ ACTIONS: Mapping[str, Callable[[EventApis, Call], Record]] = {
     "QueryEventTraces": EventApis.query_event_traces,
     "GetEventBus": EventApis.get_event_bus,
 }
-
-
-def _answer(
-    status: int, fields: Mapping[str, Any], headers: Mapping[str, str] | None = None
-) -> Answer:
-    return Answer(status, JSON | dict(headers or {}), json.dumps(fields).encode())
 
 
 def _success(data: object) -> Record:

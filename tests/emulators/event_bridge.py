@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Any
+
+from tests.emulators.running import Running
 
 Event = dict[str, Any]
 Pattern = dict[str, Any]
@@ -140,7 +141,7 @@ class _Delivery:
     failures: int = field(default=0, compare=False)
 
 
-class Deliveries:
+class Deliveries(Running):
     """How buses deliver: at least once, sometimes twice, sometimes late, so in any order.
 
     `twice` and `late` are shares of all deliveries; the seed decides which. `workers` is how many
@@ -176,17 +177,6 @@ class Deliveries:
         for thread in self._threads:
             thread.start()
 
-    def __enter__(self) -> "Deliveries":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def push(self, event: bytes, targets: Iterable[Target]) -> None:
         """Return at once; the deliveries are made by threads of their own."""
         with self._changed:
@@ -201,7 +191,7 @@ class Deliveries:
             if not self._changed.wait_for(lambda: not self._unfinished, timeout):
                 raise TimeoutError(f"{self._unfinished} deliveries are not done")
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End the threads; what was not delivered yet never is."""
         with self._changed:
             self._closed = True

@@ -129,19 +129,17 @@ def _parameters(listed: list[Mapping[str, str]]) -> dict[str, str]:
 class EventBridge:
     """The service. A rule that it takes may still fail to send, which the other account decides.
 
-    The pages contradict each other: `cross_region` says whether a rule may send to another region,
-    and `default_sends_to` to which kind of bus a default one may.
+    The pages contradict each other: `default_sends_to` says to which kind of bus a default one may
+    send. By the newer page it may be in another region.
     """
 
     def __init__(
         self,
         deliveries: Deliveries,
         *,
-        cross_region: bool = True,
         default_sends_to: Literal["custom", "default"] = "custom",
         clock: Clock = utc_now,
     ) -> None:
-        self.cross_region = cross_region
         self.default_sends_to = default_sends_to
         self._deliveries = deliveries
         self._clock = clock
@@ -172,8 +170,6 @@ class EventBridge:
     def _check_route(self, sender: BusArn, receiver: BusArn) -> None:
         if sender.account_id == receiver.account_id:
             raise ValueError(f"AccountType: {receiver} is of the same account")
-        if sender.region != receiver.region and not self.cross_region:
-            raise ValueError(f"Endpoint: {receiver} is not in {sender.region}")
         to_default = sender.is_default and self.default_sends_to == "default"
         if receiver.is_default != to_default:
             kind = "default" if to_default else "custom"

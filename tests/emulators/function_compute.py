@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from types import TracebackType
 
 from tests.emulators.function_instance import Function, Instance, InstanceDiedError, Message
+from tests.emulators.running import Running
 
 MAX_ASYNC_EVENT_BYTES = 128 * 1024
 UNHANDLED = "UnhandledInvocationError"
@@ -68,7 +68,7 @@ class Invocation:
     cold_start: bool
 
 
-class FunctionCompute:
+class FunctionCompute(Running):
     """The platform around one function: synchronous and asynchronous invocations of it."""
 
     def __init__(
@@ -102,17 +102,6 @@ class FunctionCompute:
         self._warm: list[Instance] = []
         self._at_work: dict[Instance, bytes] = {}
         self._stopped = False
-
-    def __enter__(self) -> "FunctionCompute":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def stop(self) -> None:
         """Let what runs come to its end, then end every process."""

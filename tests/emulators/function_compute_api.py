@@ -21,8 +21,15 @@ from urllib.parse import unquote
 from fc2.auth import Auth
 
 from tests.emulators import acs3_access
-from tests.emulators.access_keys import AccessKey, Rights
-from tests.emulators.emulated_service import Call, Clock, EmulatedService, RefusedError, utc_now
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.emulated_service import (
+    Call,
+    Clock,
+    EmulatedService,
+    RefusedError,
+    refuse,
+    utc_now,
+)
 from tests.emulators.faults import Faults, Refuse
 from tests.emulators.function_compute import MAX_ASYNC_EVENT_BYTES, Invocation
 from tests.emulators.server import Authority
@@ -87,8 +94,7 @@ class FunctionComputeApi(EmulatedService):
 
     `functions` says for each name what takes its events, in one of `workers` threads: nobody waits
     for it but `join` and `stop`. `accepted` holds every event that was answered with a 202.
-    What is `deployed` can be asked for, and invoked synchronously; the rest cannot. `rights` holds
-    what was asked about the callers' rights.
+    What is `deployed` can be asked for, and invoked synchronously; the rest cannot.
     """
 
     server_name = "FunctionCompute"
@@ -106,22 +112,18 @@ class FunctionComputeApi(EmulatedService):
         faults: Faults | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        super().__init__(authority=authority, host_names=host_names, faults=faults, clock=clock)
+        super().__init__(
+            *access_keys, authority=authority, host_names=host_names, faults=faults, clock=clock
+        )
         self.accepted: list[tuple[str, bytes]] = []
-        self._keys = {key.id: key for key in access_keys}
         self._owner = access_keys[0].account_id
         self._region = region
-        self.rights = Rights()
         self._nonces = acs3_access.Nonces()
         self._functions = dict(functions)
         self.deployed = dict(deployed or {})
         self._workers = concurrent.futures.ThreadPoolExecutor(workers)
         self._deliveries: list[concurrent.futures.Future[object]] = []
         self._lock = threading.Lock()
-
-    def admit(self, key: AccessKey) -> None:
-        """Let this key call from now on, instead of an earlier one of the same id."""
-        self._keys[key.id] = key
 
     def deploy(self, name: str, deliver: Deliver, description: Deployed | None = None) -> None:
         """One more function takes events from now on, and can be asked for if it is described."""
@@ -213,8 +215,8 @@ class FunctionComputeApi(EmulatedService):
         request = call.request
         is_acs3 = request.headers.get("authorization", "").startswith(acs3_access.ALGORITHM)
         if not (is_acs3 and request.path.startswith(VERSION_3)):
-            return authenticate(request, self._keys, call.now)
-        key = acs3_access.authenticate(request, self._keys, call.now)
+            return authenticate(request, self.keys, call.now)
+        key = acs3_access.authenticate(request, self.keys, call.now)
         self._nonces.check(request)
         return key
 
@@ -282,10 +284,6 @@ def _trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
 
 def _never(_event: bytes) -> Any:
     raise AssertionError("nobody invokes it through this door")
-
-
-def refuse(status: int, code: str, message: str) -> RefusedError:
-    return RefusedError(Refuse(status, code, message))
 
 
 def authenticate(request: Request, keys: Mapping[str, AccessKey], now: datetime) -> AccessKey:

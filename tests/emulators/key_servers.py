@@ -11,7 +11,7 @@ import uuid
 from datetime import datetime, timedelta
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.emulated_service import Call, EmulatedService, RefusedError
+from tests.emulators.emulated_service import Call, EmulatedService, refuse
 from tests.emulators.faults import Refuse
 from tests.emulators.wire import Answer, Request
 
@@ -54,12 +54,12 @@ class Metadata(KeyServer):
         if (method, path) == ("PUT", "/latest/api/token"):
             return Answer(200, {}, TOKEN.encode())
         if call.request.headers.get("x-aliyun-ecs-metadata-token") != TOKEN:
-            raise RefusedError(Refuse(403, message="no token"))
+            raise refuse(403, "Forbidden", "no token")
         if (method, path) == ("GET", ROLES):
             return Answer(200, {}, self.role.encode())
         if (method, path) == ("GET", ROLES + self.role):
             return super().perform(call)
-        raise RefusedError(Refuse(404, message="not found"))
+        raise refuse(404, "NotFound", "not found")
 
 
 def _given(key: AccessKey, until: datetime) -> Answer:

@@ -18,8 +18,8 @@ from typing import Any
 from aliyun.log.auth import AuthV4
 from aliyun.log.credentials import StaticCredentialsProvider
 
-from tests.emulators.access_keys import AccessKey, Rights
-from tests.emulators.emulated_service import Call, EmulatedService, RefusedError
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.emulated_service import Call, EmulatedService, refuse
 from tests.emulators.faults import Faults, Refuse
 from tests.emulators.server import Authority
 from tests.emulators.wire import Answer, Request
@@ -56,15 +56,9 @@ class LogService(EmulatedService):
         authority: Authority | None = None,
         faults: Faults | None = None,
     ) -> None:
-        super().__init__(authority=authority, faults=faults)
+        super().__init__(*access_keys, authority=authority, faults=faults)
         self.rows: list[Row] = []
-        self.rights = Rights()
-        self._keys = {key.id: key for key in access_keys}
         self._region = region
-
-    def admit(self, key: AccessKey) -> None:
-        """Let this key call from now on, instead of an earlier one of the same id."""
-        self._keys[key.id] = key
 
     def log(self, function: str, line: dict[str, Any], *, at: float | None = None) -> None:
         """Let a function have written this line."""
@@ -80,16 +74,16 @@ class LogService(EmulatedService):
 
     def perform(self, call: Call) -> Answer:
         if call.operation is None:
-            raise _refuse(400, "InvalidParameter", "This is not emulated.")
+            raise refuse(400, "InvalidParameter", "This is not emulated.")
         key = self._authenticate(call)
         project = "oss-tables-encryption-guard-p"
         place = (
             f"acs:log:{self._region}:{key.account_id}:project/{project}/logstore/{call.resource}"
         )
         if not self.rights.allow(key, "log:GetLogStoreLogs", place):
-            raise _refuse(403, "Unauthorized", "denied by sts or ram")
+            raise refuse(403, "Unauthorized", "denied by sts or ram")
         if call.resource != "guard":
-            raise _refuse(404, "LogStoreNotExist", f"logstore {call.resource} does not exist")
+            raise refuse(404, "LogStoreNotExist", f"logstore {call.resource} does not exist")
         rows = self._found(call.request.parameters)
         body = [{"__time__": str(int(row.at)), "message": row.message} for row in rows]
         headers = {"Content-Type": "application/json", "x-log-progress": "Complete"}
@@ -103,9 +97,9 @@ class LogService(EmulatedService):
     def _found(self, asked: dict[str, str]) -> list[Row]:
         match = QUERY.fullmatch(asked["query"])
         if match is None:
-            raise _refuse(400, "ParameterInvalid", f"the query {asked['query']} is not emulated")
+            raise refuse(400, "ParameterInvalid", f"the query {asked['query']} is not emulated")
         if not 1 <= int(asked.get("line", "100")) <= MOST_LINES:
-            raise _refuse(400, "ParameterInvalid", f"line has to be 1 to {MOST_LINES}")
+            raise refuse(400, "ParameterInvalid", f"line has to be 1 to {MOST_LINES}")
         reasons = set(re.findall(r"reason: (\w+)", match["reasons"] or ""))
         found = [
             row
@@ -122,11 +116,11 @@ class LogService(EmulatedService):
         """The key that signed the request."""
         headers = dict(call.request.headers)
         given = headers.pop("authorization", "")
-        key = self._keys.get(given.partition("Credential=")[2].partition("/")[0])
+        key = self.keys.get(given.partition("Credential=")[2].partition("/")[0])
         if key is None:
-            raise _refuse(401, "Unauthorized", "AccessKeyId not found")
+            raise refuse(401, "Unauthorized", "AccessKeyId not found")
         if headers.pop("x-acs-security-token", None) != key.security_token:
-            raise _refuse(401, "SecurityTokenInvalid", "The security token is invalid.")
+            raise refuse(401, "SecurityTokenInvalid", "The security token is invalid.")
         at = headers["x-log-date"]
         provider = StaticCredentialsProvider(key.id, key.secret, key.security_token or "")
         signer: Any = AuthV4(provider, self._region)  # type: ignore[no-untyped-call]
@@ -134,9 +128,5 @@ class LogService(EmulatedService):
             "GET", call.request.path, call.request.parameters, headers, None, at
         )
         if not hmac.compare_digest(expected, given):
-            raise _refuse(401, "SignatureNotMatch", "signature does not match")
+            raise refuse(401, "SignatureNotMatch", "signature does not match")
         return key
-
-
-def _refuse(status: int, code: str, message: str) -> RefusedError:
-    return RefusedError(Refuse(status, code, message))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from tests.emulators.access_keys import AccessKey, Rights
+from tests.emulators.access_keys import AccessKey
 from tests.emulators.emulated_service import Call, Clock, EmulatedService, RefusedError, utc_now
 from tests.emulators.faults import Faults, Refuse
 from tests.emulators.oss_tables_access import TELLING_CODES, authenticate
@@ -67,7 +67,6 @@ class OssTables(EmulatedService):
     tells a skewed clock and a bad token apart from other 403s, or leaves that to the message.
     `invisible_requests`: how often a bucket that was just created is not found yet. `on_event`
     gets every write call of a known caller, in the request's thread, before it is answered.
-    `rights` holds what was asked about the callers' rights.
     """
 
     server_name = "AliyunOSS"
@@ -88,20 +87,16 @@ class OssTables(EmulatedService):
         faults: Faults | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        super().__init__(authority=authority, host_names=host_names, faults=faults, clock=clock)
+        super().__init__(
+            *access_keys, authority=authority, host_names=host_names, faults=faults, clock=clock
+        )
         self.region = region
         self.on_event = on_event
-        self._keys = {key.id: key for key in access_keys}
         self.error_types = error_types
-        self.rights = Rights()
         self._state = TableBuckets()
         self._operations = Operations(
             self._state, unset, invisible_requests, bucket_quota, self.rights
         )
-
-    def admit(self, key: AccessKey) -> None:
-        """Let this key call from now on, instead of an earlier one of the same id."""
-        self._keys[key.id] = key
 
     def plant(
         self,
@@ -120,7 +115,7 @@ class OssTables(EmulatedService):
         `kind` is what lists call its type; None leaves that out.
         The region is the emulator's and the account that of its first key, unless given.
         """
-        account_id = account_id or next(iter(self._keys.values())).account_id
+        account_id = account_id or next(iter(self.keys.values())).account_id
         arn = bucket_arn(str(BucketArn(region or self.region, account_id, name)))
         bucket = TableBucket(
             arn,
@@ -212,7 +207,7 @@ class OssTables(EmulatedService):
         bucket = found.bucket
         key, region = authenticate(
             call.request,
-            self._keys,
+            self.keys,
             bucket=bucket,
             host_region=check_host(call.request, bucket),
             now=call.now,

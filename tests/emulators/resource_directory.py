@@ -7,24 +7,21 @@ refusals are those on the pages of its sibling APIs; no live answer was at hand.
 
 from __future__ import annotations
 
-import json
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tests.emulators.access_keys import AccessKey, Rights
-from tests.emulators.acs3_access import Nonces, authenticate, parameters, refuse
-from tests.emulators.emulated_service import Call, Clock, EmulatedService, utc_now
-from tests.emulators.faults import Faults, Refuse
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.acs3_access import parameters
+from tests.emulators.emulated_service import Call, Clock, refuse, utc_now
+from tests.emulators.faults import Faults
+from tests.emulators.rpc_service import RpcService, answered, no_such_action
 from tests.emulators.server import Authority
-from tests.emulators.wire import Answer, Request
+from tests.emulators.wire import Answer
 
 VERSION = "2022-04-19"
 LIST_ACCOUNTS = "ListAccounts"
-JSON = {"Content-Type": "application/json;charset=utf-8"}
-DEFAULT_CODES = {403: "NoPermission", 429: "Throttling.User"}
 PAGE_SIZE, LARGEST_PAGE = 10, 100
 # The root, which has the folders of all members.
 ROOT = "r-emulated"
@@ -70,16 +67,12 @@ class Member:
         }
 
 
-class ResourceDirectory(EmulatedService):
+class ResourceDirectory(RpcService):
     """The service, of one directory.
 
-    `manager` is its management account, which the list holds only if `lists_manager`; no page says
-    whether it does. `delegated` accounts may list it, too. `repeats_token`: each page but the first
-    leads to itself. `rights` holds what was asked about the callers' rights.
+    `manager` is its management account, which the list does not hold; no page says whether it does.
+    `delegated` accounts may list it, too. `repeats_token`: each page but the first leads to itself.
     """
-
-    server_name = "Tengine"
-    request_id_header = "x-acs-request-id"
 
     def __init__(
         self,
@@ -87,28 +80,19 @@ class ResourceDirectory(EmulatedService):
         manager: str,
         members: Iterable[Member] = (),
         delegated: Iterable[str] = (),
-        lists_manager: bool = False,
         repeats_token: bool = False,
         authority: Authority | None = None,
         faults: Faults | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        super().__init__(authority=authority, faults=faults, clock=clock)
+        super().__init__(*access_keys, authority=authority, faults=faults, clock=clock)
         self.manager = manager
         self.delegated = set(delegated)
-        self.lists_manager = lists_manager
         self.repeats_token = repeats_token
-        self.rights = Rights()
         # Called after an account has joined or left.
         self.listeners: list[Callable[[], object]] = []
-        self._keys = {key.id: key for key in access_keys}
         self._members = {member.account_id: member for member in members}
         self._lock = threading.Lock()
-        self._nonces = Nonces()
-
-    def admit(self, key: AccessKey) -> None:
-        """Let this key call from now on, instead of an earlier one of the same id."""
-        self._keys[key.id] = key
 
     def join(self, member: Member) -> None:
         """Let an account be a member, or a member be in another state."""
@@ -142,26 +126,12 @@ class ResourceDirectory(EmulatedService):
                 if {member.folder, ROOT} & wanted and member.deletion != "Deleting"
             )
 
-    def new_request_id(self) -> str:
-        return str(uuid.uuid4()).upper()
-
-    def classify(self, request: Request) -> tuple[str | None, str | None]:
-        return request.headers.get("x-acs-action"), None
-
     def perform(self, call: Call) -> Answer:
         request = call.request
         if (call.operation, request.headers.get("x-acs-version")) != (LIST_ACCOUNTS, VERSION):
-            raise refuse(404, "InvalidAction.NotFound", "Specified api is not found.")
-        key = authenticate(request, self._keys, call.now)
-        self._nonces.check(request)
-        self._check_caller(key)
-        document = {"RequestId": call.request_id, **self._page(parameters(request))}
-        return Answer(200, JSON, json.dumps(document).encode())
-
-    def refused(self, refusal: Refuse, call: Call, /) -> Answer:
-        code = refusal.code or DEFAULT_CODES.get(refusal.status, "ServiceUnavailable")
-        fields = {"RequestId": call.request_id, "Code": code, "Message": refusal.message}
-        return Answer(refusal.status, JSON | dict(refusal.headers), json.dumps(fields).encode())
+            raise no_such_action()
+        self._check_caller(self.authenticated(call))
+        return answered(call, self._page(parameters(request)))
 
     def _check_caller(self, key: AccessKey) -> None:
         account_id = key.account_id
@@ -177,14 +147,12 @@ class ResourceDirectory(EmulatedService):
                 "EntityNotExists.ResourceDirectory",
                 "The resource directory for the account is not enabled.",
             )
-        if not self.rights.allow(key, f"resourcemanager:{LIST_ACCOUNTS}", _all_of(account_id)):
-            raise refuse(403, "NoPermission", "You are not authorized to perform this operation.")
+        place = f"acs:resourcemanager:*:{account_id}:account/*"
+        self.require_right(key, f"resourcemanager:{LIST_ACCOUNTS}", place)
 
     def _page(self, asked: Mapping[str, str]) -> dict[str, Any]:
         with self._lock:
             listed = dict(self._members)
-        if self.lists_manager:
-            listed[self.manager] = Member(self.manager, kind="CloudAccount")
         token = asked.get("NextToken", "")
         if token and not token.startswith(TOKEN):
             raise refuse(400, "InvalidParameter.NextToken", "The specified NextToken is invalid.")
@@ -197,10 +165,6 @@ class ResourceDirectory(EmulatedService):
             "NextToken": token if token and self.repeats_token else following,
             "Accounts": {"Account": [listed[each].entry() for each in shown]},
         }
-
-
-def _all_of(account_id: str) -> str:
-    return f"acs:resourcemanager:*:{account_id}:account/*"
 
 
 def _size(asked: Mapping[str, str]) -> int:

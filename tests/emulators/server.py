@@ -11,7 +11,6 @@ import sys
 import threading
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import trustme
@@ -19,6 +18,8 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.test import run_wsgi_app
 from werkzeug.wsgi import LimitedStream
+
+from tests.emulators.running import Running
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -59,8 +60,8 @@ class Authority:
         return ssl.create_default_context(cadata=self.pem.decode("ascii"))
 
 
-class Server:
-    """A server in a background thread, running between `start` and `stop`, or inside `with`."""
+class Server(Running):
+    """A server in a background thread."""
 
     def __init__(self, app: "WSGIApplication", *, tls: ssl.SSLContext | None = None) -> None:
         self._server = _LoopbackServer(app, tls)
@@ -80,18 +81,6 @@ class Server:
     def stop(self) -> None:
         self._server.shutdown()
         self._thread.join()
-
-    def __enter__(self) -> "Server":
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 class _LoopbackServer(ThreadedWSGIServer):

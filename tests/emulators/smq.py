@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from tests.emulators.access_keys import AccessKey, Rights
-from tests.emulators.emulated_service import Call, Clock, EmulatedService, utc_now
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.emulated_service import Call, Clock, EmulatedService, refuse, utc_now
 from tests.emulators.faults import Faults, Refuse
 from tests.emulators.server import Authority
 from tests.emulators.smq_access import authenticate, check_content
@@ -21,7 +21,7 @@ from tests.emulators.smq_documents import (
     received,
     sent,
 )
-from tests.emulators.smq_state import DEFAULT_PRIORITY, Queues, StoredMessage, no_message, refuse
+from tests.emulators.smq_state import DEFAULT_PRIORITY, Queues, StoredMessage, no_message
 from tests.emulators.wire import LOOPBACK_HOSTS, Answer, Request
 
 LARGEST_BODY = 64 * 1024
@@ -52,10 +52,7 @@ class _Asked:
 
 
 class Smq(EmulatedService):
-    """The service; the queues belong to the account of its first key and lie on so many nodes.
-
-    `rights` holds what was asked about the callers' rights.
-    """
+    """The service; the queues belong to the account of its first key and lie on so many nodes."""
 
     server_name = "AliyunMNS"
     request_id_header = "x-mns-request-id"
@@ -72,19 +69,15 @@ class Smq(EmulatedService):
         faults: Faults | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        super().__init__(authority=authority, host_names=host_names, faults=faults, clock=clock)
-        self._keys = {key.id: key for key in access_keys}
+        super().__init__(
+            *access_keys, authority=authority, host_names=host_names, faults=faults, clock=clock
+        )
         self._owner = access_keys[0].account_id
         self._region = region
-        self.rights = Rights()
         self._visibility_seconds = visibility_seconds
         self._queues = Queues(clock, nodes)
         for queue in queues:
             self.create_queue(queue)
-
-    def admit(self, key: AccessKey) -> None:
-        """Let this key call from now on, instead of an earlier one of the same id."""
-        self._keys[key.id] = key
 
     def create_queue(self, queue: str) -> None:
         self._queues.create(queue)
@@ -122,7 +115,7 @@ class Smq(EmulatedService):
     def perform(self, call: Call) -> Answer:
         if call.operation is None or call.resource is None:
             raise refuse(400, "InvalidRequestURL", "Http request URL format invalid.")
-        key = authenticate(call.request, self._keys, call.now)
+        key = authenticate(call.request, self.keys, call.now)
         self._check_account(call.request, key)
         place = f"acs:mns:{self._region}:{self._owner}:/queues/{call.resource}/messages"
         if not self.rights.allow(key, f"mns:{call.operation}", place):

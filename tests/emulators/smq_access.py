@@ -11,7 +11,7 @@ from mns.auth import Credentials
 from mns.mns_client import MNSClient
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.smq_state import refuse
+from tests.emulators.emulated_service import refuse
 from tests.emulators.wire import Request
 
 LARGEST_SKEW = timedelta(minutes=15)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from xml.etree import ElementTree
 
-from tests.emulators.smq_state import StoredMessage, refuse
+from tests.emulators.emulated_service import refuse
+from tests.emulators.smq_state import StoredMessage
 from tests.emulators.wire import Answer
 
 NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"

@@ -9,8 +9,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from tests.emulators.emulated_service import Clock, RefusedError
-from tests.emulators.faults import Refuse
+from tests.emulators.emulated_service import Clock, RefusedError, refuse
 
 DEFAULT_PRIORITY = 8
 
@@ -42,10 +41,6 @@ class _Queue:
     handles: set[str] = field(default_factory=set)
     sent: int = 0
     asked: int = 0
-
-
-def refuse(status: int, code: str, message: str) -> RefusedError:
-    return RefusedError(Refuse(status, code, message))
 
 
 def no_message() -> RefusedError:

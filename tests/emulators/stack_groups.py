@@ -45,8 +45,7 @@ class Instances:
 class StackGroups:
     """The stack groups of the directory's manager, whose own stack is `account_id`'s.
 
-    `trustable` are the ARNs of the roles that exist there: a trust policy can name no other. The
-    organization has called EnableServiceAccess unless `has_trusted_access` is false.
+    `trustable` are the ARNs of the roles that exist there: a trust policy can name no other.
     """
 
     def __init__(
@@ -57,9 +56,7 @@ class StackGroups:
         account_id: str,
         trustable: frozenset[str],
         on_rule: OnRule = lambda _account_id, _region, _rule: None,
-        has_trusted_access: bool = True,
     ) -> None:
-        self.has_trusted_access = has_trusted_access
         self._directory = directory
         self._sts = sts
         self._account_id = account_id
@@ -119,8 +116,6 @@ class StackGroups:
     def _check(self, group: Properties, wanted: Properties | None) -> None:
         if self._account_id not in {self._directory.manager, *self._directory.delegated}:
             raise StackRefusedError("NotResourceDirectoryAdmin")
-        if not self.has_trusted_access:
-            raise StackRefusedError("ServiceAccessNotEnabled: call EnableServiceAccess")
         if group.get("PermissionModel") != "SERVICE_MANAGED" or "AutoDeployment" not in group:
             raise StackRefusedError(
                 "InvalidParameter.PermissionModel: folders need SERVICE_MANAGED"

@@ -6,20 +6,18 @@ Forms as the vendor's SDK has them (`alibabacloud_ros20190910` 3.7.0); no live a
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.emulators.access_keys import AccessKey, Rights
-from tests.emulators.acs3_access import authenticate, parameters, refuse
-from tests.emulators.emulated_service import Call, EmulatedService
-from tests.emulators.faults import Refuse
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.acs3_access import parameters
+from tests.emulators.emulated_service import Call, refuse
+from tests.emulators.rpc_service import RpcService, answered, no_such_action
 from tests.emulators.wire import Answer
 
 VERSION = "2019-09-10"
 ACTIONS = ("ListStacks", "GetStack", "GetTemplate", "GetStackGroup")
-JSON = {"Content-Type": "application/json;charset=utf-8"}
 
 
 @dataclass(frozen=True)
@@ -34,15 +32,11 @@ class KeptStack:
     reason: str = ""
 
 
-class StacksApi(EmulatedService):
+class StacksApi(RpcService):
     """The service. A parameter with NoEcho is shown as asterisks.
 
-    `groups` are the names of the stack groups; `rights` holds what was asked about the callers'
-    rights.
+    `groups` are the names of the stack groups.
     """
-
-    server_name = "Tengine"
-    request_id_header = "x-acs-request-id"
 
     def __init__(
         self,
@@ -51,30 +45,21 @@ class StacksApi(EmulatedService):
         region: str = "cn-hangzhou",
         groups: Collection[str] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(key)
         self.groups = groups
         self.stacks: Sequence[KeptStack] = stacks
-        self.rights = Rights()
-        self._key = key
         self._region = region
-
-    def new_request_id(self) -> str:
-        return str(uuid.uuid4()).upper()
-
-    def classify(self, request: Any) -> tuple[str | None, str | None]:
-        return request.headers.get("x-acs-action"), None
 
     def perform(self, call: Call) -> Answer:
         action, asked = call.operation or "", parameters(call.request)
         if action not in ACTIONS or call.request.headers.get("x-acs-version") != VERSION:
-            raise refuse(404, "InvalidAction.NotFound", "Specified api is not found.")
-        key = authenticate(call.request, {self._key.id: self._key}, call.now)
+            raise no_such_action()
+        key = self.authenticated(call)
         if asked.get("RegionId") != self._region:
             raise refuse(400, "InvalidRegionId", f"The region {asked.get('RegionId')} is unknown.")
         kind = "stackgroup/*" if action == "GetStackGroup" else f"stack/{asked.get('StackId', '*')}"
         place = f"acs:ros:{self._region}:{key.account_id}:{kind}"
-        if not self.rights.allow(key, f"ros:{action}", place):
-            raise refuse(403, "NoPermission", "You are not authorized to do this action.")
+        self.require_right(key, f"ros:{action}", place)
         if action == "ListStacks":
             found = [each for each in self.stacks if each.name == asked.get("StackName.1")]
             fields: dict[str, Any] = {"TotalCount": len(found), "Stacks": list(map(_row, found))}
@@ -82,12 +67,7 @@ class StacksApi(EmulatedService):
             fields = {"StackGroup": self._group(asked.get("StackGroupName", ""))}
         else:
             fields = self._described(action, asked.get("StackId"))
-        return Answer(200, JSON, json.dumps({"RequestId": call.request_id, **fields}).encode())
-
-    def refused(self, refusal: Refuse, call: Call, /) -> Answer:
-        code = refusal.code or {403: "NoPermission"}.get(refusal.status, "ServiceUnavailable")
-        fields = {"RequestId": call.request_id, "Code": code, "Message": refusal.message}
-        return Answer(refusal.status, JSON, json.dumps(fields).encode())
+        return answered(call, fields)
 
     def _group(self, name: str) -> dict[str, str]:
         if name not in self.groups:

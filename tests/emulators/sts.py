@@ -7,47 +7,41 @@ https://www.alibabacloud.com/help/en/ram/developer-reference/api-sts-2015-04-01-
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from alibabacloud_credentials.utils import parameter_helper
 
-from tests.emulators.access_keys import AccessKey, Rights
-from tests.emulators.acs3_access import ALGORITHM, Nonces, authenticate, parameters, refuse
-from tests.emulators.emulated_service import Call, Clock, EmulatedService, RefusedError, utc_now
-from tests.emulators.faults import Faults, Refuse
+from tests.emulators.access_keys import AccessKey
+from tests.emulators.acs3_access import ALGORITHM, parameters
+from tests.emulators.emulated_service import Call, Clock, RefusedError, refuse, utc_now
+from tests.emulators.faults import Faults
+from tests.emulators.rpc_service import RpcService, answered, no_such_action
 from tests.emulators.server import Authority
 from tests.emulators.trust_policies import ASSUME_ROLE, Role
 from tests.emulators.wire import Answer, Request
 
 VERSION = "2015-04-01"
-JSON = {"Content-Type": "application/json;charset=utf-8"}
 ROLE_ARN = re.compile(r"acs:ram::(?P<account_id>[0-9]{5,20}):role/[A-Za-z0-9._-]{1,64}", re.ASCII)
 SESSION_NAME = re.compile(r"[A-Za-z0-9.@_-]{2,64}", re.ASCII)
 EXTERNAL_ID = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}", re.ASCII)
 SHORTEST_SESSION = 900
 # Of an account: https://alibabacloud.com/en/notice/upgradenotification_of_request_limit_upgrade_of_sts_assumerole_api_175
 ASSUMED_A_SECOND = 100
-DEFAULT_CODES = {403: "NoPermission", 429: "Throttling.User"}
 FORBIDDEN = "You are not authorized to do this action. You should be authorized by RAM."
 
 
-class Sts(EmulatedService):
+class Sts(RpcService):
     """The service. GetCallerIdentity needs no right.
 
     `roles` has the key that is given for a role, by its ARN; `oidc_token` is what the provider of
     the cluster wrote. Those of `planted` are taken by whoever they trust and has the right to it:
-    each time with a new key, which `on_issue` gets, and which ends. `rights` holds what was asked
-    about the callers' rights. The account of a role is what a fault knows the request by.
+    each time with a new key, which `on_issue` gets, and which ends. The account of a role is what a
+    fault knows the request by.
     """
-
-    server_name = "Tengine"
-    request_id_header = "x-acs-request-id"
 
     def __init__(
         self,
@@ -60,21 +54,14 @@ class Sts(EmulatedService):
         planted: Iterable[Role] = (),
         on_issue: Callable[[AccessKey], object] = lambda _key: None,
     ) -> None:
-        super().__init__(authority=authority, faults=faults, clock=clock)
-        self._keys = {key.id: key for key in access_keys}
+        super().__init__(*access_keys, authority=authority, faults=faults, clock=clock)
         self.roles = dict(roles or {})
         self.oidc_token = oidc_token
         self.on_issue = on_issue
-        self.rights = Rights()
         self.issued: list[AccessKey] = []
         self._planted = {role.arn: role for role in planted}
-        self._nonces = Nonces()
         self._lock = threading.Lock()
         self._assumed_at: dict[str, list[datetime]] = {}
-
-    def admit(self, key: AccessKey) -> None:
-        """Let this key call from now on, instead of an earlier one of the same id."""
-        self._keys[key.id] = key
 
     def plant(self, role: Role) -> None:
         """Let the role be there, instead of an earlier one of its name."""
@@ -88,9 +75,6 @@ class Sts(EmulatedService):
         """Take the role away; its sessions last until they end."""
         del self._planted[role.arn]
 
-    def new_request_id(self) -> str:
-        return str(uuid.uuid4()).upper()
-
     def classify(self, request: Request) -> tuple[str | None, str | None]:
         given = parameters(request)
         role = ROLE_ARN.fullmatch(given.get("RoleArn", ""))
@@ -101,22 +85,16 @@ class Sts(EmulatedService):
         fields: dict[str, object]
         match call.operation if _version(call.request) == VERSION else None:
             case "GetCallerIdentity":
-                fields = {**_identity(self._authenticated(call))}
+                fields = {**_identity(self.authenticated(call))}
             case "AssumeRole" if ALGORITHM in call.request.headers.get("authorization", ""):
-                fields = self._session(call, self._authenticated(call))
+                fields = self._session(call, self.authenticated(call))
             case "AssumeRole":
                 fields = self._assumed(call, self._signer(call))
             case "AssumeRoleWithOIDC":
                 fields = self._assumed(call, None)
             case _:
-                raise refuse(404, "InvalidAction.NotFound", "Specified api is not found.")
-        document = {"RequestId": call.request_id, **fields}
-        return Answer(200, JSON, json.dumps(document).encode())
-
-    def _authenticated(self, call: Call) -> AccessKey:
-        key = authenticate(call.request, self._keys, call.now)
-        self._nonces.check(call.request)
-        return key
+                raise no_such_action()
+        return answered(call, fields)
 
     def _session(self, call: Call, caller: AccessKey) -> dict[str, object]:
         asked = parameters(call.request)
@@ -160,18 +138,14 @@ class Sts(EmulatedService):
             earlier = self._assumed_at.get(account_id, [])
             recent = [at for at in earlier if now - at < timedelta(seconds=1)]
             if len(recent) >= ASSUMED_A_SECOND:
-                raise RefusedError(
-                    Refuse(
-                        *(400, "Throttling.User", "Request was denied due to user flow control."),
-                        headers={"x-acs-retry-after": "1000"},
-                    )
-                )
+                message = "Request was denied due to user flow control."
+                raise refuse(400, "Throttling.User", message, {"x-acs-retry-after": "1000"})
             self._assumed_at[account_id] = [*recent, now]
 
     def _signer(self, call: Call) -> AccessKey:
         """The key that signed the query, by the older signature."""
         given = parameters(call.request)
-        key = self._keys.get(given.get("AccessKeyId", ""))
+        key = self.keys.get(given.get("AccessKeyId", ""))
         if key is None:
             raise refuse(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
         signature = given.pop("Signature", "")
@@ -190,11 +164,6 @@ class Sts(EmulatedService):
         self.admit(key)
         expiration = call.now + timedelta(seconds=int(given["DurationSeconds"]))
         return _credentials(key, expiration)
-
-    def refused(self, refusal: Refuse, call: Call, /) -> Answer:
-        code = refusal.code or DEFAULT_CODES.get(refusal.status, "ServiceUnavailable")
-        fields = {"RequestId": call.request_id, "Code": code, "Message": refusal.message}
-        return Answer(refusal.status, JSON | dict(refusal.headers), json.dumps(fields).encode())
 
 
 def _credentials(key: AccessKey, ends_at: datetime) -> dict[str, object]:

@@ -87,6 +87,18 @@ def code(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
     return answer[0], answer[1].get("Code", "")
 
 
+def put(**values: str) -> Alter:
+    """Set headers, whose names have underscores here."""
+    return lambda headers: headers.update(
+        {name.replace("_", "-"): value for name, value in values.items()}
+    )
+
+
+def gone(name: str) -> Alter:
+    """Leave out a header."""
+    return lambda headers: headers.pop(name)
+
+
 def open_client(service: EmulatedService, key: AccessKey) -> Client:
     """The vendor's client, with its own transport, in front of a service."""
     return Client(
@@ -101,10 +113,15 @@ def open_client(service: EmulatedService, key: AccessKey) -> Client:
 
 
 def official_client(
-    service: EmulatedService, action: str, version: str, query: dict[str, str], *, key: AccessKey
+    service: EmulatedService,
+    action: str,
+    version: str,
+    query: dict[str, str] | None = None,
+    *,
+    key: AccessKey,
+    form: dict[str, str] | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Status and body as the vendor's client reads them, its transport included."""
-    client = open_client(service, key)
     params = Params(
         action=action,
         version=version,
@@ -116,8 +133,9 @@ def official_client(
         req_body_type="formData",
         body_type="json",
     )
+    request = OpenApiRequest(query=query, body=form)
     try:
-        answered = client.call_api(params, OpenApiRequest(query=query), RuntimeOptions())
+        answered = open_client(service, key).call_api(params, request, RuntimeOptions())
     except AlibabaCloudException as error:
         return error.status_code, {"Code": error.code}
     return answered["statusCode"], answered["body"]

@@ -9,13 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from alibabacloud_tea_openapi.utils_models import OpenApiRequest, Params
-from darabonba.runtime import RuntimeOptions
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import filter_pattern
 from tests.emulators.event_apis import EventApis
-from tests.emulators.tests.rpc_requests import Alter, Time, call, code, open_client
+from tests.emulators.tests.rpc_requests import Time, call, code, gone, official_client, put
 
 ACCOUNT = "1234567890123456"
 KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
@@ -67,26 +65,13 @@ def test_a_request_of_the_official_library_is_believed(time: Time, key: AccessKe
     assert (status, told["Success"]) == (200, True)
 
 
-def gone(name: str) -> Alter:
-    return lambda headers: headers.pop(name)
-
-
-def put(**values: str) -> Alter:
-    return lambda headers: headers.update(
-        {name.replace("_", "-"): value for name, value in values.items()}
-    )
-
-
 @pytest.mark.parametrize(
     ("alter", "expected"),
     [
         ({"after": put(x_acs_date="2026-01-02T03:04:06Z")}, (400, "SignatureDoesNotMatch")),
-        ({"after": put(accept="*/*")}, (400, "SignatureDoesNotMatch")),
         ({"after": put(x_acs_extra="1")}, (400, "IncompleteSignature")),
         ({"after": gone("accept")}, (400, "IncompleteSignature")),
         ({"before": gone("host")}, (400, "IncompleteSignature")),
-        ({"before": gone("x-acs-date")}, (400, "IncompleteSignature")),
-        ({"before": gone("x-acs-signature-nonce")}, (400, "IncompleteSignature")),
         ({"before": gone("x-acs-content-sha256")}, (400, "IncompleteSignature")),
         ({"before": put(x_acs_content_sha256="0" * 64)}, (400, "IncompleteSignature")),
         ({"before": put(x_acs_date="2026-01-02")}, (400, "InvalidTimeStamp.Format")),
@@ -237,24 +222,8 @@ def test_an_event_has_its_steps(service: EventApis, time: Time) -> None:
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 def test_the_official_client_is_answered() -> None:
     """The vendor's client, its transport included, sends what is believed and reads the answer."""
-    with EventApis(STS_KEY, rules={RULE: filter_pattern()}) as apis:
-        client = open_client(apis, STS_KEY)
-        form = {"Event": json.dumps(EVENT), "EventPattern": json.dumps(filter_pattern())}
+    form = {"Event": json.dumps(EVENT), "EventPattern": json.dumps(filter_pattern())}
+    with EventApis(STS_KEY) as apis:
+        answered = official_client(apis, "TestEventPattern", "2020-04-01", key=STS_KEY, form=form)
 
-        answered = client.call_api(
-            Params(
-                action="TestEventPattern",
-                version="2020-04-01",
-                protocol="HTTP",
-                pathname="/",
-                method="POST",
-                auth_type="AK",
-                style="RPC",
-                req_body_type="formData",
-                body_type="json",
-            ),
-            OpenApiRequest(body=form),
-            RuntimeOptions(),
-        )
-
-    assert answered["body"]["Data"] == {"Result": True}
+    assert answered[1]["Data"] == {"Result": True}

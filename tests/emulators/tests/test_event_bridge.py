@@ -1,7 +1,6 @@
 """The emulated ActionTrail and EventBridge: what an API call becomes and how it is delivered."""
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -196,24 +195,6 @@ def test_the_seed_decides_what_comes_twice() -> None:
     assert Counter(delivered(seed=1)) != Counter(delivered(seed=2))
 
 
-def test_a_failed_push_is_made_again(bus: EventBus, deliveries: Deliveries) -> None:
-    """A target that raises gets the same bytes until it takes them."""
-    received: list[bytes] = []
-
-    def target(event: bytes) -> None:
-        received.append(event)
-        if len(received) < 3:
-            raise ConnectionError
-
-    bus.add_rule({}, target)
-
-    bus.publish({"id": "1"})
-    bus.join(5)
-
-    assert received == [b'{"id": "1"}'] * 3
-    assert deliveries.dropped == []
-
-
 def test_an_event_is_dropped_after_the_last_retry(bus: EventBus, deliveries: Deliveries) -> None:
     """Three retries follow the first push; then the bus gives the event up."""
     received: list[bytes] = []
@@ -229,33 +210,6 @@ def test_an_event_is_dropped_after_the_last_retry(bus: EventBus, deliveries: Del
 
     assert len(received) == 4
     assert deliveries.dropped == [b'{"id": "1"}']
-
-
-def test_joining_a_busy_bus_times_out(bus: EventBus) -> None:
-    """Whoever waits for deliveries that are not done is told so."""
-    gate = threading.Event()
-    bus.add_rule({}, lambda _event: gate.wait())
-    bus.publish({"id": "1"})
-
-    with pytest.raises(TimeoutError, match="1 deliveries are not done"):
-        bus.join(0.01)
-
-    gate.set()
-    bus.join(5)
-
-
-def test_several_workers_deliver_at_a_time() -> None:
-    """Two deliveries can be under way together."""
-    both = threading.Barrier(2, timeout=5)
-    with Deliveries(twice=0, late=0, workers=2) as deliveries:
-        bus = EventBus(deliveries)
-        bus.add_rule({}, lambda _event: both.wait())
-
-        bus.publish({"id": "1"})
-        bus.publish({"id": "2"})
-        bus.join(5)
-
-        assert deliveries.dropped == []
 
 
 def test_a_rule_needs_a_pattern(bus: EventBus) -> None:

@@ -125,13 +125,11 @@ LATE = (utc_now() - timedelta(hours=1)).strftime("%Y%m%dT%H%M%SZ")
     [
         (Draft(afterwards={"authorization": None}), 403, FORBIDDEN, "Anonymous user"),
         (Draft(afterwards={"authorization": "OSS AKID:x"}), 400, BAD, "Authorization header"),
-        (Draft(afterwards={"x-oss-date": None}), 403, FORBIDDEN, "valid Date"),
         (Draft(afterwards={"x-oss-date": "now"}), 403, FORBIDDEN, "valid Date"),
         (Draft(afterwards={"x-oss-date": LATE}), 403, "RequestTimeTooSkewed", "too large"),
         (Draft(afterwards={"x-oss-added": "1"}), 403, FORBIDDEN, "does not match"),
         (Draft(afterwards={"content-type": "text/plain"}), 403, FORBIDDEN, "does not match"),
         (Draft(afterwards={"x-oss-content-sha256": "0" * 64}), 400, BAD, "UNSIGNED-PAYLOAD"),
-        (Draft(afterwards={"x-oss-content-sha256": None}), 400, BAD, "UNSIGNED-PAYLOAD"),
         (Draft(arn=None), 403, FORBIDDEN, "does not match"),
         (Draft(arn=OTHER_ARN), 403, FORBIDDEN, "does not match"),
         (Draft(signed_path=OTHER_PATH), 403, FORBIDDEN, "does not match"),
@@ -141,7 +139,6 @@ LATE = (utc_now() - timedelta(hours=1)).strftime("%Y%m%dT%H%M%SZ")
         (Draft(product="oss"), 400, BAD, "signing product"),
         (Draft(host="cn-beijing.oss-tables.aliyuncs.com"), 400, BAD, "signing region"),
         (Draft(host=f"other-bucket-{ACCOUNT}.{HOST}"), 400, BAD, "uri and from host not match"),
-        (Draft(host=f"my-table-bucket-1.{HOST}"), 400, BAD, "uri and from host not match"),
         (Draft(host="oss.example.com"), 400, BAD, "endpoint"),
         (Draft(sent_body=AES256 + b" "), 400, BAD, "Content-MD5"),
         (Draft(content_md5=False), 400, BAD, "Content-MD5"),
@@ -149,10 +146,8 @@ LATE = (utc_now() - timedelta(hours=1)).strftime("%Y%m%dT%H%M%SZ")
         (Draft(body=b"AES256"), 400, BAD, "JSON"),
         (Draft(body=b"{}"), 400, BAD, "encryptionConfiguration"),
         (Draft(path="/buckets/nonsense/encryption"), 400, BAD, "ARN is not valid"),
-        (Draft(path=ENCRYPTION_PATH.replace("%2F", "%2f%2f")), 400, BAD, "ARN is not valid"),
         (Draft(path=ENCRYPTION_PATH.replace("osstables", "oss")), 400, BAD, "ARN is not valid"),
         (Draft(path=ENCRYPTION_PATH + "s"), 405, "MethodNotAllowedException", "not allowed"),
-        (Draft(method="POST"), 405, "MethodNotAllowedException", "not allowed"),
     ],
 )
 def test_what_is_wrong_is_refused(

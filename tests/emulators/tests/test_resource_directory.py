@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.faults import Fault, Refuse
 from tests.emulators.resource_directory import VERSION, Member, ResourceDirectory
 from tests.emulators.tests.rpc_requests import Time, call, code, official_client
 
@@ -49,31 +48,6 @@ def test_members_come_in_pages(directory: ResourceDirectory, time: Time) -> None
     assert len(ids(first)) == 10
     assert second["NextToken"] == everything["NextToken"] == ""
     assert first["TotalCount"] == 12
-
-
-def test_an_entry_has_its_state(directory: ResourceDirectory, time: Time) -> None:
-    """Members change, come and go; the manager is among them only if it is listed."""
-    deleted = Member(MEMBERS[0].account_id, "InviteSuccess", "Deleting", "CloudAccount")
-    directory.join(deleted)
-    directory.leave(MEMBERS[1].account_id)
-    directory.lists_manager = True
-
-    entries = asked(directory, time, MaxResults="100")[1]["Accounts"]["Account"]
-
-    assert [each["AccountId"] for each in entries[:3]] == [
-        HUB,
-        deleted.account_id,
-        MEMBERS[2].account_id,
-    ]
-    assert (entries[1]["Status"], entries[1]["DeletionStatus"]) == ("InviteSuccess", "Deleting")
-
-
-def test_a_page_may_lead_to_itself(directory: ResourceDirectory, time: Time) -> None:
-    """The same token twice: a defect that a client has to notice."""
-    directory.repeats_token = True
-    token = asked(directory, time, MaxResults="5")[1]["NextToken"]
-
-    assert asked(directory, time, MaxResults="5", NextToken=token)[1]["NextToken"] == token
 
 
 @pytest.mark.parametrize(
@@ -131,16 +105,6 @@ def test_other_actions_and_versions_are_not_found(directory: ResourceDirectory, 
     }
 
     assert found == {(404, "InvalidAction.NotFound")}
-
-
-def test_a_fault_is_answered_in_the_form_of_the_service(
-    directory: ResourceDirectory, time: Time
-) -> None:
-    """Throttling, and then the list again."""
-    directory.faults.add(Fault(Refuse(429), operation="ListAccounts", times=1))
-
-    assert code(asked(directory, time)) == (429, "Throttling.User")
-    assert asked(directory, time)[0] == 200
 
 
 # It asks for the time in a way that Python 3.12 warns of.

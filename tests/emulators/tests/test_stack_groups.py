@@ -192,12 +192,8 @@ def test_no_property_can_be_updated(organization: Organization) -> None:
             organization.groups.update(resources)
 
 
-def test_only_the_manager_with_trusted_access_has_such_groups(organization: Organization) -> None:
-    """And delegated administrators; everybody else has to call EnableServiceAccess first."""
-    organization.groups.has_trusted_access = False
-    with pytest.raises(StackRefusedError, match="EnableServiceAccess"):
-        organization.groups.update(created())
-    organization.groups.has_trusted_access = True
+def test_only_the_manager_has_such_groups(organization: Organization) -> None:
+    """And delegated administrators."""
     organization.directory.manager = FIRST
     with pytest.raises(StackRefusedError, match="NotResourceDirectoryAdmin"):
         organization.groups.update(created())

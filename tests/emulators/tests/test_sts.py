@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.faults import Fault, Refuse
 from tests.emulators.ram_policies import Policy
 from tests.emulators.sts import ASSUMED_A_SECOND, VERSION, Sts
 from tests.emulators.tests.rpc_requests import Time, call, code, official_client
@@ -167,33 +166,6 @@ def test_an_account_has_so_many_requests_a_second(sts: Sts, time: Time) -> None:
     assert code(throttled) == (400, "Throttling.User")
     assert code(other) == (403, "NoPermission")
     assert asked(sts, time)[0] == 200
-
-
-def test_a_fault_may_concern_one_account(sts: Sts, time: Time) -> None:
-    """By the account of the role; its headers are sent."""
-    refusal = Refuse(429, headers={"x-acs-retry-after": "5"})
-    sts.faults.add(Fault(refusal, operation="AssumeRole", resource=MEMBER, times=1))
-
-    other = {"RoleArn": "acs:ram::4444444444444444:role/guard-member"}
-    elsewhere = asked(sts, time, changed=other)
-    assert code(elsewhere) == (404, "EntityNotExist.Role")
-    assert code(asked(sts, time)) == (429, "Throttling.User")
-    assert asked(sts, time)[0] == 200
-
-
-def test_a_nonce_counts_once(sts: Sts, time: Time) -> None:
-    """The same request again is refused, though its signature is right."""
-    statuses = [
-        call(
-            *(sts, "GetCallerIdentity", VERSION),
-            now=time.now,
-            key=GUARD,
-            before=lambda headers: headers.update({"x-acs-signature-nonce": "once"}),
-        )
-        for _ in range(2)
-    ]
-
-    assert [code(each) for each in statuses] == [(200, ""), (400, "SignatureNonceUsed")]
 
 
 # It asks for the time in a way that Python 3.12 warns of.
