@@ -12,7 +12,7 @@ import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -169,6 +169,24 @@ def on_put(bucket: str, *effects: Refuse | Reset, always: bool = False) -> tuple
     return tuple(Fault(effect, operation=PUT, resource=bucket, times=times) for effect in effects)
 
 
+def encrypted(
+    bucket: str,
+    story: str,
+    act: Callable[[Stage, Scene], None] = create,
+    *,
+    reason: str = "created",
+    **rest: Any,
+) -> Scene:
+    """A bucket that has AES256 in the end."""
+    return Scene(bucket, story, act, "encrypted", reason, after="AES256", **rest)
+
+
+def lost(bucket: str, story: str, refusal: Refuse, reason: str = "rejected") -> Scene:
+    """A bucket whose PUT is always refused, so that its event becomes a dead letter."""
+    faults = on_put(bucket, refusal, always=True)
+    return Scene(bucket, story, create, "dead_lettered", reason, faults=faults)
+
+
 # In this order they appear; which place of its event names a bucket is the third column's story.
 SHAPES: dict[str, Shape] = {
     "customers": "referencedResources",
@@ -176,103 +194,44 @@ SHAPES: dict[str, Shape] = {
     "shipments": "subject",
 }
 ENFORCED = [
-    Scene("orders", "created through the API", create, "encrypted", "created", None, "AES256"),
-    Scene(
-        "customers", "named as in OSS's PutBucket", create, "encrypted", "created", None, "AES256"
+    encrypted("orders", "created through the API"),
+    encrypted("customers", "named as in OSS's PutBucket"),
+    encrypted("invoices", "named by its host alone"),
+    encrypted("shipments", "named by the subject"),
+    encrypted("branch", "in a member account", account_id=MEMBER),
+    encrypted("payments", "its event comes twice", create_with_two_events),
+    encrypted(
+        "returns", "not visible at first", faults=on_put("returns", Refuse(404), Refuse(404))
     ),
-    Scene("invoices", "named by its host alone", create, "encrypted", "created", None, "AES256"),
-    Scene("shipments", "named by the subject", create, "encrypted", "created", None, "AES256"),
-    Scene(
-        "branch",
-        "in a member account",
-        create,
-        "encrypted",
-        "created",
-        None,
-        "AES256",
-        account_id=MEMBER,
-    ),
-    Scene(
-        "payments",
-        "its event comes twice",
-        create_with_two_events,
-        "encrypted",
-        "created",
-        None,
-        "AES256",
-    ),
-    Scene(
-        "returns",
-        "not visible at first",
-        create,
-        "encrypted",
-        "created",
-        None,
-        "AES256",
-        on_put("returns", Refuse(404), Refuse(404)),
-    ),
-    Scene(
+    encrypted(
         "sensors",
         "503, a reset, a 429",
-        create,
-        "encrypted",
-        "created",
-        None,
-        "AES256",
-        on_put("sensors", Refuse(503), Reset(), throttle(429, retry_after=1)),
+        faults=on_put("sensors", Refuse(503), Reset(), throttle(429, retry_after=1)),
+    ),
+    encrypted("archive", "its encryption is removed", remove_encryption, reason="drift"),
+    Scene(
+        *("ledger", "created with AES256", create, "already_encrypted", "AES256"),
+        before="AES256",
+        after="AES256",
     ),
     Scene(
-        "archive",
-        "its encryption is removed",
-        remove_encryption,
-        "encrypted",
-        "drift",
-        None,
-        "AES256",
+        *("secrets", "created with KMS", create_with_kms, "kept_stronger", "KMS"),
+        before="KMS",
+        after="KMS",
     ),
-    Scene(
-        "ledger",
-        "created with AES256",
-        create,
-        "already_encrypted",
-        "AES256",
-        "AES256",
-        "AES256",
-    ),
-    Scene("secrets", "created with KMS", create_with_kms, "kept_stronger", "KMS", "KMS", "KMS"),
     Scene("scratch-7", "exempt until 2099", create, "skipped", "exempt: public samples"),
     Scene("oss-managed-table-bucket", "managed by OSS", create_by_oss, "skipped", "managed_by_oss"),
     Scene("twins", "creating it failed", fail_to_create, "skipped", "call_failed"),
-    Scene(
-        "forbidden",
-        "the role may not",
-        create,
-        "dead_lettered",
-        "rejected",
-        faults=on_put(
-            "forbidden", Refuse(403, "ForbiddenException", "You have no right."), always=True
-        ),
-    ),
-    Scene(
-        "contested",
-        "409 at every attempt",
-        create,
-        "dead_lettered",
-        "conflict",
-        faults=on_put("contested", Refuse(409, message="Conflicting write."), always=True),
+    lost("forbidden", "the role may not", Refuse(403, "ForbiddenException", "You have no right.")),
+    lost(
+        "contested", "409 at every attempt", Refuse(409, message="Conflicting write."), "conflict"
     ),
     Scene("vanished", "deleted at once", announce, "dead_lettered", "not_found"),
-    Scene(
+    lost(
         "moved",
         "a redirect",
-        create,
-        "dead_lettered",
+        Refuse(307, "TemporaryRedirect", "Go there.", {"Location": "https://evil.example/"}),
         "unexpected_redirect",
-        faults=on_put(
-            "moved",
-            Refuse(307, "TemporaryRedirect", "Go there.", {"Location": "https://evil.example/"}),
-            always=True,
-        ),
     ),
     Scene(
         "partners", "in another account", name_a_foreign_bucket, "dead_lettered", "foreign_account"
@@ -280,11 +239,7 @@ ENFORCED = [
     Scene("twofold", "two names in one event", name_two_buckets, "dead_lettered", "invalid_event"),
     Scene("hostile", "an ARN with evil.example#", steer_the_host, "dead_lettered", "invalid_event"),
     Scene(
-        "outage",
-        "500 for hours",
-        create,
-        "kept_by_platform",
-        "UnhandledInvocationError",
+        *("outage", "500 for hours", create, "kept_by_platform", "UnhandledInvocationError"),
         faults=on_put("outage", Refuse(500), always=True),
     ),
 ]
@@ -292,67 +247,33 @@ DETECTED = [
     Scene("preview", "mode detect", create, "detected", "would_encrypt"),
 ]
 SWEPT = [
-    Scene(
-        "forgotten",
-        "no event ever came",
-        create_without_event,
-        "encrypted",
-        "created",
-        None,
-        "AES256",
-        found_by="sweep",
-    ),
-    Scene(
+    encrypted("forgotten", "no event ever came", create_without_event, found_by="sweep"),
+    encrypted(
         "subsidiary",
         "in a member account",
         create_without_event,
-        "encrypted",
-        "created",
-        None,
-        "AES256",
         found_by="sweep",
         account_id=MEMBER,
     ),
-    Scene(
+    encrypted(
         "drifted",
         "removed without an event",
         remove_encryption_without_event,
-        "encrypted",
-        "drift",
-        None,
-        "AES256",
+        reason="drift",
         found_by="sweep",
     ),
     Scene(
-        "scratch-9",
-        "exempt until 2099",
-        create_without_event,
-        "skipped",
-        "exempt: public samples",
+        *("scratch-9", "exempt until 2099", create_without_event),
+        *("skipped", "exempt: public samples"),
         found_by="sweep",
     ),
-    Scene(
-        "denied",
-        "the role may not",
-        create_without_event,
-        "dead_lettered",
-        "rejected",
-        faults=on_put("denied", Refuse(403), always=True),
-        found_by="sweep",
+    replace(
+        lost("denied", "the role may not", Refuse(403)), act=create_without_event, found_by="sweep"
     ),
 ]
 # Created when the sweep has listed the buckets, so only the watch can find it.
 WATCHED = [
-    Scene(
-        "unannounced",
-        "its event never comes",
-        create_without_event,
-        "encrypted",
-        "created",
-        None,
-        "AES256",
-        found_by="watch",
-    ),
+    encrypted("unannounced", "its event never comes", create_without_event, found_by="watch"),
 ]
 # The watch lists again after five seconds, and ends two seconds before four fifths of the time-out.
 WATCH = {"GUARD_WATCH_SECONDS": "5"}

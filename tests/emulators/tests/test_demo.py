@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 from dataclasses import replace
+from typing import cast
 
 import pytest
+from rich.console import Console
 
 from encryption_guard.enforcement import Outcome
 from tests.emulators.cloud import REPOSITORY
-from tests.emulators.demo import NEWCOMER, WATCHED, Ending
+from tests.emulators.demo import DETECTED, NEWCOMER, WATCHED, Ending, play, results_table
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,19 @@ def shown() -> str:
     return done.stdout
 
 
+def test_a_scene_of_the_demo_ends_as_it_should() -> None:
+    """In a cloud of its own; the row of its bucket says how."""
+    console = Console(file=io.StringIO(), width=150)
+
+    ended = play(DETECTED, mode="detect", console=console)
+    console.print(results_table(DETECTED, ended, width=console.width))
+
+    assert [each.outcome for each in ended] == ["detected"]
+    assert ended[0].is_as_it_should_be(DETECTED[0])
+    assert "✓  preview" in cast("io.StringIO", console.file).getvalue()
+
+
+@pytest.mark.slow
 def test_the_demo_ends_as_it_should(shown: str) -> None:
     """`make demo` shows every outcome there is, and says so with its exit code."""
     assert "29 ended as expected" in shown
@@ -30,6 +46,7 @@ def test_the_demo_ends_as_it_should(shown: str) -> None:
         assert f" {kind.outcome} " in shown
 
 
+@pytest.mark.slow
 def test_the_demo_shows_member_accounts(shown: str) -> None:
     """One bucket by its forwarded event, one by the sweep, and an account that is not prepared."""
     lines = shown.splitlines()
@@ -40,6 +57,7 @@ def test_the_demo_shows_member_accounts(shown: str) -> None:
     assert f" acs:ram::{NEWCOMER}:role/" in finding
 
 
+@pytest.mark.slow
 def test_the_demo_shows_what_the_watch_finds(shown: str) -> None:
     """A bucket whose event never comes is encrypted between two sweeps, within seconds."""
     (line,) = (line for line in shown.splitlines() if line.startswith("✓  unannounced "))
@@ -59,6 +77,7 @@ def test_a_bucket_that_a_sweep_found_does_not_pass_for_one_of_the_watch() -> Non
     assert not Ending().is_as_it_should_be(scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 def test_the_readme_shows_what_the_demo_prints(readme: str, shown: str) -> None:
     """Each line of its block is a line of the demo, but for blanks and times."""
