@@ -35,8 +35,14 @@ def facts(seen: Observed, deployed: Deployment, wanted: Expected) -> list[Fact]:
         _unset(seen),
         *_hosts(seen),
         _spelling(seen),
-        _long_name(seen),
-        _kms(seen),
+        _decided(
+            *("whether a name may be longer than 32 characters", seen.long_name),
+            *("yes, with 40:", "no:"),
+        ),
+        _decided(
+            *("whether a bucket takes KMS, or AES256 only", seen.kms),
+            *("KMS without a key: taken,", "KMS without a key: refused,"),
+        ),
         _codes(seen),
     ]
 
@@ -240,20 +246,11 @@ def _spelling(seen: Observed) -> Fact:
     return settled(question, seen.arn.split(":")[1])
 
 
-def _long_name(seen: Observed) -> Fact:
-    question = "whether a name may be longer than 32 characters"
-    said = seen.long_name
+def _decided(question: str, said: Said | None, taken: str, refused: str) -> Fact:
+    """Trouble of the service, or a right that is missing, decides nothing."""
     if said is None or said.status is None or said.status >= 500 or said.status in (401, 403, 429):
         return open_still(question, "it was not tried" if said is None else str(said))
-    return settled(question, f"{'yes, with 40' if said.done else 'no'}: {said}")
-
-
-def _kms(seen: Observed) -> Fact:
-    question = "whether a bucket takes KMS, or AES256 only"
-    said = seen.kms
-    if said is None or said.status is None or said.status >= 500 or said.status in (401, 403, 429):
-        return open_still(question, "it was not tried" if said is None else str(said))
-    return settled(question, f"KMS without a key: {'taken' if said.done else 'refused'}, {said}")
+    return settled(question, f"{taken if said.done else refused} {said}")
 
 
 def _codes(seen: Observed) -> Fact:

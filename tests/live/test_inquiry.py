@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -18,7 +18,7 @@ from tests.live import inquiry_facts
 from tests.live.event_apis import EventApis, NotAnswered, Record
 from tests.live.event_reading import CREATE, DELETE, LIST, as_cloud_event
 from tests.live.experiment import Plan
-from tests.live.inquiry import AS_DELIVERED, PATTERN, STEPS, Inquiry
+from tests.live.inquiry import AS_DELIVERED, PATTERN, Inquiry
 from tests.live.observations import Fact, Learnt, Observed, Said, Source, Trace, Traced
 from tests.unit.fakes import START, FakeService, FakeTime, Reply, invocation_of
 
@@ -45,6 +45,12 @@ SEEN = Observed(created=Said(200), created_at=1000.0, request_id="REQ-1")
 PUT = Trace("PutEvent", "", "1767323047500", "", "", "")
 FILTERED = Trace("FilterEvent", RULE, "", "", "", "")
 PUSHED = Trace("PushEvent", RULE, "", "1767323048000", "200", "17")
+IMPATIENT = replace(PLAN, wait_trail=0)
+RIGHT = NotAnswered("no right", final=True)
+THROTTLED = NotAnswered("throttled", final=False)
+LISTS, STEPS_OF_IT = f"whether ActionTrail records each {LIST}", "how late EventBridge"
+TRACED = Traced("1", "acs.oss", "oss:X:Y"), Traced("2", "acs.ecs", "ecs:A:B")
+AS_IT_CAME = replace(SEEN, event=json.dumps(DELIVERED).encode())
 
 
 @dataclass
@@ -63,6 +69,7 @@ class ScriptedApis:
     def lookup(self, name: str | None, since: datetime, until: datetime) -> list[Record]:
         self.lookups.append((name, since, until))
         self._refuse("lookup")
+        self._refuse(f"lookup {name}")
         if self.time.passed < self.shown_after:
             return []
         return [each for each in self.records if name in (None, each["eventName"])]
@@ -179,7 +186,7 @@ def test_the_waiting_is_bounded(time: FakeTime) -> None:
 def test_a_creation_under_another_name_is_found_by_its_request(time: FakeTime) -> None:
     """ActionTrail may call it otherwise: then it says how, and the pattern does not take it."""
     renamed = {**RECORD, "eventName": "CreateOssTableBucket"}
-    learnt = asked(ScriptedApis(time, records=[renamed]), plan=replace(PLAN, wait_trail=0))
+    learnt = asked(ScriptedApis(time, records=[renamed]), plan=IMPATIENT)
 
     assert fact(learnt, "whether ActionTrail records CreateTableBucket").answer == (
         'yes, but as "CreateOssTableBucket", at most 0 s after the call'
@@ -217,12 +224,12 @@ def test_two_records_without_a_mark_are_nobodys(time: FakeTime) -> None:
     strange = {**RECORD, "responseElements": {}, "requestId": "other"}
     apis = ScriptedApis(time, records=[strange, strange])
 
-    assert asked(apis, plan=replace(PLAN, wait_trail=0)).records == {}
+    assert asked(apis, plan=IMPATIENT).records == {}
 
 
 def test_a_refusal_is_not_waited_for(time: FakeTime) -> None:
     """Where asking again does not help, it is asked once, and all questions say why."""
-    apis = ScriptedApis(time, refusals={"lookup": NotAnswered("no right", final=True)})
+    apis = ScriptedApis(time, refusals={"lookup": RIGHT})
     learnt = asked(apis, replace(SEEN, decrypted=Said(200), decrypted_at=1000.0))
 
     assert (len(apis.lookups), time.slept) == (1, [])
@@ -232,31 +239,57 @@ def test_a_refusal_is_not_waited_for(time: FakeTime) -> None:
 
 def test_trouble_of_the_service_is_waited_out(time: FakeTime) -> None:
     """Where a later try may succeed, it is asked again as long as there is time."""
-    apis = ScriptedApis(time, refusals={"lookup": NotAnswered("throttled", final=False)})
+    apis = ScriptedApis(time, refusals={"lookup": THROTTLED})
     learnt = asked(apis)
 
     assert len(apis.lookups) == 46
     assert learnt.why_not[CREATE] == "throttled"
 
 
-def test_a_last_look_that_is_refused_changes_nothing(time: FakeTime) -> None:
-    """Why there is no record was told by the looks before."""
-
-    class Tiring(ScriptedApis):
-        def lookup(self, name: str | None, since: datetime, until: datetime) -> list[Record]:
-            if name is None:
-                raise NotAnswered("throttled", final=False)
-            return super().lookup(name, since, until)
-
-    learnt = asked(Tiring(time, records=[]), plan=replace(PLAN, wait_trail=0))
-
-    assert learnt.why_not[CREATE] == "ActionTrail showed no record of it within 0 s"
-
-
 def listed(role: str) -> Record:
     """The record of a list by a function with this role."""
     identity = {"type": "assumed-role", "userName": f"{role}:session"}
     return {"eventName": LIST, "eventType": "ApiCall", "userIdentity": identity}
+
+
+@pytest.mark.parametrize(
+    ("known", "asked_for", "question", "why_not"),
+    [
+        ({}, {"lister": None}, LISTS, "the sweep function is not deployed here"),
+        (
+            *({"records": [listed(SWEEPER)]}, {"plan": IMPATIENT}),
+            *(LISTS, "ActionTrail showed no record of the bucket either"),
+        ),
+        ({"refusals": {f"lookup {LIST}": THROTTLED}}, {}, LISTS, "throttled"),
+        # Why there is no record was told by the looks before the last one.
+        (
+            *({"records": [], "refusals": {"lookup None": THROTTLED}}, {"plan": IMPATIENT}),
+            "whether ActionTrail records CreateTableBucket",
+            "ActionTrail showed no record of it within 0 s",
+        ),
+        ({"refusals": {"sources": RIGHT}}, {}, "whether EventBridge lists", "no right"),
+        ({"refusals": {"takes": THROTTLED}}, {}, "whether EventBridge says", "throttled"),
+        ({"refusals": {"traced": RIGHT}}, {}, STEPS_OF_IT, "no right"),
+        ({}, {"seen": AS_IT_CAME}, STEPS_OF_IT, "EventBridge knows no step of the event"),
+        # The true type may be among those that passed.
+        (
+            *({"events": TRACED}, {}, STEPS_OF_IT),
+            "the rule guard-trigger matched no event meanwhile; types of OSS that passed the bus:"
+            " oss:X:Y",
+        ),
+    ],
+)
+def test_what_nobody_could_see_is_not_settled(
+    time: FakeTime,
+    known: dict[str, Any],
+    asked_for: dict[str, Any],
+    question: str,
+    why_not: str,
+) -> None:
+    """It says why, and is neither a yes nor a no."""
+    found = fact(asked(ScriptedApis(time, **known), **asked_for), question)
+
+    assert (found.answer, found.why_not) == (None, why_not)
 
 
 @pytest.mark.parametrize(
@@ -279,37 +312,6 @@ def test_recorded_lists_of_the_sweep_are_counted(
     assert fact(learnt, f"whether ActionTrail records each {LIST}").answer == answer
 
 
-def test_lists_that_nobody_could_see_are_not_settled(time: FakeTime) -> None:
-    """Without the function, without any record, or where ActionTrail refuses to look again."""
-
-    class Tiring(ScriptedApis):
-        def lookup(self, name: str | None, since: datetime, until: datetime) -> list[Record]:
-            if name == LIST:
-                raise NotAnswered("throttled", final=False)
-            return super().lookup(name, since, until)
-
-    impatient = replace(PLAN, wait_trail=0)
-    found = [
-        asked(ScriptedApis(time), lister=None),
-        asked(ScriptedApis(time, records=[listed(SWEEPER)]), plan=impatient),
-        asked(Tiring(time)),
-    ]
-
-    assert [fact(each, f"whether ActionTrail records each {LIST}").why_not for each in found] == [
-        "the sweep function is not deployed here",
-        "ActionTrail showed no record of the bucket either",
-        "throttled",
-    ]
-
-
-def test_types_that_are_not_told_are_not_settled(time: FakeTime) -> None:
-    """A refusal of the list leaves everything else as it is."""
-    learnt = asked(ScriptedApis(time, refusals={"sources": NotAnswered("no right", final=True)}))
-
-    assert fact(learnt, "whether EventBridge lists").why_not == "no right"
-    assert CREATE in learnt.records
-
-
 def test_without_a_bucket_only_the_types_are_asked_for(time: FakeTime) -> None:
     """Nothing was created, so there is nothing to look for."""
     apis = ScriptedApis(time, listed=(Source("acs.oss", ("oss:TableBucketCreated:Create",)),))
@@ -327,19 +329,12 @@ def test_without_a_bucket_only_the_types_are_asked_for(time: FakeTime) -> None:
         )
 
 
-def test_no_source_of_oss_is_an_answer(time: FakeTime) -> None:
-    """That EventBridge lists none settles it as well."""
-    learnt = asked(ScriptedApis(time, listed=(Source("acs.ecs", ()),)))
-
-    assert fact(learnt, "whether EventBridge lists").answer == "no source of OSS is among its 1"
-
-
 # The rule.
 
 
 def test_a_delivered_event_is_judged_as_it_came(time: FakeTime) -> None:
     """No envelope of ours is asked about where there is the true one."""
-    learnt = asked(ScriptedApis(time), replace(SEEN, event=json.dumps(DELIVERED).encode()))
+    learnt = asked(ScriptedApis(time), AS_IT_CAME)
 
     assert learnt.takes == {AS_DELIVERED: True}
     (check,) = inquiry_facts.checks(learnt)
@@ -363,49 +358,12 @@ def test_a_record_is_judged_in_each_envelope_that_it_may_get(time: FakeTime) -> 
 
 def test_without_a_judgement_nothing_is_checked(time: FakeTime) -> None:
     """What EventBridge does not judge is an open fact and no failure."""
-    apis = ScriptedApis(time, refusals={"takes": NotAnswered("no answer", final=False)})
-    learnt = asked(apis)
+    learnt = asked(ScriptedApis(time, refusals={"takes": THROTTLED}))
 
     assert inquiry_facts.checks(learnt) == []
-    assert fact(learnt, "whether EventBridge says").why_not == "no answer"
 
 
 # The steps on the bus.
-
-
-def test_the_steps_of_a_delivered_event_are_asked_by_its_id(time: FakeTime) -> None:
-    """How late it was on the bus and at its target, and with which status."""
-    steps = {"1": (PUT, FILTERED, PUSHED)}
-    apis = ScriptedApis(time, steps=steps, refusals={"traced": NotAnswered("!", final=True)})
-    learnt = asked(apis, replace(SEEN, event=json.dumps(DELIVERED).encode()))
-
-    assert fact(learnt, "how late EventBridge").answer == (
-        "acs.oss; oss:ActionTrail:ApiCall: on the bus 2.5 s after the call, pushed by guard-trigger"
-        " 3.0 s after the call (NotifyStatus 200, NotifyLatency 17)"
-    )
-
-
-def test_other_events_are_found_by_the_rule(time: FakeTime) -> None:
-    """Without an id it is asked which events the rule matched: whose they are nobody knows."""
-    event = Traced("9", "acs.oss", "oss:ActionTrail:ApiCall")
-    strange = replace(PUT, action="Other"), replace(PUT, action="")
-    steps = {"9": (PUT, FILTERED, replace(PUSHED, rule="x", notified="soon", status=""), *strange)}
-    learnt = asked(ScriptedApis(time, events=(event,), steps=steps))
-
-    assert fact(learnt, "how late EventBridge").answer == (
-        "acs.oss; oss:ActionTrail:ApiCall: on the bus at 03:04:07 UTC, matched by guard-trigger,"
-        " pushed by x (NotifyStatus unknown, NotifyLatency 17), Other, a step without a name"
-    )
-
-
-def test_an_event_that_has_the_records_id_is_the_records(time: FakeTime) -> None:
-    """Where both services use one id, the latency of an event that was not captured is known."""
-    event = Traced("1", "acs.oss", "t")
-    learnt = asked(ScriptedApis(time, events=(event,), steps={"1": (PUT,)}))
-
-    assert fact(learnt, "how late EventBridge").answer == (
-        "acs.oss; t: on the bus 2.5 s after the call"
-    )
 
 
 def test_a_record_without_a_time_leaves_the_latency_open(time: FakeTime) -> None:
@@ -415,29 +373,39 @@ def test_a_record_without_a_time_leaves_the_latency_open(time: FakeTime) -> None
     assert asked(ScriptedApis(time, records=[timeless])).called_at == {}
 
 
-def test_a_rule_that_matched_nothing_says_what_passed(time: FakeTime) -> None:
-    """Then the types of what passed the bus are told: the true one may be among them."""
-    events = (Traced("1", "acs.oss", "oss:X:Y"), Traced("2", "acs.ecs", "ecs:A:B"))
-    learnt = asked(ScriptedApis(time, events=events))
-
-    assert learnt.why_not[STEPS] == (
-        "the rule guard-trigger matched no event meanwhile; types of OSS that passed the bus:"
-        " oss:X:Y"
-    )
+STRANGE = replace(PUT, action="Other"), replace(PUT, action="")
 
 
-def test_an_event_without_steps_is_not_settled(time: FakeTime) -> None:
-    """EventBridge may not know the id."""
-    learnt = asked(ScriptedApis(time), replace(SEEN, event=json.dumps(DELIVERED).encode()))
+@pytest.mark.parametrize(
+    ("seen", "event", "steps", "answer"),
+    [
+        # By the id of an event that was delivered.
+        (
+            *(AS_IT_CAME, Traced("1", "", ""), (PUT, FILTERED, PUSHED)),
+            "acs.oss; oss:ActionTrail:ApiCall: on the bus 2.5 s after the call, pushed by"
+            " guard-trigger 3.0 s after the call (NotifyStatus 200, NotifyLatency 17)",
+        ),
+        # Else those that the rule matched: whose they are nobody knows.
+        (
+            *(SEEN, Traced("9", "acs.oss", "t")),
+            (PUT, FILTERED, replace(PUSHED, rule="x", notified="soon", status=""), *STRANGE),
+            "acs.oss; t: on the bus at 03:04:07 UTC, matched by guard-trigger, pushed by x"
+            " (NotifyStatus unknown, NotifyLatency 17), Other, a step without a name",
+        ),
+        # Unless one has the id of the record.
+        (
+            *(SEEN, Traced("1", "acs.oss", "t"), (PUT,)),
+            "acs.oss; t: on the bus 2.5 s after the call",
+        ),
+    ],
+)
+def test_the_steps_of_an_event_are_told(
+    time: FakeTime, seen: Observed, event: Traced, steps: tuple[Trace, ...], answer: str
+) -> None:
+    """How late it was on the bus and at its target, and with which status."""
+    learnt = asked(ScriptedApis(time, events=(event,), steps={event.event_id: steps}), seen)
 
-    assert fact(learnt, "how late").why_not == "EventBridge knows no step of the event"
-
-
-def test_tracing_that_is_refused_is_not_settled(time: FakeTime) -> None:
-    """A refusal is told as such."""
-    apis = ScriptedApis(time, refusals={"traced": NotAnswered("no right", final=True)})
-
-    assert fact(asked(apis), "how late EventBridge").why_not == "no right"
+    assert fact(learnt, STEPS_OF_IT).answer == answer
 
 
 # The requests.
@@ -521,17 +489,6 @@ def test_the_sources_are_read_leniently() -> None:
     assert service.requests[0].url.host == "eventbridge-console.cn-hangzhou.aliyuncs.com"
 
 
-@pytest.mark.parametrize(("result", "taken"), [(True, True), (False, False)])
-def test_the_pattern_is_asked_about_in_a_form(result: bool, taken: bool) -> None:
-    """Event and pattern go as JSON texts into a form."""
-    service = Scripted(TestEventPattern=[{"Success": True, "Data": {"Result": result}}])
-
-    assert apis_of(service).takes(DELIVERED, filter_pattern()) is taken
-    form = dict(parse_qsl(service.requests[0].content.decode()))
-    assert json.loads(form["Event"]) == DELIVERED
-    assert json.loads(form["EventPattern"]) == filter_pattern()
-
-
 @pytest.mark.parametrize("data", [None, {}, {"Result": "true"}])
 def test_a_judgement_in_another_form_is_none(data: object) -> None:
     """What is neither true nor false is not taken for either."""
@@ -554,18 +511,6 @@ def test_traced_events_are_asked_for_in_milliseconds() -> None:
         "&StartTime=1767323045000"
     )
     assert "MatchedRule" not in second
-
-
-def test_steps_are_read_with_numbers_and_texts() -> None:
-    """Times come as numbers here and as texts there."""
-    rows = [
-        {"Action": "PutEvent", "ReceivedTime": 1767323047500},
-        {"Action": "PushEvent", "RuleName": RULE, "NotifyTime": "1767323048000",
-         "NotifyStatus": 200, "NotifyLatency": "17"},
-    ]  # fmt: skip
-    service = Scripted(QueryEventTraces=[{"Data": rows}])
-
-    assert apis_of(service).traces("1") == (PUT, PUSHED)
 
 
 @pytest.mark.parametrize(

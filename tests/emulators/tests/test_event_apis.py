@@ -56,15 +56,6 @@ def asked(
 # Who asks.
 
 
-@pytest.mark.parametrize("key", [KEY, STS_KEY], ids=["key", "key of STS"])
-def test_a_request_of_the_official_library_is_believed(time: Time, key: AccessKey) -> None:
-    """Whatever headers the client signs beyond those that it has to."""
-    with EventApis(key, clock=time) as apis:
-        status, told = asked(apis, time, "ListAliyunOfficialEventSources", key=key)
-
-    assert (status, told["Success"]) == (200, True)
-
-
 @pytest.mark.parametrize(
     ("alter", "expected"),
     [

@@ -143,15 +143,12 @@ def test_what_the_other_account_does_not_take_is_dropped(
     [
         {key: value for key, value in TARGET.items() if key != "Id"},
         TARGET | {"Endpoint": f"acs:eventbridge:{REGION}:{HUB}:central"},
-        TARGET | {"Endpoint": None},
         TARGET | {"RoleName": "events"},
         TARGET | {"Type": "acs.fc.function"},
         TARGET | {"ParamList": TARGET["ParamList"][1:]},
-        TARGET | {"ParamList": [*TARGET["ParamList"], TARGET["ParamList"][0]]},
         changed("AccountType", Value="CurrentAccount"),
         changed("AccountId", Value=OTHER),
         changed("EventBusName", Value="another"),
-        changed("RAMRoleName", Form="TEMPLATE"),
         changed("Body", Form="CONSTANT"),
     ],
 )

@@ -93,15 +93,6 @@ def deploy(tmp_path: Path) -> Iterator[Run]:
         yield run
 
 
-def test_a_function_gets_bytes_and_its_result_comes_back(deploy: Run) -> None:
-    """The event arrives byte for byte and what the handler returns is the result."""
-    invocation = deploy(ECHO).invoke('{"größe": 1}'.encode())
-
-    assert invocation.result == '{"größe": 1}'
-    assert invocation.error is None
-    assert invocation.condition is None
-
-
 def test_the_code_folder_comes_first_and_the_layer_second(deploy: Run, tmp_path: Path) -> None:
     """Both are on the search path, and the code folder is the working directory."""
     shown = json.loads(deploy(SHOW).invoke(b"").result or "")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,13 +15,9 @@ import fc2
 import pytest
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.cloud import REGION, ROLE, deployment, emulated_cloud
 from tests.emulators.emulated_service import utc_now
 from tests.emulators.faults import Fault, Refuse, throttle
 from tests.emulators.function_compute_api import FunctionComputeApi
-from tests.emulators.ram_policies import Policy
-from tests.emulators.server import Authority
-from tests.emulators.template import function_props
 
 ACCOUNT = "1234567890123456"
 KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
@@ -32,10 +25,6 @@ STS_KEY = replace(KEY, security_token="STSTOKEN")
 ASYNC = {"x-fc-invocation-type": "Async"}
 PATH = "/2016-08-15/services/svc/functions/fn/invocations"
 LARGEST = 128 * 1024
-CREATION, SWEEP = (
-    function_props(deployment(), function)["functionName"]
-    for function in ("encrypt_on_create", "sweep")
-)
 
 
 class Version3(fc2.Client):  # type: ignore[misc]  # fc2 publishes no types
@@ -153,20 +142,6 @@ def test_a_qualifier_of_3_0_may_be_signed_or_not(service: FunctionComputeApi, si
     assert caller.invoke("enforcer", b"", {"qualifier": "LATEST"}, signed=signed).status_code == 202
 
 
-def test_a_temporary_key_is_accepted_over_tls(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The vendor's client talks TLS to the emulator, with its token."""
-    authority = Authority()
-    bundle = authority.write(tmp_path / "authority.pem")
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
-    with FunctionComputeApi(STS_KEY, functions={"svc$fn": ignore}, authority=authority) as service:
-        invoke(client(service, STS_KEY))
-
-    assert service.url.startswith("https://")
-    assert service.accepted == [("svc$fn", b"{}")]
-
-
 def test_nobody_waits_for_the_function() -> None:
     """An event is answered with a 202 before its function has ended; `join` waits for the end."""
     release, ended = threading.Event(), threading.Event()
@@ -183,34 +158,6 @@ def test_nobody_waits_for_the_function() -> None:
         service.join(10)
 
         assert ended.is_set()
-
-
-def test_eight_callers_at_a_time_lose_nothing() -> None:
-    """Everything that was accepted is delivered when the service has stopped."""
-    delivered: list[bytes] = []
-
-    def function(event: bytes) -> None:
-        time.sleep(0.01)
-        delivered.append(event)
-
-    events = [str(number).encode() for number in range(32)]
-    with (
-        FunctionComputeApi(KEY, functions={"svc$fn": function}, workers=3) as service,
-        ThreadPoolExecutor(8) as callers,
-    ):
-        list(callers.map(lambda event: invoke(client(service), payload=event), events))
-
-    assert sorted(delivered) == sorted(event for _, event in service.accepted) == sorted(events)
-
-
-def test_what_a_delivery_raises_reaches_the_test() -> None:
-    """A delivery that fails for itself, not in its function, is not lost in its thread."""
-    keys: dict[bytes, bytes] = {}
-    with FunctionComputeApi(KEY, functions={"svc$fn": keys.__getitem__}) as service:
-        invoke(client(service))
-
-        with pytest.raises(KeyError):
-            service.join(10)
 
 
 @pytest.mark.parametrize(
@@ -391,23 +338,3 @@ def test_a_fault_meets_one_function(service: FunctionComputeApi, effect: Refuse,
 
     assert (error.status_code, error.err_code) == (effect.status, code)
     assert [function for function, _ in service.accepted] == ["svc$other", "svc$fn"]
-
-
-@pytest.mark.slow
-def test_the_role_of_the_cloud_may_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The services of the cloud know the role that is passed, and the API what it may."""
-    place = f"acs:fc:{REGION}:{ACCOUNT}:functions/{CREATION}"
-    invoke = {"Effect": "Allow", "Action": "fc:InvokeFunction", "Resource": place}
-    role = replace(ROLE, id="STS.other", policy=Policy.of([invoke]))
-    with emulated_cloud(role=role) as cloud:
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cloud.certificate))
-        error = refusal(client(cloud.api, ROLE, Version3).invoke, CREATION, b"")
-        denied = refusal(client(cloud.api, role, Version3).invoke, SWEEP, b"")
-        client(cloud.api, role, Version3).invoke(CREATION, b'{"eventName": "Other"}')
-
-        may = {action for key, action in cloud.api.rights.used if key == role.id}
-
-    assert json.loads(error.message)["Code"] == "InvalidAccessKeyID"
-    assert json.loads(denied.message)["Code"] == "AccessDenied"
-    assert may == {"fc:InvokeFunction"}
-    assert len(cloud.invocations) == 1

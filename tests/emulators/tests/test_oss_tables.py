@@ -14,7 +14,6 @@ from alibabacloud_oss_v2.transport import RequestsHttpClient
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.emulated_service import utc_now
-from tests.emulators.faults import Fault, false_success
 from tests.emulators.oss_tables import ApiCall, OssTables
 from tests.emulators.server import Authority
 
@@ -216,24 +215,6 @@ def test_a_list_tells_whose_a_bucket_is(service: OssTables, connect: Connect) ->
     assert told == {"ours": "customer", "theirs": "oss", "other": "new", "silent": None}
 
 
-def test_an_error_may_have_the_status_of_a_success(service: OssTables, connect: Connect) -> None:
-    """The official client takes it for a success, or cannot read it; nothing was done."""
-    arn = service.plant("my-table-bucket")
-    service.faults.add(
-        Fault(false_success("header"), operation="Put*"),
-        Fault(false_success("document"), operation="Get*", times=1),
-    )
-    client = connect(service.url)
-
-    answered = put(client, arn)
-    with pytest.raises(oss.exceptions.DeserializationError):
-        get(client, arn)
-
-    told = (answered.status_code, answered.headers["x-oss-error-type"])
-    assert told == (200, "InternalError")
-    assert service.encryption(arn) is None
-
-
 def test_a_deleted_bucket_is_gone(service: OssTables, connect: Connect) -> None:
     """DeleteTableBucket answers 204, and then the bucket is not found."""
     arn = service.plant("my-table-bucket")
@@ -408,26 +389,6 @@ def test_a_table_that_the_query_does_not_name_is_not_read(
 
     assert error.status_code == status
     assert message in error.message
-
-
-def test_a_table_may_be_planted_without_encryption(service: OssTables, connect: Connect) -> None:
-    """A table without encryption in an encrypted bucket has none, even if one is put again."""
-    arn = service.plant("my-table-bucket", encryption="AES256")
-    service.plant_table(arn, "ns", "plain", unencrypted=True)
-    service.plant_table(arn, "ns", "encrypted")
-    client = connect(service.url)
-
-    def algorithms() -> list[str | None]:
-        return [
-            get_table_encryption(client, arn, name).encryption_configuration.sse_algorithm
-            for name in ("plain", "encrypted")
-        ]
-
-    planted = algorithms()
-    put(client, arn)
-
-    assert planted == [None, "AES256"]
-    assert algorithms() == planted
 
 
 def test_write_calls_are_told_to_the_audit_trail(connect: Connect) -> None:

@@ -22,13 +22,11 @@ def statement(**changes: object) -> dict[str, Any]:
     [
         ("oss:ListTables", "oss:ListTables", True),
         ("OSS:listtables", "oss:ListTables", True),
-        ("oss:listtables", "oss:ListTables", True),
         (["oss:GetTable", "oss:ListTables"], "oss:ListTables", True),
         ("oss:List*", "oss:ListTables", True),
         ("oss:*", "oss:ListTables", True),
         ("*", "oss:ListTables", True),
         ("oss:ListTable?", "oss:ListTables", True),
-        ("oss:ListTables?", "oss:ListTables", False),
         ("oss:ListTable", "oss:ListTables", False),
         ("mns:*", "oss:ListTables", False),
     ],
@@ -50,10 +48,8 @@ def test_an_action_is_what_one_of_its_globs_says(
         ("*", True),
         (BUCKET.upper(), False),
         (f"{BUCKET}s", False),
-        (f"{BUCKET}?", False),
         ("acs:osstables:cn-shanghai:*:bucket/*", False),
         ("acs:osstables:cn-hangzhou:*:bucket/[o]rders", False),
-        ("acs.osstables:*", False),
     ],
 )
 def test_a_resource_is_what_one_of_its_globs_says(resource: object, *, allowed: bool) -> None:
@@ -103,15 +99,12 @@ def test_what_is_granted_is_what_is_allowed_somewhere() -> None:
     ("wrong", "complaint"),
     [
         (statement(Condition={}), "Condition"),
-        (statement(NotAction=["oss:GetTable"]), "NotAction"),
         ({"Effect": "Allow", "Resource": "*"}, "not \\['Effect', 'Resource'\\]"),
         ({"Effect": "Allow", "Action": "oss:GetTable"}, "not \\['Action', 'Effect'\\]"),
         (statement(Effect="allow"), "'allow' is none of"),
-        (statement(Effect=None), "None is none of"),
         (statement(Action=[]), "Action: \\[\\]"),
         (statement(Action={"Fn::If": []}), "Action: {'Fn::If'"),
         (statement(Action=["ListTables"]), "'ListTables' is not a service"),
-        (statement(Resource=[]), "Resource: \\[\\]"),
         (statement(Resource=[{"Ref": "Queue"}]), "Resource: .*Ref"),
     ],
 )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from mns.queue import Message
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.emulated_service import utc_now
-from tests.emulators.server import Authority
 from tests.emulators.smq import Smq
 
 ACCOUNT = "1234567890123456"
@@ -200,16 +198,6 @@ def test_receiving_waits_for_a_message(connect: Connect) -> None:
     assert waited.message_body == b"a"
 
 
-@pytest.mark.parametrize("call", ["receive_message", "peek_message"])
-def test_an_empty_queue_has_no_message(service: Smq, connect: Connect, call: str) -> None:
-    """Whoever asks an empty queue is told that no message exists."""
-    error = refusal(getattr(connect(service), call))
-
-    assert error.type == "MessageNotExist"
-    assert error.request_id == service.requests[-1].request_id
-    assert service.requests[-1].status == 404
-
-
 def test_a_missing_queue_is_told(service: Smq, connect: Connect) -> None:
     """Nothing can be sent to or received from a queue that does not exist."""
     queue = connect(service, name="missing")
@@ -252,28 +240,6 @@ def test_a_wrong_caller_is_refused(
     assert error.type == code
     assert service.requests[-1].status == 403
     assert service.messages("dlq") == []
-
-
-def test_a_foreign_account_is_denied(connect: Connect) -> None:
-    """The queues belong to the account of the first key; a key of another may not use them."""
-    foreign = AccessKey("FOREIGN", "SECRET", "9999999999999999")
-    with Smq(KEY, foreign, queues=["dlq"]) as service:
-        error = refusal(connect(service, foreign).receive_message)
-
-    assert error.type == "AccessDenied"
-
-
-def test_a_temporary_key_is_accepted_over_tls(
-    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The official client talks TLS to the emulator, with its token."""
-    authority = Authority()
-    bundle = authority.write(tmp_path / "authority.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    with Smq(STS_KEY, queues=["dlq"], authority=authority) as service:
-        connect(service, STS_KEY).send_message(Message("a"))
-
-        assert service.bodies("dlq") == ["YQ=="]
 
 
 BODY = (

@@ -76,18 +76,6 @@ def test_the_root_has_all_members(organization: Organization) -> None:
     assert sorted(organization.groups.roles) == [FIRST, SECOND, ELSEWHERE]
 
 
-def test_an_account_that_joins_or_leaves_is_followed(organization: Organization) -> None:
-    """It gets the role by itself, and loses it in another folder, or outside."""
-    organization.groups.update(created())
-
-    organization.directory.join(Member(ELSEWHERE))
-    organization.directory.join(Member(FIRST, folder="fd-elsewhere"))
-    organization.directory.leave(SECOND)
-
-    assert [*organization.groups.roles] == [ELSEWHERE]
-    assert not organization.sts.has(f"acs:ram::{FIRST}:role/oss-tables-encryption-guard-member")
-
-
 def test_a_stack_without_the_group_removes_it(organization: Organization) -> None:
     """The instances go first, and with them the roles; the same stack again changes nothing."""
     organization.groups.update(created())
