@@ -112,6 +112,18 @@ def open_client(service: EmulatedService, key: AccessKey) -> Client:
     )
 
 
+def vendor_call(
+    service: EmulatedService, key: AccessKey, request: OpenApiRequest, **params: str
+) -> tuple[int, dict[str, Any]]:
+    """Status and what came, as the vendor's client reads it, its transport included."""
+    asked = Params(protocol="HTTP", method="POST", auth_type="AK", **params)
+    try:
+        answered = open_client(service, key).call_api(asked, request, RuntimeOptions())
+    except AlibabaCloudException as error:
+        return error.status_code, {"Code": error.code}
+    return answered["statusCode"], answered.get("body") or answered["headers"]
+
+
 def official_client(
     service: EmulatedService,
     action: str,
@@ -121,21 +133,13 @@ def official_client(
     key: AccessKey,
     form: dict[str, str] | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Status and body as the vendor's client reads them, its transport included."""
-    params = Params(
+    """Status and body of an action of an RPC API."""
+    return vendor_call(
+        *(service, key, OpenApiRequest(query=query, body=form)),
         action=action,
         version=version,
-        protocol="HTTP",
         pathname="/",
-        method="POST",
-        auth_type="AK",
         style="RPC",
         req_body_type="formData",
         body_type="json",
     )
-    request = OpenApiRequest(query=query, body=form)
-    try:
-        answered = open_client(service, key).call_api(params, request, RuntimeOptions())
-    except AlibabaCloudException as error:
-        return error.status_code, {"Code": error.code}
-    return answered["statusCode"], answered["body"]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,8 @@ from tests.emulators.function_compute import (
     Freeze,
     FunctionCompute,
     Kill,
-    Recycle,
 )
-from tests.emulators.function_instance import LAYER, Function
+from tests.emulators.function_instance import Function
 
 ECHO = "def handler(event, context): return event"
 RAISE = "def handler(event, context): raise KeyError('no such bucket')"
@@ -55,13 +53,6 @@ def handler(event, context):
         "context": shape(context),
     }
 """
-LEAVE_ONCE = """
-import os
-def handler(event, context):
-    if not os.path.exists("tried"):
-        open("tried", "w").close()
-        os._exit(1)
-"""
 COUNT = """
 import logging
 started = 0
@@ -91,15 +82,6 @@ def deploy(tmp_path: Path) -> Iterator[Run]:
             return running.enter_context(FunctionCompute(deployed, **platform))
 
         yield run
-
-
-def test_the_code_folder_comes_first_and_the_layer_second(deploy: Run, tmp_path: Path) -> None:
-    """Both are on the search path, and the code folder is the working directory."""
-    shown = json.loads(deploy(SHOW).invoke(b"").result or "")
-
-    assert shown["event"] == "bytes"
-    assert shown["path"] == [str(tmp_path), str(LAYER)]
-    assert shown["folder"] == str(tmp_path)
 
 
 def test_the_context_of_python_3_12(deploy: Run) -> None:
@@ -291,16 +273,6 @@ def test_chaos_interrupts_an_invocation(
     assert later.error is None
 
 
-def test_a_recycled_instance_answers_and_is_not_used_again(deploy: Run) -> None:
-    """The platform may give up any instance between two events: the next start is a cold one."""
-    cloud = deploy(ECHO, chaos=lambda event: Recycle() if event == b"last" else None)
-
-    cold, warm, last, anew = (cloud.invoke(event) for event in (b"", b"", b"last", b""))
-
-    assert [each.cold_start for each in (cold, warm, last, anew)] == [True, False, False, True]
-    assert last.result == "last"
-
-
 def test_a_strike_kills_those_that_work_on_the_event(deploy: Run) -> None:
     """Only the process that is at work on such an event dies."""
     cloud = deploy(HANG)
@@ -335,36 +307,6 @@ def test_a_delivery_that_failed_to_the_end_reaches_its_destination_once(deploy: 
         "requestPayload": '{"id": "1"}',
         "responseContext": {"statusCode": 200, "functionError": "UnhandledInvocationError"},
     }
-
-
-def test_a_delivery_that_succeeds_in_the_end_has_no_destination(deploy: Run) -> None:
-    """A retry after a death is enough; nothing is reported as lost."""
-    records: list[bytes] = []
-    cloud = deploy(LEAVE_ONCE, on_failure=records.append)
-
-    tries = cloud.deliver(b"")
-
-    assert [invocation.error is None for invocation in tries] == [False, True]
-    assert records == []
-
-
-def test_instances_work_at_a_time(deploy: Run) -> None:
-    """Two invocations that wait for each other both end when two instances may run."""
-    source = """
-import pathlib, time
-def handler(event, context):
-    pathlib.Path(event.decode()).touch()
-    while not (pathlib.Path("a").exists() and pathlib.Path("b").exists()):
-        time.sleep(0.01)
-"""
-    cloud = deploy(source, function={"timeout_seconds": 5}, instances=2)
-    other = threading.Thread(target=cloud.invoke, args=(b"a",))
-    other.start()
-
-    invocation = cloud.invoke(b"b")
-    other.join()
-
-    assert invocation.error is None
 
 
 def test_an_event_that_waited_for_too_long_goes_to_its_destination(deploy: Run) -> None:

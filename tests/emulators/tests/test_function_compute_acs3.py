@@ -10,18 +10,16 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from alibabacloud_tea_openapi.exceptions import AlibabaCloudException
 from alibabacloud_tea_openapi.utils import Utils
-from alibabacloud_tea_openapi.utils_models import OpenApiRequest, Params
+from alibabacloud_tea_openapi.utils_models import OpenApiRequest
 from darabonba.request import DaraRequest
-from darabonba.runtime import RuntimeOptions
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.acs3_access import ALGORITHM
 from tests.emulators.emulated_service import utc_now
 from tests.emulators.function_compute_api import FunctionComputeApi
 from tests.emulators.ram_policies import Policy
-from tests.emulators.tests.rpc_requests import headers_of, open_client
+from tests.emulators.tests.rpc_requests import headers_of, vendor_call
 
 ACCOUNT = "1234567890123456"
 KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
@@ -44,26 +42,16 @@ def invoked_by_the_vendor(
     service: FunctionComputeApi, key: AccessKey, payload: bytes
 ) -> tuple[int, dict[str, Any]]:
     """Status and headers as `alibabacloud_fc20230330` 4.8.3 gets them; it only adds the names."""
-    client = open_client(service, key)
-    params = Params(
+    headers = {"x-fc-invocation-type": "Async"}
+    return vendor_call(
+        *(service, key, OpenApiRequest(headers=headers, body=payload, stream=payload)),
         action="InvokeFunction",
         version="2023-03-30",
-        protocol="HTTP",
         pathname=PATH,
-        method="POST",
-        auth_type="AK",
         style="ROA",
         req_body_type="json",
         body_type="binary",
     )
-    request = OpenApiRequest(
-        headers={"x-fc-invocation-type": "Async"}, body=payload, stream=payload
-    )
-    try:
-        answer = client.call_api(params, request, RuntimeOptions())
-    except AlibabaCloudException as error:
-        return error.status_code, {"Code": error.code}
-    return answer["statusCode"], answer["headers"]
 
 
 @pytest.mark.parametrize("key", [KEY, STS_KEY], ids=["key", "key of STS"])
