@@ -182,33 +182,6 @@ def test_a_pattern_is_tested_as_the_bus_has_it(service: EventApis, time: Time) -
     assert (wrong[0], wrong[1]["Success"], wrong[1]["Code"]) == (200, False, "InvalidArgument")
 
 
-def test_events_are_traced_by_time_and_rule(service: EventApis, time: Time) -> None:
-    """Both events passed the bus, and the rule matched one of them."""
-    window = {
-        "EventBusName": "default",
-        "StartTime": str(int(time.now.timestamp() * 1000)),
-        "EndTime": str(int(time.now.timestamp() * 1000)),
-    }
-    everything = asked(service, time, "QueryTracedEvents", window)[1]["Data"]
-    matched = asked(service, time, "QueryTracedEvents", window | {"MatchedRule": RULE})[1]["Data"]
-
-    assert [each["EventId"] for each in everything["Events"]] == ["event-1", "event-2"]
-    assert [each["EventId"] for each in matched["Events"]] == ["event-1"]
-    assert asked(service, time, "QueryTracedEvents")[0] == 400
-
-
-def test_an_event_has_its_steps(service: EventApis, time: Time) -> None:
-    """Received, and for each rule that takes it filtered and pushed."""
-    steps = [
-        asked(service, time, "QueryEventTraces", {"EventBusName": "default", "EventId": each})[1]
-        for each in ("event-1", "event-2", "nobody")
-    ]
-
-    actions = [[step["Action"] for step in each["Data"]] for each in steps]
-    assert actions == [["PutEvent", "FilterEvent", "PushEvent"], ["PutEvent"], []]
-    assert steps[0]["Data"][2]["NotifyStatus"] == "200"
-
-
 # It asks for the time in a way that Python 3.12 warns of.
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 def test_the_official_client_is_answered() -> None:

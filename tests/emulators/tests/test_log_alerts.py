@@ -1,7 +1,6 @@
 """The log service's queries: what is found, what is refused, and when an alert rises."""
 
 import json
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -29,10 +28,10 @@ RECORDS = [
 ]
 
 
-def found(search: str, *, splits: bool = True) -> list[str]:
+def found(search: str) -> list[str]:
     """The numbers of the records that a search finds."""
     query = f'{search} | select "requestId" as id'
-    rows = LogStore(INDEX, splits).query(query, RECORDS).rows
+    rows = LogStore(INDEX).query(query, RECORDS).rows
     return [row["id"].removeprefix("request-") for row in rows]
 
 
@@ -57,12 +56,6 @@ def test_a_search_finds_records(search: str, numbers: str) -> None:
     assert "".join(found(search)) == numbers
 
 
-def test_a_text_may_count_as_a_whole() -> None:
-    """Then a word of it finds nothing."""
-    assert found("message.reason: removed", splits=False) == []
-    assert found('message.reason: "encryption removed"', splits=False) == ["1", "2"]
-
-
 @pytest.mark.parametrize(
     "query",
     [
@@ -80,16 +73,6 @@ def test_what_the_service_would_refuse_is_refused(query: str) -> None:
     """No analysis, a field that is not indexed, or no query at all."""
     with pytest.raises(ValueError, match=r".+"):
         LogStore(INDEX).query(query, RECORDS)
-
-
-def test_an_analysis_is_sql() -> None:
-    """It groups, counts and compares; a value that is not there is NULL."""
-    query = (
-        'message.arn: a or message.arn: b | select "message.arn" as arn, count(*) as lines,'
-        ' max("message.ms") as most group by "message.arn" having count(*) > 1'
-    )
-
-    assert LogStore(INDEX).query(query, RECORDS).rows == [{"arn": "a", "lines": 3, "most": 5}]
 
 
 def alert(**query: str) -> Alert:
@@ -116,39 +99,6 @@ def test_an_alert_has_the_columns_that_it_uses(missing: str) -> None:
 
     with pytest.raises(ValueError, match=f"no column {missing}"):
         alert(Query=f"message.arn: a | select {column}").rows([], NOW)
-
-
-def silence(*, threshold: int = 1, no_data: bool = False, counts: bool = True) -> Alert:
-    """An alert that rises if no line was written in the five minutes before a check."""
-    query = {"Query": "message.arn: a | select count(*) as n", "Start": "-5m"}
-    configuration = {
-        "QueryList": [query],
-        "GroupConfiguration": {"Fields": []},
-        "SeverityConfigurations": [{"EvalCondition": {"Condition": "n < 1"}}],
-        "Threshold": threshold,
-        "NoDataFire": no_data,
-    }
-    detail = {"Schedule": {"Interval": "5m"}, "Configuration": configuration}
-    return Alert(detail, replace(LogStore(INDEX), counts_nothing=counts))
-
-
-@pytest.mark.parametrize(
-    ("no_data", "counts", "risen"),
-    [(False, True, True), (True, True, True), (True, False, True), (False, False, False)],
-)
-def test_nothing_is_a_zero_or_no_data(*, no_data: bool, counts: bool, risen: bool) -> None:
-    """A condition sees a row with 0; where there is no row, only `NoDataFire` raises the alert."""
-    assert silence(no_data=no_data, counts=counts).is_raised([], NOW) is risen
-
-
-@pytest.mark.parametrize(
-    ("ago", "threshold", "risen"), [(6, 1, True), (6, 2, False), (11, 2, True), (11, 3, False)]
-)
-def test_a_threshold_counts_checks_in_a_row(ago: int, threshold: int, *, risen: bool) -> None:
-    """Each of them has to meet the condition."""
-    records = [record(1, timedelta(minutes=ago), arn="a")]
-
-    assert silence(threshold=threshold).is_raised(records, NOW) is risen
 
 
 def chart(query: str) -> Chart:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulators.access_keys import AccessKey, Rights
+from tests.emulators.access_keys import AccessKey
 from tests.emulators.ram_policies import Policy
 
 BUCKET = "acs:osstables:cn-hangzhou:1234567890123456:bucket/orders"
@@ -86,15 +86,6 @@ def test_an_action_and_a_resource_of_two_statements_are_no_right() -> None:
     assert not policy.allows("oss:ListTables", BUCKET)
 
 
-def test_what_is_granted_is_what_is_allowed_somewhere() -> None:
-    """The actions of all statements that allow something, as they are written."""
-    denied = statement(Effect="Deny", Action="oss:GetTable")
-
-    policy = Policy.of([statement(), statement(Action=["oss:Put*"]), denied])
-
-    assert policy.granted == {"oss:ListTables", "oss:Put*"}
-
-
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
@@ -124,17 +115,3 @@ def test_a_key_needs_its_policy_and_its_globs() -> None:
     assert not key.may("oss:ListTables", f"{BUCKET}-2")
     assert not denied.may("oss:ListTables", BUCKET)
     assert denied.may("oss:GetTable", BUCKET)
-
-
-def test_what_was_asked_is_written_down() -> None:
-    """Rights that were used are kept apart from those that were missing."""
-    key = AccessKey("AKID", "secret", "1234567890123456", policy=Policy.of([statement()]))
-    rights = Rights()
-
-    answers = [rights.allow(key, action, BUCKET) for action in ("oss:ListTables", "oss:GetTable")]
-
-    assert answers == [True, False]
-    assert (rights.used, rights.missing) == (
-        {("AKID", "oss:ListTables")},
-        {("AKID", "oss:GetTable")},
-    )

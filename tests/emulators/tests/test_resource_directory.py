@@ -38,18 +38,6 @@ def ids(page: dict[str, Any]) -> list[str]:
     return [entry["AccountId"] for entry in page["Accounts"]["Account"]]
 
 
-def test_members_come_in_pages(directory: ResourceDirectory, time: Time) -> None:
-    """Ten a page unless asked otherwise; a token leads to the next, and the last has none."""
-    first = asked(directory, time)[1]
-    second = asked(directory, time, NextToken=first["NextToken"])[1]
-    everything = asked(directory, time, MaxResults="100")[1]
-
-    assert ids(first) + ids(second) == ids(everything) == [each.account_id for each in MEMBERS]
-    assert len(ids(first)) == 10
-    assert second["NextToken"] == everything["NextToken"] == ""
-    assert first["TotalCount"] == 12
-
-
 @pytest.mark.parametrize(
     ("account_id", "expected"),
     [
@@ -95,16 +83,6 @@ def test_what_is_not_as_documented_is_refused(
     answered = call(directory, "ListAccounts", VERSION, dict([query]), now=time.now, key=KEY)
 
     assert code(answered) == (400, expected)
-
-
-def test_other_actions_and_versions_are_not_found(directory: ResourceDirectory, time: Time) -> None:
-    """The older API has another name and version."""
-    found = {
-        code(call(directory, action, version, now=time.now, key=KEY))
-        for action, version in (("ListAccounts", "2020-03-31"), ("DeleteAccount", VERSION))
-    }
-
-    assert found == {(404, "InvalidAction.NotFound")}
 
 
 # It asks for the time in a way that Python 3.12 warns of.

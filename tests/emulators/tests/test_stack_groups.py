@@ -11,7 +11,7 @@ import pytest
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REGION, ROLE, SWEEP_ROLE, deployment
-from tests.emulators.resource_directory import ROOT, Member, ResourceDirectory
+from tests.emulators.resource_directory import Member, ResourceDirectory
 from tests.emulators.stack_groups import StackGroups, StackRefusedError
 from tests.emulators.sts import Sts
 from tests.emulators.template import infrastructure
@@ -67,13 +67,6 @@ def test_each_account_of_the_folders_gets_the_stack(organization: Organization) 
     assert {role.trust.trusts(guard, None) for guard in GUARDS} == {True}
     assert not role.trust.trusts(f"acs:ram::{ACCOUNT}:role/another", None)
     assert not role.trust.trusts(f"acs:ram::{ACCOUNT}:user/another", None)
-
-
-def test_the_root_has_all_members(organization: Organization) -> None:
-    """Whatever folder they are in."""
-    organization.groups.update(created({**SHELL, "GUARD_ORGANIZATION_FOLDERS": ROOT}))
-
-    assert sorted(organization.groups.roles) == [FIRST, SECOND, ELSEWHERE]
 
 
 def test_a_stack_without_the_group_removes_it(organization: Organization) -> None:

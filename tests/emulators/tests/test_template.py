@@ -61,9 +61,6 @@ def test_the_template_depends_on_nothing_but_what_is_given(
 CONDITIONS = {
     "Audit": {"Fn::Equals": ["true", {"Ref": "AuditTables"}]},
     "NoAudit": {"Fn::Not": {"Fn::Equals": ["true", {"Ref": "AuditTables"}]}},
-    "NotAudit": {"Fn::Not": ["Audit"]},
-    "Both": {"Fn::And": ["Audit", {"Fn::Equals": ["a", "a"]}]},
-    "Either": {"Fn::Or": ["Audit", {"Fn::Equals": ["a", "b"]}]},
     "Odd": {"Fn::Select": ["0", "a"]},
 }
 PARAMETERS = {
@@ -79,18 +76,6 @@ def decided(asked: object, *, audit: str = "true", condition: str | None = None)
     template = {"Conditions": CONDITIONS, "Parameters": PARAMETERS, "Resources": resources}
     found = ros_decided(template, {"AuditTables": audit})["Resources"]
     return found["Asked"]["Properties"] if found else None
-
-
-@pytest.mark.parametrize("audit", ["true", "false"])
-@pytest.mark.parametrize(
-    ("condition", "at_audit"),
-    [("Audit", True), ("Both", True), ("Either", True), ("NoAudit", False), ("NotAudit", False)],
-)
-def test_a_condition_decides_about_it(condition: str, audit: str, *, at_audit: bool) -> None:
-    """A resource is created if its condition is met, which may be made of others, or name one."""
-    created = decided("x", audit=audit, condition=condition) is not None
-
-    assert created is (at_audit if audit == "true" else not at_audit)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +100,6 @@ def test_a_condition_decides_about_it(condition: str, audit: str, *, at_audit: b
 def test_a_function_is_decided(asked: object, value: object) -> None:
     """Fn::If, Fn::Join and parameters become values; what only a resource could tell stays."""
     assert decided(asked) == {"asked": value, "other": 1}
-
-
-def test_what_has_no_value_is_left_out() -> None:
-    """A property that becomes ALIYUN::NoValue is as if it were not there."""
-    assert decided({"Fn::If": ["NoAudit", "a", {"Ref": "ALIYUN::NoValue"}]}) == {"other": 1}
 
 
 @pytest.mark.parametrize(
