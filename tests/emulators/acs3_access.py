@@ -11,7 +11,6 @@ import hmac
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from urllib.parse import parse_qsl
 
@@ -35,19 +34,6 @@ AUTHORIZATION = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Authorization:
-    """The Authorization header, taken apart."""
-
-    access_key_id: str
-    names: str
-    signature: str
-
-    @property
-    def signed(self) -> list[str]:
-        return self.names.split(";")
-
-
 def parameters(request: Request) -> dict[str, str]:
     """The query, decoded as a form: the vendor's client signs a blank as %20 and sends a `+`."""
     return dict(parse_qsl(request.query, keep_blank_values=True))
@@ -56,15 +42,16 @@ def parameters(request: Request) -> dict[str, str]:
 def authenticate(request: Request, keys: Mapping[str, AccessKey], now: datetime) -> AccessKey:
     """The key that signed the request."""
     authorization = _authorization(request)
-    key = keys.get(authorization.access_key_id)
+    key = keys.get(authorization["access_key_id"])
     if key is None:
         raise _unknown_key()
-    _check_signed_headers(request, authorization)
+    signed = authorization["names"].split(";")
+    _check_signed_headers(request, signed)
     _check_date(request, now)
     _check_token(request, key, now)
     if request.headers["x-acs-content-sha256"] != hashlib.sha256(request.body).hexdigest():
         raise _incomplete("x-acs-content-sha256 is not that of the body")
-    _check_signature(request, authorization, key)
+    _check_signature(request, signed, key)
     return key
 
 
@@ -83,14 +70,14 @@ class Nonces:
             self._seen.add(nonce)
 
 
-def _authorization(request: Request) -> Authorization:
+def _authorization(request: Request) -> re.Match[str]:
     header = request.headers.get("authorization")
     if header is None:
         raise refuse(400, "MissingAuthorization", "Authorization is mandatory for this action.")
     match = AUTHORIZATION.fullmatch(header)
     if match is None:
         raise _incomplete("the Authorization header is not valid")
-    return Authorization(**match.groupdict())
+    return match
 
 
 def _unknown_key() -> RefusedError:
@@ -102,11 +89,11 @@ def _incomplete(why: str) -> RefusedError:
     return refuse(400, "IncompleteSignature", message)
 
 
-def _check_signed_headers(request: Request, authorization: Authorization) -> None:
+def _check_signed_headers(request: Request, signed: list[str]) -> None:
     sent = {name for name in request.headers if name.startswith("x-acs-")}
-    if missing := (HAVE_TO_BE_SIGNED | sent) - set(authorization.signed):
+    if missing := (HAVE_TO_BE_SIGNED | sent) - set(signed):
         raise _incomplete(f"{sorted(missing)} has to be signed")
-    if absent := set(authorization.signed) - set(request.headers):
+    if absent := set(signed) - set(request.headers):
         raise _incomplete(f"{sorted(absent)} is not there")
 
 
@@ -137,11 +124,11 @@ def _check_token(request: Request, key: AccessKey, now: datetime) -> None:
         raise refuse(400, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
 
 
-def _check_signature(request: Request, authorization: Authorization, key: AccessKey) -> None:
+def _check_signature(request: Request, signed: list[str], key: AccessKey) -> None:
     theirs = DaraRequest()
     theirs.method, theirs.pathname = request.method, request.path
     theirs.query = parameters(request)
-    theirs.headers = {name: request.headers[name] for name in authorization.signed}
+    theirs.headers = {name: request.headers[name] for name in signed}
     expected: str = Utils.get_authorization(
         theirs, ALGORITHM, request.headers["x-acs-content-sha256"], key.id, key.secret
     )

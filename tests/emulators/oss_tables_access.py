@@ -3,7 +3,6 @@
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from alibabacloud_oss_v2.signer.tables_v4 import TablesSignerV4
@@ -30,18 +29,6 @@ AUTHORIZATION = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Authorization:
-    """The Authorization header, taken apart."""
-
-    access_key_id: str
-    date: str
-    region: str
-    product: str
-    additional: str | None
-    signature: str
-
-
 def forbidden(code: str, message: str, ec: str) -> RefusedError:
     return RefusedError(Refuse(403, code, message, {"x-oss-ec": ec}))
 
@@ -56,7 +43,7 @@ def authenticate(
 ) -> tuple[AccessKey, str]:
     """The key that signed the request, and the region it was signed for."""
     authorization = _authorization(request)
-    key = keys.get(authorization.access_key_id)
+    key = keys.get(authorization["access_key_id"])
     if key is None:
         raise _unknown_key()
     signed_at = _signing_time(request, authorization, now)
@@ -69,10 +56,10 @@ def authenticate(
         raise forbidden(
             "ForbiddenException", "The bucket you access does not belong to you.", "0003-00000001"
         )
-    return key, authorization.region
+    return key, authorization["region"]
 
 
-def _authorization(request: Request) -> Authorization:
+def _authorization(request: Request) -> re.Match[str]:
     header = request.headers.get("authorization")
     if header is None:
         raise forbidden(
@@ -83,7 +70,7 @@ def _authorization(request: Request) -> Authorization:
     match = AUTHORIZATION.fullmatch(header)
     if match is None:
         raise bad_request("The Authorization header is not valid.")
-    return Authorization(**match.groupdict())
+    return match
 
 
 def _unknown_key() -> RefusedError:
@@ -94,7 +81,7 @@ def _unknown_key() -> RefusedError:
     )
 
 
-def _signing_time(request: Request, authorization: Authorization, now: datetime) -> datetime:
+def _signing_time(request: Request, authorization: re.Match[str], now: datetime) -> datetime:
     date = request.headers.get("x-oss-date", "")
     try:
         signed_at = datetime.strptime(date, OSS_DATE).replace(tzinfo=timezone.utc)
@@ -108,15 +95,15 @@ def _signing_time(request: Request, authorization: Authorization, now: datetime)
             "The difference between the request time and the current time is too large.",
             "0002-00000504",
         )
-    if authorization.date != date[:8]:
+    if authorization["date"] != date[:8]:
         raise bad_request("Invalid signing date in Authorization header.")
     return signed_at
 
 
-def _check_scope(authorization: Authorization, regions: set[str | None]) -> None:
-    if regions - {authorization.region}:
+def _check_scope(authorization: re.Match[str], regions: set[str | None]) -> None:
+    if regions - {authorization["region"]}:
         raise bad_request("Invalid signing region in Authorization header.")
-    if authorization.product != PRODUCT:
+    if authorization["product"] != PRODUCT:
         raise bad_request("Invalid signing product in Authorization header.")
 
 
@@ -139,7 +126,7 @@ def _check_token(request: Request, key: AccessKey, now: datetime) -> None:
 
 def _check_signature(
     request: Request,
-    authorization: Authorization,
+    authorization: re.Match[str],
     key: AccessKey,
     bucket: BucketArn | None,
     signed_at: datetime,
@@ -149,13 +136,13 @@ def _check_signature(
     TablesSignerV4().sign(
         SigningContext(
             product=PRODUCT,
-            region=authorization.region,
+            region=authorization["region"],
             bucket=None if bucket is None else str(bucket),
             key=request.path.removeprefix("/"),
             request=signed,
             credentials=Credentials(key.id, key.secret, key.security_token),
             signing_time=signed_at,
-            additional_headers=set((authorization.additional or "").split(";")) - {""},
+            additional_headers=set((authorization["additional"] or "").split(";")) - {""},
         )
     )
     expected: str = signed.headers["Authorization"]

@@ -61,24 +61,27 @@ def call(
     now: datetime,
     key: AccessKey,
     form: dict[str, str] | None = None,
+    body: bytes | None = None,
+    path: str = "/",
     before: Alter = lambda _headers: None,
     after: Alter = lambda _headers: None,
 ) -> tuple[int, dict[str, Any]]:
     """Status and body of a request that is altered before or after the official library signs."""
-    body = canonical_query(form or {}).encode()
+    body = canonical_query(form or {}).encode() if body is None else body
     headers = headers_of(action, version, key, now, body)
     before(headers)
     signed = DaraRequest()
-    signed.method, signed.pathname, signed.query = "POST", "/", query or {}
+    signed.method, signed.pathname, signed.query = "POST", path, query or {}
     signed.headers = headers
     digest = headers.get("x-acs-content-sha256", "")
     authorization = Utils.get_authorization(signed, ALGORITHM, digest, key.id, key.secret)
     headers = headers | {"authorization": authorization}
     after(headers)
     connection = http.client.HTTPConnection("127.0.0.1", service.port)
-    connection.request("POST", "/?" + canonical_query(query or {}), body=body, headers=headers)
+    target = f"{path}?{canonical_query(query)}" if query else path
+    connection.request("POST", target, body=body, headers=headers)
     answer = connection.getresponse()
-    told = json.loads(answer.read())
+    told = json.loads(answer.read() or b"{}")
     connection.close()
     return answer.status, told
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import http.client
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import pytest
-from alibabacloud_tea_openapi.utils import Utils
 from alibabacloud_tea_openapi.utils_models import OpenApiRequest
-from darabonba.request import DaraRequest
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.acs3_access import ALGORITHM
 from tests.emulators.emulated_service import utc_now
 from tests.emulators.function_compute_api import FunctionComputeApi
 from tests.emulators.ram_policies import Policy
-from tests.emulators.tests.rpc_requests import headers_of, vendor_call
+from tests.emulators.tests.rpc_requests import call, code, put, vendor_call
 
 ACCOUNT = "1234567890123456"
 KEY = AccessKey("AKID", "AKSECRET", ACCOUNT)
@@ -84,57 +81,48 @@ def test_a_key_without_the_right_is_refused() -> None:
         assert service.accepted == []
 
 
-def invoked(
-    service: FunctionComputeApi,
-    payload: bytes,
-    *,
-    key: AccessKey = KEY,
-    host: str = "fcv3.cn-hangzhou.aliyuncs.com",
-    signed: bytes | None = None,
-    times: int = 1,
-) -> list[tuple[int, str]]:
-    """The status and the code of each answer to a request that the official library signed."""
-    body = payload if signed is None else signed
-    headers = headers_of("InvokeFunction", "2023-03-30", key, utc_now(), body) | {"host": host}
-    request = DaraRequest()
-    request.method, request.pathname, request.query = "POST", PATH, {}
-    request.headers = headers
-    digest = sha256(body).hexdigest()
-    headers["authorization"] = Utils.get_authorization(
-        request, ALGORITHM, digest, key.id, key.secret
+def invoked(service: FunctionComputeApi, **altered: Any) -> tuple[int, str]:
+    """The status and the code of the answer to a request that the official library signed."""
+    answer = call(
+        *(service, "InvokeFunction", "2023-03-30"),
+        now=utc_now(),
+        key=KEY,
+        path=PATH,
+        body=b"{}",
+        after=lambda headers: headers.update({"x-fc-invocation-type": "Async"}),
+        **altered,
     )
-    answers = []
-    for _ in range(times):
-        connection = http.client.HTTPConnection("127.0.0.1", service.port)
-        connection.request(
-            "POST", PATH, body=payload, headers=headers | {"x-fc-invocation-type": "Async"}
-        )
-        answer = connection.getresponse()
-        answers.append((answer.status, json.loads(answer.read() or b"{}").get("Code", "")))
-        connection.close()
-    return answers
+    return code(answer)
 
 
 def test_the_hosts_of_its_region_are_served(service: FunctionComputeApi) -> None:
     """Whose account it is says the key; a host of another region is not this service's."""
-    here = f"{ACCOUNT}.cn-hangzhou.fc.aliyuncs.com"
+    hosts = (
+        "fcv3.cn-hangzhou.aliyuncs.com",
+        f"{ACCOUNT}.cn-hangzhou.fc.aliyuncs.com",
+        "fcv3.cn-shanghai.aliyuncs.com",
+    )
 
-    assert invoked(service, b"{}") == [(202, "")]
-    assert invoked(service, b"{}", host=here) == [(202, "")]
-    assert invoked(service, b"{}", host="fcv3.cn-shanghai.aliyuncs.com") == [
-        (404, "DomainNameNotFound")
-    ]
+    answers = [invoked(service, before=put(host=host)) for host in hosts]
+
+    assert answers == [(202, ""), (202, ""), (404, "DomainNameNotFound")]
 
 
 def test_a_payload_that_was_altered_is_refused(service: FunctionComputeApi) -> None:
     """Unlike the older signature, this one covers it."""
-    assert invoked(service, b'{"a": 2}', signed=b'{"a": 1}') == [(400, "IncompleteSignature")]
+    other = put(x_acs_content_sha256=sha256(b"[]").hexdigest())
+
+    assert invoked(service, before=other) == (400, "IncompleteSignature")
     assert service.accepted == []
 
 
 def test_a_request_is_taken_once(service: FunctionComputeApi) -> None:
     """A repeated nonce is refused."""
-    assert invoked(service, b"{}", times=2) == [(202, ""), (400, "SignatureNonceUsed")]
+    once = put(x_acs_signature_nonce="once")
+
+    answers = [invoked(service, before=once) for _ in range(2)]
+
+    assert answers == [(202, ""), (400, "SignatureNonceUsed")]
 
 
 def test_the_signature_of_3_0_does_not_open_2_0(service: FunctionComputeApi) -> None:

@@ -182,6 +182,16 @@ def test_a_wrong_caller_is_refused(known: AccessKey, sent: AccessKey, code: str)
     assert service.accepted == []
 
 
+def test_a_foreign_account_is_denied(service: FunctionComputeApi) -> None:
+    """The functions belong to the account of the first key; a key of another may not use them."""
+    foreign = AccessKey("FOREIGN", "SECRET", "9999999999999999")
+    service.admit(foreign)
+
+    error = refusal(invoke, client(service, foreign))
+
+    assert (error.status_code, error.err_code) == (403, "AccessDenied")
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [

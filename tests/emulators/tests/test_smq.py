@@ -210,6 +210,15 @@ def test_a_wrong_caller_is_refused(
     assert service.messages("dlq") == []
 
 
+def test_a_foreign_account_is_denied(connect: Connect) -> None:
+    """The queues belong to the account of the first key; a key of another may not use them."""
+    foreign = AccessKey("FOREIGN", "SECRET", "9999999999999999")
+    with Smq(KEY, foreign, queues=["dlq"]) as service:
+        error = refusal(connect(service, foreign).receive_message)
+
+    assert error.type == "AccessDenied"
+
+
 BODY = (
     b'<?xml version="1.0" encoding="utf-8"?><Message xmlns="http://mns.aliyuncs.com/doc/v1/">'
     b"<MessageBody>eyJhIjoxfQ==</MessageBody></Message>"
