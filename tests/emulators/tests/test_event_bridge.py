@@ -1,6 +1,7 @@
 """The emulated ActionTrail and EventBridge: what an API call becomes and how it is delivered."""
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,7 +9,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from tests.emulators.action_trail import SHAPES, Shape, cloud_event
+from tests.emulators.action_trail import KINDS, SHAPES, Kind, Shape, cloud_event
 from tests.emulators.event_bridge import Deliveries, EventBus
 from tests.emulators.oss_tables import ApiCall
 
@@ -73,6 +74,15 @@ def test_times_are_spelt_as_documented() -> None:
     assert event["time"] == "2026-11-23T04:30:01+08:00"
     assert event["aliyunpublishtime"] == "2026-11-23T04:30:01.250PRC"
     assert event["data"]["eventTime"] == "2026-11-22T20:30:01Z"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_has_one_of_three_kinds(kind: Kind) -> None:
+    """The type of the event ends in what the record calls eventType."""
+    event = cloud_event(CREATED, shape="subject", kind=kind)
+
+    assert event["type"] == f"oss:ActionTrail:{kind}"
+    assert event["data"]["eventType"] == kind
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -148,6 +158,20 @@ def test_an_event_is_dropped_after_the_last_retry(bus: EventBus, deliveries: Del
 
     assert len(received) == 4
     assert deliveries.dropped == [b'{"id": "1"}']
+
+
+def test_several_workers_deliver_at_a_time() -> None:
+    """Two deliveries can be under way together."""
+    both = threading.Barrier(2, timeout=5)
+    with Deliveries(twice=0, late=0, workers=2) as deliveries:
+        bus = EventBus(deliveries)
+        bus.add_rule({}, lambda _event: both.wait())
+
+        bus.publish({"id": "1"})
+        bus.publish({"id": "2"})
+        bus.join(5)
+
+        assert deliveries.dropped == []
 
 
 def test_a_rule_needs_a_pattern(bus: EventBus) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from tests.emulators.function_compute import (
     Freeze,
     FunctionCompute,
     Kill,
+    Recycle,
 )
 from tests.emulators.function_instance import Function
 
@@ -34,6 +36,7 @@ def handler(event, context):
 """
 EXIT = """
 import os
+import threading
 def handler(event, context):
     print("leaving")
     os._exit(0)
@@ -271,6 +274,35 @@ def test_chaos_interrupts_an_invocation(
 
     assert interrupted.condition == condition
     assert later.error is None
+
+
+def test_a_recycled_instance_answers_and_is_not_used_again(deploy: Run) -> None:
+    """The platform may give up any instance between two events: the next start is a cold one."""
+    cloud = deploy(ECHO, chaos=lambda event: Recycle() if event == b"last" else None)
+
+    cold, warm, last, anew = (cloud.invoke(event) for event in (b"", b"", b"last", b""))
+
+    assert [each.cold_start for each in (cold, warm, last, anew)] == [True, False, False, True]
+    assert last.result == "last"
+
+
+def test_instances_work_at_a_time(deploy: Run) -> None:
+    """Two invocations that wait for each other both end when two instances may run."""
+    source = """
+import pathlib, time
+def handler(event, context):
+    pathlib.Path(event.decode()).touch()
+    while not (pathlib.Path("a").exists() and pathlib.Path("b").exists()):
+        time.sleep(0.01)
+"""
+    cloud = deploy(source, function={"timeout_seconds": 5}, instances=2)
+    other = threading.Thread(target=cloud.invoke, args=(b"a",))
+    other.start()
+
+    invocation = cloud.invoke(b"b")
+    other.join()
+
+    assert invocation.error is None
 
 
 def test_a_strike_kills_those_that_work_on_the_event(deploy: Run) -> None:

@@ -56,6 +56,13 @@ def test_a_search_finds_records(search: str, numbers: str) -> None:
     assert "".join(found(search)) == numbers
 
 
+def test_a_text_may_count_as_a_whole() -> None:
+    """Then a word of it finds nothing."""
+    query = 'message.reason: removed | select "requestId" as id'
+
+    assert LogStore(INDEX, splits=False).query(query, RECORDS).rows == []
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -86,6 +86,15 @@ def test_an_action_and_a_resource_of_two_statements_are_no_right() -> None:
     assert not policy.allows("oss:ListTables", BUCKET)
 
 
+def test_what_is_granted_is_what_is_allowed_somewhere() -> None:
+    """The actions of all statements that allow something, as they are written."""
+    denied = statement(Effect="Deny", Action="oss:GetTable")
+
+    policy = Policy.of([statement(), statement(Action=["oss:Put*"]), denied])
+
+    assert policy.granted == {"oss:ListTables", "oss:Put*"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [

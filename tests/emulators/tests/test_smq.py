@@ -122,6 +122,20 @@ def test_one_node_answers_with_what_it_has(connect: Connect, call: str) -> None:
     assert found == [["0", "5", "10"], ["1", "6"], ["2", "7"], ["3", "8"], ["4", "9"]]
 
 
+def test_an_empty_node_passes_its_turn_on(connect: Connect) -> None:
+    """As long as any node has a message nobody is told that there is none."""
+    with Smq(KEY, queues=["dlq"], nodes=5) as service:
+        for number in range(3):
+            service.put("dlq", str(number))
+        queue = connect(service)
+        queue.set_encoding(False)
+        found = [queue.receive_message().message_body for _ in range(3)]
+        error = refusal(queue.receive_message)
+
+    assert sorted(found) == ["0", "1", "2"]
+    assert error.type == "MessageNotExist"
+
+
 def test_an_undeleted_message_comes_again(connect: Connect) -> None:
     """A message that was not deleted returns after NextVisibleTime, and its handle is void then."""
     seconds = 0.0
