@@ -145,22 +145,7 @@ class EventApis(RpcService):
 
     def list_aliyun_official_event_sources(self, _call: Call) -> Record:
         listed = [
-            {
-                "Name": name,
-                "FullName": name,
-                "EventBusName": BUS,
-                "Status": "Activated",
-                "Arn": f"acs:eventbridge:{self._region}::eventbus/{BUS}/eventsource/{name}",
-                "EventTypes": [
-                    {
-                        "Name": each,
-                        "ShortName": each.partition(":")[2],
-                        "EventSourceName": name,
-                        "GroupName": each.split(":")[1],
-                    }
-                    for each in types
-                ],
-            }
+            {"Name": name, "FullName": name, "EventTypes": [{"Name": each} for each in types]}
             for name, types in self.state.sources.items()
         ]
         return _success({"EventSourceList": listed})
@@ -193,11 +178,9 @@ class EventApis(RpcService):
         with self._lock:
             events = [
                 {
-                    "EventBusName": BUS,
                     "EventId": kept.event["id"],
                     "EventSource": kept.event["source"],
                     "EventType": kept.event["type"],
-                    "EventReceivedTime": _milliseconds(kept.at),
                 }
                 for kept in self.state.events
                 if since <= _milliseconds(kept.at) <= until
@@ -215,25 +198,11 @@ class EventApis(RpcService):
 
     def _traces(self, kept: Kept) -> list[Record]:
         at = _milliseconds(kept.at)
-        common = {
-            "EventBusName": BUS,
-            "EventId": kept.event["id"],
-            "EventSource": kept.event["source"],
-        }
-        rows = [common | {"Action": "PutEvent", "ActionTime": at, "ReceivedTime": at}]
+        pushed = {"NotifyTime": at + 20, "NotifyLatency": "17", "NotifyStatus": "200"}
+        rows: list[Record] = [{"Action": "PutEvent", "ReceivedTime": at}]
         for rule in self._takers(kept.event):
-            ruled = common | {"RuleName": rule}
-            rows.append(ruled | {"Action": "FilterEvent", "RuleMatchingTime": f"{at + 3}"})
-            rows.append(
-                ruled
-                | {
-                    "Action": "PushEvent",
-                    "Endpoint": f"acs:fc:{self._region}",
-                    "NotifyTime": at + 20,
-                    "NotifyLatency": "17",
-                    "NotifyStatus": "200",
-                }
-            )
+            rows.append({"Action": "FilterEvent", "RuleName": rule})
+            rows.append({"Action": "PushEvent", "RuleName": rule, **pushed})
         return rows
 
     def _takers(self, event: Record) -> list[str]:

@@ -7,7 +7,7 @@ transport, for the reasons that `encryption_guard.services.function_compute` tel
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from email.utils import format_datetime
 
 import httpx
@@ -23,23 +23,17 @@ SECONDS = 60.0
 TRIES = 3
 
 
-class _Signed(httpx.Auth):
-    """Signs with `x-fc-*` and the path; a query is no part of it, as with the client itself."""
-
-    def __init__(self, invocation: Invocation) -> None:
-        self._credentials = invocation.read_credentials()
-        self._now = invocation.clock.now
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        given = self._credentials
-        request.headers["date"] = format_datetime(self._now(), usegmt=True)
-        if given.security_token:
-            request.headers["x-fc-security-token"] = given.security_token
-        signer = Auth(given.access_key_id, given.access_key_secret)
-        request.headers["authorization"] = signer.sign_request(
-            request.method, request.url.path, dict(request.headers)
-        )
-        yield request
+def _signed(request: httpx.Request, invocation: Invocation) -> httpx.Request:
+    """With `x-fc-*` and the path; a query is no part of it, as with the client itself."""
+    given = invocation.read_credentials()
+    request.headers["date"] = format_datetime(invocation.clock.now(), usegmt=True)
+    if given.security_token:
+        request.headers["x-fc-security-token"] = given.security_token
+    signer = Auth(given.access_key_id, given.access_key_secret)
+    request.headers["authorization"] = signer.sign_request(
+        request.method, request.url.path, dict(request.headers)
+    )
+    return request
 
 
 class FunctionApi:
@@ -75,7 +69,7 @@ class FunctionApi:
                 return _told(
                     send(
                         self._invocation.transport,
-                        next(_Signed(self._invocation).auth_flow(request)),
+                        _signed(request, self._invocation),
                         until=self._invocation.clock.monotonic() + SECONDS,
                     )
                 )

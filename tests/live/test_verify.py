@@ -232,7 +232,7 @@ def events(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
             st.dictionaries(name | text, inner, max_size=3),
             st.dictionaries(name, inner, max_size=3).map(json.dumps),
         ),
-        max_leaves=12,
+        max_leaves=6,
     )
     return draw(st.dictionaries(name, value, min_size=1, max_size=4)), hidden
 

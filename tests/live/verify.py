@@ -337,31 +337,31 @@ def _say(console: Console, text: str) -> None:
 
 
 def _print_checks(console: Console, checks: Sequence[Check]) -> None:
-    table = Table("", "check", "seen", box=None)
-    for check in checks:
-        _add_row(table, "ok" if check.well else "NOT", check.what, check.seen)
-    console.print("\nChecks", markup=False)
-    _print_whole(console, table)
+    rows = [("ok" if each.well else "NOT", each.what, each.seen) for each in checks]
+    _print_table(console, "Checks", ("", "check", "seen"), rows)
 
 
 def _print_facts(console: Console, known: Sequence[Fact]) -> None:
-    table = Table("fact", "", "answer, or why there is none", box=None)
-    for fact in known:
-        said = fact.why_not if fact.answer is None else fact.answer
-        state = "not settled" if fact.answer is None else "settled"
-        _add_row(table, fact.question, state, said)
-    console.print("\nWhat no documentation tells", markup=False)
-    _print_whole(console, table)
+    rows = [
+        (each.question, "not settled", each.why_not)
+        if each.answer is None
+        else (each.question, "settled", each.answer)
+        for each in known
+    ]
+    columns = ("fact", "", "answer, or why there is none")
+    _print_table(console, "What no documentation tells", columns, rows)
 
 
-def _add_row(table: Table, *cells: str) -> None:
-    # What services say is text: brackets in it are none of rich's.
-    table.add_row(*(Text(plain(cell)) for cell in cells))
-
-
-def _print_whole(console: Console, table: Table) -> None:
+def _print_table(
+    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    table = Table(*columns, box=None)
+    for row in rows:
+        # What services say is text: brackets in it are none of rich's.
+        table.add_row(*(Text(plain(cell)) for cell in row))
     for column in table.columns:
         column.overflow = "fold"
+    console.print(f"\n{title}", markup=False)
     console.print(table, highlight=False, emoji=False)
 
 
