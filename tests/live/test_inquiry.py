@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import httpx
 import pytest
@@ -487,6 +487,17 @@ def test_the_sources_are_read_leniently() -> None:
 
     assert sources == (Source("acs.oss", ("oss:A:B", "")), Source("x", ()), Source("", ()))
     assert service.requests[0].url.host == "eventbridge-console.cn-hangzhou.aliyuncs.com"
+
+
+@pytest.mark.parametrize(("result", "taken"), [(True, True), (False, False)])
+def test_the_pattern_is_asked_about_in_a_form(result: bool, taken: bool) -> None:
+    """Event and pattern go as JSON texts into a form."""
+    service = Scripted(TestEventPattern=[{"Success": True, "Data": {"Result": result}}])
+
+    assert apis_of(service).takes(DELIVERED, filter_pattern()) is taken
+    form = dict(parse_qsl(service.requests[0].content.decode()))
+    assert json.loads(form["Event"]) == DELIVERED
+    assert json.loads(form["EventPattern"]) == filter_pattern()
 
 
 @pytest.mark.parametrize("data", [None, {}, {"Result": "true"}])

@@ -60,14 +60,12 @@ def call(
     *,
     now: datetime,
     key: AccessKey,
-    form: dict[str, str] | None = None,
-    body: bytes | None = None,
+    body: bytes = b"",
     path: str = "/",
     before: Alter = lambda _headers: None,
     after: Alter = lambda _headers: None,
 ) -> tuple[int, dict[str, Any]]:
     """Status and body of a request that is altered before or after the official library signs."""
-    body = canonical_query(form or {}).encode() if body is None else body
     headers = headers_of(action, version, key, now, body)
     before(headers)
     signed = DaraRequest()
@@ -131,14 +129,13 @@ def official_client(
     service: EmulatedService,
     action: str,
     version: str,
-    query: dict[str, str] | None = None,
+    query: dict[str, str],
     *,
     key: AccessKey,
-    form: dict[str, str] | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Status and body of an action of an RPC API."""
     return vendor_call(
-        *(service, key, OpenApiRequest(query=query, body=form)),
+        *(service, key, OpenApiRequest(query=query)),
         action=action,
         version=version,
         pathname="/",
