@@ -251,20 +251,6 @@ def test_what_is_altered_is_refused(
     assert service.accepted == []
 
 
-def test_the_body_is_not_signed(service: FunctionComputeApi) -> None:
-    """A body that is altered on its way is accepted: the protocol signs no body, TLS guards it."""
-
-    class AlteredBody(fc2.Client):  # type: ignore[misc]  # as above
-        def _do_request(
-            self, method: str, path: str, headers: Any, params: Any = None, body: Any = None
-        ) -> Any:
-            return super()._do_request(method, path, headers, params, body + b" and more")
-
-    invoke(client(service, kind=AlteredBody), payload=b"signed")
-
-    assert service.accepted == [("svc$fn", b"signed and more")]
-
-
 @pytest.mark.parametrize(
     ("headers", "status", "code", "message"),
     [

@@ -110,55 +110,47 @@ def change(resources: Resources, name: str, **properties: Any) -> Resources:
     return resources
 
 
-def misspell(resources: Resources) -> Resources:
-    """A property of the template that does not exist."""
+def test_a_template_with_a_misspelt_property_is_refused(organization: Organization) -> None:
+    """It is one that does not exist."""
+    resources = created()
     role = resources["MemberStacks"]["Properties"]["TemplateBody"]["Resources"]["Role"]
     role["Properties"]["RolName"] = role["Properties"].pop("RoleName")
-    return resources
+
+    with pytest.raises(StackRefusedError, match="RolName is unknown"):
+        organization.groups.update(resources)
 
 
-REFUSALS: dict[str, tuple[Resources, str]] = {
-    "another permission model": (
-        change(created(), "MemberStacks", PermissionModel="SELF_MANAGED"),
-        "PermissionModel",
-    ),
-    "a misspelt property": (misspell(created()), "RolName is unknown"),
-    "too many folders": (
-        change(
-            created(),
+@pytest.mark.parametrize(
+    ("name", "properties", "code"),
+    [
+        ("MemberStacks", {"PermissionModel": "SELF_MANAGED"}, "PermissionModel"),
+        (
             "MemberStackInstances",
-            DeploymentTargets={"RdFolderIds": [f"fd-{number}" for number in range(21)]},
+            {"DeploymentTargets": {"RdFolderIds": [f"fd-{number}" for number in range(21)]}},
+            "1 to 20 folders",
         ),
-        "1 to 20 folders",
-    ),
-    "an unknown folder": (
-        change(
-            created(), "MemberStackInstances", DeploymentTargets={"RdFolderIds": ["fd-unknown"]}
+        (
+            "MemberStackInstances",
+            {"DeploymentTargets": {"RdFolderIds": ["fd-unknown"]}},
+            "FolderNotFound: fd-unknown",
         ),
-        "FolderNotFound: fd-unknown",
-    ),
-    "too many regions": (
-        change(created(), "MemberStackInstances", RegionIds=[REGION] * 21),
-        "1 to 20 regions",
-    ),
-    "too many accounts at once": (
-        change(created(), "MemberStackInstances", OperationPreferences={"MaxConcurrentCount": 21}),
-        "OperationPreferences",
-    ),
-    "instances of another group": (
-        change(created(), "MemberStackInstances", StackGroupName="another"),
-        "StackGroupNotFound: another",
-    ),
-}
-
-
-@pytest.mark.parametrize(("resources", "code"), REFUSALS.values(), ids=REFUSALS)
+        ("MemberStackInstances", {"RegionIds": [REGION] * 21}, "1 to 20 regions"),
+        (
+            *("MemberStackInstances", {"OperationPreferences": {"MaxConcurrentCount": 21}}),
+            "OperationPreferences",
+        ),
+        (
+            *("MemberStackInstances", {"StackGroupName": "another"}),
+            "StackGroupNotFound: another",
+        ),
+    ],
+)
 def test_what_the_service_would_refuse_is_refused(
-    organization: Organization, resources: Resources, code: str
+    organization: Organization, name: str, properties: dict[str, Any], code: str
 ) -> None:
     """With its reason."""
     with pytest.raises(StackRefusedError, match=code):
-        organization.groups.update(resources)
+        organization.groups.update(change(created(), name, **properties))
 
 
 def test_no_property_can_be_updated(organization: Organization) -> None:
