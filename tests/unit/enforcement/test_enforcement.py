@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from itertools import repeat
 from typing import Any
 
@@ -19,12 +19,9 @@ from encryption_guard.enforcement import (
     Encrypted,
     Outcome,
     Processed,
-    Skipped,
-    process_event,
     process_payload,
 )
 from encryption_guard.errors import DeadLetterNotWritten, Unavailable
-from encryption_guard.events.envelopes import open_payload
 from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.version import __version__
 from tests.unit.fakes import (
@@ -524,16 +521,6 @@ def test_one_event_is_no_array() -> None:
     assert len(processed.outcomes) == 1
 
 
-def test_an_empty_array_is_invalid() -> None:
-    """An array without an event is a letter, not silence."""
-    guard = Guard(FakeOssTables())
-
-    processed = guard.process(b"[]")
-
-    assert [outcome.reason for outcome in processed.outcomes] == ["invalid_event"]
-    assert [letter["event"] for letter in guard.box.read()] == ["[]"]
-
-
 def test_the_others_are_done_before_one_is_raised() -> None:
     """An unavailable bucket costs the rest of the array nothing, and the invocation fails."""
     arns = names(3)
@@ -564,20 +551,6 @@ def test_several_failures_are_raised_as_one() -> None:
     with pytest.raises(Unavailable, match=r"2 of 3 .*bucket-1") as caught:
         processed.raise_failures()
     assert caught.value.__cause__ is processed.failures[0]
-
-
-def test_a_repeat_of_an_array_does_no_harm() -> None:
-    """The platform delivers it whole again: what was done is found done."""
-    arns = names(2)
-    guard = Guard(FakeOssTables(buckets(arns), troubles={"PUT bucket-2": [Reply(503)] * 4}))
-
-    guard.process(array_of(arns))
-    processed = guard.process(array_of(arns))
-
-    assert [outcome.outcome for outcome in processed.outcomes] == [
-        "already_encrypted",
-        "encrypted",
-    ]
 
 
 def test_events_that_the_time_does_not_reach_are_unavailable() -> None:
@@ -646,26 +619,6 @@ def test_a_letter_that_is_not_written_is_a_failure() -> None:
         processed.raise_failures()
 
 
-def test_an_unavailable_service_is_no_outcome() -> None:
-    """Neither success nor letter: the event has to come again."""
-    guard = Guard(FakeOssTables(troubles={"PUT": repeat(Broken(httpx.ConnectError))}))
-
-    processed = guard.process(creation_of(ARN))
-
-    assert processed.outcomes == ()
-    assert guard.box.letters == []
-    with pytest.raises(Unavailable):
-        processed.raise_failures()
-
-
-@pytest.mark.parametrize("wrap", [json.dumps, lambda event: event], ids=["text", "dict"])
-def test_an_event_may_come_as_text_or_parsed(wrap: Any) -> None:
-    """Function Compute hands over bytes; a local call may hand over either of the others."""
-    processed = Guard(FakeOssTables()).process(wrap(creation_of(ARN)))
-
-    assert [outcome.outcome for outcome in processed.outcomes] == ["encrypted"]
-
-
 def test_a_letter_is_processed_like_its_event() -> None:
     """A dead letter that is sent again ends like the event in it; the next letter counts on."""
     guard = Guard(FakeOssTables())
@@ -679,33 +632,3 @@ def test_a_letter_is_processed_like_its_event() -> None:
     first, second = guard.box.read()
     assert second["event"] == first["event"]
     assert (second["id"], second["redrives"]) == (first["id"], 1)
-
-
-# The parts.
-
-
-def test_one_event_can_be_processed_by_itself() -> None:
-    """`process_event` gives the outcome of a delivery, or raises what has to come again."""
-    guard = Guard(FakeOssTables(troubles={"PUT": repeat(Reply(500))}))
-    invocation = invocation_of(guard.service)
-    tables = OssTables(invocation)
-    deliveries = open_payload([creation_of(FOREIGN), creation_of(ARN)]).events
-
-    outcome = process_event(
-        deliveries[0], invocation=invocation, tables=tables, dead_letters=guard.post()
-    )
-    with pytest.raises(Unavailable):
-        process_event(
-            deliveries[1], invocation=invocation, tables=tables, dead_letters=guard.post()
-        )
-
-    assert outcome.reason == "foreign_account"
-
-
-def test_an_outcome_is_told_with_all_its_fields() -> None:
-    """Every kind has the contract's fields, the empty ones included."""
-    now = datetime.now(timezone.utc)
-
-    outcome = Skipped(reason=f"exempt: {now}")
-
-    assert set(outcome.as_dict()) == OUTCOME_FIELDS

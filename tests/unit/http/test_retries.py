@@ -285,13 +285,6 @@ def test_nothing_is_sent_when_the_look_before_it_took_the_time() -> None:
     assert len(script.sent_at) == 1
 
 
-def test_no_repeat_helps_where_a_service_says_so() -> None:
-    """It is asked once."""
-    assert Script([of(400)], {400: Reaction.GIVE_UP}).run() == FailedRequest(
-        of(400), None, 1, final=True
-    )
-
-
 STATED = {
     "the Date header": of(403, date="Fri, 02 Jan 2026 03:10:00 GMT"),
     "ServerTime in XML": of(
