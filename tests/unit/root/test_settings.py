@@ -333,7 +333,9 @@ SECRET_HOLDERS = ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOK
 
 
 @pytest.mark.parametrize("holder", SECRET_HOLDERS)
-@pytest.mark.parametrize("variable", ["GUARD_MODE", "GUARD_DEAD_LETTER_QUEUE", "FC_REGION"])
+@pytest.mark.parametrize(
+    "variable", ["GUARD_MODE", "GUARD_DEAD_LETTER_QUEUE", "GUARD_SWEEP_REGIONS", "GUARD_FUNCTION"]
+)
 def test_a_secret_in_the_wrong_variable_is_not_shown(variable: str, holder: str) -> None:
     """What the shell also holds as a secret is none of a sentence's business."""
     sentence = refusal(**{variable: "mis/placed+ ", holder: "mis/placed+"})
