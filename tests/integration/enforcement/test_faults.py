@@ -3,7 +3,6 @@
 import http.client
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
@@ -16,7 +15,6 @@ from tests.emulators.emulated_service import Call, EmulatedService, RefusedError
 from tests.emulators.faults import (
     Delay,
     Drip,
-    Effect,
     Fault,
     Faults,
     Garbage,
@@ -26,11 +24,8 @@ from tests.emulators.faults import (
     ResetMidAnswer,
     SkewClock,
     Truncate,
-    throttle,
 )
-from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
-from tests.emulators.smq import Smq
 from tests.emulators.wire import Answer, Request
 
 KEY = AccessKey("AKID", "AKSECRET", "1234567890123456")
@@ -119,23 +114,6 @@ def test_without_a_fault_one_connection_serves_all(counter: Counter) -> None:
     assert counter.connections_accepted == 1
 
 
-def test_every_request_is_recorded(counter: Counter) -> None:
-    """The record has each request with its operation, its faults and the status answered."""
-    fault = Fault(Reset(), resource="b")
-    counter.faults.add(fault)
-
-    ask(counter, path="/a?q=%2F")
-    with pytest.raises(OSError, match=r".*"):
-        ask(counter, path="/b")
-
-    first, second = counter.requests
-    assert (first.method, first.path, first.query) == ("PUT", "/a", "q=%2F")
-    assert (first.operation, first.resource, first.status) == ("Put", "a", 200)
-    assert first.body == b"x" * 100
-    assert first.headers["content-length"] == "100"
-    assert (second.status, second.faults, second.body) == (None, (fault,), b"")
-
-
 def test_a_refusal_has_its_status_and_headers(counter: Counter) -> None:
     """Refuse answers with its status and headers, and nothing is carried out."""
     counter.faults.add(Fault(Refuse(307, "Moved", headers={"Location": "https://example.com"})))
@@ -144,21 +122,6 @@ def test_a_refusal_has_its_status_and_headers(counter: Counter) -> None:
 
     assert (status, headers["Location"], body) == (307, "https://example.com", b"Moved")
     assert counter.count == 0
-
-
-def test_the_services_refuse_in_their_own_form() -> None:
-    """A refusal is JSON from OSS Tables and XML from SMQ, with a code of their own."""
-    with OssTables(KEY) as oss, Smq(KEY, queues=["dlq"]) as smq:
-        oss.faults.add(Fault(throttle(429, retry_after=1.5)))
-        smq.faults.add(Fault(throttle(), operation="SendMessage", resource="d*"))
-        from_oss = ask(oss, path="/buckets")
-        from_smq = ask(smq, "POST", "/queues/dlq/messages")
-
-    assert (from_oss[0], from_smq[0]) == (429, 503)
-    assert from_oss[1]["x-oss-error-type"] == "TooManyRequestsException"
-    assert from_oss[1]["Retry-After"] == "1.5"
-    assert from_oss[1]["Content-Type"] == "application/json"
-    assert b"<Code>QpsLimitExceeded</Code>" in from_smq[2]
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -211,15 +174,6 @@ def test_a_delay_holds_the_answer(counter: Counter, after: bool) -> None:
         count = counter.count
 
     assert count == (1 if after else 0)
-
-
-def test_stopping_ends_a_delay() -> None:
-    """A service that is stopped does not sit out its delays."""
-    started = time.monotonic()
-    with Counter(faults=Faults(Fault(Delay(60)))) as counter, connected(counter) as connection:
-        connection.request("PUT", "/a")
-
-    assert time.monotonic() - started < 5
 
 
 def test_garbage_is_not_http(counter: Counter) -> None:
@@ -304,56 +258,9 @@ def test_chance_is_seeded() -> None:
     assert 250 < sum(struck[0]) < 350
 
 
-def test_effects_add_up_until_one_decides() -> None:
-    """A request meets delays and skews together with the first effect that ends it."""
-    effects: list[Effect] = [Delay(1), Reset(), Refuse(500), SkewClock(5)]
-    faults = Faults(*(Fault(effect, times=1) for effect in effects))
-
-    first, second = faults.met_by("Put", "a"), faults.met_by("Put", "a")
-
-    assert [fault.effect for fault in first] == [Delay(1), Reset(), SkewClock(5)]
-    assert [fault.effect for fault in second] == [Refuse(500)]
-
-
-def test_cleared_faults_are_gone(counter: Counter) -> None:
-    """After `clear` every request is served again."""
-    counter.faults.add(Fault(Refuse(500)))
-    counter.faults.clear()
-
-    assert ask(counter)[0] == 200
-    assert list(counter.faults) == []
-
-
-def test_a_failed_handshake_holds_up_nobody() -> None:
-    """A client that connects to the TLS port and says nothing does not block the others."""
-    with (
-        Counter(authority=Authority()) as counter,
-        socket.create_connection(("127.0.0.1", counter.port)),
-    ):
-        status, _, _ = ask(counter)
-
-    assert status == 200
-
-
 def test_a_broken_emulator_says_so(counter: Counter, caplog: pytest.LogCaptureFixture) -> None:
     """An error of the emulator itself is a 500 and in the log: it must not pass for a fault."""
     status, _, _ = ask(counter, "HEAD")
 
     assert status == 500
     assert "the emulator failed at HEAD /a" in caplog.text
-
-
-def test_nothing_is_written_to_standard_error(
-    counter: Counter, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """No request, reset or failed handshake leaves a line on the terminal."""
-    counter.faults.add(Fault(Reset(), resource="reset"))
-
-    ask(counter)
-    with pytest.raises(OSError, match=r".*"):
-        ask(counter, path="/reset")
-    with socket.create_connection(("127.0.0.1", counter.port)) as plain:
-        plain.sendall(b"neither HTTP nor TLS\r\n\r\n")
-        plain.recv(1000)
-
-    assert capfd.readouterr().err == ""
