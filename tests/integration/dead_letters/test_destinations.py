@@ -307,19 +307,9 @@ def fail_after_all(_queue: SmqDestination, letters: Letters) -> None:
     raise ZeroDivisionError
 
 
-def remove_three(queue: SmqDestination, letters: Letters) -> None:
-    for letter in take(letters, 3):
-        assert queue.remove(letter.key)
-
-
 def remove_all(queue: SmqDestination, letters: Letters) -> None:
     for letter in letters:
         assert queue.remove(letter.key)
-
-
-def keep_three(queue: SmqDestination, letters: Letters) -> None:
-    for letter in take(letters, 3):
-        assert queue.keep(letter.key)
 
 
 def look_in_parts(_queue: SmqDestination, letters: Letters) -> None:
@@ -340,9 +330,7 @@ HELD: list[Letters] = []
         (look_at_the_first, 40),
         (fail_at_the_first, 40),
         (fail_after_all, 40),
-        (remove_three, 37),
         (remove_all, 0),
-        (keep_three, 40),
         (look_in_parts, 40),
     ],
     ids=lambda value: getattr(value, "__name__", "").replace("_", " ") or str(value),
@@ -414,16 +402,6 @@ def test_a_queue_that_is_gone_does_not_hold_up_the_end(desk: Desk) -> None:
 
     tried = desk.operations().count("ChangeMessageVisibility")
     assert 0 < tried < len(sent)
-
-
-def test_a_release_that_fails_hides_no_failure(desk: Desk) -> None:
-    """Nor does it take the place of the exception that ended the command."""
-    desk.put(1)
-    queue = desk.operator()
-    desk.service.faults.add(Fault(Refuse(500), "ChangeMessageVisibility"))
-
-    with pytest.raises(ZeroDivisionError), leased(queue) as letters:
-        fail_after_all(queue, letters)
 
 
 def test_one_letter_that_is_not_released_keeps_no_other(desk: Desk) -> None:

@@ -5,24 +5,20 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.emulated_service import Call, EmulatedService, RefusedError, utc_now
+from tests.emulators.emulated_service import Call, EmulatedService, RefusedError
 from tests.emulators.faults import (
     Delay,
     Drip,
     Fault,
     Faults,
-    Garbage,
-    GarbageBody,
     Refuse,
     Reset,
     ResetMidAnswer,
-    SkewClock,
     Truncate,
 )
 from tests.emulators.server import Authority
@@ -114,16 +110,6 @@ def test_without_a_fault_one_connection_serves_all(counter: Counter) -> None:
     assert counter.connections_accepted == 1
 
 
-def test_a_refusal_has_its_status_and_headers(counter: Counter) -> None:
-    """Refuse answers with its status and headers, and nothing is carried out."""
-    counter.faults.add(Fault(Refuse(307, "Moved", headers={"Location": "https://example.com"})))
-
-    status, headers, body = ask(counter)
-
-    assert (status, headers["Location"], body) == (307, "https://example.com", b"Moved")
-    assert counter.count == 0
-
-
 @pytest.mark.parametrize("after", [False, True])
 def test_a_reset_is_a_reset(counter: Counter, after: bool) -> None:
     """Reset ends the connection by RST; `after` it the operation has been carried out."""
@@ -176,26 +162,6 @@ def test_a_delay_holds_the_answer(counter: Counter, after: bool) -> None:
     assert count == (1 if after else 0)
 
 
-def test_garbage_is_not_http(counter: Counter) -> None:
-    """Garbage is no status line, and the operation is not carried out."""
-    counter.faults.add(Fault(Garbage()))
-
-    with pytest.raises(http.client.BadStatusLine):
-        ask(counter)
-
-    assert counter.count == 0
-
-
-def test_a_garbage_body_comes_with_a_200(counter: Counter) -> None:
-    """GarbageBody is a proper 200 with a body that is none of the service's."""
-    counter.faults.add(Fault(GarbageBody(b"\xff{")))
-
-    status, _, body = ask(counter)
-
-    assert (status, body) == (200, b"\xff{")
-    assert counter.count == 0
-
-
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_a_dripping_answer_is_complete_and_slow(counter: Counter, part: Any) -> None:
     """Drip sends the head or the body byte by byte, and all of it."""
@@ -208,25 +174,6 @@ def test_a_dripping_answer_is_complete_and_slow(counter: Counter, part: Any) -> 
     head, _, body = b"".join(pieces).partition(b"\r\n\r\n")
     assert body == b"counted " * 4
     assert len(pieces) > (len(head if part == "head" else body) // 2)
-
-
-def test_a_skewed_clock_shows_in_the_date(counter: Counter) -> None:
-    """SkewClock moves the service's own time, which its Date header tells."""
-    counter.faults.add(Fault(SkewClock(3600), times=1))
-
-    dates = [parsedate_to_datetime(ask(counter)[1]["Date"]) for _ in range(2)]
-
-    offsets = [(date - utc_now()).total_seconds() for date in dates]
-    assert offsets == [pytest.approx(3600, abs=5), pytest.approx(0, abs=5)]
-
-
-def test_a_fault_after_the_operation_loses_the_answer(counter: Counter) -> None:
-    """With `after` a refusal replaces the answer of an operation that was carried out."""
-    counter.faults.add(Fault(Refuse(500), after=True))
-
-    status, _, _ = ask(counter)
-
-    assert (status, counter.count) == (500, 1)
 
 
 def test_a_fault_meets_only_what_it_names(counter: Counter) -> None:

@@ -148,30 +148,6 @@ def test_a_bare_name_is_of_the_account_that_sent_the_event() -> None:
         assert sorted(line["named_by"] for line in cloud.outcomes()) == sorted(SHAPES)
 
 
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        ({"userIdentity": {"accountId": SECOND}}, ("encrypted", "created")),
-        ({"recipientAccountId": FIRST}, ("encrypted", "created")),
-        ({"recipientAccountId": SECOND}, FOREIGN),
-    ],
-    ids=["caller of another account", "its own record", "record of another account"],
-)
-def test_whose_a_bare_name_is_does_not_depend_on_the_caller(
-    record: dict[str, Any], expected: tuple[str, str]
-) -> None:
-    """The record's own account comes first; where it is not the sender's, nobody is asked."""
-    with emulated_cloud(environment=ORGANIZATION, members=MEMBERS, forwards_to=HUB_BUS) as cloud:
-        first, second = [cloud.tables.plant("orders", account_id=each) for each in (FIRST, SECOND)]
-        named = {"responseElements": None, "resourceName": "orders", "acsRegion": REGION}
-
-        publish(cloud, FIRST, creation_of(first, **named, **record))
-
-        assert ended(cloud) == [expected]
-        assert taken(cloud) == ([] if expected == FOREIGN else [FIRST])
-        assert cloud.tables.encryption(second) is None
-
-
 @pytest.mark.parametrize("owner", [SECOND, ACCOUNT])
 @pytest.mark.parametrize("forged", [True, False])
 def test_a_member_that_claims_the_bucket_of_another_is_refused(owner: str, forged: bool) -> None:
@@ -214,19 +190,6 @@ def test_a_member_that_left_is_a_stranger() -> None:
 
         assert ended(cloud) == [FOREIGN]
         assert (cloud.sts.requests, cloud.tables.encryption(arn)) == ([], None)
-
-
-def test_a_member_that_left_while_its_account_is_remembered_makes_no_dead_letter() -> None:
-    """The instance has a list of up to ten minutes ago, but the role is gone."""
-    with emulated_cloud(environment=ORGANIZATION, members=MEMBERS, forwards_to=HUB_BUS) as cloud:
-        create(cloud, SECOND, "orders")
-        cloud.directory.leave(FIRST)
-        cloud.sts.remove(cloud.member_roles[FIRST])
-
-        create(cloud, FIRST, "orders")
-
-        assert ended(cloud) == [("encrypted", "created"), ("skipped", "not_prepared")]
-        assert cloud.queue.bodies(QUEUE) == []
 
 
 def test_a_member_that_is_not_prepared_is_left_to_the_sweep() -> None:

@@ -208,17 +208,6 @@ def test_a_missing_queue_stops_the_function(
     assert deployed.tables.requests == []
 
 
-def test_missing_credentials_stop_the_function(
-    deployed: Guard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without an access key one sentence says which variables are missing."""
-    arn = deployed.tables.plant("orders")
-    monkeypatch.delenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
-
-    with pytest.raises(ConfigurationError, match="ALIBABA_CLOUD_ACCESS_KEY_SECRET"):
-        index.handler(creation_of(arn), Context())
-
-
 def test_a_bad_exemption_is_logged_and_exempts_nothing(
     deployed: Guard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

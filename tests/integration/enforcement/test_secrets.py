@@ -317,22 +317,6 @@ def test_an_echo_of_the_credentials_goes_nowhere(
         assert "[redacted]" in told
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_a_secret_in_the_place_of_the_id_is_not_told(
-    planted: Guard, authority: Authority, endpoint: str
-) -> None:
-    """Who mixes the two up sends the secret as an id; a service that names it tells nobody else."""
-    planted.read_credentials = lambda: Credentials(SECRET, ROLE.id, TOKEN)
-    echo = Echo()
-
-    with Server(echo, tls=authority.server_context()) as server:
-        planted.environment[endpoint] = server.url
-        told = told_by(planted)
-
-    assert any(SECRET in proof for proof in echo.proofs)
-    assert leaked(told) == []
-
-
 @pytest.mark.parametrize("instead", ["{head}", "HTTP/1.1 403 No\r\n{head}", "\0{token}"])
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_an_echo_that_is_not_http_goes_nowhere(

@@ -650,16 +650,6 @@ def test_no_wrong_key_is_told(heard: Heard, function: FunctionArn, key: AccessKe
     assert heard.leaked() == []
 
 
-def test_no_proxy_is_asked(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for every other request of the guard, a proxy of the shell does not count."""
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-
-    caller.invoke(VERSION_3)
-
-    assert len(caller.service.accepted) == 1
-
-
 @BOTH
 def test_a_key_is_not_replaced_by_a_password(
     heard: Heard, function: FunctionArn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -184,25 +184,6 @@ def test_an_allowed_account_counts_like_the_own(account_id: str) -> None:
     assert decision == Encrypt(bucket_of("analytics", account_id), "created")
 
 
-def test_the_contexts_account_is_the_own_where_the_environment_has_none() -> None:
-    """Without FC_ACCOUNT_ID the account of the function's context is the own one."""
-    settings = Settings.from_environment({}, account_id=OTHER)
-
-    decisions = [decided(record(account_id=account), settings) for account in (OTHER, OWN)]
-
-    assert decisions == [
-        Encrypt(bucket_of("analytics", OTHER), "created"),
-        Deny(bucket_of("analytics", OWN), "account"),
-    ]
-
-
-def test_an_account_with_the_environments_prefix_is_foreign() -> None:
-    """Accounts are compared whole."""
-    decision = decided(record(account_id=OWN + "0"), settings_with())
-
-    assert decision == Deny(bucket_of("analytics", OWN + "0"), "account")
-
-
 @pytest.mark.parametrize(
     ("sender", "owner", "is_denied"),
     [(OTHER, OTHER, False), (OTHER, OWN, True), (OWN, OTHER, True), (OWN, OWN, False)],
@@ -319,13 +300,6 @@ def test_a_foreign_region_is_denied(environment: dict[str, str], is_denied: bool
 
     bucket = bucket_of("analytics")
     assert decision == (Deny(bucket, "region") if is_denied else Encrypt(bucket, "created"))
-
-
-def test_the_contexts_region_is_the_own_where_the_environment_has_none() -> None:
-    """Without FC_REGION the region of the function's context is the own one."""
-    settings = Settings.from_environment({"FC_ACCOUNT_ID": OWN}, region="us-east-1")
-
-    assert decided(record(), settings) == Deny(bucket_of("analytics"), "region")
 
 
 def test_the_account_comes_before_the_region() -> None:

@@ -17,7 +17,6 @@ import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.shared import constants
 
-import encryption_guard
 from encryption_guard.arn import Scope
 from encryption_guard.enforcement import (
     AlreadyEncrypted,
@@ -111,16 +110,6 @@ def test_the_line_of_an_exempt_bucket_tells_its_last_day(
         "exempt_until": "2027-01-31",
     }
     assert set(outcome.as_dict()) == OUTCOME_FIELDS
-
-
-def test_the_line_of_a_bucket_that_is_exempt_for_good_tells_no_day(
-    logger: Logger, stream: io.StringIO
-) -> None:
-    """Without an expiry the line has the fields of every outcome."""
-    log_outcome(Skipped(reason="exempt: for good", exempt_until=None), logger=logger)
-
-    (line,) = lines(stream)
-    assert set(line) - FRAME == OUTCOME_FIELDS
 
 
 def finding(outcome: str, **told: Any) -> Finding:
@@ -260,14 +249,6 @@ def test_an_encryption_that_nobody_knows_is_a_warning(logger: Logger, stream: io
 
     (line,) = lines(stream)
     assert (line["level"], line["outcome"]) == ("WARNING", "kept_stronger")
-
-
-def test_every_line_tells_the_version(logger: Logger, stream: io.StringIO) -> None:
-    """Whatever is logged says which guard did it, also where no event was there."""
-    logger.warning("something else")
-
-    (line,) = lines(stream)
-    assert line["version"] == encryption_guard.__version__
 
 
 def test_the_time_of_a_line_is_utc(logger: Logger, stream: io.StringIO) -> None:

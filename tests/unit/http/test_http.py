@@ -52,15 +52,6 @@ def test_of_a_huge_answer_64_kb_are_read() -> None:
     assert body.closed
 
 
-def test_more_is_read_for_who_asks_for_it() -> None:
-    """The bound is the caller's where it names one."""
-    transport = mocked(lambda _: httpx.Response(200, stream=Chunks([b"x" * 100])))
-
-    read = get(transport, max_bytes=10)
-
-    assert read.body == b"x" * 10
-
-
 @pytest.mark.parametrize("content", [b"", b"{}"], ids=["without content", "with content"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 @pytest.mark.parametrize("host", ["service", "service:8443", "[::1]:8443"])

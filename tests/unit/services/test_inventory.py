@@ -38,7 +38,6 @@ from tests.unit.fakes import (
     Broken,
     FakeOssTables,
     Reply,
-    Troubles,
     invocation_of,
 )
 
@@ -141,7 +140,6 @@ EMPTY = {
         f"the word {word!r}": encryption({"sseAlgorithm": word})
         for word in ("none", "NULL", "nil", "-", " Off", "false", "Disabled", "plaintext")
     },
-    "the word 'unencrypted'": encryption({"sseAlgorithm": "UnEncrypted"}),
     "the console's words": encryption({"sseAlgorithm": "Not Encrypted"}),
     "beside other keys": b'{"requestId": "1", "encryptionConfiguration": {}}',
 }
@@ -237,17 +235,6 @@ def test_what_is_no_encryption_is_unknown(body: bytes, of: Reader) -> None:
     said = f"200 to {of.asks} of {ARN} in 4 tries ("
     assert said in (reading.why or "")
     assert service.operations() == [of.asks] * 4
-
-
-@each_reader
-def test_what_can_be_read_the_second_time_is_read(of: Reader) -> None:
-    """One answer that is none does not make an encryption unknown."""
-    service = with_table("KMS", troubles={of.asks: [Reply(200, b"<html>")]})
-
-    reading = of.read(service)
-
-    assert (reading.state, reading.algorithm) == ("encrypted", "KMS")
-    assert service.operations() == [of.asks, of.asks]
 
 
 @given(
@@ -749,19 +736,6 @@ def test_what_is_no_list_is_asked_for_again(body: bytes, of: Listing) -> None:
 
 
 @each_list
-def test_a_list_that_can_be_read_the_second_time_is_read(of: Listing) -> None:
-    """One page that was cut short costs a try."""
-    troubles: Troubles = {
-        of.operation: [Reply(200, b'{"'), refusal(503), page_of(of.items, {"a": 1})]
-    }
-    service = full(troubles=troubles)
-
-    read, error = read_all(of.pages(service))
-
-    assert (read, error) == ([Page(({"a": 1},), None)], None)
-
-
-@each_list
 @pytest.mark.parametrize("read_before", [0, 1], ids=["the first page", "the second page"])
 @pytest.mark.parametrize(
     ("trouble", "kind"),
@@ -812,24 +786,6 @@ def test_a_list_that_leads_back_to_itself_is_not_complete(tokens: list[str], of:
     assert len(service.requests) == len(tokens)
 
 
-@given(tokens=st.lists(st.sampled_from("abcdef"), max_size=12))
-def test_no_list_is_read_forever(tokens: list[str]) -> None:
-    """It ends with its last page, or with the first token that was there before."""
-    answers = [page_of("tableBuckets", continuationToken=token) for token in tokens]
-    service = FakeOssTables(buckets={}, troubles={"ListTableBuckets": answers})
-
-    read, error = read_all(all_buckets(service))
-
-    repeats = len(set(tokens)) < len(tokens)
-    assert error is None
-    assert read[-1].is_circular == repeats
-    assert len(read) == (
-        next(n for n, token in enumerate(tokens, 1) if token in tokens[: n - 1])
-        if repeats
-        else len(tokens) + 1
-    )
-
-
 def test_a_token_and_a_namespace_are_escaped() -> None:
     """Both are foreign, and neither can become another parameter."""
     namespace = "naïve&x=1 +%2F"
@@ -858,19 +814,6 @@ def test_the_requests_for_buckets_and_namespaces() -> None:
         f"{BASE}/buckets?maxBuckets=100",
         f"{BASE}/namespaces/{ARN_IN_URL}?maxNamespaces=100",
     ]
-
-
-@given(token=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
-def test_any_token_comes_back_as_it_was(token: str) -> None:
-    """The service takes the signature, and reads the token that it gave."""
-    service = FakeOssTables(
-        troubles={"ListTableBuckets": [page_of("tableBuckets", continuationToken=token)]}
-    )
-
-    _, error = read_all(all_buckets(service))
-
-    assert error is None
-    assert service.requests[1].url.params["continuationToken"] == token
 
 
 def test_a_long_page_is_read_to_its_end() -> None:
