@@ -435,17 +435,6 @@ def test_a_queue_that_fails_in_the_middle_gives_back_what_it_gave(
     assert (desk.left(), desk.hidden()) == (sent, [])
 
 
-def test_what_passes_is_tried_again(desk: Desk) -> None:
-    """A failure or two in the walk cost a pause, and no letter."""
-    sent = desk.put(20)
-    desk.service.faults.add(Fault(Reset(), "BatchReceiveMessage", times=1))
-    desk.service.faults.add(Fault(Refuse(503), times=1))
-
-    found = list(desk.operator().read())
-
-    assert keys(found) == sent
-
-
 # Holding and removing.
 
 

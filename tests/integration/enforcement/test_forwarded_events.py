@@ -181,17 +181,6 @@ def test_a_stranger_that_forwards_gets_nothing(accounts: str) -> None:
         assert (cloud.sts.requests, cloud.tables.encryption(arn)) == ([], None)
 
 
-def test_a_member_that_left_is_a_stranger() -> None:
-    """Its rule may still be there, and its role may still trust the guard."""
-    with emulated_cloud(environment=ORGANIZATION, members=MEMBERS, forwards_to=HUB_BUS) as cloud:
-        cloud.directory.leave(FIRST)
-
-        (arn,) = create(cloud, FIRST, "orders")
-
-        assert ended(cloud) == [FOREIGN]
-        assert (cloud.sts.requests, cloud.tables.encryption(arn)) == ([], None)
-
-
 def test_a_member_that_is_not_prepared_is_left_to_the_sweep() -> None:
     """One warning for each event and no dead letter; once it is prepared, the sweep encrypts."""
     with emulated_cloud(environment=ORGANIZATION, members=MEMBERS, forwards_to=HUB_BUS) as cloud:

@@ -241,19 +241,6 @@ def test_a_misspelt_name_is_logged_once(
     assert "setting ignored" not in [line["message"] for line in others]
 
 
-def test_an_event_of_128_kb_ends_as_a_letter_or_an_outcome(deployed: Guard) -> None:
-    """The largest asynchronous event is processed like any other, and kept whole when it is bad."""
-    arn = deployed.tables.plant("orders")
-    padding = "x" * (128 * 1024 - len(creation_of(arn, padding="")))
-    good = creation_of(arn, padding=padding)
-    bad = b"{" + b"x" * (128 * 1024 - 1)
-
-    outcomes = [json.loads(index.handler(event, Context()))["outcome"] for event in (good, bad)]
-
-    assert outcomes == ["encrypted", "dead_lettered"]
-    assert [letter["event_encoding"] for letter in deployed.letters()] == ["gzip+base64"]
-
-
 @pytest.mark.parametrize(
     "arn",
     [

@@ -7,7 +7,6 @@ import logging
 import socket
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -169,19 +168,6 @@ def test_an_event_is_handed_over(
 
 
 @BOTH
-def test_a_temporary_key_comes_with_its_token(
-    authority: Authority, transport: DeadlineTransport, function: FunctionArn
-) -> None:
-    """Keys of STS sign as any other, and tell their token."""
-    with open_api(authority, STS_KEY) as service:
-        Caller(service, transport, STS_KEY).invoke(function)
-
-    (request,) = service.requests
-    assert request.headers["x-fc-security-token"] == "planted-token"
-    assert len(service.accepted) == 1
-
-
-@BOTH
 def test_credentials_are_read_for_every_request(
     authority: Authority, transport: DeadlineTransport, function: FunctionArn
 ) -> None:
@@ -196,21 +182,6 @@ def test_credentials_are_read_for_every_request(
         "FC LTAIplantedkeyid",
         "FC LTAIanother",
     ]
-
-
-@BOTH
-def test_sixteen_events_at_a_time_are_handed_over(
-    service: FunctionComputeApi, caller: Caller, function: FunctionArn
-) -> None:
-    """Any thread may call; each is told the id of its own request."""
-    events = [f'{{"id": "event-{number}"}}'.encode() for number in range(16)]
-
-    with ThreadPoolExecutor(8) as threads:
-        request_ids = list(threads.map(lambda event: caller.invoke(function, event), events))
-
-    assert sorted(event for _, event in service.accepted) == sorted(events)
-    told = {request.request_id: request.body for request in service.requests}
-    assert [told[request_id] for request_id in request_ids] == events
 
 
 @BOTH

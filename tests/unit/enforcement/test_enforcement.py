@@ -403,13 +403,6 @@ def test_a_long_event_id_is_cut(event_id: str, arn: TableBucketArn) -> None:
     assert 0 < len(json.dumps(outcome["event_id"])) <= 200
 
 
-def test_an_event_without_an_id_has_none() -> None:
-    """No id is made up."""
-    outcome = Guard(FakeOssTables()).one(creation_of(ARN, event_id=None))
-
-    assert (outcome["outcome"], outcome["event_id"]) == ("encrypted", None)
-
-
 # Arrays, and what goes wrong.
 
 

@@ -90,12 +90,6 @@ def test_an_outcome_is_one_line_with_its_fields(
     assert set(line) >= FRAME
 
 
-@each_outcome
-def test_an_outcome_has_the_fields_of_the_contract(outcome: Outcome) -> None:
-    """What the handler returns has the same keys for every outcome, and no others."""
-    assert set(outcome.as_dict()) == OUTCOME_FIELDS
-
-
 def test_the_line_of_an_exempt_bucket_tells_its_last_day(
     logger: Logger, stream: io.StringIO
 ) -> None:

@@ -138,15 +138,6 @@ def test_a_date_header_is_a_time_in_utc(text: str) -> None:
 # The throttle of all who ask the same service.
 
 
-def test_nobody_waits_where_nothing_was_said() -> None:
-    """Until a service asks to slow down there is no pause."""
-    time = FakeTime()
-
-    Throttle(time.as_clock()).wait(FAR)
-
-    assert time.slept == []
-
-
 def test_all_wait_as_long_as_the_service_asks() -> None:
     """The longest pause counts; another that is shorter does not cut it."""
     time = FakeTime()

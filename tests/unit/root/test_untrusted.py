@@ -20,6 +20,7 @@ from encryption_guard.untrusted import (
     loads,
     lowercase_keys,
     object_or_empty,
+    parse_time,
     plain,
     plain_json,
     plain_json_text,
@@ -141,6 +142,23 @@ def test_texts_are_found_under_any_casing() -> None:
     assert list(strings(place, "name", "bucketname")) == ["one", "3", "four"]
     assert list(strings(json.dumps(place), "name")) == ["one", "3"]
     assert list(strings(None, "name")) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "at"),
+    [
+        ("2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)),
+        (1767323045000, datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)),
+        ("soon", None),
+        (10**30, None),
+        (True, None),
+        (1.5, None),
+        (None, None),
+    ],
+)
+def test_a_time_is_a_text_or_milliseconds(value: object, at: datetime | None) -> None:
+    """Anything else is none."""
+    assert parse_time(value) == at
 
 
 # Text for people.

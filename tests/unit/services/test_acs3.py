@@ -219,20 +219,6 @@ def test_what_may_pass_is_asked_again(trouble: Reply | Broken) -> None:
     assert len({request.headers["x-acs-signature-nonce"] for request in service.requests}) == 3
 
 
-@pytest.mark.parametrize(
-    ("named", "seconds"),
-    [({"x_acs_retry_after": "1500"}, 1.5), ({"retry_after": "2"}, 2.0)],
-    ids=["milliseconds", "seconds"],
-)
-def test_the_service_says_how_long_to_wait(named: dict[str, str], seconds: float) -> None:
-    """A throttled call waits as long as the service asks, in its unit."""
-    service = RpcService(troubles={"POST": [refusal(400, "Throttling.User", "slow", **named)]})
-
-    called(service)
-
-    assert service.time.slept == [seconds]
-
-
 def test_a_wrong_clock_is_corrected_once() -> None:
     """Where the service says that the time has passed, its own is taken for the next attempt."""
     service = RpcService(

@@ -490,19 +490,6 @@ def test_without_an_answer_it_is_unknown(trouble: Trouble, tries: int, of: Reade
     assert service.operations() == [of.asks] * tries
 
 
-@each_reader
-def test_what_passes_is_no_trouble(of: Reader) -> None:
-    """After a failure, a reset and something unreadable the truth is still told."""
-    service = with_table(
-        "SM4", troubles={of.asks: [refusal(503), Broken(httpx.ReadError), Reply(200, b"[]")]}
-    )
-
-    reading = of.read(service)
-
-    assert (reading.state, reading.algorithm) == ("encrypted", "SM4")
-    assert service.operations() == [of.asks] * 4
-
-
 def test_the_request_for_a_tables_encryption() -> None:
     """Its path holds the bucket's ARN, the namespace and the name, each escaped."""
     table = ListedTable(ARN, "naïve ~*/", "a?b#c%2F+d", None)
@@ -527,22 +514,6 @@ def test_the_request_for_a_table() -> None:
     query = f"tableBucketARN={ARN_IN_URL}&namespace=na%C3%AFve&name=a%26b%3Dc"
     assert reading.state == "not_encrypted"
     assert str(service.requests[1].url) == f"{BASE}/get-table?{query}"
-
-
-@given(
-    namespace=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6),
-    name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6),
-)
-def test_any_name_leads_to_its_own_table(namespace: str, name: str) -> None:
-    """Whatever a name consists of, it is signed, and it is the table of that name that is read."""
-    if not namespace.strip(".") or not name.strip("."):
-        return
-    table = ListedTable(ARN, namespace, name, None)
-    service = FakeOssTables(tables={(str(ARN), namespace, name): "KMS"})
-
-    reading = read_table(OssTables(invocation_of(service)), table)
-
-    assert (reading.state, reading.algorithm) == ("encrypted", "KMS")
 
 
 # Lists.

@@ -1076,18 +1076,13 @@ def perform(
 
 
 CALL_ROWS = {
-    "200": Row([Reply(200, b"{}")], "done"),
     "299": Row([Reply(299, b"{}")], "done"),
     "302": Row([Reply(302, headers={"location": "/elsewhere"})], "unexpected_redirect"),
-    "400": Row([refusal(400)], "rejected"),
     "401": Row([refusal(401)], "unavailable"),
     "403": Row([refusal(403)], "rejected"),
     "404": Row([refusal(404)], "not_found"),
     "409": Row([refusal(409)], "conflict"),
-    **{
-        f"{status}": Row(repeat(refusal(status)), "unavailable", BACK_OFF)
-        for status in (408, 425, 429, 500, 502, 503, 504)
-    },
+    "503": Row(repeat(refusal(503)), "unavailable", BACK_OFF),
     "reset": Row(repeat(Broken(httpx.ReadError)), "unavailable", BACK_OFF),
     "unreadable": Row(repeat(Reply(200)), "unavailable", BACK_OFF),
     "unreadable once": Row([Reply(200)], "done", BACK_OFF[:1]),
