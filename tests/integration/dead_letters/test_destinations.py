@@ -358,20 +358,6 @@ def test_released_letters_are_waited_for(desk: Desk) -> None:
     assert desk.clock.slept == [1]
 
 
-def test_nothing_to_release_is_not_waited_for(desk: Desk) -> None:
-    """Whoever holds nothing, any more or at all, is done at once."""
-    desk.put(3)
-    queue = desk.operator()
-
-    with leased(queue) as letters:
-        remove_all(queue, letters)
-    with leased(desk.operator()) as letters:
-        list(letters)
-
-    assert desk.clock.slept == []
-    assert "ChangeMessageVisibility" not in desk.operations()
-
-
 @pytest.mark.parametrize(
     "effect", [Refuse(500), Refuse(403), Reset()], ids=["500", "403", "a reset"]
 )

@@ -6,7 +6,6 @@ import json
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any
 
@@ -15,7 +14,7 @@ from alibabacloud_oss_v2 import tables as oss_tables
 from mns.account import Account
 
 from tests.emulators.action_trail import SHAPES, Shape
-from tests.emulators.cloud import OWNER, QUEUE, ROLE, EmulatedCloud, emulated_cloud
+from tests.emulators.cloud import OWNER, QUEUE, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse, Reset
 from tests.emulators.function_compute import Kill
 from tests.emulators.oss_tables import ApiCall
@@ -93,20 +92,6 @@ def test_a_service_that_is_down_costs_retries_and_ends_in_the_queue(
         cloud.function.deliver(json.dumps(record).encode())
 
         assert algorithm(client, arn) == "AES256"
-
-
-def test_the_last_net_needs_the_functions_right(owner: Owner) -> None:
-    """The platform sends what failed with the function's own role: without the right to send, the
-    event is kept nowhere."""
-    role = replace(ROLE, denied=frozenset({"SendMessage"}))
-    with emulated_cloud(role=role, environment={"GUARD_MAX_ATTEMPTS": "1"}) as cloud:
-        cloud.tables.faults.add(Fault(Refuse(500), operation=PUT))
-
-        create(owner(cloud), "orders")
-        cloud.bus.join(timeout=20)
-
-        assert cloud.queue.bodies(QUEUE) == []
-        assert (ROLE.id, "mns:SendMessage") in cloud.queue.rights.missing
 
 
 def test_a_killed_process_loses_nothing(owner: Owner) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import socket
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -416,22 +415,6 @@ def test_who_does_not_answer_is_left_alone(
     )
     assert (type(second), str(second)) == (Unreachable, str(first))
     assert (asked, len(service.requests), len(caller.clock.slept)) == (2, 3, 1)
-
-
-@BOTH
-def test_a_closed_port_is_left_alone(transport: DeadlineTransport, function: FunctionArn) -> None:
-    """Where nobody listens, the tries are bounded, and none is made for the next event."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        endpoint = f"https://127.0.0.1:{nobody.getsockname()[1]}"
-    clock = SkippingClock()
-    functions = function_compute(transport, {"GUARD_FC_ENDPOINT": endpoint}, clock=clock)
-
-    for _ in range(2):
-        with pytest.raises(Unreachable, match=r"check the region and the network\.$"):
-            functions.invoke(function, EVENT)
-
-    assert len(clock.slept) == 3
 
 
 def test_a_host_that_is_none_is_left_alone(transport: DeadlineTransport) -> None:

@@ -222,11 +222,6 @@ def of(status: int, body: bytes = b"", **headers: str) -> Answer:
 RESET = httpx.ReadError("reset")
 
 
-def test_an_answer_that_counts_ends_it() -> None:
-    """Nothing is repeated that was answered."""
-    assert Script([of(200)]).run() == 200
-
-
 def test_trouble_is_tried_again_with_growing_pauses() -> None:
     """A broken connection and what is worth a retry count together."""
     script = Script([RESET, of(503), RESET, of(200)], {503: Reaction.RETRY})

@@ -581,14 +581,6 @@ EXEMPT_SCRATCH = Exemption(bucket="scratch-*", reason="scratch data")
 EXEMPT_LEGACY = Exemption.read({"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"})
 
 
-def test_exemptions_are_a_list_of_globs() -> None:
-    """Each entry is a bucket's glob, a reason and perhaps the day it expires."""
-    settings = exempted(json.dumps([SCRATCH, LEGACY]))
-
-    assert settings.exemptions == (EXEMPT_SCRATCH, EXEMPT_LEGACY)
-    assert settings.exemption_errors == ()
-
-
 @pytest.mark.parametrize(
     ("glob", "bucket", "covered"),
     [

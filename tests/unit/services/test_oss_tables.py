@@ -1144,20 +1144,6 @@ def test_the_last_try_is_what_is_told() -> None:
     assert str(result).startswith("OSS Tables answered 503 ServiceUnavailable to GetTableBucket")
 
 
-def test_who_reads_may_fail_in_its_own_way() -> None:
-    """What a reader raises beside Unreadable is neither retried nor hidden."""
-
-    def failing(_: Answer) -> None:
-        raise ZeroDivisionError
-
-    service = FakeOssTables()
-
-    with pytest.raises(ZeroDivisionError):
-        OssTables(invocation_of(service)).call(EXISTS, failing)
-
-    assert len(service.requests) == 1
-
-
 @pytest.mark.parametrize(("max_bytes", "read"), [(3, b"xxx"), (10, b"x" * 10), (11, b"x" * 10)])
 def test_a_call_says_how_much_of_its_answer_is_read(max_bytes: int, read: bytes) -> None:
     """Lists are longer than other answers."""
