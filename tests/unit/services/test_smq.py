@@ -32,7 +32,6 @@ HIDDEN = Reply(
     "<ReceiptHandle>2-new/+==</ReceiptHandle><NextVisibleTime>1767323075000</NextVisibleTime>"
     "</ChangeVisibility>".encode(),
 )
-VERSIONED = {"date": "Fri, 02 Jan 2026 03:04:05 GMT", "x-mns-version": "2015-06-06"}
 
 
 def queue_of(service: FakeSmq, *, queue: QueueArn = QUEUE, **rest: Any) -> SmqQueue:
