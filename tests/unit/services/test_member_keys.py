@@ -181,6 +181,13 @@ def test_a_key_that_is_refused_as_expired_is_replaced_at_once(guard: Guard) -> N
     assert guard.key(SECOND) == other
 
 
+def test_what_is_refused_before_any_key_is_nothing(guard: Guard) -> None:
+    """A key of an earlier instance changes nothing."""
+    guard.refuse(FIRST, "STS.of-another-instance")
+
+    assert guard.key(FIRST) == f"STS.{FIRST}.1"
+
+
 # What fails.
 
 
