@@ -358,9 +358,21 @@ def test_released_letters_are_waited_for(desk: Desk) -> None:
     assert desk.clock.slept == [1]
 
 
-@pytest.mark.parametrize(
-    "effect", [Refuse(500), Refuse(403), Reset()], ids=["500", "403", "a reset"]
-)
+def test_nothing_to_release_is_not_waited_for(desk: Desk) -> None:
+    """Whoever holds nothing, any more or at all, is done at once."""
+    desk.put(3)
+    queue = desk.operator()
+
+    with leased(queue) as letters:
+        remove_all(queue, letters)
+    with leased(desk.operator()) as letters:
+        list(letters)
+
+    assert desk.clock.slept == []
+    assert "ChangeMessageVisibility" not in desk.operations()
+
+
+@pytest.mark.parametrize("effect", [Refuse(403), Reset()], ids=["403", "a reset"])
 def test_a_release_that_fails_changes_no_result(desk: Desk, effect: Effect) -> None:
     """What could not be released comes into sight by itself; the command has done its work."""
     sent = desk.put(3)

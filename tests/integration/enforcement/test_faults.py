@@ -12,7 +12,6 @@ import pytest
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.emulated_service import Call, EmulatedService, RefusedError
 from tests.emulators.faults import (
-    Delay,
     Drip,
     Fault,
     Faults,
@@ -145,21 +144,6 @@ def test_a_truncated_answer_is_too_short(counter: Counter) -> None:
         ask(counter)
 
     assert (caught.value.partial, caught.value.expected) == (b"counted " * 4, 16)
-
-
-@pytest.mark.parametrize("after", [False, True])
-def test_a_delay_holds_the_answer(counter: Counter, after: bool) -> None:
-    """A delay is before the operation, or after it and before the answer."""
-    counter.faults.add(Fault(Delay(10), after=after))
-
-    with connected(counter) as connection:
-        connection.timeout = 0.2
-        connection.request("PUT", "/a")
-        with pytest.raises(TimeoutError):
-            connection.getresponse()
-        count = counter.count
-
-    assert count == (1 if after else 0)
 
 
 @pytest.mark.parametrize("part", ["head", "body"])

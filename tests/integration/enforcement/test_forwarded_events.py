@@ -115,21 +115,6 @@ def test_events_of_several_accounts_that_come_twice_encrypt_each_bucket_once() -
         assert taken(cloud) == [FIRST, SECOND]
 
 
-def test_a_removal_in_a_member_account_is_undone() -> None:
-    """The log says who removed the encryption, of which account."""
-    with emulated_cloud(environment=ORGANIZATION, members=MEMBERS, forwards_to=HUB_BUS) as cloud:
-        arn = cloud.tables.plant("orders", account_id=FIRST, encryption="AES256")
-        with owners_client(cloud, owner_of(FIRST)) as owner:
-            request = oss_tables.models.DeleteTableBucketEncryptionRequest(table_bucket_arn=arn)
-            owner.delete_table_bucket_encryption(request)
-        cloud.bus.join(timeout=30)
-
-        assert cloud.tables.encryption(arn) == "AES256"
-        (line,) = cloud.outcomes()
-    assert (line["outcome"], line["reason"]) == ("encrypted", "drift")
-    assert line["by"] == f"root-account:root of {FIRST} from Internal"
-
-
 def test_a_bare_name_is_of_the_account_that_sent_the_event() -> None:
     """Whichever place names it; the hub's bucket of the same name stays as it is."""
     names = {shape.lower(): shape for shape in SHAPES}

@@ -17,6 +17,7 @@ import pytest
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.shared import constants
 
+import encryption_guard
 from encryption_guard.arn import Scope
 from encryption_guard.enforcement import (
     AlreadyEncrypted,
@@ -235,6 +236,7 @@ def test_nothing_of_a_line_is_left_in_the_next(logger: Logger, stream: io.String
     _, second, third = lines(stream)
     assert {second[key] for key in FULL} == {None}
     assert set(third) == FRAME | {"version"}
+    assert third["version"] == encryption_guard.__version__
 
 
 def test_an_encryption_that_nobody_knows_is_a_warning(logger: Logger, stream: io.StringIO) -> None:

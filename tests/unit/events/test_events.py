@@ -249,6 +249,7 @@ def test_the_first_place_that_names_the_bucket_is_told(first: int) -> None:
     [
         {"referencedResources": {"ACS::RAM::Role": ["analyst"], BUCKET_TYPE: ["analytics"]}},
         {"referencedResources": {BUCKET_TYPE: ["analytics"], "ACS::RAM::Role": ["analyst"]}},
+        {"referencedResources": {"ACS::RAM::Role": ["analyst"], "ACS::OSS::Bucket": ["analytics"]}},
         {"referencedResources": {"ACS::OSS::Bucket": ["logs"], BUCKET_TYPE: ["analytics"]}},
         {"referencedResources": {BUCKET_TYPE: ["", "UPPER"], "ACS::OSS::Bucket": ["analytics"]}},
         {"resourceName": "logs;analytics", "resourceType": f"ACS::OSS::Bucket;{BUCKET_TYPE}"},
@@ -257,6 +258,7 @@ def test_the_first_place_that_names_the_bucket_is_told(first: int) -> None:
     ids=[
         "a role",
         "a role behind it",
+        "a role beside a bucket of OSS",
         "a log bucket",
         "what is no name is passed over",
         "resourceName",
