@@ -86,22 +86,6 @@ def test_the_buckets_of_members_are_encrypted_by_their_roles(accounts: str, list
         assert len(cloud.directory.requests) == lists
 
 
-def test_a_stranger_with_a_role_of_that_name_gets_nothing() -> None:
-    """The role is not even asked for, whoever forwards the event and whatever it trusts."""
-    with emulated_cloud(environment=ORGANIZATION, members=MEMBERS) as cloud:
-        cloud.sts.plant(Role(STRANGER, MEMBER_ROLE, TrustPolicy()))
-        arn = cloud.tables.plant("orders", account_id=STRANGER)
-        own = cloud.tables.plant("orders", account_id=FIRST)
-
-        found = [
-            outcome(cloud, created(arn)),
-            outcome(cloud, created(own, forwarded_from=STRANGER)),
-        ]
-
-        assert found == [("dead_lettered", "foreign_account")] * 2
-        assert (cloud.sts.requests, cloud.tables.requests) == ([], [])
-
-
 @pytest.mark.parametrize("manager", [ACCOUNT, SECOND], ids=["does not answer", "of another"])
 def test_without_the_directory_only_the_known_accounts_are_served(manager: str) -> None:
     """Every other event fails, so that the platform repeats it and keeps it in the queue."""
@@ -123,26 +107,6 @@ def test_without_the_directory_only_the_known_accounts_are_served(manager: str) 
         (record,) = cloud.queue.bodies(QUEUE)
         assert json.loads(record)["requestPayload"] == event.decode()
         assert cloud.sts.requests == []
-
-
-def test_an_account_that_is_not_prepared_makes_no_dead_letters() -> None:
-    """Its buckets are left to the sweep, which finds them; the log says what to do."""
-    with emulated_cloud(environment=ORGANIZATION, members=MEMBERS) as cloud:
-        cloud.sts.plant(Role(FIRST, MEMBER_ROLE, TrustPolicy()))
-        arns = [cloud.tables.plant(name, account_id=FIRST) for name in ("orders", "parts")]
-        other = cloud.tables.plant("orders", account_id=SECOND)
-
-        found = outcomes(cloud, *(created(arn) for arn in (*arns, other)))
-
-        results = [(each["outcome"], each["reason"], each["status"]) for each in found]
-        assert results == [
-            *[("skipped", "not_prepared", 403)] * 2,
-            ("encrypted", "created", 200),
-        ]
-        assert cloud.queue.bodies(QUEUE) == []
-        assert (taken(cloud), refusals(cloud)) == ([SECOND], [])
-        cloud.sts.plant(cloud.member_roles[FIRST])
-        assert outcome(cloud, created(arns[0])) == ("encrypted", "created")
 
 
 def test_where_no_sweep_looks_an_account_that_is_not_prepared_makes_dead_letters() -> None:

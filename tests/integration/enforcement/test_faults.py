@@ -3,34 +3,24 @@
 import http.client
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.emulated_service import Call, EmulatedService, RefusedError, utc_now
+from tests.emulators.emulated_service import Call, EmulatedService, RefusedError
 from tests.emulators.faults import (
-    Delay,
     Drip,
-    Effect,
     Fault,
     Faults,
-    Garbage,
-    GarbageBody,
     Refuse,
     Reset,
     ResetMidAnswer,
-    SkewClock,
     Truncate,
-    throttle,
 )
-from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
-from tests.emulators.smq import Smq
 from tests.emulators.wire import Answer, Request
 
 KEY = AccessKey("AKID", "AKSECRET", "1234567890123456")
@@ -119,48 +109,6 @@ def test_without_a_fault_one_connection_serves_all(counter: Counter) -> None:
     assert counter.connections_accepted == 1
 
 
-def test_every_request_is_recorded(counter: Counter) -> None:
-    """The record has each request with its operation, its faults and the status answered."""
-    fault = Fault(Reset(), resource="b")
-    counter.faults.add(fault)
-
-    ask(counter, path="/a?q=%2F")
-    with pytest.raises(OSError, match=r".*"):
-        ask(counter, path="/b")
-
-    first, second = counter.requests
-    assert (first.method, first.path, first.query) == ("PUT", "/a", "q=%2F")
-    assert (first.operation, first.resource, first.status) == ("Put", "a", 200)
-    assert first.body == b"x" * 100
-    assert first.headers["content-length"] == "100"
-    assert (second.status, second.faults, second.body) == (None, (fault,), b"")
-
-
-def test_a_refusal_has_its_status_and_headers(counter: Counter) -> None:
-    """Refuse answers with its status and headers, and nothing is carried out."""
-    counter.faults.add(Fault(Refuse(307, "Moved", headers={"Location": "https://example.com"})))
-
-    status, headers, body = ask(counter)
-
-    assert (status, headers["Location"], body) == (307, "https://example.com", b"Moved")
-    assert counter.count == 0
-
-
-def test_the_services_refuse_in_their_own_form() -> None:
-    """A refusal is JSON from OSS Tables and XML from SMQ, with a code of their own."""
-    with OssTables(KEY) as oss, Smq(KEY, queues=["dlq"]) as smq:
-        oss.faults.add(Fault(throttle(429, retry_after=1.5)))
-        smq.faults.add(Fault(throttle(), operation="SendMessage", resource="d*"))
-        from_oss = ask(oss, path="/buckets")
-        from_smq = ask(smq, "POST", "/queues/dlq/messages")
-
-    assert (from_oss[0], from_smq[0]) == (429, 503)
-    assert from_oss[1]["x-oss-error-type"] == "TooManyRequestsException"
-    assert from_oss[1]["Retry-After"] == "1.5"
-    assert from_oss[1]["Content-Type"] == "application/json"
-    assert b"<Code>QpsLimitExceeded</Code>" in from_smq[2]
-
-
 @pytest.mark.parametrize("after", [False, True])
 def test_a_reset_is_a_reset(counter: Counter, after: bool) -> None:
     """Reset ends the connection by RST; `after` it the operation has been carried out."""
@@ -198,50 +146,6 @@ def test_a_truncated_answer_is_too_short(counter: Counter) -> None:
     assert (caught.value.partial, caught.value.expected) == (b"counted " * 4, 16)
 
 
-@pytest.mark.parametrize("after", [False, True])
-def test_a_delay_holds_the_answer(counter: Counter, after: bool) -> None:
-    """A delay is before the operation, or after it and before the answer."""
-    counter.faults.add(Fault(Delay(10), after=after))
-
-    with connected(counter) as connection:
-        connection.timeout = 0.2
-        connection.request("PUT", "/a")
-        with pytest.raises(TimeoutError):
-            connection.getresponse()
-        count = counter.count
-
-    assert count == (1 if after else 0)
-
-
-def test_stopping_ends_a_delay() -> None:
-    """A service that is stopped does not sit out its delays."""
-    started = time.monotonic()
-    with Counter(faults=Faults(Fault(Delay(60)))) as counter, connected(counter) as connection:
-        connection.request("PUT", "/a")
-
-    assert time.monotonic() - started < 5
-
-
-def test_garbage_is_not_http(counter: Counter) -> None:
-    """Garbage is no status line, and the operation is not carried out."""
-    counter.faults.add(Fault(Garbage()))
-
-    with pytest.raises(http.client.BadStatusLine):
-        ask(counter)
-
-    assert counter.count == 0
-
-
-def test_a_garbage_body_comes_with_a_200(counter: Counter) -> None:
-    """GarbageBody is a proper 200 with a body that is none of the service's."""
-    counter.faults.add(Fault(GarbageBody(b"\xff{")))
-
-    status, _, body = ask(counter)
-
-    assert (status, body) == (200, b"\xff{")
-    assert counter.count == 0
-
-
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_a_dripping_answer_is_complete_and_slow(counter: Counter, part: Any) -> None:
     """Drip sends the head or the body byte by byte, and all of it."""
@@ -254,25 +158,6 @@ def test_a_dripping_answer_is_complete_and_slow(counter: Counter, part: Any) -> 
     head, _, body = b"".join(pieces).partition(b"\r\n\r\n")
     assert body == b"counted " * 4
     assert len(pieces) > (len(head if part == "head" else body) // 2)
-
-
-def test_a_skewed_clock_shows_in_the_date(counter: Counter) -> None:
-    """SkewClock moves the service's own time, which its Date header tells."""
-    counter.faults.add(Fault(SkewClock(3600), times=1))
-
-    dates = [parsedate_to_datetime(ask(counter)[1]["Date"]) for _ in range(2)]
-
-    offsets = [(date - utc_now()).total_seconds() for date in dates]
-    assert offsets == [pytest.approx(3600, abs=5), pytest.approx(0, abs=5)]
-
-
-def test_a_fault_after_the_operation_loses_the_answer(counter: Counter) -> None:
-    """With `after` a refusal replaces the answer of an operation that was carried out."""
-    counter.faults.add(Fault(Refuse(500), after=True))
-
-    status, _, _ = ask(counter)
-
-    assert (status, counter.count) == (500, 1)
 
 
 def test_a_fault_meets_only_what_it_names(counter: Counter) -> None:
@@ -304,56 +189,9 @@ def test_chance_is_seeded() -> None:
     assert 250 < sum(struck[0]) < 350
 
 
-def test_effects_add_up_until_one_decides() -> None:
-    """A request meets delays and skews together with the first effect that ends it."""
-    effects: list[Effect] = [Delay(1), Reset(), Refuse(500), SkewClock(5)]
-    faults = Faults(*(Fault(effect, times=1) for effect in effects))
-
-    first, second = faults.met_by("Put", "a"), faults.met_by("Put", "a")
-
-    assert [fault.effect for fault in first] == [Delay(1), Reset(), SkewClock(5)]
-    assert [fault.effect for fault in second] == [Refuse(500)]
-
-
-def test_cleared_faults_are_gone(counter: Counter) -> None:
-    """After `clear` every request is served again."""
-    counter.faults.add(Fault(Refuse(500)))
-    counter.faults.clear()
-
-    assert ask(counter)[0] == 200
-    assert list(counter.faults) == []
-
-
-def test_a_failed_handshake_holds_up_nobody() -> None:
-    """A client that connects to the TLS port and says nothing does not block the others."""
-    with (
-        Counter(authority=Authority()) as counter,
-        socket.create_connection(("127.0.0.1", counter.port)),
-    ):
-        status, _, _ = ask(counter)
-
-    assert status == 200
-
-
 def test_a_broken_emulator_says_so(counter: Counter, caplog: pytest.LogCaptureFixture) -> None:
     """An error of the emulator itself is a 500 and in the log: it must not pass for a fault."""
     status, _, _ = ask(counter, "HEAD")
 
     assert status == 500
     assert "the emulator failed at HEAD /a" in caplog.text
-
-
-def test_nothing_is_written_to_standard_error(
-    counter: Counter, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """No request, reset or failed handshake leaves a line on the terminal."""
-    counter.faults.add(Fault(Reset(), resource="reset"))
-
-    ask(counter)
-    with pytest.raises(OSError, match=r".*"):
-        ask(counter, path="/reset")
-    with socket.create_connection(("127.0.0.1", counter.port)) as plain:
-        plain.sendall(b"neither HTTP nor TLS\r\n\r\n")
-        plain.recv(1000)
-
-    assert capfd.readouterr().err == ""

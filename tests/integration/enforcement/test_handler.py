@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,19 +13,16 @@ import pytest
 from encryption_guard.enforcement.handler import (
     open_invocation,
     open_proxied_transport,
-    read_settings,
-    shared_members,
     shared_transport,
-    warn_of_unknown_names,
 )
 from encryption_guard.enforcement.telemetry import open_logger
 from encryption_guard.errors import ConfigurationError, Unavailable
 from functions.encrypt_on_create import index
-from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
+from tests.emulators.cloud import ACCOUNT, OWNER, REGION, ROLE
 from tests.emulators.connect_proxy import ConnectProxy
 from tests.emulators.faults import Fault, Refuse
 from tests.integration.conftest import Guard, creation_of
-from tests.unit.fakes import OUTCOME_FIELDS, forget_logger
+from tests.unit.fakes import OUTCOME_FIELDS
 
 
 @dataclass(frozen=True)
@@ -66,42 +63,6 @@ class ContextOfPython310(Context):
     """The context up to python3.10, which brings the credentials along."""
 
     credentials: HeldCredentials = field(default_factory=HeldCredentials)
-
-
-@pytest.fixture(autouse=True)
-def cold_instance() -> Iterator[None]:
-    """Every test begins and ends as a fresh process would: nothing cached, no logger set up."""
-    forget_logger()
-    yield
-    shared_transport().close()
-    for cached in (
-        shared_members,
-        shared_transport,
-        open_proxied_transport,
-        read_settings,
-        warn_of_unknown_names,
-    ):
-        cached.cache_clear()
-    forget_logger()
-
-
-@pytest.fixture
-def deployed(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Guard:
-    """The environment as template.yaml sets it, with the endpoints of the emulators."""
-    environment = {
-        "FC_FUNCTION_NAME": "encrypt-on-create",
-        "FC_ACCOUNT_ID": ACCOUNT,
-        "FC_REGION": REGION,
-        "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
-        "GUARD_OSS_TABLES_ENDPOINT": guard.tables.url,
-        "GUARD_SMQ_ENDPOINT": guard.queue.url,
-        "ALIBABA_CLOUD_ACCESS_KEY_ID": ROLE.id,
-        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ROLE.secret,
-        "ALIBABA_CLOUD_SECURITY_TOKEN": ROLE.security_token or "",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return guard
 
 
 def log_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -155,25 +116,15 @@ def test_an_array_gives_a_list_and_one_line_each(
 
 
 def test_an_unfinished_item_makes_the_platform_repeat_them_all(deployed: Guard) -> None:
-    """If one item was unavailable, the others are done first and then the invocation raises."""
-    arns = [deployed.tables.plant(name) for name in ("orders", "parts")]
-    fault = Fault(Refuse(500), operation="PutTableBucketEncryption", resource="orders")
+    """If some items were unavailable, the others are done first and then the invocation raises."""
+    arns = [deployed.tables.plant(name) for name in ("orders", "order-lines", "parts")]
+    fault = Fault(Refuse(500), operation="PutTableBucketEncryption", resource="order*")
     deployed.tables.faults.add(fault)
-    events = b"[" + b",".join(map(creation_of, arns)) + b"]"
 
-    with pytest.raises(Unavailable, match="answered 500"):
-        index.handler(events, Context())
-
-    assert [deployed.tables.encryption(arn) for arn in arns] == [None, "AES256"]
-
-
-def test_several_unfinished_items_are_counted(deployed: Guard) -> None:
-    """The exception says how many of the events are unfinished."""
-    arns = [deployed.tables.plant(name) for name in ("orders", "parts")]
-    deployed.tables.faults.add(Fault(Refuse(500), operation="PutTableBucketEncryption"))
-
-    with pytest.raises(Unavailable, match=r"^2 of 2 events are unfinished"):
+    with pytest.raises(Unavailable, match=r"^2 of 3 events are unfinished"):
         index.handler(b"[" + b",".join(map(creation_of, arns)) + b"]", Context())
+
+    assert [deployed.tables.encryption(arn) for arn in arns] == [None, None, "AES256"]
 
 
 def test_initialize_opens_what_lasts_and_is_not_needed(deployed: Guard) -> None:
@@ -257,17 +208,6 @@ def test_a_missing_queue_stops_the_function(
     assert deployed.tables.requests == []
 
 
-def test_missing_credentials_stop_the_function(
-    deployed: Guard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without an access key one sentence says which variables are missing."""
-    arn = deployed.tables.plant("orders")
-    monkeypatch.delenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET")
-
-    with pytest.raises(ConfigurationError, match="ALIBABA_CLOUD_ACCESS_KEY_SECRET"):
-        index.handler(creation_of(arn), Context())
-
-
 def test_a_bad_exemption_is_logged_and_exempts_nothing(
     deployed: Guard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -301,34 +241,15 @@ def test_a_misspelt_name_is_logged_once(
     assert "setting ignored" not in [line["message"] for line in others]
 
 
-def test_an_event_of_128_kb_ends_as_a_letter_or_an_outcome(deployed: Guard) -> None:
-    """The largest asynchronous event is processed like any other, and kept whole when it is bad."""
-    arn = deployed.tables.plant("orders")
-    padding = "x" * (128 * 1024 - len(creation_of(arn, padding="")))
-    good = creation_of(arn, padding=padding)
-    bad = b"{" + b"x" * (128 * 1024 - 1)
-
-    outcomes = [json.loads(index.handler(event, Context()))["outcome"] for event in (good, bad)]
-
-    assert outcomes == ["encrypted", "dead_lettered"]
-    assert [letter["event_encoding"] for letter in deployed.letters()] == ["gzip+base64"]
-
-
-HOSTILE = [
-    "acs:osstables:evil.com#:1234567890123456:bucket/orders",
-    "acs:osstables:cn-hangzhou.evil.com/:1234567890123456:bucket/orders",
-    "acs:osstables:cn-hangzhou:1234567890123456:bucket/../../etc",
-    "acs:osstables:cn-hangzhou:1234567890123456:bucket/a\r\nHost: evil.com",
-    "acs:osstables:cn-hangzhou:1234567890123456:bucket/orders\n",
-    "acs:osstables:cn-hangzhou:١٢٣٤٥٦٧٨٩٠:bucket/orders",
-    "acs:osstables:CN-HANGZHOU:1234567890123456:bucket/orders",
-    "acs:osstables:cn-hangzhou:1234567890123456:bucket/ORDERS",
-    "acs:osstables:cn-hangzhou@evil.com:1234567890123456:bucket/orders",
-    "acs:osstables:cn-" + "a" * 60 + ":1234567890123456:bucket/orders",
-]
-
-
-@pytest.mark.parametrize("arn", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "acs:osstables:evil.com#:1234567890123456:bucket/orders",
+        "acs:osstables:cn-hangzhou:1234567890123456:bucket/../../etc",
+        "acs:osstables:cn-hangzhou:1234567890123456:bucket/a\r\nHost: evil.com",
+    ],
+    ids=["another host", "another path", "a header"],
+)
 def test_an_arn_that_would_steer_the_host_is_a_letter(deployed: Guard, arn: str) -> None:
     """A crafted ARN makes no request at all; the letter says what was wrong and keeps the event."""
     event = creation_of(arn)
@@ -341,20 +262,6 @@ def test_an_arn_that_would_steer_the_host_is_a_letter(deployed: Guard, arn: str)
     assert letter["event"].encode() == event
     assert letter["detail"].startswith("In responseElements: ")
     assert letter["detail"].isascii()
-
-
-def test_a_letter_can_be_handed_in_again(deployed: Guard) -> None:
-    """Once its cause is mended, a dead letter is as good as the event in it."""
-    arn = deployed.tables.plant("orders")
-    deployed.tables.faults.add(Fault(Refuse(403), operation="Put*", times=1))
-    index.handler(creation_of(arn), Context())
-    (letter,) = deployed.letters()
-
-    result = json.loads(index.handler(json.dumps(letter).encode(), Context()))
-
-    assert (result["outcome"], result["event_id"]) == ("encrypted", "event-1")
-    assert deployed.tables.encryption(arn) == "AES256"
-    assert len(deployed.queue.messages(QUEUE)) == 1
 
 
 @pytest.mark.parametrize("asked", ["true", "false"])

@@ -1,15 +1,12 @@
-"""Wrong settings of the log, in functions as they are deployed and in an operator's shell."""
+"""Wrong settings of the log, in functions as they are deployed."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 from tests.emulators.cloud import emulated_cloud
 from tests.emulators.function_compute import Invocation
-from tests.emulators.operators_shell import PROGRAM, environment
 from tests.integration.conftest import creation_of
 
 WRONG = {
@@ -44,30 +41,3 @@ def test_wrong_log_settings_keep_no_bucket_open() -> None:
     assert [line["message"] for line in others] == ["sweep finding", "sweep finished"]
     for name, value in WRONG.items():
         assert f'{name} is "{value}", but has to be ' in warning["detail"]
-
-
-def test_wrong_log_settings_stop_no_command() -> None:
-    """An operator's shell may have them too: the commands act, and say so among their log lines."""
-    with emulated_cloud() as cloud:
-        arns = [cloud.tables.plant(name) for name in ("orders", "parts")]
-        commands = [
-            ["enforce", arns[0], "--apply"],
-            ["sweep", "--region", "cn-hangzhou", "--apply"],
-            ["dead-letters", "list"],
-            ["dead-letters", "redrive", "--local"],
-        ]
-        done = [
-            subprocess.run(
-                [sys.executable, "-c", PROGRAM, *arguments],
-                env=environment(cloud) | WRONG,
-                check=False,
-                capture_output=True,
-                text=True,
-            )
-            for arguments in commands
-        ]
-
-        assert {cloud.tables.encryption(arn) for arn in arns} == {"AES256"}
-    assert [process.returncode for process in done] == [0] * 4
-    told = [process.stderr.count("log setting ignored") for process in done]
-    assert told == [1, 1, 0, 0], "only who logs has a log that may be wrong"

@@ -6,11 +6,10 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import alibabacloud_oss_v2 as oss
 import pytest
 from alibabacloud_oss_v2 import tables as oss_tables
 
@@ -18,8 +17,6 @@ from tests.emulators.access_keys import AccessKey
 from tests.emulators.action_trail import CLIENT_ADDRESS
 from tests.emulators.cloud import (
     ACCOUNT,
-    NOT_AUDITING,
-    QUEUE,
     EmulatedCloud,
     deployment,
     emulated_cloud,
@@ -141,40 +138,3 @@ def test_an_event_that_comes_twice_is_one_removal(
     assert sorted(told) == [("already_encrypted", BY), ("encrypted", BY)]
     assert {line["table"] for line in logged if line.get("kind") == "table"} == {"table"}
     assert set(risen(logged)) == {"removed"}
-
-
-def test_in_mode_detect_the_tables_are_named_too(
-    mallory: Callable[[EmulatedCloud], Person],
-) -> None:
-    """Nothing is changed, and the person is named as in `enforce`."""
-    with emulated_cloud(environment={"GUARD_MODE": "detect"}) as cloud:
-        arn = cloud.tables.plant("orders", encryption="AES256")
-        mallory(cloud).removes_and_creates(arn, ["table"])
-
-        logged = lines(cloud.invocations)
-        assert cloud.tables.encryption(arn) is None
-    (removal,) = [line for line in logged if line["message"] == "encryption removed"]
-    assert (removal["outcome"], removal["by"]) == ("detected", BY)
-    assert [line["table"] for line in logged if line.get("outcome") == "unprotected"] == ["table"]
-
-
-def test_whoever_may_not_remove_it_is_counted(
-    mallory: Callable[[EmulatedCloud], Person],
-) -> None:
-    """A flood of refused calls starts the function with each; an alert counts them."""
-    with emulated_cloud(environment=NOT_AUDITING) as cloud:
-        arn = cloud.tables.plant("orders", encryption="AES256")
-        denied = replace(MALLORY, denied=frozenset({"DeleteTableBucketEncryption"}))
-        person = mallory(cloud)
-        cloud.tables.admit(denied)
-        for _ in range(21):
-            with pytest.raises(oss.exceptions.OperationError):
-                person.remove_encryption(arn)
-        cloud.bus.join(timeout=30)
-
-        logged = lines(cloud.invocations)
-        assert cloud.queue.messages(QUEUE) == []
-    assert {(line["outcome"], line["reason"], line["by"]) for line in logged} == {
-        ("skipped", "call_failed", None)
-    }
-    assert risen(logged) == {"failed-calls": [{"failed_calls": 21}]}

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from encryption_guard.enforcement.handler import read_settings, shared_transport
 from functions.encrypt_on_create import index
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, QUEUE_ARN, REGION, REPOSITORY
@@ -54,10 +53,9 @@ def callbacks(call: Callable[[], object]) -> list[str]:
     return found
 
 
+@pytest.mark.usefixtures("cold_instance")
 def test_no_room_calls_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader follows an event downwards, and back only as its calls return."""
-    for cached in (shared_transport, read_settings):
-        cached.cache_clear()
     with OssTables(KEY, region=REGION) as tables:
         bucket = tables.plant("analytics")
         settings = {
@@ -73,11 +71,8 @@ def test_no_room_calls_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
         found = callbacks(lambda: outcomes.append(index.handler(EVENT.read_bytes(), Context())))
 
-        shared_transport().close()
         assert (found, tables.encryption(bucket)) == ([], "AES256")
         assert json.loads(outcomes[0])["outcome"] == "encrypted"
-    for cached in (shared_transport, read_settings):
-        cached.cache_clear()
 
 
 def test_a_callback_would_be_found() -> None:

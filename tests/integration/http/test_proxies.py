@@ -16,11 +16,11 @@ from encryption_guard.errors import ConfigurationError
 from encryption_guard.http import new_request, open_transport, send
 from encryption_guard.http.proxies import with_environment_proxy
 from encryption_guard.invocation import Clock
-from tests.emulators.cloud import OWNER, QUEUE_ARN, REGION, ROLE, emulated_cloud
+from tests.emulators.cloud import OWNER, QUEUE_ARN, REGION, ROLE
 from tests.emulators.connect_proxy import ConnectProxy
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
-from tests.integration.conftest import Guard, creation_of
+from tests.integration.conftest import Guard
 
 VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 
@@ -67,32 +67,6 @@ def test_a_proxy_that_is_asked_carries_what_it_cannot_read(
     assert b"planted-signature" not in proxy.read
 
 
-def test_a_function_that_trusts_its_environment_asks_the_proxy(proxy: ConnectProxy) -> None:
-    """GUARD_TRUST_ENV=true in the function's environment, and its requests go through the proxy."""
-    environment = {"GUARD_TRUST_ENV": "true", "HTTPS_PROXY": proxy.url}
-    with emulated_cloud(environment=environment) as cloud:
-        arn = cloud.tables.plant("orders")
-
-        (invocation,) = cloud.function.deliver(creation_of(arn))
-
-        assert invocation.error is None
-        assert cloud.tables.encryption(arn) == "AES256"
-    assert any(f":{cloud.tables.port} " in head for head in proxy.heads)
-    assert (ROLE.security_token or "").encode() not in proxy.read
-
-
-def test_a_function_that_was_not_asked_to_does_not(proxy: ConnectProxy) -> None:
-    """The variables alone lead no signed request elsewhere."""
-    environment = {"HTTPS_PROXY": proxy.url, "ALL_PROXY": proxy.url}
-    with emulated_cloud(environment=environment) as cloud:
-        arn = cloud.tables.plant("orders")
-
-        cloud.function.deliver(creation_of(arn))
-
-        assert cloud.tables.encryption(arn) == "AES256"
-    assert proxy.heads == []
-
-
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_command_asks_the_proxy_only_if_told_to(
     guard: Guard, proxy: ConnectProxy, asked: bool, monkeypatch: pytest.MonkeyPatch
@@ -117,7 +91,7 @@ def test_a_command_asks_the_proxy_only_if_told_to(
     assert bool(proxy.heads) is asked
 
 
-@pytest.mark.parametrize("exception", ["*", "127.0.0.1", "example.com,127.0.0.1"])
+@pytest.mark.parametrize("exception", ["*", "example.com,127.0.0.1"])
 def test_what_no_proxy_names_is_asked_directly(
     guard: Guard, proxy: ConnectProxy, exception: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +127,6 @@ def test_what_is_not_https_goes_to_no_proxy(
 @pytest.mark.parametrize(
     ("given", "password"),
     [
-        ("password", "password"),
         ("pass%20word", "pass word"),
         ("gr%C3%BC%C3%9Fe", "gr\u00fc\u00dfe"),
         ("gr\u00fc\u00dfe", "gr\u00fc\u00dfe"),
@@ -211,20 +184,6 @@ def test_a_proxy_in_trouble_is_a_broken_connection(
     assert guard.tables.requests == []
 
 
-def test_a_proxy_that_hangs_costs_no_more_than_a_try(
-    guard: Guard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The instant at which a try has to be over counts for the proxy too."""
-    with ConnectProxy(hangs=True) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-
-        with pytest.raises(httpx.TimeoutException):
-            fetch(guard.tables.url, seconds=0.5)
-
-    assert len(proxy.heads) == 1
-    assert guard.tables.requests == []
-
-
 def test_a_proxy_may_be_spoken_to_in_tls(
     guard: Guard, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,13 +233,10 @@ def test_behind_a_proxy_the_service_still_has_to_prove_its_name(
     "given",
     [
         "socks5://somebody:planted@127.0.0.1:1080",
-        "ftp://somebody:planted@127.0.0.1",
         "http://somebody:planted@",
         "http://somebody:planted@127.0.0.1:port",
-        "http://somebody:planted@127.0.0.1:65536",
         "http://somebody:plan/ted@127.0.0.1:1",
         "http://somebody:plan#ted@127.0.0.1:1",
-        "://somebody:planted@",
     ],
 )
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])

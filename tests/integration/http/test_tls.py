@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -28,7 +25,7 @@ from encryption_guard.settings import FunctionArn
 from layers.encryption_guard.tools.authorities import split_bundle
 from tests.emulators.cloud import QUEUE, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
-from tests.emulators.operators_shell import PROGRAM, environment
+from tests.emulators.operators_shell import invoke
 from tests.emulators.server import LOOPBACK, Server
 from tests.integration.conftest import Guard, creation_of
 from tests.integration.services.test_function_compute import function_compute
@@ -36,7 +33,6 @@ from tests.integration.services.test_function_compute import function_compute
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-PUT = "PutTableBucketEncryption"
 Context = Callable[[trustme.CA, Path], ssl.SSLContext]
 
 
@@ -52,10 +48,6 @@ def good(ca: trustme.CA, _folder: Path) -> ssl.SSLContext:
 
 def wrong_name(ca: trustme.CA, _folder: Path) -> ssl.SSLContext:
     return server_context(ca.issue_cert("cn-hangzhou.oss-tables.aliyuncs.com"))
-
-
-def name_that_only_begins_alike(ca: trustme.CA, _folder: Path) -> ssl.SSLContext:
-    return server_context(ca.issue_cert(f"{LOOPBACK}.example.com", common_name=LOOPBACK))
 
 
 def expired(ca: trustme.CA, _folder: Path) -> ssl.SSLContext:
@@ -166,22 +158,12 @@ def test_a_service_that_proves_itself_is_spoken_to(
     ("context", "why"),
     [
         (wrong_name, "CERTIFICATE_VERIFY_FAILED.*IP address mismatch"),
-        (name_that_only_begins_alike, "CERTIFICATE_VERIFY_FAILED.*IP address mismatch"),
         (expired, "CERTIFICATE_VERIFY_FAILED.*certificate has expired"),
         (unknown_authority, "CERTIFICATE_VERIFY_FAILED.*unable to get local issuer"),
         (self_signed, "CERTIFICATE_VERIFY_FAILED.*self.signed certificate"),
         (speaks(ssl.TLSVersion.TLSv1_1), "UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"),
-        (speaks(ssl.TLSVersion.TLSv1), "UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"),
     ],
-    ids=[
-        "wrong name",
-        "name that only begins alike",
-        "expired",
-        "unknown authority",
-        "self-signed",
-        "TLS 1.1",
-        "TLS 1.0",
-    ],
+    ids=["wrong name", "expired", "unknown authority", "self-signed", "TLS 1.1"],
 )
 def test_a_service_that_does_not_is_told_nothing(
     ca: trustme.CA, authorities: Path, tmp_path: Path, context: Context, why: str
@@ -282,71 +264,23 @@ def test_the_servers_of_outdated_tls_are_ones_that_answer(ca: trustme.CA, tmp_pa
         assert encrypted.version() == "TLSv1.1"
 
 
-@pytest.mark.usefixtures("ca")
-def test_plain_http_behind_https_is_told_nothing(authorities: Path) -> None:
-    """A server without TLS gets no request in plain text."""
-    service = Service()
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_not_followed(guard: Guard, status: int) -> None:
+    """Nobody else is sent a signed request, nor the letter about the event.
 
-    with Server(service) as server, pytest.raises(httpx.ConnectError, match="SSL"):
-        fetch(server.url.replace("http://", "https://"), authorities)
-
-    assert service.heard == []
-
-
-def test_a_service_that_cannot_prove_itself_costs_no_event(guard: Guard) -> None:
-    """Nothing is claimed, and the event is left to the platform to deliver again."""
-    arn = guard.tables.plant("orders")
-
-    with Server(Service(), tls=server_context(trustme.CA().issue_cert(LOOPBACK))) as impostor:
-        guard.environment["GUARD_OSS_TABLES_ENDPOINT"] = impostor.url
-        processed = guard.process(creation_of(arn))
-
-    assert processed.outcomes == ()
-    (failure,) = processed.failures
-    assert isinstance(failure, Unavailable)
-    assert guard.letters() == []
-
-
-def test_a_deployed_function_that_trusts_nobody_keeps_its_event() -> None:
-    """With another authority than the services', each try fails, and the platform keeps it."""
-    with emulated_cloud(environment={"SSL_CERT_FILE": certifi.where()}) as cloud:
-        arn = cloud.tables.plant("orders")
-
-        tries = cloud.function.deliver(creation_of(arn))
-
-        assert [each.error is None for each in tries] == [False] * 4
-        (kept,) = cloud.queue.bodies(QUEUE)
-        assert arn in json.loads(kept)["requestPayload"]
-        assert cloud.tables.requests == []
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_of_oss_tables_is_not_followed(guard: Guard, status: int) -> None:
-    """Nobody else is sent the signed request: the event becomes a dead letter."""
+    The letter is not written, and the platform keeps the event.
+    """
     service = Service()
     arn = guard.tables.plant("orders")
 
     with Server(service) as elsewhere:
-        moved = Refuse(status, headers={"Location": elsewhere.url})
-        guard.tables.faults.add(Fault(moved))
-        (outcome,) = guard.process(creation_of(arn)).outcomes
-
-    assert (outcome.outcome, outcome.reason) == ("dead_lettered", "unexpected_redirect")
-    assert service.heard == []
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_of_the_queue_is_not_followed(guard: Guard, status: int) -> None:
-    """Nobody else is sent the letter: it is not written, and the platform keeps the event."""
-    service = Service()
-    arn = guard.tables.plant("orders")
-    guard.tables.faults.add(Fault(Refuse(403), operation=PUT))
-
-    with Server(service) as elsewhere:
-        guard.queue.faults.add(Fault(Refuse(status, headers={"Location": elsewhere.url})))
+        moved = Fault(Refuse(status, headers={"Location": elsewhere.url}))
+        guard.tables.faults.add(moved)
+        guard.queue.faults.add(moved)
         processed = guard.process(creation_of(arn))
 
     assert processed.outcomes == ()
+    assert guard.logged[0]["dead_letter"]["reason"] == "unexpected_redirect"
     assert service.heard == []
 
 
@@ -500,33 +434,29 @@ def test_who_hangs_up_is_no_failure_of_tls(guard: Guard, fails: Failure, request
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "exit_code", "said"),
     [
-        (["enforce", "{arn}"], "OSS Tables gave no answer to GetTableBucketEncryption of {arn}"),
-        (["enforce", "{arn}", "--apply"], "OSS Tables gave no answer to PutTableBucketEncryption"),
-        (["sweep", "--region", "cn-hangzhou"], "OSS Tables gave no answer to ListTableBuckets"),
-        (["sweep", "--region", "cn-hangzhou", "--apply", "--output", "json"], "OSS Tables gave no"),
-        (["dead-letters", "list"], f"The queue {QUEUE} gave no answer"),
-        (["dead-letters", "redrive", "--apply"], f"The queue {QUEUE} gave no answer"),
+        (["enforce", "{arn}", "--apply"], 1, "OSS Tables gave no answer to Put"),
+        (["sweep", "--region", "cn-hangzhou"], 3, "OSS Tables gave no answer to ListTableBuckets"),
+        (["dead-letters", "redrive", "--apply"], 3, f"The queue {QUEUE} gave no answer"),
     ],
-    ids=["enforce", "enforce --apply", "sweep", "sweep --apply", "list", "redrive"],
+    ids=["enforce", "sweep", "redrive"],
 )
-def test_a_command_tells_why_a_certificate_is_refused(arguments: list[str], said: str) -> None:
-    """An operator whose shell trusts another authority reads what to correct."""
+def test_a_command_tells_why_a_certificate_is_refused(
+    arguments: list[str], exit_code: int, said: str
+) -> None:
+    """An operator whose shell trusts another authority reads what to correct.
+
+    What could not look has an exit code of its own.
+    """
     with emulated_cloud() as cloud:
         arn = cloud.tables.plant("orders")
-        shell = environment(cloud) | {"SSL_CERT_FILE": certifi.where()}
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *(word.format(arn=arn) for word in arguments)],
-            env=shell,
-            check=False,
-            capture_output=True,
-            text=True,
+
+        result = invoke(
+            cloud, *(word.format(arn=arn) for word in arguments), SSL_CERT_FILE=certifi.where()
         )
 
-    told = done.stdout + done.stderr
-    # What could not look has an exit code of its own.
-    assert done.returncode == (1 if "enforce" in arguments else 3)
-    assert said.format(arn=arn) in told
+    told = result.stdout + result.stderr
+    assert result.exit_code == exit_code
+    assert said in told
     assert ": its certificate is refused (unable to get local issuer certificate): check" in told
-    assert "Traceback" not in told

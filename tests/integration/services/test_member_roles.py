@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,7 +13,7 @@ import pytest
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.credentials import Credentials
 from encryption_guard.enforcement.handler import open_command
-from encryption_guard.errors import NotPrepared, Refused, Unavailable
+from encryption_guard.errors import NotPrepared
 from encryption_guard.invocation import Clock, Invocation
 from encryption_guard.services.directory import DirectoryRefused, list_accounts
 from encryption_guard.services.inventory import bucket_list, read_bucket
@@ -26,7 +24,6 @@ from encryption_guard.settings import Settings
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REGION
 from tests.emulators.emulated_service import utc_now
-from tests.emulators.faults import Delay, Effect, Fault, Refuse, Reset
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.ram_policies import Policy
 from tests.emulators.resource_directory import Member, ResourceDirectory
@@ -149,14 +146,6 @@ def test_a_key_of_one_account_opens_no_other(organization: Organization) -> None
     assert read_bucket(organization.client(SECOND), arn).status == 200
 
 
-def test_a_role_has_only_its_rights(organization: Organization) -> None:
-    """What the member did not allow is refused."""
-    organization.sts.plant(replace(ROLES[0], policy=Policy(())))
-
-    with pytest.raises(Refused, match="403"):
-        organization.buckets(FIRST)
-
-
 @pytest.mark.parametrize("passed", [timedelta(minutes=56), timedelta(hours=3)])
 def test_an_ended_session_is_renewed_without_an_error(
     organization: Organization, passed: timedelta
@@ -199,62 +188,6 @@ def test_an_account_that_does_not_agree_is_not_prepared(settings: dict[str, Any]
 
     assert caught.value.account_id == FIRST
     assert organization.tables.requests == []
-
-
-def test_a_role_that_trusts_nobody_any_more_is_not_taken_again(
-    organization: Organization,
-) -> None:
-    """The other member is not concerned, and the account comes back when it trusts again."""
-    organization.buckets(FIRST)
-    organization.sts.plant(replace(ROLES[0], trust=TrustPolicy()))
-    organization.time.passed += timedelta(minutes=56)
-
-    with pytest.raises(NotPrepared):
-        organization.buckets(FIRST)
-    assert organization.buckets(SECOND) == []
-    organization.sts.plant(ROLES[0])
-    assert organization.buckets(FIRST) == []
-
-
-@pytest.mark.parametrize(
-    "effect",
-    [
-        Refuse(400, "Throttling.User", headers={"x-acs-retry-after": "10"}),
-        Refuse(503),
-        Reset(),
-        Delay(0.2),
-    ],
-)
-def test_trouble_of_sts_is_outlived(organization: Organization, effect: Effect) -> None:
-    """Once; what lasts is unavailable, and says nothing about the account."""
-    organization.sts.faults.add(Fault(effect, operation="AssumeRole", resource=FIRST, times=1))
-    assert organization.buckets(FIRST) == []
-
-    if not isinstance(effect, Delay):
-        organization.sts.faults.add(Fault(effect, operation="AssumeRole", resource=SECOND))
-        with pytest.raises(Unavailable):
-            organization.buckets(SECOND)
-
-
-def test_threads_of_many_accounts_take_each_role_once(organization: Organization) -> None:
-    """Each finds its own buckets, and no request is refused for the key of another account."""
-    accounts = [ACCOUNT, *(f"44444444444444{number:02}" for number in range(6))]
-    for account_id in accounts[1:]:
-        organization.sts.plant(Role(account_id, NAME, TRUST, RIGHTS))
-    planted = {each: organization.tables.plant("orders", account_id=each) for each in accounts}
-    start = threading.Barrier(16)
-
-    def work(number: int) -> list[tuple[str, list[str]]]:
-        start.wait(10)
-        turn = accounts[number % 7 :] + accounts[: number % 7]
-        return [(each, organization.buckets(each)) for each in turn]
-
-    with ThreadPoolExecutor(16) as pool:
-        found = [pair for pairs in pool.map(work, range(16)) for pair in pairs]
-
-    assert {(each, *arns) for each, arns in found} == set(planted.items())
-    assert sorted(organization.taken()) == sorted(accounts[1:])
-    assert {each.status for each in organization.tables.requests} == {200}
 
 
 def test_the_directory_tells_whose_accounts_they_are(organization: Organization) -> None:

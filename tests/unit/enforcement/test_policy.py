@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encryption_guard.arn import TableBucketArn
@@ -184,25 +184,6 @@ def test_an_allowed_account_counts_like_the_own(account_id: str) -> None:
     assert decision == Encrypt(bucket_of("analytics", account_id), "created")
 
 
-def test_the_contexts_account_is_the_own_where_the_environment_has_none() -> None:
-    """Without FC_ACCOUNT_ID the account of the function's context is the own one."""
-    settings = Settings.from_environment({}, account_id=OTHER)
-
-    decisions = [decided(record(account_id=account), settings) for account in (OTHER, OWN)]
-
-    assert decisions == [
-        Encrypt(bucket_of("analytics", OTHER), "created"),
-        Deny(bucket_of("analytics", OWN), "account"),
-    ]
-
-
-def test_an_account_with_the_environments_prefix_is_foreign() -> None:
-    """Accounts are compared whole."""
-    decision = decided(record(account_id=OWN + "0"), settings_with())
-
-    assert decision == Deny(bucket_of("analytics", OWN + "0"), "account")
-
-
 @pytest.mark.parametrize(
     ("sender", "owner", "is_denied"),
     [(OTHER, OTHER, False), (OTHER, OWN, True), (OWN, OTHER, True), (OWN, OWN, False)],
@@ -321,13 +302,6 @@ def test_a_foreign_region_is_denied(environment: dict[str, str], is_denied: bool
     assert decision == (Deny(bucket, "region") if is_denied else Encrypt(bucket, "created"))
 
 
-def test_the_contexts_region_is_the_own_where_the_environment_has_none() -> None:
-    """Without FC_REGION the region of the function's context is the own one."""
-    settings = Settings.from_environment({"FC_ACCOUNT_ID": OWN}, region="us-east-1")
-
-    assert decided(record(), settings) == Deny(bucket_of("analytics"), "region")
-
-
 def test_the_account_comes_before_the_region() -> None:
     """A bucket that is foreign in both ways is another account's."""
     decision = decided(record(account_id=OTHER), settings_with(FC_REGION="us-east-1"))
@@ -368,59 +342,11 @@ def test_an_exempted_name_is_left_alone() -> None:
 
     decision = decided(record("scratch-1"), settings)
 
-    assert decision == exempt("scratch-1", exemption("scratch-*", "scratch data"))
     assert decision == Skip(
         "exempt: scratch data",
         bucket_of("scratch-1"),
         Exemption(bucket="scratch-*", reason="scratch data"),
     )
-
-
-OF_ARNS = {
-    f"acs:osstables:cn-hangzhou:{OWN}:bucket/scratch-*": True,
-    "acs:osstables:*:*:bucket/scratch-1": True,
-    f"acs:osstables:us-east-1:{OWN}:bucket/scratch-*": False,
-    f"acs:osstables:cn-hangzhou:{OTHER}:bucket/scratch-*": False,
-}
-
-
-@pytest.mark.parametrize(("buckets", "counts"), OF_ARNS.items(), ids=OF_ARNS)
-def test_an_exemption_is_held_against_the_whole_arn(buckets: str, counts: bool) -> None:
-    """Region and account count, for an event and for a bucket that a sweep or an operator names."""
-    settings = exempting({"bucket": buckets, "reason": "scratch data"})
-    arn = bucket_of("scratch-1").arn
-
-    of_event = decided(record("scratch-1"), settings)
-    of_list = decide(FoundBucket(arn, "created"), settings, today=TODAY)
-
-    assert [isinstance(decision, Skip) for decision in (of_event, of_list)] == [counts, counts]
-
-
-def test_an_exemption_covers_no_other_name() -> None:
-    """A bucket that no exemption names is encrypted."""
-    settings = exempting({"bucket": "scratch-*", "reason": "scratch data"})
-
-    decision = decided(record("my-scratch-1"), settings)
-
-    assert decision == Encrypt(bucket_of("my-scratch-1"), "created")
-
-
-@pytest.mark.parametrize(
-    ("today", "counts"),
-    [
-        pytest.param(date(2027, 1, 30), True, id="the day before"),
-        pytest.param(date(2027, 1, 31), True, id="the day it expires"),
-        pytest.param(date(2027, 2, 1), False, id="the day after"),
-    ],
-)
-def test_an_exemption_counts_through_the_day_it_expires(today: date, counts: bool) -> None:
-    """The last day belongs to the exemption, the next one does not."""
-    settings = exempting({"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"})
-
-    decision = decided(record("legacy"), settings, today=today)
-
-    skipped = exempt("legacy", exemption("legacy", "migration", "2027-01-31"))
-    assert decision == (skipped if counts else Encrypt(bucket_of("legacy"), "created"))
 
 
 def test_an_expired_exemption_does_not_hide_another() -> None:
@@ -459,22 +385,6 @@ def test_the_managed_bucket_comes_before_exemptions() -> None:
     decision = decided(record("oss-managed-table-bucket"), settings)
 
     assert decision == Skip("managed_by_oss", bucket_of("oss-managed-table-bucket"))
-
-
-def test_a_drift_respects_exemptions() -> None:
-    """What is exempted is left alone, whichever event names it."""
-    settings = exempting({"bucket": "scratch-*", "reason": "scratch data"})
-
-    decision = decided(record("scratch-1", eventName="DeleteTableBucketEncryption"), settings)
-
-    assert decision == exempt("scratch-1", exemption("scratch-*", "scratch data"))
-
-
-def test_the_mode_changes_no_decision() -> None:
-    """Mode detect decides as enforce does: what is not done is the business of who would do it."""
-    decision = decided(record(), settings_with(GUARD_MODE="detect"))
-
-    assert decision == Encrypt(bucket_of("analytics"), "created")
 
 
 @pytest.mark.parametrize(
@@ -567,15 +477,6 @@ def test_an_exemption_that_ends_within_two_weeks_is_told(days: int, is_told: boo
     assert told == (settings.exemptions if is_told else ())
 
 
-def test_an_exemption_without_an_end_does_not_end_soon() -> None:
-    """Only what has a last day can come to it."""
-    settings = exempting({"bucket": "legacy", "reason": "for good"})
-
-    told = expiring(settings, today=TODAY)
-
-    assert told == ()
-
-
 def test_the_next_to_end_is_told_first() -> None:
     """They come by their last day, and where that is the same, as they were given."""
     settings = exempting(
@@ -606,75 +507,6 @@ def test_what_ends_soon_is_in_order_and_counts_today(ends: list[int | None]) -> 
         TODAY + timedelta(days=days) for days in ends if days is not None and 0 <= days <= 14
     )
     assert all(exemption.matches(bucket_of("legacy").arn, on=TODAY) for exemption in told)
-
-
-# Whatever stands in the places.
-
-telling_texts = st.sampled_from(
-    [
-        "analytics",
-        "a,b;c,,;",
-        arn_of("analytics"),
-        arn_of("evil.com#"),
-        "acs:oss-tables:",
-        f"https://host/buckets/{arn_of('analytics')}?x",
-        "/buckets/acs:%ff/%",
-        f"analytics-{OWN}.cn-hangzhou.oss-tables.aliyuncs.com",
-        f"x:{OWN}:analytics",
-        '{"arn": ["analytics"], "name": "analytics"}',
-        "[" * 300,
-    ]
-)
-keys = st.text(max_size=5) | st.sampled_from(
-    ["arn", "tableBucketARN", "name", "bucketName", "uri", "url", "accountId", "X::Bucket"]
-)
-leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | telling_texts
-anything = st.recursive(
-    leaves,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
-    max_leaves=12,
-)
-PLACES = [
-    "responseElements",
-    "referencedResources",
-    "resourceName",
-    "resourceType",
-    "requestParameters",
-    "requestParameterJson",
-    "eventSource",
-    "acsRegion",
-    "recipientAccountId",
-    "userIdentity",
-    "eventTime",
-]
-ENVELOPE = ["id", "source", "subject", "aliyunregionid", "aliyunaccountid", "requestId", "version"]
-
-
-@settings(deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(PLACES), anything),
-    st.dictionaries(st.sampled_from(ENVELOPE), anything),
-)
-@example({"responseElements": {"arn": "acs:osstables:" + "\u202e" * 300}}, {})
-@example(
-    {"userIdentity": {"accountId": "\u0660" * 5}, "requestParameters": {"name": "analytics"}}, {}
-)
-def test_whatever_stands_in_the_places_is_decided_or_invalid(
-    data: dict[str, Any], envelope: dict[str, Any]
-) -> None:
-    """No content of any place raises anything but InvalidEvent."""
-    event = {**envelope, "data": {"eventName": "CreateTableBucket", **data}}
-    (delivery,) = open_payload(json.dumps(event).encode()).events
-
-    result: object = delivery.parsed
-    if not isinstance(delivery.parsed, InvalidEvent):
-        try:
-            result = decide(delivery.parsed, settings_with(), today=TODAY)
-        except InvalidEvent as error:
-            result = error
-
-    assert isinstance(result, (Encrypt, Deny, InvalidEvent))
-    assert str(result).isascii()
 
 
 # Whether a dead letter waits for good reason.

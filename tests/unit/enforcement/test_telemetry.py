@@ -91,12 +91,6 @@ def test_an_outcome_is_one_line_with_its_fields(
     assert set(line) >= FRAME
 
 
-@each_outcome
-def test_an_outcome_has_the_fields_of_the_contract(outcome: Outcome) -> None:
-    """What the handler returns has the same keys for every outcome, and no others."""
-    assert set(outcome.as_dict()) == OUTCOME_FIELDS
-
-
 def test_the_line_of_an_exempt_bucket_tells_its_last_day(
     logger: Logger, stream: io.StringIO
 ) -> None:
@@ -111,16 +105,6 @@ def test_the_line_of_an_exempt_bucket_tells_its_last_day(
         "exempt_until": "2027-01-31",
     }
     assert set(outcome.as_dict()) == OUTCOME_FIELDS
-
-
-def test_the_line_of_a_bucket_that_is_exempt_for_good_tells_no_day(
-    logger: Logger, stream: io.StringIO
-) -> None:
-    """Without an expiry the line has the fields of every outcome."""
-    log_outcome(Skipped(reason="exempt: for good", exempt_until=None), logger=logger)
-
-    (line,) = lines(stream)
-    assert set(line) - FRAME == OUTCOME_FIELDS
 
 
 def finding(outcome: str, **told: Any) -> Finding:
@@ -243,23 +227,6 @@ def test_a_line_is_ascii(foreign: str, logger: Logger, stream: io.StringIO) -> N
     assert second["detail"] == foreign
 
 
-def test_a_line_can_be_found_by_the_platforms_request(logger: Logger, stream: io.StringIO) -> None:
-    """Inside an invocation every line has its request id, and afterwards none has."""
-    with logger.append_context_keys(request_id="request-1"):
-        log_outcome(OUTCOMES["encrypted"], logger=logger)
-        log_outcome(Unavailable("No."), logger=logger)
-    with logger.append_context_keys(request_id="request-2"):
-        log_outcome(OUTCOMES["skipped"], logger=logger)
-    log_outcome(OUTCOMES["skipped"], logger=logger)
-
-    assert [line.get("request_id") for line in lines(stream)] == [
-        "request-1",
-        "request-1",
-        "request-2",
-        None,
-    ]
-
-
 def test_nothing_of_a_line_is_left_in_the_next(logger: Logger, stream: io.StringIO) -> None:
     """A warm instance does not tell one bucket's fields about another."""
     log_outcome(OUTCOMES["encrypted"], logger=logger)
@@ -269,6 +236,7 @@ def test_nothing_of_a_line_is_left_in_the_next(logger: Logger, stream: io.String
     _, second, third = lines(stream)
     assert {second[key] for key in FULL} == {None}
     assert set(third) == FRAME | {"version"}
+    assert third["version"] == encryption_guard.__version__
 
 
 def test_an_encryption_that_nobody_knows_is_a_warning(logger: Logger, stream: io.StringIO) -> None:
@@ -277,14 +245,6 @@ def test_an_encryption_that_nobody_knows_is_a_warning(logger: Logger, stream: io
 
     (line,) = lines(stream)
     assert (line["level"], line["outcome"]) == ("WARNING", "kept_stronger")
-
-
-def test_every_line_tells_the_version(logger: Logger, stream: io.StringIO) -> None:
-    """Whatever is logged says which guard did it, also where no event was there."""
-    logger.warning("something else")
-
-    (line,) = lines(stream)
-    assert line["version"] == encryption_guard.__version__
 
 
 def test_the_time_of_a_line_is_utc(logger: Logger, stream: io.StringIO) -> None:
@@ -361,23 +321,14 @@ WRONG_AT_ONCE = (
     *("POWERTOOLS_LOGGER_SAMPLE_RATE", "POWERTOOLS_DEV", "POWERTOOLS_DEBUG"),
     "POWERTOOLS_LOG_DEDUPLICATION_DISABLED",
 )
-LEVELS_ALLOWED = "DEBUG, INFO, WARNING or ERROR"
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [
-        *[
-            (variable, value, LEVELS_ALLOWED)
-            for variable in ("POWERTOOLS_LOG_LEVEL", "LOG_LEVEL", "AWS_LAMBDA_LOG_LEVEL")
-            for value in ("TRACE", "verbose", "CRITICAL", "FATAL", "NOTSET", "20", "INFO ")
-        ],
+        ("POWERTOOLS_LOG_LEVEL", "TRACE", "DEBUG, INFO, WARNING or ERROR"),
         ("POWERTOOLS_LOGGER_SAMPLE_RATE", "50%", "a number from 0 to 1"),
-        ("POWERTOOLS_LOGGER_SAMPLE_RATE", "2", "a number from 0 to 1"),
-        ("POWERTOOLS_LOGGER_SAMPLE_RATE", "nan", "a number from 0 to 1"),
-        ("POWERTOOLS_DEV", "maybe", "true or false"),
         ("POWERTOOLS_DEBUG", "maybe", "true or false"),
-        ("POWERTOOLS_LOG_DEDUPLICATION_DISABLED", "maybe", "true or false"),
     ],
 )
 def test_a_wrong_log_setting_is_one_warning(variable: str, value: str, allowed: str) -> None:
@@ -415,10 +366,9 @@ def test_no_variable_of_powertools_stops_the_log() -> None:
     assert (outcome["level"], outcome["service"]) == ("INFO", SERVICE)
 
 
-@pytest.mark.parametrize("variable", WRONG_AT_ONCE)
-def test_an_empty_log_setting_counts_as_not_set(variable: str) -> None:
+def test_an_empty_log_setting_counts_as_not_set() -> None:
     """As with every other setting; the library alone would raise for most of them."""
-    (outcome,) = logged_by_a_process({variable: ""}, OUTCOME)
+    (outcome,) = logged_by_a_process(dict.fromkeys(WRONG_AT_ONCE, ""), OUTCOME)
 
     assert outcome["message"] == "outcome"
 
@@ -431,7 +381,6 @@ def test_an_empty_log_setting_counts_as_not_set(variable: str) -> None:
         ({"POWERTOOLS_LOG_LEVEL": "WARN"}, ["WARNING", "ERROR"]),
         ({"LOG_LEVEL": "Error"}, ["ERROR"]),
         ({"LOG_LEVEL": "ERROR", "POWERTOOLS_LOG_LEVEL": "WARNING"}, ["WARNING", "ERROR"]),
-        ({"LOG_LEVEL": "ERROR", "POWERTOOLS_LOG_LEVEL": ""}, ["ERROR"]),
         # Powertools alone raises for the next one: it compares a number with a text.
         (
             {"AWS_LAMBDA_LOG_LEVEL": "INFO", "POWERTOOLS_LOG_LEVEL": "warning"},
@@ -439,8 +388,6 @@ def test_an_empty_log_setting_counts_as_not_set(variable: str) -> None:
         ),
         ({"AWS_LAMBDA_LOG_LEVEL": "warn", "POWERTOOLS_LOG_LEVEL": "DEBUG"}, ["WARNING", "ERROR"]),
         ({"POWERTOOLS_LOGGER_SAMPLE_RATE": "1"}, ["DEBUG", "INFO", "WARNING", "ERROR"]),
-        ({"POWERTOOLS_LOGGER_SAMPLE_RATE": "0.0"}, ["INFO", "WARNING", "ERROR"]),
-        ({"POWERTOOLS_LOG_DEDUPLICATION_DISABLED": "Yes"}, ["INFO", "WARNING", "ERROR"]),
         ({"POWERTOOLS_DEV": "OFF", "POWERTOOLS_DEBUG": "0"}, ["INFO", "WARNING", "ERROR"]),
     ],
 )

@@ -66,17 +66,6 @@ def test_a_parsed_object_is_taken_for_its_json() -> None:
     assert (delivery.source, delivery.event_id) == ("acs.oss", "ü")
 
 
-def test_a_parsed_array_is_taken_for_its_json() -> None:
-    """A parsed list of events is an array of them."""
-    opened = open_payload([{"data": CREATION}, {"data": {"eventName": "PutBucket"}}])
-
-    assert opened.is_array
-    assert [d.parsed.name for d in opened.events if isinstance(d.parsed, BucketEvent)] == [
-        "CreateTableBucket",
-        "PutBucket",
-    ]
-
-
 @settings(deadline=None)
 @given(st.binary())
 @example(b"")
@@ -99,70 +88,21 @@ def test_no_bytes_raise(raw: bytes) -> None:
     assert all(isinstance(d.parsed, (BucketEvent, InvalidEvent)) for d in opened.events)
 
 
-@settings(deadline=None)
-@given(st.text(st.characters(codec=None, categories=None)))
-@example("\ud800")
-def test_no_text_raises(text: str) -> None:
-    """Text with halves of characters, which has no UTF-8, is no exception."""
-    opened = open_payload(text)
-
-    assert opened.events
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@settings(deadline=None)
-@given(
-    st.recursive(
-        json_values,
-        lambda inner: st.one_of(
-            st.lists(inner, max_size=3),
-            st.builds(lambda value: {"requestPayload": json.dumps(value)}, inner),
-            st.builds(lambda value: {"data": value}, inner),
-            st.builds(
-                lambda value, **rest: {"event": json.dumps(value), **rest},
-                inner,
-                version=st.just(1) | json_values,
-                event_encoding=st.sampled_from(["utf-8", "base64", "gzip+base64"]) | json_values,
-                redrives=json_values,
-            ),
-        ),
-        max_leaves=8,
-    )
-)
-def test_no_wrapping_raises(value: object) -> None:
-    """No JSON, however it is wrapped, is more than an InvalidEvent."""
-    opened = open_payload(to_bytes(value))
-
-    assert all(isinstance(d.parsed, (BucketEvent, InvalidEvent)) for d in opened.events)
-    assert all(delivery.redrives >= 0 for delivery in opened.events)
-
-
 @pytest.mark.parametrize(
     "raw",
     [
         pytest.param(b"", id="nothing"),
         pytest.param(b"CreateTableBucket", id="not JSON"),
         pytest.param(b'{"data": {"eventName": "CreateTableBucket"}', id="cut short"),
-        pytest.param(b'{"data": {"eventName": "CreateTableBucket"}} x', id="more behind it"),
         pytest.param(b'{"data": {"eventName": "\xff"}}', id="not UTF-8"),
         pytest.param(b'"CreateTableBucket"', id="a string"),
-        pytest.param(b"17", id="a number"),
         pytest.param(b"null", id="null"),
         pytest.param(b"{}", id="an empty object"),
         pytest.param(b'{"data": {}}', id="an empty record"),
         pytest.param(b'{"data": []}', id="a list for a record"),
-        pytest.param(b'{"data": 17}', id="a number for a record"),
         pytest.param(b'{"data": "CreateTableBucket"}', id="a text for a record"),
         pytest.param(b'{"data": "[]"}', id="the JSON text of a list for a record"),
-        pytest.param(b'{"data": {"eventname1": "CreateTableBucket"}}', id="no eventName"),
         pytest.param(b'{"data": {"eventName": null}}', id="a null eventName"),
-        pytest.param(b'{"data": {"eventName": 17}}', id="a number for an eventName"),
         pytest.param(b'{"data": {"eventName": ["CreateTableBucket"]}}', id="a list, eventName"),
         pytest.param(b'{"eventName": {"a": 1}, "eventId": "7"}', id="an object, eventName"),
         pytest.param(b'{"triggerName": "t", "triggerTime": "now", "payload": ""}', id="a timer"),
@@ -187,15 +127,6 @@ def test_a_bare_record_is_an_event() -> None:
     assert isinstance(delivery.parsed, BucketEvent)
     assert find_bucket(delivery.parsed) == NamedBucket(BUCKET, "responseElements")
     assert (delivery.raw, delivery.event_id, delivery.source) == (raw, "E7", None)
-
-
-def test_a_record_may_be_a_json_text() -> None:
-    """A CloudEvent may carry its record as the JSON text of an object."""
-    event = {"data": json.dumps(CREATION | {"responseElements": {"arn": ARN}})}
-
-    bucket = find_bucket(event_of(to_bytes(event)))
-
-    assert bucket == NamedBucket(BUCKET, "responseElements")
 
 
 @pytest.mark.parametrize(
@@ -301,13 +232,6 @@ def test_each_item_is_an_event_of_its_own() -> None:
     ]
 
 
-def test_an_array_of_one_is_an_array() -> None:
-    """The form of the answer follows the form of the input."""
-    opened = open_payload(to_bytes([{"data": CREATION}]))
-
-    assert (opened.is_array, len(opened.events)) == (True, 1)
-
-
 @pytest.mark.parametrize("raw", [b"[]", b" [ \n] "])
 def test_an_empty_array_is_an_invalid_event(raw: bytes) -> None:
     """Nothing is not silence: an empty array is one invalid event."""
@@ -323,13 +247,9 @@ def test_an_empty_array_is_an_invalid_event(raw: bytes) -> None:
     [
         b"[",
         b"[{}",
-        b"[{},",
         b"[{},]",
         b"[,]",
-        b"[{} {}]",
-        b"[{}}",
         b"[{}] x",
-        b"[{}]]",
         b"[{]",
         b'["\xff"]',
     ],
@@ -480,16 +400,12 @@ COUNTED = '{"id": "7", "guardredrives": 3, "data": {"eventName": "CreateTableBuc
     [
         pytest.param('{"guardredrives": 3, "data": {"eventName": "x"}}', 3, id="first"),
         pytest.param(COUNTED, 3, id="in the middle"),
-        pytest.param('{"data": {"eventName": "x"},"guardredrives":3}', 3, id="last"),
         pytest.param('{"data": {"eventName": "x"}, "GuardRedrives": 3}', 3, id="other casing"),
         pytest.param(
             '{"guardredrives": 9, "data": {"eventName": "x"}, "guardredrives": 3}', 3, id="twice"
         ),
         pytest.param('{"eventName": "x", "eventId": "7", "guardredrives": 3}', 3, id="bare record"),
         pytest.param('{"id": "7", "data": 17, "guardredrives": 3}', 3, id="unreadable event"),
-        pytest.param('{"guardredrives": 3}', 3, id="nothing else"),
-        pytest.param(fc_record(COUNTED.encode()), 3, id="in an FC record"),
-        pytest.param(dead_letter(COUNTED.encode()), 3, id="in a letter"),
         pytest.param(dead_letter(COUNTED.encode(), redrives=2), 3, id="in a letter with less"),
         pytest.param(dead_letter(COUNTED.encode(), redrives=4), 4, id="in a letter with more"),
         pytest.param(dead_letter(COUNTED.encode(), redrives=-4), 3, id="in a letter below 0"),
@@ -504,13 +420,6 @@ def test_the_count_of_a_redriven_event_is_read(payload: object, redrives: int) -
     opened = open_payload(payload)
 
     assert {delivery.redrives for delivery in opened.events} == {redrives}
-
-
-def test_each_event_of_an_array_has_its_own_count() -> None:
-    """What is counted is the event, not the array."""
-    opened = open_payload(f"[{COUNTED}, {EVENT.decode()}]")
-
-    assert [delivery.redrives for delivery in opened.events] == [3, 0]
 
 
 @pytest.mark.parametrize("count", ["null", '"2"', "-3", "1.5", "3.0", "[]", "{}", "true", "false"])
@@ -532,16 +441,6 @@ def test_a_count_that_nobody_reaches_counts_as_none(count: int, redrives: int) -
 
     assert isinstance(delivery.parsed, BucketEvent)
     assert delivery.redrives == redrives
-
-
-def test_a_count_that_python_does_not_read_is_no_json() -> None:
-    """More digits than Python reads are an invalid event, kept as it came."""
-    raw = b'{"data": {"eventName": "x"}, "guardredrives": ' + b"9" * 5000 + b"}"
-
-    delivery = only(raw)
-
-    assert isinstance(delivery.parsed, InvalidEvent)
-    assert (delivery.raw, delivery.redrives) == (raw, 0)
 
 
 @pytest.mark.parametrize(
@@ -577,21 +476,17 @@ def in_base64(event: bytes, times: int = 1) -> bytes:
     "payload",
     [
         pytest.param(BOM + EVENT, id="a byte order mark"),
-        pytest.param(b" \n" + BOM + EVENT, id="a mark behind blanks"),
         pytest.param(fc_record(BOM + EVENT), id="a mark within"),
         pytest.param(in_base64(EVENT), id="base64"),
         pytest.param(in_base64(EVENT, 2), id="base64 twice"),
         pytest.param(encodebytes(EVENT), id="base64 with line breaks"),
         pytest.param(in_base64(EVENT).rstrip(b"="), id="base64 without padding"),
         pytest.param(urlsafe_b64encode(EVENT).strip(b"="), id="URL-safe base64"),
-        pytest.param(in_base64(BOM + EVENT), id="a mark in base64"),
         pytest.param(BOM + b" \n" + in_base64(EVENT) + b"\n", id="base64 behind a mark"),
-        pytest.param(fc_record(in_base64(EVENT, 2)), id="base64 in a destination record"),
         pytest.param(dead_letter(in_base64(EVENT)), id="base64 in a letter"),
         pytest.param(to_bytes(TEXT), id="a JSON text"),
         pytest.param(to_bytes(in_base64(EVENT).decode()), id="a JSON text in base64"),
         pytest.param(to_bytes({"event": TEXT, "__time__": "1"}), id="a row of the log service"),
-        pytest.param(to_bytes({"Event": in_base64(EVENT).decode()}), id="its base64"),
         pytest.param(b'{"__topic__": "x", "event": %s }' % EVENT, id="a row with the object"),
         pytest.param(
             b'{"requestContext": {}, "requestPayload" :\n%s\t, "timestamp": 1}' % EVENT,
@@ -616,9 +511,7 @@ def test_what_others_wrap_an_event_in_comes_off(payload: bytes) -> None:
     [
         pytest.param(b'{"Events": [%s, %s], "RequestId": "r"}' % (EVENT, EVENT), id="Events"),
         pytest.param(b'{"records":[%s,%s]}' % (EVENT, EVENT), id="Records, in another casing"),
-        pytest.param(to_bytes({"Events": f"[{TEXT}, {TEXT}]"}), id="Events as a text"),
         pytest.param(to_bytes([TEXT, TEXT]), id="an array of texts"),
-        pytest.param(to_bytes([in_base64(EVENT).decode()] * 2), id="an array of base64"),
         pytest.param(to_bytes([f"[{TEXT}]", TEXT]), id="a text of an array in an array"),
         pytest.param(in_base64(b"[%s, %s]" % (EVENT, EVENT), 2), id="an array in base64"),
         pytest.param(b'{"requestPayload": [%s, %s]}' % (EVENT, EVENT), id="a record's array"),
@@ -637,13 +530,13 @@ def test_what_others_list_is_an_array(payload: bytes) -> None:
     [
         {"data_base64": in_base64(to_bytes(CREATION | {"eventId": "E"})).decode()},
         {"DATA_BASE64": urlsafe_b64encode(to_bytes(CREATION | {"eventId": "E"})).decode()},
-        {"data": None, "data_base64": in_base64(to_bytes(CREATION | {"eventId": "E"}), 2).decode()},
         {"data": in_base64(to_bytes(CREATION | {"eventId": "E"})).decode()},
+        {"data": json.dumps(CREATION | {"eventId": "E"})},
         {"data": "\ufeff" + json.dumps(CREATION | {"eventId": "E"})},
     ],
-    ids=["data_base64", "casing, URL-safe", "twice", "data in base64", "a mark in data"],
+    ids=["data_base64", "casing, URL-safe", "data in base64", "a text", "a mark in data"],
 )
-def test_a_record_may_be_in_base64(data: Json) -> None:
+def test_a_record_may_be_a_text_or_in_base64(data: Json) -> None:
     """CloudEvents has data_base64 for it; the event is kept as it came."""
     raw = to_bytes(data)
 
@@ -663,9 +556,7 @@ def test_a_record_may_be_in_base64(data: Json) -> None:
         pytest.param(in_base64(EVENT, 3), in_base64(EVENT, 3), id="base64 three times"),
         pytest.param(b"abcd", b"abcd", id="base64 of something else"),
         pytest.param(in_base64(b"{"), b"{", id="base64 of broken JSON"),
-        pytest.param(b'"abcd"', b'"abcd"', id="a text"),
         pytest.param(b'{"event": "cpu is high"}', b'{"event": "cpu is high"}', id="no row"),
-        pytest.param(b'{"event": 17}', b'{"event": 17}', id="no text"),
         pytest.param(b'{"Events": 17}', b'{"Events": 17}', id="no events"),
         pytest.param(b'{"Events": []}', b"[]", id="an empty list"),
         pytest.param(b'{"data_base64": "!"}', b'{"data_base64": "!"}', id="data that is no base64"),
@@ -765,16 +656,10 @@ BOMB = b64encode(gzip.compress(b" " * (MAX_DECODED_BYTES + 1))).decode()
         pytest.param(dead_letter(EVENT, version=2), id="another version"),
         pytest.param(dead_letter(EVENT, version="1" * 400), id="a long version"),
         pytest.param(dead_letter(EVENT, version=True), id="version true"),
-        pytest.param(dead_letter(EVENT, version=None), id="no version"),
         pytest.param(dead_letter(EVENT, event=""), id="no event"),
-        pytest.param(dead_letter(EVENT, event=17), id="event is no text"),
         pytest.param(dead_letter(EVENT, event_encoding="rot13"), id="unknown encoding"),
-        pytest.param(
-            dead_letter(EVENT, "base64", event_encoding="rot13"), id="unknown encoding of base64"
-        ),
         pytest.param(dead_letter(EVENT, event_encoding=["utf-8"]), id="encoding is no text"),
         pytest.param(dead_letter(EVENT, "base64", event="a"), id="broken base64"),
-        pytest.param(dead_letter(EVENT, "base64", event="ü==="), id="base64 beyond ASCII"),
         pytest.param(
             dead_letter(EVENT, "base64", event="!" + encoded(EVENT, "base64")),
             id="base64 with more in it",

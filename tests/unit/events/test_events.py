@@ -59,33 +59,10 @@ PLACES: dict[str, Json] = {
             {"responseElements": {"TABLEBUCKETarn": ARN}}, "responseElements", id="key's casing"
         ),
         pytest.param(
-            {"ResponseElements": {"Arn": ARN}}, "responseElements", id="casing of both keys"
-        ),
-        pytest.param(
             {"responseElements": json.dumps({"arn": ARN})}, "responseElements", id="JSON text"
         ),
         pytest.param(
-            {"responseElements": json.dumps({"TableBucketArn": ARN})},
-            "responseElements",
-            id="casing in a JSON text",
-        ),
-        pytest.param(
-            {"referencedResources": {"ACS::OSS::Bucket": ["analytics"]}},
-            "referencedResources",
-            id="type Bucket",
-        ),
-        pytest.param(
-            {"referencedResources": {BUCKET_TYPE: ["analytics"]}},
-            "referencedResources",
-            id="type TableBucket",
-        ),
-        pytest.param(
             {"referencedResources": {BUCKET_TYPE: [ARN]}}, "referencedResources", id="ARN in a type"
-        ),
-        pytest.param(
-            {"REFERENCEDRESOURCES": {BUCKET_TYPE: ["analytics"]}},
-            "referencedResources",
-            id="casing of referencedResources",
         ),
         pytest.param(
             {"referencedResources": {"ACS::OSS::Other": ["analytics"]}},
@@ -98,10 +75,6 @@ PLACES: dict[str, Json] = {
             id="the bucket type of two",
         ),
         pytest.param(PLACES["resourceName"], "resourceName", id="resourceName"),
-        pytest.param(
-            {"RESOURCENAME": ARN, "RESOURCETYPE": BUCKET_TYPE}, "resourceName", id="its casing"
-        ),
-        pytest.param({"resourceName": "analytics"}, "resourceName", id="without resourceType"),
         pytest.param(
             {"resourceName": "analytics", "resourceType": "ACS::OSS::Other"},
             "resourceName",
@@ -131,19 +104,9 @@ PLACES: dict[str, Json] = {
             {"requestParameters": {"bucketName": "analytics"}}, "requestParameters", id="bucketName"
         ),
         pytest.param(
-            {"RequestParameters": {"BUCKETNAME": "analytics"}},
-            "requestParameters",
-            id="casing of parameters",
-        ),
-        pytest.param(
             {"requestParameters": '{"Name": "analytics"}'},
             "requestParameters",
             id="parameters as a JSON text",
-        ),
-        pytest.param(
-            {"requestParameters": {"uri": f"/buckets/{ENCODED_ARN}"}},
-            "requestParameters",
-            id="uri",
         ),
         pytest.param(
             {"requestParameters": {"url": f"https://h/buckets/{ENCODED_ARN}/encryption?a=b"}},
@@ -162,22 +125,11 @@ PLACES: dict[str, Json] = {
         ),
         pytest.param(PLACES["requestParameterJson"], "requestParameterJson", id="parameter JSON"),
         pytest.param(
-            {"requestParameterJson": {"name": "analytics"}},
-            "requestParameterJson",
-            id="parameter JSON as an object",
-        ),
-        pytest.param(
             {"requestParameterJson": json.dumps({"tableBucketARN": ARN})},
             "requestParameterJson",
             id="an ARN in parameter JSON",
         ),
-        pytest.param(
-            {"requestParameterJson": json.dumps({"uri": f"/buckets/{ENCODED_ARN}"})},
-            "requestParameterJson",
-            id="uri in parameter JSON",
-        ),
         pytest.param({"eventSource": HOST}, "eventSource", id="host"),
-        pytest.param({"EVENTSOURCE": HOST}, "eventSource", id="casing of eventSource"),
         pytest.param(
             {"eventSource": f"analytics-{ACCOUNT}.{REGION}-internal.oss-tables.aliyuncs.com"},
             "eventSource",
@@ -232,19 +184,15 @@ def test_the_subject_names_the_bucket(key: str, subject: str) -> None:
         pytest.param({"responseElements": "{"}, id="no JSON text"),
         pytest.param({"responseElements": {"name": "analytics"}}, id="a name in the response"),
         pytest.param({"referencedResources": {BUCKET_TYPE: [17, None, {}]}}, id="no names"),
-        pytest.param({"referencedResources": {BUCKET_TYPE: []}}, id="no referenced resource"),
         pytest.param({"resourceName": " , ;,;", "resourceType": BUCKET_TYPE}, id="only commas"),
-        pytest.param({"resourceType": BUCKET_TYPE}, id="a type alone"),
         pytest.param({"requestParameters": {"arn": ARN}}, id="another parameter"),
         pytest.param({"requestParameters": {"url": f"https://h/?a=/buckets/{ARN}"}}, id="a query"),
-        pytest.param({"requestParameters": {"url": "https://h/buckets"}}, id="a path without ARN"),
         pytest.param({"requestParameters": {"uri": "/buckets/evil.com"}}, id="a path, no ARN"),
         pytest.param({"eventSource": f"{REGION}.oss-tables.aliyuncs.com"}, id="the plain host"),
         pytest.param(
             {"eventSource": "analytics.oss-cn-hangzhou-cross.aliyuncs.com"}, id="a host of OSS"
         ),
         pytest.param({"eventSource": HOST + ".evil.com"}, id="another host behind it"),
-        pytest.param({"eventSource": "evil.com/" + HOST}, id="another host before it"),
         pytest.param({"eventSource": HOST.replace(".oss", "#.oss")}, id="a fragment in the host"),
         pytest.param({"eventSource": HOST + "\n"}, id="a newline behind the host"),
         pytest.param({"additionalEventData": {"name": "analytics"}}, id="a place of its own"),
@@ -299,26 +247,26 @@ def test_the_first_place_that_names_the_bucket_is_told(first: int) -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        pytest.param(
-            {"referencedResources": {"ACS::RAM::Role": ["analyst"], BUCKET_TYPE: ["analytics"]}},
-            id="referencedResources",
-        ),
-        pytest.param(
-            {"referencedResources": {BUCKET_TYPE: ["analytics"], "ACS::RAM::Role": ["analyst"]}},
-            id="referencedResources, the bucket first",
-        ),
-        pytest.param(
-            {"resourceName": "analyst;analytics", "resourceType": f"ACS::RAM::Role;{BUCKET_TYPE}"},
-            id="resourceName",
-        ),
-        pytest.param(
-            {"resourceName": "analytics;analyst", "resourceType": f"{BUCKET_TYPE};ACS::RAM::Role"},
-            id="resourceName, the bucket first",
-        ),
+        {"referencedResources": {"ACS::RAM::Role": ["analyst"], BUCKET_TYPE: ["analytics"]}},
+        {"referencedResources": {BUCKET_TYPE: ["analytics"], "ACS::RAM::Role": ["analyst"]}},
+        {"referencedResources": {"ACS::RAM::Role": ["analyst"], "ACS::OSS::Bucket": ["analytics"]}},
+        {"referencedResources": {"ACS::OSS::Bucket": ["logs"], BUCKET_TYPE: ["analytics"]}},
+        {"referencedResources": {BUCKET_TYPE: ["", "UPPER"], "ACS::OSS::Bucket": ["analytics"]}},
+        {"resourceName": "logs;analytics", "resourceType": f"ACS::OSS::Bucket;{BUCKET_TYPE}"},
+        {"resourceName": "analytics;analyst", "resourceType": f"{BUCKET_TYPE};ACS::RAM::Role"},
+    ],
+    ids=[
+        "a role",
+        "a role behind it",
+        "a role beside a bucket of OSS",
+        "a log bucket",
+        "what is no name is passed over",
+        "resourceName",
+        "resourceName, the bucket first",
     ],
 )
-def test_resources_of_other_types_do_not_count_beside_a_bucket(record: Json) -> None:
-    """A type that contains Bucket is preferred: the other types' names are no contradiction."""
+def test_resources_of_other_types_do_not_count_beside_a_table_bucket(record: Json) -> None:
+    """A role or a log bucket may stand beside it: the type tells which one is meant."""
     bucket = bucket_of(OWNED | record)
 
     assert bucket.arn == BUCKET
@@ -331,13 +279,12 @@ def test_resources_of_other_types_do_not_count_beside_a_bucket(record: Json) -> 
     ("fields", "envelope", "region"),
     [
         ({"acsRegion": "us-east-1"}, {"aliyunregionid": "eu-central-1"}, "us-east-1"),
-        ({"ACSREGION": "us-east-1"}, {}, "us-east-1"),
         ({}, {"aliyunregionid": "eu-central-1"}, "eu-central-1"),
         ({"acsRegion": ""}, {"AliyunRegionId": "eu-central-1"}, "eu-central-1"),
         ({"acsRegion": None}, {"aliyunregionid": ""}, "cn-beijing"),
         ({}, {}, "cn-beijing"),
     ],
-    ids=["acsRegion", "its casing", "aliyunregionid", "empty acsRegion", "both empty", "FC_REGION"],
+    ids=["acsRegion", "aliyunregionid", "empty acsRegion", "both empty", "FC_REGION"],
 )
 def test_a_bare_names_region(fields: Json, envelope: Json, region: str) -> None:
     """acsRegion, else aliyunregionid, else FC_REGION completes a bare name."""
@@ -376,11 +323,9 @@ FORWARDED: Json = {"aliyunoriginalaccountid": "55555", "aliyunaccountid": "33333
     ("fields", "envelope", "account_id"),
     [
         ({"recipientAccountId": "11111"} | OTHERS, FORWARDED, "11111"),
-        ({"RECIPIENTACCOUNTID": "11111"}, {}, "11111"),
         (OTHERS, FORWARDED, "55555"),
         (OTHERS, {"AliyunOriginalAccountId": 55555}, "55555"),
         (OTHERS, {"aliyunaccountid": "33333"}, "33333"),
-        ({}, {"AliyunAccountId": "33333"}, "33333"),
         (OTHERS, {"aliyunaccountid": "", "aliyunoriginalaccountid": None}, "22222"),
         ({"UserIdentity": {"AccountID": "22222"}}, {}, "22222"),
         ({"recipientAccountId": "", "userIdentity": "root"}, {"aliyunaccountid": ""}, "44444"),
@@ -388,11 +333,9 @@ FORWARDED: Json = {"aliyunoriginalaccountid": "55555", "aliyunaccountid": "33333
     ],
     ids=[
         "recipientAccountId",
-        "its casing",
         "aliyunoriginalaccountid",
         "a number",
         "aliyunaccountid",
-        "its casing only",
         "userIdentity",
         "its keys' casing",
         "all empty",
@@ -564,23 +507,12 @@ def test_spellings_of_one_arn_agree() -> None:
             id="a name and a host",
         ),
         pytest.param(
-            {"resourceName": "finance", "requestParameters": {"name": "analytics"}},
-            id="two names",
-        ),
-        pytest.param(
             {"resourceName": ARN, "requestParameters": {"name": "finance"}},
             id="an ARN and a name",
         ),
         pytest.param(
             {"responseElements": {"arn": "analytics"}, "requestParameters": {"name": "finance"}},
             id="a bare name in the response",
-        ),
-        pytest.param(
-            {
-                "resourceName": ARN,
-                "requestParameters": {"tableBucketARN": ARN.replace("analytics", "finance")},
-            },
-            id="two ARNs",
         ),
         pytest.param(
             {
@@ -603,13 +535,6 @@ def test_spellings_of_one_arn_agree() -> None:
         pytest.param(
             {"referencedResources": {BUCKET_TYPE: ["analytics", "finance"]}}, id="two in one list"
         ),
-        pytest.param(
-            {"resourceName": "analytics,finance", "resourceType": BUCKET_TYPE}, id="two in one text"
-        ),
-        pytest.param(
-            {"requestParameters": {"name": "analytics", "uri": f"/buckets/{ARN}2"}},
-            id="a name and a path",
-        ),
     ],
 )
 def test_two_different_buckets_are_no_guess(naming: Json) -> None:
@@ -629,13 +554,6 @@ def test_a_contradiction_tells_both_sides() -> None:
         f'The event names different buckets: requestParameters names "{ARN}", resourceName names'
         ' "finance".'
     )
-
-
-def test_the_subject_contradicts_too() -> None:
-    """The CloudEvent's subject is a place like the others."""
-    refused = refusal(OWNED | PLACES["resourceName"], subject=f"x:{ACCOUNT}:finance")
-
-    assert refused.startswith("The event names different buckets: ")
 
 
 @pytest.mark.parametrize(
@@ -680,20 +598,6 @@ def test_what_others_say_does_not_outvote_the_service(
     bucket = bucket_of(record, **envelope)
 
     assert bucket == NamedBucket(BUCKET, "responseElements", disagrees=place)
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        {"referencedResources": {BUCKET_TYPE: ["", "UPPER"], "ACS::OSS::Bucket": ["analytics"]}},
-        {"referencedResources": {"ACS::OSS::Bucket": ["logs"], BUCKET_TYPE: ["analytics"]}},
-        {"resourceName": "logs;analytics", "resourceType": f"ACS::OSS::Bucket;{BUCKET_TYPE}"},
-    ],
-    ids=["what is no name is passed over", "referencedResources", "resourceName"],
-)
-def test_a_bucket_of_oss_does_not_count_beside_a_table_bucket(record: Json) -> None:
-    """A log bucket may stand beside the table bucket: the type tells which one is meant."""
-    assert bucket_of(OWNED | record).arn == BUCKET
 
 
 # Whether the call has failed.
@@ -742,17 +646,9 @@ def test_a_call_that_was_answered_with_the_bucket_has_not_failed(arn: str) -> No
     [
         pytest.param(f"acs:oss:{REGION}:{ACCOUNT}:finance", id="an ARN of OSS"),
         pytest.param(f"acs:kms:{REGION}:{ACCOUNT}:key/0a1b", id="an ARN of KMS"),
-        pytest.param(f"acs:ram::{ACCOUNT}:role/analyst", id="an ARN of RAM"),
-        pytest.param("acs:osstablesx:evil.com#", id="an ARN of a service like it"),
         pytest.param(f"arn:aws:s3tables:us-east-1:{ACCOUNT}:bucket/finance", id="another cloud's"),
         pytest.param("Finance", id="upper case"),
-        pytest.param("my_finance", id="an underscore"),
-        pytest.param("fi", id="too short"),
-        pytest.param("f" * 64, id="too long"),
-        pytest.param("-finance", id="a hyphen first"),
-        pytest.param("finance-", id="a hyphen last"),
         pytest.param("finance\n", id="a newline"),
-        pytest.param("finance.evil.com", id="a host"),
         pytest.param("../finance", id="a path"),
         pytest.param("finänce", id="beyond ASCII"),
         pytest.param("", id="empty"),
@@ -787,14 +683,8 @@ def test_other_arns_and_other_values_are_passed_over(
         pytest.param(
             lambda arn: {"referencedResources": {BUCKET_TYPE: [arn]}}, {}, id="referencedResources"
         ),
-        pytest.param(lambda arn: {"resourceName": arn}, {}, id="resourceName"),
         pytest.param(
             lambda arn: {"requestParameters": {"tableBucketARN": arn}}, {}, id="requestParameters"
-        ),
-        pytest.param(
-            lambda arn: {"requestParameterJson": json.dumps({"bucketName": arn})},
-            {},
-            id="requestParameterJson",
         ),
     ],
 )
@@ -865,14 +755,3 @@ def test_a_path_ends_where_a_path_ends(end: str) -> None:
     record = OWNED | {"requestParameters": {"uri": f"/buckets/{ENCODED_ARN}{end}"}}
 
     assert bucket_of(record) == NamedBucket(BUCKET, named_by="requestParameters")
-
-
-def test_an_account_may_be_a_number() -> None:
-    """A lenient writer may leave out the quotes of an id."""
-    record = CREATION | {
-        "acsRegion": REGION,
-        "userIdentity": {"accountId": int(ACCOUNT)},
-        "requestParameters": {"name": "analytics"},
-    }
-
-    assert bucket_of(record).arn == BUCKET

@@ -17,7 +17,6 @@ from encryption_guard.settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[3] / "events"
 README = (FOLDER / "README.md").read_text("utf-8")
-COLUMNS = ["file", "origin", "shows", "outcome", "named_by"]
 ORIGIN = re.compile(r"invented|(?:documented|derived): <https://[^ >]+>")
 
 
@@ -114,16 +113,6 @@ def test_every_file_has_a_row_and_every_row_a_file() -> None:
     listed = sorted(sample.file for sample in SAMPLES)
 
     assert listed == files
-
-
-def test_every_table_has_the_same_columns() -> None:
-    """Whoever reads the tables finds the columns that are promised, in each of them."""
-    heads = [cells(line) for line in README.splitlines() if line.startswith("| file")]
-
-    others = [head for head in heads if head != COLUMNS]
-
-    assert heads
-    assert others == []
 
 
 @each_sample

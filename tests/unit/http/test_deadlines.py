@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -18,22 +17,12 @@ import pytest
 from encryption_guard.http import Answer, new_request, open_transport, send
 from encryption_guard.invocation import Clock, DeadlineTransport
 from tests.emulators.server import Server
+from tests.unit.http.servers import application
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 FAR = 1e12  # an instant that no test reaches
-
-
-def application(status: str, **headers: str) -> WSGIApplication:
-    """Answers everything with this status and the headers it was sent, a line each."""
-
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        start_response(status, list(headers.items()))
-        sent = sorted(key for key in environ if key.startswith("HTTP_"))
-        return ["".join(f"{key}={environ[key]}\n" for key in sent).encode()]
-
-    return app
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -377,22 +366,3 @@ def test_a_bug_leaves_the_connection_to_the_next_request() -> None:
 
 def soon() -> float:
     return Clock().monotonic() + 5
-
-
-def test_two_threads_share_one_connection() -> None:
-    """The second waits for it, and no longer than its own deadline."""
-    slow = threading.Event()
-
-    def serve(peer: socket.socket) -> None:
-        for _ in range(2):
-            peer.recv(64 * 1024)
-            slow.wait(0.3)
-            peer.sendall(OK)
-
-    with (
-        serving(serve) as url,
-        open_transport(connections=1) as transport,
-        ThreadPoolExecutor(2) as pool,
-    ):
-        bodies = [pool.submit(ask, transport, url) for _ in range(2)]
-        assert [body.result().body for body in bodies] == [b"{}", b"{}"]

@@ -5,24 +5,25 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.http import COMMON_HEADERS, Answer, new_request, open_transport, send
-from encryption_guard.invocation import Clock
+from encryption_guard.invocation import Clock, DeadlineTransport
 from encryption_guard.version import __version__
-from tests.emulators.server import Authority, Server
+from tests.emulators.server import Server
 from tests.unit.fakes import Chunks, mocked
+from tests.unit.http.servers import application
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 FAR = 1e12  # an instant that no test reaches
 
@@ -32,9 +33,8 @@ def test_an_answer_is_read_whole_up_to_64_kb(size: int) -> None:
     """Status, headers and body come back as they were sent."""
     body = Chunks([b"x" * size])
     transport = mocked(lambda _: httpx.Response(207, headers={"x-a": "b"}, stream=body))
-    request = new_request("GET", "http://service/", headers={})
 
-    read = send(transport, request, until=FAR)
+    read = get(transport)
 
     assert (read.status, read.headers["x-a"], read.body) == (207, "b", b"x" * size)
     assert body.closed
@@ -44,23 +44,12 @@ def test_of_a_huge_answer_64_kb_are_read() -> None:
     """The rest is not asked for, and the connection is given up."""
     body = Chunks(repeat(b"x" * 1000, 10_000))
     transport = mocked(lambda _: httpx.Response(200, stream=body))
-    request = new_request("GET", "http://service/", headers={})
 
-    read = send(transport, request, until=FAR)
+    read = get(transport)
 
     assert read.body == b"x" * 65536
     assert body.taken <= 65536 + 1000
     assert body.closed
-
-
-def test_more_is_read_for_who_asks_for_it() -> None:
-    """The bound is the caller's where it names one."""
-    transport = mocked(lambda _: httpx.Response(200, stream=Chunks([b"x" * 100])))
-    request = new_request("GET", "http://service/", headers={})
-
-    read = send(transport, request, until=FAR, max_bytes=10)
-
-    assert read.body == b"x" * 10
 
 
 @pytest.mark.parametrize("content", [b"", b"{}"], ids=["without content", "with content"])
@@ -77,6 +66,17 @@ def test_a_request_is_framed_as_httpx_would_do_it(method: str, content: bytes, h
     assert request.content == content
 
 
+def get(
+    transport: DeadlineTransport,
+    url: str = "http://service/",
+    *,
+    until: float = FAR,
+    **rest: Any,
+) -> Answer:
+    """One GET."""
+    return send(transport, new_request("GET", url, headers={}), until=until, **rest)
+
+
 def breaking_off() -> Iterator[bytes]:
     yield b"half"
     raise httpx.ReadError("reset")
@@ -86,33 +86,17 @@ def test_an_answer_that_breaks_off_is_no_answer() -> None:
     """A connection that is lost in the middle of a body raises, and is closed."""
     body = Chunks(breaking_off())
     transport = mocked(lambda _: httpx.Response(200, stream=body))
-    request = new_request("GET", "http://service/", headers={})
 
     with pytest.raises(httpx.TransportError, match="reset"):
-        send(transport, request, until=FAR)
+        get(transport)
 
     assert body.closed
-
-
-def application(status: str, **headers: str) -> WSGIApplication:
-    """Answers everything with this status and the headers it was sent, a line each."""
-
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        start_response(status, list(headers.items()))
-        sent = sorted(key for key in environ if key.startswith("HTTP_"))
-        return ["".join(f"{key}={environ[key]}\n" for key in sent).encode()]
-
-    return app
 
 
 def fetch(url: str) -> Answer:
     """One GET with a transport of its own."""
     with open_transport() as transport:
-        return send(
-            transport,
-            new_request("GET", url, headers={}),
-            until=Clock().monotonic() + 10,
-        )
+        return get(transport, url, until=Clock().monotonic() + 10)
 
 
 @pytest.mark.parametrize(
@@ -151,42 +135,6 @@ def test_a_request_names_us_and_wants_bytes_as_they_are() -> None:
     lines = read.body.decode().splitlines()
     assert "HTTP_ACCEPT_ENCODING=identity" in lines
     assert f"HTTP_USER_AGENT=oss-tables-encryption-guard/{__version__}" in lines
-
-
-def trust_by_file(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-
-
-def trust_nobody(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
-
-
-def test_ssl_cert_file_says_whom_to_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service whose authority SSL_CERT_FILE holds is trusted."""
-    authority = Authority()
-    trust_by_file(authority.write(tmp_path / "ca.pem"), monkeypatch)
-
-    with Server(application("200 OK"), tls=authority.server_context()) as server:
-        read = fetch(server.url)
-
-    assert read.status == 200
-
-
-@pytest.mark.parametrize("trust", [trust_nobody, trust_by_file], ids=["unset", "another authority"])
-def test_tls_is_always_verified(
-    trust: Callable[[Path, pytest.MonkeyPatch], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A service that cannot prove itself is not spoken to."""
-    trust(Authority().write(tmp_path / "another.pem"), monkeypatch)
-
-    with (
-        Server(application("200 OK"), tls=Authority().server_context()) as server,
-        pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"),
-    ):
-        fetch(server.url)
 
 
 ANSWER = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -260,9 +208,7 @@ def test_there_are_as_many_connections_as_asked_for(connections: int) -> None:
     with Server(thinking) as server, open_transport(connections=connections) as transport:
 
         def ask() -> None:
-            request = new_request("GET", server.url, headers={})
-            until = Clock().monotonic() + 10
-            statuses.append(send(transport, request, until=until).status)
+            statuses.append(get(transport, server.url, until=Clock().monotonic() + 10).status)
 
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
@@ -272,21 +218,6 @@ def test_there_are_as_many_connections_as_asked_for(connections: int) -> None:
 
     assert statuses == [200] * 6
     assert server.connections_accepted == connections
-
-
-def test_a_connection_to_another_server_makes_room() -> None:
-    """Where no more may be open, one that nobody uses is closed, and opened anew."""
-    ok = application("200 OK")
-    with (
-        Server(ok) as first,
-        Server(ok) as second,
-        open_transport(connections=1) as transport,
-    ):
-        for server in (first, second, second, first):
-            request = new_request("GET", server.url, headers={})
-            assert send(transport, request, until=Clock().monotonic() + 10).status == 200
-
-    assert (first.connections_accepted, second.connections_accepted) == (2, 1)
 
 
 def test_who_gets_no_connection_in_time_has_no_answer() -> None:
@@ -302,9 +233,7 @@ def test_who_gets_no_connection_in_time_has_no_answer() -> None:
     with Server(thinking) as server, open_transport(connections=1) as transport:
 
         def ask(seconds: float) -> None:
-            request = new_request("GET", server.url, headers={})
-            until = Clock().monotonic() + seconds
-            send(transport, request, until=until)
+            get(transport, server.url, until=Clock().monotonic() + seconds)
 
         first = threading.Thread(target=ask, args=[10])
         first.start()
@@ -322,8 +251,7 @@ def test_no_cookie_is_sent_back() -> None:
         open_transport() as transport,
     ):
         for _ in range(2):
-            request = new_request("GET", server.url, headers={})
-            read = send(transport, request, until=Clock().monotonic() + 10)
+            read = get(transport, server.url, until=Clock().monotonic() + 10)
 
     assert b"HTTP_COOKIE" not in read.body
 
@@ -361,8 +289,7 @@ def test_time_outs_are_seconds() -> None:
         seen.append(request.extensions["timeout"])
         return httpx.Response(200)
 
-    request = new_request("GET", "http://service/", headers={})
-    send(mocked(handler), request, until=Clock().monotonic() + 5)
+    get(mocked(handler), until=Clock().monotonic() + 5)
 
     (timeout,) = seen
     assert timeout["connect"] == 2

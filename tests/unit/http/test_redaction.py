@@ -6,7 +6,6 @@ import html
 import json
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx
@@ -16,9 +15,6 @@ from hypothesis import strategies as st
 
 from encryption_guard.http import Answer, new_request, send
 from tests.unit.fakes import Chunks, mocked
-
-if TYPE_CHECKING:
-    pass
 
 FAR = 1e12  # an instant that no test reaches
 

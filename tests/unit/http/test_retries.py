@@ -79,9 +79,7 @@ UNREADABLE = {
     "a fraction": "1.5",
     "other digits": "\u0663",
     "no such day": "Fri, 99 Jan 2026 03:04:05 GMT",
-    "half a date": "Fri, 02 Jan",
     "no such year": "Fri, 02 Jan 99999999999999999999 03:04:05 GMT",
-    "no such offset": "Fri, 02 Jan 2026 03:04:05 +99999999999999999999",
     "two values": "1, 2",
 }
 
@@ -115,12 +113,6 @@ def test_an_rpc_api_may_name_the_pause_in_milliseconds(milliseconds: str, second
     assert backoff(named, repeats=1, clock=FakeTime().as_clock()) == seconds
 
 
-@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_is_no_date_is_none(text: str) -> None:
-    """An unreadable date is the absence of one, not an error."""
-    assert http_date(text) is None
-
-
 @given(st.one_of(st.text(), st.from_regex(r"Fri, [0-9]+ Jan [0-9]+ [0-9:]+ [+-]?[0-9]*")))
 def test_no_date_header_is_an_error(text: str) -> None:
     """Whatever a service sends as its date, it is a time with a zone or None."""
@@ -144,15 +136,6 @@ def test_a_date_header_is_a_time_in_utc(text: str) -> None:
 
 
 # The throttle of all who ask the same service.
-
-
-def test_nobody_waits_where_nothing_was_said() -> None:
-    """Until a service asks to slow down there is no pause."""
-    time = FakeTime()
-
-    Throttle(time.as_clock()).wait(FAR)
-
-    assert time.slept == []
 
 
 def test_all_wait_as_long_as_the_service_asks() -> None:
@@ -239,11 +222,6 @@ def of(status: int, body: bytes = b"", **headers: str) -> Answer:
 RESET = httpx.ReadError("reset")
 
 
-def test_an_answer_that_counts_ends_it() -> None:
-    """Nothing is repeated that was answered."""
-    assert Script([of(200)]).run() == 200
-
-
 def test_trouble_is_tried_again_with_growing_pauses() -> None:
     """A broken connection and what is worth a retry count together."""
     script = Script([RESET, of(503), RESET, of(200)], {503: Reaction.RETRY})
@@ -283,13 +261,6 @@ def test_nothing_is_sent_when_the_look_before_it_took_the_time() -> None:
 
     assert script.run() == FailedRequest(of(503), None, 1, final=False)
     assert len(script.sent_at) == 1
-
-
-def test_no_repeat_helps_where_a_service_says_so() -> None:
-    """It is asked once."""
-    assert Script([of(400)], {400: Reaction.GIVE_UP}).run() == FailedRequest(
-        of(400), None, 1, final=True
-    )
 
 
 STATED = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,9 +13,6 @@ from hypothesis import strategies as st
 from encryption_guard.credentials import Credentials
 from encryption_guard.invocation import Clock, TimeBudget
 from tests.unit.fakes import FakeOssTables, FakeTime, invocation_of
-
-if TYPE_CHECKING:
-    pass
 
 TOKEN = "CAIS+planted/Token=0123456789abcdef=="
 

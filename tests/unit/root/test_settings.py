@@ -75,12 +75,8 @@ def refusal(**variables: str) -> str:
 @pytest.mark.parametrize("value", [None, ""], ids=["not set", "empty"])
 def test_a_setting_has_a_default(setting: str, default: object, value: str | None) -> None:
     """What is not set, or set to nothing, has the default of the contract."""
-    names = ["MODE", "DEAD_LETTER_QUEUE", "ALLOWED_ACCOUNTS", "EXEMPTIONS", "MAX_ATTEMPTS"]
-    names += ["OSS_TABLES_ADDRESSING", "OSS_TABLES_NETWORK", "OSS_TABLES_ENDPOINT"]
-    names += ["FUNCTION", "FC_ENDPOINT", "SMQ_ENDPOINT", "HTTP_TIMEOUT_SECONDS"]
-    names += ["SWEEP_REGIONS", "AUDIT_TABLES", "ACCOUNTS", "MEMBER_ROLE", "EXTERNAL_ID"]
-    names += ["DIRECTORY_ENDPOINT"]
-    environment = {} if value is None else {f"GUARD_{name}": value for name in names}
+    names = {*KNOWN_NAMES, *(variable.name for variable in VARIABLES.values())}
+    environment = {} if value is None else dict.fromkeys(names, value)
 
     settings = Settings.from_environment(environment)
 
@@ -111,12 +107,6 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
         ("GUARD_ACCOUNTS_PER_SHARE", "1", "accounts_per_share", 1),
         ("GUARD_ACCOUNTS_PER_SHARE", "1000", "accounts_per_share", 1000),
         ("GUARD_EXTERNAL_ID", "Aa0_+=,.@:/-" * 102, "external_id", "Aa0_+=,.@:/-" * 102),
-        (
-            "GUARD_DIRECTORY_ENDPOINT",
-            "https://resourcedirectory-intl.aliyuncs.com",
-            "directory_endpoint",
-            "https://resourcedirectory-intl.aliyuncs.com",
-        ),
         ("GUARD_OSS_TABLES_ADDRESSING", "path", "addressing", "path"),
         ("GUARD_OSS_TABLES_ADDRESSING", "virtual", "addressing", "virtual"),
         ("GUARD_OSS_TABLES_NETWORK", "public", "network", "public"),
@@ -127,29 +117,7 @@ def test_a_setting_has_a_default(setting: str, default: object, value: str | Non
             "oss_tables_endpoint",
             "https://{region}.tables.example.com:8443",
         ),
-        (
-            "GUARD_OSS_TABLES_ENDPOINT",
-            "http://127.0.0.1:9000/",
-            "oss_tables_endpoint",
-            "http://127.0.0.1:9000",
-        ),
         ("GUARD_FUNCTION", "guard", "function", FunctionArn("guard")),
-        ("GUARD_FUNCTION", "svc$fn", "function", FunctionArn("fn", service="svc")),
-        (
-            "GUARD_FUNCTION",
-            "acs:fc:cn-hangzhou:1234567890123456:functions/guard",
-            "function",
-            FunctionArn("guard", "cn-hangzhou", "1234567890123456"),
-        ),
-        ("GUARD_FC_ENDPOINT", "http://127.0.0.1:9000/", "fc_endpoint", "http://127.0.0.1:9000"),
-        ("GUARD_FC_ENDPOINT", "https://fc.example.com", "fc_endpoint", "https://fc.example.com"),
-        ("GUARD_SMQ_ENDPOINT", "http://[::1]:9000", "smq_endpoint", "http://[::1]:9000"),
-        (
-            "GUARD_SMQ_ENDPOINT",
-            "https://smq.example.com",
-            "smq_endpoint",
-            "https://smq.example.com",
-        ),
         ("GUARD_HTTP_TIMEOUT_SECONDS", "0.5", "http_timeout_seconds", 0.5),
         ("GUARD_HTTP_TIMEOUT_SECONDS", "10", "http_timeout_seconds", 10),
         ("GUARD_MAX_ATTEMPTS", "1", "max_attempts", 1),
@@ -209,26 +177,20 @@ REGIONS_FORM = "region ids such as cn-hangzhou, separated by commas"
         ("GUARD_DEAD_LETTER_QUEUE", "dead-letters", QUEUE_FORM),
         ("GUARD_DEAD_LETTER_QUEUE", "file:", QUEUE_FORM),
         ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN + "\n", QUEUE_FORM),
-        ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN + "/", QUEUE_FORM),
         ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN + "/../other", QUEUE_FORM),
         ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN.replace("queues", "topics"), QUEUE_FORM),
         ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN.replace("cn-hangzhou", "evil.com#"), QUEUE_FORM),
         ("GUARD_DEAD_LETTER_QUEUE", QUEUE_ARN.replace("1234567890123456", "me"), QUEUE_FORM),
         ("GUARD_ALLOWED_ACCOUNTS", "1234", ACCOUNTS_FORM),
         ("GUARD_ALLOWED_ACCOUNTS", "12345,me", ACCOUNTS_FORM),
-        ("GUARD_ALLOWED_ACCOUNTS", "12345;67890", ACCOUNTS_FORM),
         ("GUARD_ALLOWED_ACCOUNTS", "١٢٣٤٥", ACCOUNTS_FORM),
-        ("GUARD_ALLOWED_ACCOUNTS", "*", ACCOUNTS_FORM),
         ("GUARD_ACCOUNTS", "Organization", MEMBERS_FORM),
         ("GUARD_ACCOUNTS", "organization,12345", MEMBERS_FORM),
-        ("GUARD_ACCOUNTS", "all", MEMBERS_FORM),
         ("GUARD_ACCOUNTS", "1234", MEMBERS_FORM),
         ("GUARD_MEMBER_ROLE", "acs:ram::12345:role/guard", ROLE_FORM),
         ("GUARD_MEMBER_ROLE", "a" * 65, ROLE_FORM),
-        ("GUARD_MEMBER_ROLE", "guard/member", ROLE_FORM),
         ("GUARD_MEMBER_ROLE", "r\u00f4le", ROLE_FORM),
         ("GUARD_EXTERNAL_ID", "a", EXTERNAL_ID_FORM),
-        ("GUARD_EXTERNAL_ID", "two words", EXTERNAL_ID_FORM),
         ("GUARD_EXTERNAL_ID", "a*", EXTERNAL_ID_FORM),
         ("GUARD_EXTERNAL_ID", "\u00e9\u00e9", EXTERNAL_ID_FORM),
         ("GUARD_ACCOUNTS_PER_SHARE", "0", "a whole number from 1 to 1000"),
@@ -237,24 +199,12 @@ REGIONS_FORM = "region ids such as cn-hangzhou, separated by commas"
         ("GUARD_DIRECTORY_ENDPOINT", "https://{region}.example.com", HOST_FORM),
         ("GUARD_OSS_TABLES_ADDRESSING", "host", "path or virtual"),
         ("GUARD_OSS_TABLES_NETWORK", "vpc", "public or internal"),
-        ("GUARD_OSS_TABLES_ENDPOINT", "127.0.0.1:9000", TABLES_FORM),
-        ("GUARD_OSS_TABLES_ENDPOINT", "ftp://example.com", TABLES_FORM),
         ("GUARD_OSS_TABLES_ENDPOINT", "https://example.com/path", TABLES_FORM),
-        ("GUARD_OSS_TABLES_ENDPOINT", "https://user@example.com", TABLES_FORM),
         ("GUARD_OSS_TABLES_ENDPOINT", "https://example.com?a=b", TABLES_FORM),
-        ("GUARD_OSS_TABLES_ENDPOINT", "https://example.com#a", TABLES_FORM),
         ("GUARD_OSS_TABLES_ENDPOINT", "https://example.com:65536", TABLES_FORM),
         ("GUARD_OSS_TABLES_ENDPOINT", "https://{account}.example.com", TABLES_FORM),
-        ("GUARD_OSS_TABLES_ENDPOINT", "https://", TABLES_FORM),
         ("GUARD_FUNCTION", "my function", FUNCTION_FORM),
-        ("GUARD_FUNCTION", "guard\n", FUNCTION_FORM),
-        ("GUARD_FUNCTION", QUEUE_ARN, FUNCTION_FORM),
-        ("GUARD_FC_ENDPOINT", "fc.example.com", HOST_FORM),
-        ("GUARD_FC_ENDPOINT", "https://fc.example.com/2023-03-30", HOST_FORM),
-        ("GUARD_FC_ENDPOINT", "https://fc.example.com:65536", HOST_FORM),
         ("GUARD_FC_ENDPOINT", "https://{region}.fc.example.com", HOST_FORM),
-        ("GUARD_SMQ_ENDPOINT", "smq.example.com", HOST_FORM),
-        ("GUARD_SMQ_ENDPOINT", "https://smq.example.com/queues", HOST_FORM),
         ("GUARD_SMQ_ENDPOINT", "https://{region}.smq.example.com", HOST_FORM),
         ("GUARD_HTTP_TIMEOUT_SECONDS", "0", SECONDS_FORM),
         ("GUARD_HTTP_TIMEOUT_SECONDS", "-1", SECONDS_FORM),
@@ -266,29 +216,19 @@ REGIONS_FORM = "region ids such as cn-hangzhou, separated by commas"
         ("GUARD_WATCH_SECONDS", "61", "a whole number of seconds, at most 60"),
         ("GUARD_WATCH_SECONDS", "2.5", "a whole number of seconds, at most 60"),
         ("GUARD_SWEEP_EVERY", "15m", "a whole number of seconds, at most 86400"),
-        ("GUARD_MAX_ATTEMPTS", "-1", ATTEMPTS_FORM),
         ("GUARD_MAX_ATTEMPTS", "21", ATTEMPTS_FORM),
         ("GUARD_MAX_ATTEMPTS", "2.5", ATTEMPTS_FORM),
         ("GUARD_MAX_ATTEMPTS", "many", ATTEMPTS_FORM),
         ("GUARD_SWEEP_REGIONS", "hangzhou", REGIONS_FORM),
-        ("GUARD_SWEEP_REGIONS", "all", REGIONS_FORM),
         ("GUARD_SWEEP_REGIONS", "*", REGIONS_FORM),
         ("GUARD_SWEEP_REGIONS", "CN-HANGZHOU", REGIONS_FORM),
-        ("GUARD_SWEEP_REGIONS", "cn-hangzhou us-east-1", REGIONS_FORM),
         ("GUARD_SWEEP_REGIONS", "cn-hangzhou;us-east-1", REGIONS_FORM),
         ("GUARD_SWEEP_REGIONS", "us-east-1,evil.com#", REGIONS_FORM),
-        ("GUARD_SWEEP_REGIONS", "us-east-1,eu-central-1.evil.com", REGIONS_FORM),
-        ("GUARD_SWEEP_REGIONS", "us-east-1,cn-hangzhou-", REGIONS_FORM),
         ("GUARD_SWEEP_REGIONS", "cn-hangzhou\n-internal", REGIONS_FORM),
         ("GUARD_SWEEP_REGIONS", "cn-\u0663", REGIONS_FORM),
         ("GUARD_SWEEP_REGIONS", "cn-" + "a" * 52, REGIONS_FORM),
         ("GUARD_AUDIT_TABLES", "True", "late, true or false"),
-        ("GUARD_AUDIT_TABLES", "Late", "late, true or false"),
-        ("GUARD_AUDIT_TABLES", "TRUE", "late, true or false"),
-        ("GUARD_AUDIT_TABLES", "yes", "late, true or false"),
         ("GUARD_TRUST_ENV", "yes", "true or false"),
-        ("GUARD_AUDIT_TABLES", "1", "late, true or false"),
-        ("GUARD_AUDIT_TABLES", "0", "late, true or false"),
         ("GUARD_AUDIT_TABLES", " true", "late, true or false"),
         ("GUARD_AUDIT_TABLES", "true\n", "late, true or false"),
     ],
@@ -329,19 +269,15 @@ IN_CLEAR_TEXT = {
     "a name": "http://example.com",
     "a name of one label": "http://emulator:9000",
     "a region": "http://{region}",
-    "a region in a name": "http://{region}.localhost",
     "a region as an address": "http://{region}.0.0.1",
     "a name that begins like this machine": "http://localhost.example.com",
     "a name that begins like its address": "http://127.0.0.1.example.com",
     "a name that ends like this machine": "http://example.localhost",
     "a dot at the end": "http://localhost.",
-    "a dot at the end of an address": "http://127.0.0.1.",
     "another address": "http://10.0.0.1",
-    "an address beside it": "http://128.0.0.1",
     "every address": "http://0.0.0.0:9000",
     "a short address": "http://127.1",
     "an address as a number": "http://2130706433",
-    "an octal address": "http://0177.0.0.1",
     "a hexadecimal address": "http://0x7f.0.0.1",
     "digits of another script": "http://\u0661\u0662\u0667.0.0.1",
     "a full stop of another script": "http://127\u30020.0.1",
@@ -356,28 +292,20 @@ IN_CLEAR_TEXT = {
     "a backslash": "http://127.0.0.1\\@example.com",
     "a fragment": "http://127.0.0.1#@example.com",
     "a query": "http://127.0.0.1?@example.com",
-    "a space": "http://127.0.0.1 .example.com",
     "a line break": "http://127.0.0.1\n.example.com",
-    "two slashes": "http://127.0.0.1//example.com",
     "capitals": "HTTP://127.0.0.1",
-    "no scheme": "//127.0.0.1",
     "a socket": "unix:///var/run/emulator",
-    "a web socket": "ws://127.0.0.1",
     "port 0": "http://127.0.0.1:0",
     "a port out of range": "http://127.0.0.1:65536",
-    "a port that is a region": "http://127.0.0.1:{region}",
     "no port": "http://127.0.0.1:",
 }
 NO_HOST = {
     "an address that is none": "https://999.0.0.1",
-    "three numbers": "https://10.0.1",
     "an IPv6 address that is none": "https://[:::1]",
     "IPv4 in brackets": "https://[127.0.0.1]",
     "two dots": "https://a..b",
     "a hyphen first": "https://-a.b",
-    "a hyphen last": "https://a-.b",
     "an underscore": "https://a_b",
-    "a dot": "https://.",
     "64 characters in a label": f"https://{'a' * 64}.b",
 }
 REFUSED_ENDPOINTS = IN_CLEAR_TEXT | NO_HOST
@@ -393,19 +321,13 @@ def test_an_endpoint_in_clear_text_is_refused(variable: str, url: str) -> None:
     assert HOST_FORM in sentence
 
 
-def test_a_refused_value_is_shortened() -> None:
-    """A value that fills the whole environment does not fill the log."""
-    sentence = refusal(GUARD_MODE="x" * 4000)
-
-    assert len(sentence) < 300
-    assert sentence.startswith('GUARD_MODE is "xxx')
-
-
 SECRET_HOLDERS = ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN")
 
 
 @pytest.mark.parametrize("holder", SECRET_HOLDERS)
-@pytest.mark.parametrize("variable", ["GUARD_MODE", "GUARD_DEAD_LETTER_QUEUE", "FC_REGION"])
+@pytest.mark.parametrize(
+    "variable", ["GUARD_MODE", "GUARD_DEAD_LETTER_QUEUE", "GUARD_SWEEP_REGIONS", "GUARD_FUNCTION"]
+)
 def test_a_secret_in_the_wrong_variable_is_not_shown(variable: str, holder: str) -> None:
     """What the shell also holds as a secret is none of a sentence's business."""
     sentence = refusal(**{variable: "mis/placed+ ", holder: "mis/placed+"})
@@ -441,24 +363,6 @@ def test_a_password_in_an_address_is_not_shown(user: str) -> None:
     sentence = refusal(GUARD_SMQ_ENDPOINT=f"https://{user}@example.com")
 
     assert sentence.startswith('GUARD_SMQ_ENDPOINT is "https://[redacted]@example.com", but has')
-
-
-def test_one_bad_setting_of_several_is_named() -> None:
-    """Where several are wrong, the sentence is about one of them and its own value."""
-    sentence = refusal(GUARD_MAX_ATTEMPTS="many", GUARD_OSS_TABLES_NETWORK="vpc")
-
-    assert sentence == (
-        'GUARD_OSS_TABLES_NETWORK is "vpc", but has to be public or internal; correct the variable.'
-    )
-
-
-def test_on_function_compute_a_queue_is_taken() -> None:
-    """Where FC_FUNCTION_NAME is set, a queue is what the function needs."""
-    environment = {"FC_FUNCTION_NAME": "guard", "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN}
-
-    settings = Settings.from_environment(environment)
-
-    assert (settings.function_name, settings.dead_letter_queue) == ("guard", QUEUE)
 
 
 @pytest.mark.parametrize(
@@ -543,12 +447,6 @@ def test_an_override_counts_before_the_processs_environment(
     assert Settings.from_environment().function == FunctionArn("guard")
 
 
-def test_a_bad_override_is_refused_like_a_bad_setting() -> None:
-    """The sentence names the variable and the value that was given for it."""
-    with pytest.raises(ConfigurationError, match=r'^GUARD_MODE is "audit", but has'):
-        Settings.from_environment({"GUARD_MODE": "enforce"}, overrides={"GUARD_MODE": "audit"})
-
-
 # Names.
 
 UNKNOWN_NAMES = {
@@ -605,20 +503,10 @@ FUNCTIONS = {
         FunctionArn("fn", service="svc"),
         "services/svc/functions/fn",
     ),
-    "2.0, LATEST": (
-        "services/svc.LATEST/functions/fn",
-        FunctionArn("fn", service="svc", qualifier="LATEST"),
-        "services/svc.LATEST/functions/fn",
-    ),
     "2.0, a version": (
         "services/svc.7/functions/fn",
         FunctionArn("fn", service="svc", qualifier="7"),
         "services/svc.7/functions/fn",
-    ),
-    "2.0, an ARN": (
-        f"{PLACE}services/svc/functions/fn",
-        FunctionArn("fn", REGION, ACCOUNT, "svc"),
-        f"{PLACE}services/svc/functions/fn",
     ),
     "2.0, an ARN with an alias": (
         f"{PLACE}services/svc.prod-1/functions/fn",
@@ -646,37 +534,25 @@ def test_a_function_is_read_and_shown(text: str, function: FunctionArn, shown: s
 NO_FUNCTIONS = {
     "nothing": "",
     "a space": "my guard",
-    "a space before": " guard",
     "a newline at the end": "guard\n",
     "a newline at the end of an ARN": f"{PLACE}functions/guard\n",
-    "200 characters": "g" * 200,
     "129 characters": "g" * 129,
     "a service of 129 characters": "s" * 129 + "$fn",
     "a digit first": "9guard",
     "letters of another script": "größe",
     "digits of another script": f"acs:fc:{REGION}:١٢٣٤٥٦٧٨٩٠:functions/guard",
-    "digits of another script in a name": "guard٢",
     "a path": "functions/guard/../other",
-    "a slash at the end": "functions/guard/",
     "a query": "guard?qualifier=LATEST",
-    "a fragment": "guard#1",
     "percent": "guard%2f",
     "no name": "functions/",
-    "no name in an ARN": f"{PLACE}functions/",
     "no service": "$fn",
-    "no function of a service": "svc$",
     "no service in an ARN": "services//functions/fn",
-    "no function in an ARN": "services/svc/functions/",
     "an empty qualifier": "services/svc./functions/fn",
     "a service alone": f"{PLACE}services/svc",
-    "a bare name in a place": f"{PLACE}guard",
     "a layer": f"{PLACE}layers/guard/versions/1",
     "a region that is a host": f"acs:fc:evil.com#:{ACCOUNT}:functions/guard",
     "no account": f"acs:fc:{REGION}::functions/guard",
-    "no region": f"acs:fc::{ACCOUNT}:functions/guard",
     "a queue": QUEUE_ARN,
-    "a table bucket": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/guard",
-    "a function of AWS": "arn:aws:lambda:us-east-1:123456789012:function:guard",
 }
 
 
@@ -703,14 +579,6 @@ SCRATCH = {"bucket": "scratch-*", "reason": "scratch data"}
 LEGACY = {"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"}
 EXEMPT_SCRATCH = Exemption(bucket="scratch-*", reason="scratch data")
 EXEMPT_LEGACY = Exemption.read({"bucket": "legacy", "reason": "migration", "expires": "2027-01-31"})
-
-
-def test_exemptions_are_a_list_of_globs() -> None:
-    """Each entry is a bucket's glob, a reason and perhaps the day it expires."""
-    settings = exempted(json.dumps([SCRATCH, LEGACY]))
-
-    assert settings.exemptions == (EXEMPT_SCRATCH, EXEMPT_LEGACY)
-    assert settings.exemption_errors == ()
 
 
 @pytest.mark.parametrize(
@@ -848,7 +716,6 @@ GLOBS = {
     "*": True,
     "**": True,
     "scratch-*": True,
-    "a?c": True,
     "[ab]-?": True,
     "[!a]bc": True,
     "[]a]bc": True,
@@ -859,12 +726,9 @@ GLOBS = {
     "a*" + "b" * 63: False,
     "-ab": False,
     "ab-": False,
-    "*-": False,
     "[A-Z]bc": False,
     "[abc": False,
-    "Scratch-*": False,
     "a-1,b-2": False,
-    "^scratch-.*$": False,
     "team_a.*": False,
     "acs:oss:*:*:orders": False,
     "ä-bucket": False,
@@ -887,28 +751,17 @@ def test_a_glob_that_matches_no_name_is_a_bad_entry(glob: str, possible: bool) -
 
 NO_ARNS = {
     "another service": f"acs:oss:{REGION}:{ACCOUNT}:bucket/a-*",
-    "any service": f"acs:*:{REGION}:{ACCOUNT}:bucket/a-*",
     "a service in capitals": f"acs:OSSTABLES:{REGION}:{ACCOUNT}:bucket/a-*",
     "a part of a region": f"acs:osstables:cn-*:{ACCOUNT}:bucket/a-*",
-    "no region": f"acs:osstables::{ACCOUNT}:bucket/a-*",
-    "no such region": f"acs:osstables:hangzhou:{ACCOUNT}:bucket/a-*",
-    "a region in capitals": f"acs:osstables:CN-HANGZHOU:{ACCOUNT}:bucket/a-*",
-    "two regions": f"acs:osstables:{REGION},us-east-1:{ACCOUNT}:bucket/a-*",
     "a region of 55 characters": f"acs:osstables:cn-{'a' * 52}:{ACCOUNT}:bucket/a-*",
     "a part of an account": f"acs:osstables:{REGION}:12345*:bucket/a-*",
-    "no account": f"acs:osstables:{REGION}::bucket/a-*",
     "an account of 4 digits": f"acs:osstables:{REGION}:1234:bucket/a-*",
-    "a name for an account": f"acs:osstables:{REGION}:mine:bucket/a-*",
     "digits of another script": f"acs:osstables:{REGION}:١٢٣٤٥٦٧:bucket/a-*",
     "no kind": f"acs:osstables:{REGION}:{ACCOUNT}:a-*",
     "no name": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/",
     "a table": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/a-*/table/1",
-    "two names": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/a-1,b-2",
     "a line break": f"acs:osstables:{REGION}:{ACCOUNT}:bucket/a\nb",
-    "AWS": f"arn:aws:s3tables:us-east-1:{ACCOUNT}:bucket/a-*",
     "an ARN in capitals": f"ACS:osstables:{REGION}:{ACCOUNT}:bucket/a-*",
-    "the end of an ARN": "bucket/a-*",
-    "a name with blanks in it": "a b",
 }
 
 
@@ -924,15 +777,6 @@ def test_what_is_no_arn_of_table_buckets_is_a_bad_entry(buckets: str) -> None:
     assert error.startswith('GUARD_EXEMPTIONS, entry 2: "bucket" can match no ')
     assert json.dumps(entry, ensure_ascii=False)[:60] in error
     assert "acs:osstables:<region or *>:<account id or *>:bucket/<glob>" in error
-
-
-def test_a_long_list_is_read_as_a_whole() -> None:
-    """More than the variables of a function may hold, as in a file."""
-    entries = [{"bucket": f"team-{n:03}-*", "reason": "as people write"} for n in range(500)]
-
-    settings = exempted(json.dumps(entries))
-
-    assert (len(settings.exemptions), settings.exemption_errors) == (500, ())
 
 
 @given(st.from_regex(rf"{BUCKET_NAME}", fullmatch=True), st.data())
@@ -956,17 +800,6 @@ def test_a_bad_entry_shows_no_secret() -> None:
     assert "misplaced" not in error
     assert '{"bucket": "[redacted]"' in error
     assert len(error) < 600
-
-
-def test_each_bad_entry_has_a_line() -> None:
-    """There is one sentence for each entry that was dropped."""
-    settings = exempted(json.dumps([17, SCRATCH, {"bucket": "legacy"}]))
-
-    assert settings.exemptions == (EXEMPT_SCRATCH,)
-    assert [error.partition(":")[0] for error in settings.exemption_errors] == [
-        "GUARD_EXEMPTIONS, entry 1",
-        "GUARD_EXEMPTIONS, entry 3",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -1190,7 +1023,6 @@ def test_credentials_never_show_their_secrets(shown: Any) -> None:
         ("GUARD_MAX_ATTEMPTS", "1_0"),
         ("GUARD_MAX_ATTEMPTS", "4.0"),
         ("GUARD_HTTP_TIMEOUT_SECONDS", "1_0"),
-        ("GUARD_HTTP_TIMEOUT_SECONDS", "nan"),
     ],
 )
 def test_what_only_looks_like_a_value_is_refused(variable: str, value: str) -> None:
@@ -1214,9 +1046,14 @@ def test_a_context_may_hold_credentials_without_a_token() -> None:
         ("POWERTOOLS_LOG_LEVEL", "debug", "DEBUG", "debug"),
         ("LOG_LEVEL", "WARN", "WARN", "WARN"),
         ("LOG_LEVEL", "verbose", "INFO", None),
+        # It would suppress a dead letter that the log alone has.
+        ("POWERTOOLS_LOG_LEVEL", "CRITICAL", "INFO", None),
+        ("AWS_LAMBDA_LOG_LEVEL", "20", "INFO", None),
+        ("LOG_LEVEL", "INFO ", "INFO", None),
         ("LOG_LEVEL", "", "INFO", None),
         ("POWERTOOLS_LOGGER_SAMPLE_RATE", ".5", "INFO", ".5"),
         ("POWERTOOLS_LOGGER_SAMPLE_RATE", "1.5", "INFO", None),
+        ("POWERTOOLS_LOGGER_SAMPLE_RATE", "nan", "INFO", None),
         ("POWERTOOLS_DEV", "Yes", "INFO", "Yes"),
         ("POWERTOOLS_DEV", "maybe", "INFO", None),
         ("POWERTOOLS_SERVICE_NAME", "of somebody", "INFO", "of somebody"),

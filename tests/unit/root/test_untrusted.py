@@ -20,6 +20,7 @@ from encryption_guard.untrusted import (
     loads,
     lowercase_keys,
     object_or_empty,
+    parse_time,
     plain,
     plain_json,
     plain_json_text,
@@ -143,18 +144,31 @@ def test_texts_are_found_under_any_casing() -> None:
     assert list(strings(None, "name")) == []
 
 
+@pytest.mark.parametrize(
+    ("value", "at"),
+    [
+        ("2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)),
+        (1767323045000, datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)),
+        ("soon", None),
+        (10**30, None),
+        (True, None),
+        (1.5, None),
+        (None, None),
+    ],
+)
+def test_a_time_is_a_text_or_milliseconds(value: object, at: datetime | None) -> None:
+    """Anything else is none."""
+    assert parse_time(value) == at
+
+
 # Text for people.
 
 LANGUAGES = {
     "Chinese": "\u516c\u5f00\u6837\u672c\u6570\u636e\uff0c\u3000\u4e00",
     "Japanese": "\u30c6\u30fc\u30d6\u30eb\u304c \u304b\u3099",
-    "Korean": "\ud14c\uc774\ube14",
     "Arabic": "\u062c\u062f\u0648\u0644",
-    "Hebrew with points": "\u05e9\u05b8\u05c1\u05dc\u05d5\u05b9\u05dd",
     "Thai": "\u0e1b\u0e35\u0e48",
-    "Hindi": "\u0928\u092e\u0938\u094d\u0924\u0947",
     "Vietnamese": "Vie\u0323\u0302t",
-    "French": "re\u00e9l\u00a0: 5\u202f%",
     "emoji": "\U0001f4a3\U0001f600",
     "an ordinary text": "an ordinary text: 100 %!",
 }

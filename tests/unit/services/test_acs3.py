@@ -200,16 +200,12 @@ def test_a_form_goes_into_the_body_and_is_signed() -> None:
     "trouble",
     [
         refusal(503, "ServiceUnavailable", "busy"),
-        refusal(500, "InternalError", "oops"),
-        refusal(400, "Throttling", "slow down"),
         refusal(400, "Throttling.User", "slow down"),
         refusal(429, "Throttling.Api", "slow down"),
-        refusal(503, "Throttling.User", "slow down"),
         refusal(403, "Throttling.UserApi", "slow down"),
         Reply(200, json.dumps({"Success": False, "Code": "Throttling.User"}).encode()),
         Reply(200, b"<html>maintenance</html>"),
         Reply(200, b""),
-        Reply(200, b"[]"),
         Reply(200, b"\xff\xfe"),
         Reply(502, b"<html>bad gateway</html>"),
         Broken(httpx.ConnectError),
@@ -221,20 +217,6 @@ def test_what_may_pass_is_asked_again(trouble: Reply | Broken) -> None:
 
     assert called(service)["Echo"] == {"RoleArn": AWKWARD}
     assert len({request.headers["x-acs-signature-nonce"] for request in service.requests}) == 3
-
-
-@pytest.mark.parametrize(
-    ("named", "seconds"),
-    [({"x_acs_retry_after": "1500"}, 1.5), ({"retry_after": "2"}, 2.0)],
-    ids=["milliseconds", "seconds"],
-)
-def test_the_service_says_how_long_to_wait(named: dict[str, str], seconds: float) -> None:
-    """A throttled call waits as long as the service asks, in its unit."""
-    service = RpcService(troubles={"POST": [refusal(400, "Throttling.User", "slow", **named)]})
-
-    called(service)
-
-    assert service.time.slept == [seconds]
 
 
 def test_a_wrong_clock_is_corrected_once() -> None:

