@@ -25,7 +25,8 @@ from tests.emulators.cloud import ACCOUNT, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.function_compute_api import Deployed
 from tests.emulators.operators_shell import invoke as run
-from tests.integration.cli.test_sweep import HERE, objects
+from tests.integration.cli.test_sweep import HERE
+from tests.unit.cli.printed import objects
 from tests.unit.sweep.sweeps import AT
 
 SCHEMA = json.loads((REPOSITORY / "docs" / "report.schema.json").read_text("utf-8"))

@@ -30,7 +30,7 @@ from tests.emulators.operators_shell import OPERATOR, admit, invoke
 from tests.emulators.ram_policies import Policy
 from tests.emulators.resource_directory import Member
 from tests.emulators.trust_policies import Role, TrustPolicy
-from tests.integration.cli.test_sweep import objects
+from tests.unit.cli.printed import objects
 from tests.unit.sweep.sweeps import FIRST, SECOND
 
 THERE = "cn-shanghai"

@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import pty
 import runpy
 import signal
 import subprocess
@@ -42,6 +41,7 @@ from encryption_guard.errors import ConfigurationError, InvalidEvent
 from encryption_guard.settings import Settings
 from encryption_guard.untrusted import plain, plain_json
 from tests.emulators.cloud import REPOSITORY
+from tests.unit.cli.terminals import on_a_terminal
 from tests.unit.fakes import ACCOUNT, LetterBox, creation_of, forget_logger
 from tests.unit.opened import ARN, only
 
@@ -58,32 +58,6 @@ def logger() -> Iterator[None]:
     forget_logger()
     yield
     forget_logger()
-
-
-def on_a_terminal(program: str, *streams: str, columns: int = 100) -> tuple[str, str]:
-    """What a program writes to a terminal that these of its streams lead to, and to a pipe."""
-    ours, theirs = pty.openpty()
-    leads_to = {name: theirs if name in streams else subprocess.PIPE for name in ("out", "err")}
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={
-            "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),
-            "TERM": "xterm",
-            "COLUMNS": str(columns),
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=leads_to["out"],
-        stderr=leads_to["err"],
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        # Linux says that nobody is at the other end any more with an error.
-        with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
-            while chunk := terminal.read(4096):
-                shown += chunk
-        piped, errors = process.communicate(timeout=30)
-    assert process.returncode == 0
-    return shown.decode(), ((piped or b"") + (errors or b"")).decode()
 
 
 # Sentences.
@@ -332,7 +306,7 @@ def test_a_table_on_a_terminal_keeps_to_its_width() -> None:
         "Stdout().table(('bucket', 'detail'), [('orders', 'x' * 300)])"
     )
 
-    shown, _ = on_a_terminal(program, "out", columns=60)
+    shown, _ = on_a_terminal(program, "out", COLUMNS="60")
 
     assert shown.count("x") == 300
     assert len(shown.splitlines()) > 5
