@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from click.testing import Result as Printed
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from encryption_guard.arn import Scope
 from encryption_guard.cli import main
 from encryption_guard.cli.dead_letter_details import contents, details
-from encryption_guard.cli.dead_letter_rows import HEADINGS, Listed, grouped
-from encryption_guard.cli.redrive import Action, Sender, Skip, Target
+from encryption_guard.cli.dead_letter_rows import (
+    HEADINGS,
+    Listed,
+    grouped,
+    result_as_dict,
+    result_line,
+)
+from encryption_guard.cli.redrive import Action, Result, Sender, Skip, Target
 from encryption_guard.dead_letters.destinations import FileDestination, QueuedMessage
 from encryption_guard.dead_letters.messages import decoded, open_message
 from encryption_guard.dead_letters.redrivable import obstacle_of
@@ -63,7 +70,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     forget_logger()
 
 
-def run(file: Path, command: str, *arguments: str) -> Result:
+def run(file: Path, command: str, *arguments: str) -> Printed:
     """One command about the letters in a file."""
     given = ["dead-letters", command, "--queue", f"file:{file}", *arguments]
     return CliRunner().invoke(main, given, env={"COLUMNS": None})
@@ -131,6 +138,10 @@ def test_nothing_that_is_shown_steers_the_terminal(body: bytes) -> None:
         assert isinstance(json.loads(line), dict)
     for cell in listed.row(START):
         assert_legible(plain(cell or ""))
+    summary = waiting.message.summary
+    result = Result(summary, waiting.key, "failed", summary.detail)
+    assert_legible(result_line(result))
+    assert_legible(plain_json(result_as_dict(result)))
 
 
 @given(body=MESSAGES)
@@ -248,7 +259,10 @@ def test_the_worst_messages_are_read_within_bounds(body: bytes) -> None:
     )
 
 
-@given(body=st.text(st.characters(codec=None, categories=None)) | st.binary().map(bytes.hex))
+@given(body=st.text(st.characters(codec=None, categories=None)) | st.text("aA0+/=-_\n {[\ud800"))
+@example("\ud800")
+@example("====")
+@example("A===")
 def test_no_body_of_a_message_raises(body: str) -> None:
     """Base64, halves of it, or anything else: it is some letter, and it can be shown."""
     assert_legible(details(waiting_of(decoded(body)), START), lines=True)
