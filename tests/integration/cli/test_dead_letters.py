@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fc2
 import pytest
 from click.testing import CliRunner, Result
 
@@ -33,7 +31,6 @@ from tests.unit.fakes import (
     creation_of,
     dead_letter_of,
     destination_record_of,
-    forget_logger,
 )
 
 OPERATOR = AccessKey("STS.operator", "operator-secret", ACCOUNT, security_token="operator-token")
@@ -148,17 +145,6 @@ def shell(authority: Authority, trusted: Path, monkeypatch: pytest.MonkeyPatch) 
         }
         operators = Shell(queue, api, tables, environment)
         yield operators
-
-
-@pytest.fixture(autouse=True)
-def _loggers() -> Iterator[None]:
-    """A logger for each test, and what the vendor's client is silenced by taken back."""
-    forget_logger()
-    root, urllib3 = logging.getLogger(), logging.getLogger("urllib3")
-    before = root.level, root.handlers[:], root.filters[:], urllib3.level, fc2.client.retries
-    yield
-    root.level, root.handlers, root.filters, urllib3.level, fc2.client.retries = before
-    forget_logger()
 
 
 def states(result: Result) -> dict[str | None, str]:
