@@ -213,20 +213,6 @@ def test_a_reason_that_resembles_none_is_misuse(file: Path) -> None:
     assert_harmless(result)
 
 
-def test_a_reason_is_completed() -> None:
-    """A shell that asks what may follow gets the reasons."""
-    asked = {"COMP_WORDS": "encryption-guard dead-letters list --reason f", "COMP_CWORD": "4"}
-    environment = {"_ENCRYPTION_GUARD_COMPLETE": "bash_complete", **asked}
-
-    result = CliRunner().invoke(main, [], prog_name="encryption-guard", env=environment)
-
-    assert [line.partition(",")[2] for line in result.stdout.splitlines()] == [
-        "foreign_account",
-        "foreign_region",
-        "function_failed",
-    ]
-
-
 @pytest.mark.parametrize("columns", ["60", "80", "240"])
 @pytest.mark.parametrize("command", [("list",), ("list", "--by", "bucket")], ids=" ".join)
 def test_a_list_can_be_read_in_any_width(

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import click
 import pytest
+from click.testing import CliRunner
 
+from encryption_guard.cli import main
 from encryption_guard.cli.status import status
 from encryption_guard.services.inventory import REGIONS
-
-PROGRAM = Path(sys.executable).with_name("encryption-guard")
 
 
 def complete(*words: str) -> list[str]:
     """What bash would offer for the last word."""
-    done = subprocess.run(
-        [str(PROGRAM)],
-        env={
-            **os.environ,  # noqa: TID251  (no setting: a process needs it)
-            "_ENCRYPTION_GUARD_COMPLETE": "bash_complete",
-            "COMP_WORDS": " ".join(["encryption-guard", *words]),
-            "COMP_CWORD": str(len(words)),
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    asked = {
+        "_ENCRYPTION_GUARD_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(["encryption-guard", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    done = CliRunner().invoke(main, [], prog_name="encryption-guard", env=asked)
     return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
 
@@ -41,6 +30,10 @@ def complete(*words: str) -> list[str]:
         (("sweep", "--region", "cn-"), [name for name in REGIONS if name.startswith("cn-")]),
         (("status", "--region", "cn-hangzhou,us"), ["cn-hangzhou,us-east-1"]),
         (("dead-letters", "re"), ["redrive"]),
+        (
+            ("dead-letters", "list", "--reason", "f"),
+            ["foreign_account", "foreign_region", "function_failed"],
+        ),
     ],
 )
 def test_commands_and_values_are_completed(words: tuple[str, ...], expected: list[str]) -> None:
