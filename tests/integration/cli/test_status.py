@@ -375,12 +375,3 @@ def test_a_wrong_setting_stops_it(cloud: EmulatedCloud) -> None:
 
     assert found.exit_code == 2
     assert "GUARD_MODE" in found.stderr
-
-
-def test_functions_without_a_version_have_an_unknown_one(cloud: EmulatedCloud) -> None:
-    """Somebody deployed them in another way."""
-    for name in (CREATE, SWEEP):
-        function = {**cloud.api.deployed[name].function, "tags": []}
-        cloud.api.deployed[name] = replace(cloud.api.deployed[name], function=function)
-
-    assert read(cloud).version == "unknown"

@@ -72,8 +72,8 @@ def refusals(cloud: EmulatedCloud) -> list[int | None]:
         ((), {}, {ACCOUNT}),
         (("--organization",), {}, {ACCOUNT, FIRST, SECOND}),
         (("--account", FIRST), {}, {FIRST}),
+        (("--account", FIRST), {"FC_ACCOUNT_ID": ACCOUNT}, {FIRST}),
         (("--account", f"{SECOND}, {FIRST}"), {}, {FIRST, SECOND}),
-        (("--account", FIRST, "--account", ACCOUNT), {}, {ACCOUNT, FIRST}),
         (("--account", ACCOUNT), {}, {ACCOUNT}),
         ((), {"GUARD_ACCOUNTS": SECOND}, {ACCOUNT, SECOND}),
         ((), {"GUARD_ACCOUNTS": "organization"}, {ACCOUNT, FIRST, SECOND}),
@@ -83,16 +83,11 @@ def refusals(cloud: EmulatedCloud) -> list[int | None]:
         (("--account", SECOND), {"GUARD_ALLOWED_ACCOUNTS": SECOND}, {SECOND}),
     ],
 )
-@pytest.mark.parametrize("own", [None, ACCOUNT], ids=["asked", "named"])
 def test_the_chosen_accounts_are_swept(
-    cloud: EmulatedCloud,
-    arguments: tuple[str, ...],
-    variables: dict[str, str],
-    swept: set[str],
-    own: str | None,
+    cloud: EmulatedCloud, arguments: tuple[str, ...], variables: dict[str, Any], swept: set[str]
 ) -> None:
     """Each with its own key, and the own one with that of the operator."""
-    result = run(cloud, *HERE, *arguments, "--apply", FC_ACCOUNT_ID=own, **variables)
+    result = run(cloud, *HERE, *arguments, "--apply", **variables)
 
     assert result.exit_code == 0, result.stderr
     assert encrypted(cloud) == swept
@@ -330,24 +325,6 @@ def test_one_account_has_no_column_of_its_own(cloud: EmulatedCloud) -> None:
 
     assert own.stdout.splitlines()[0].split()[0] == "region"
     assert own.stdout == other.stdout
-
-
-def test_several_accounts_have_a_column(cloud: EmulatedCloud) -> None:
-    """In each row, and in the totals, which are those of each account's region."""
-    result = run(cloud, *BOTH, "--organization")
-
-    rows = [line.split() for line in result.stdout.splitlines() if line.split()]
-    assert rows[0][:3] == ["account", "region", "bucket"]
-    assert [row[0] for row in rows[1:4]] == [ACCOUNT, FIRST, SECOND]
-    totals = rows[5:]
-    assert [row[:3] for row in totals] == [
-        *([each, region, n] for each in (ACCOUNT, FIRST, SECOND) for region, n in _counts()),
-        ["all", "-", "3"],
-    ]
-
-
-def _counts() -> list[tuple[str, str]]:
-    return [(REGION, "1"), (THERE, "0")]
 
 
 @pytest.mark.parametrize("output", ["json", "csv"])
