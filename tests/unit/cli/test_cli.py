@@ -430,26 +430,35 @@ def assert_misuse(result: Result, *parts: str) -> None:
     assert OPERATOR.secret not in sentence
 
 
-@pytest.mark.parametrize("name", ["ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET"])
-def test_missing_credentials_are_misuse(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a key nothing is tried."""
-    monkeypatch.delenv(name)
+FORM = "acs:osstables:<region>:<account id>:bucket/<name>"
+EITHER = "either the ARN of a table bucket, or --event FILE"
+MISUSE: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
+    "no key ID": ([str(ARN)], {"ALIBABA_CLOUD_ACCESS_KEY_ID": None}, ["ALIBABA_CLOUD_ACCESS_KEY"]),
+    "no secret": ([str(ARN)], {"ALIBABA_CLOUD_ACCESS_KEY_SECRET": None}, ["KEY_SECRET"]),
+    "another service": (["acs:oss:cn-hangzhou:12345:bucket/orders"], {}, [FORM, "--event FILE"]),
+    "a line end": ([f"{ARN}\n"], {}, [FORM]),
+    "another host": (["acs:osstables:evil.example/:12345:bucket/abc"], {}, [FORM]),
+    "neither": ([], {}, [EITHER]),
+    "both": ([str(ARN), "--event", "-"], {}, [EITHER]),
+    "another account": ([str(ARN), "--account", "99999"], {}, [ACCOUNT, "99999", "omit --account"]),
+    "no file": (["--event", "/nowhere/event.json"], {}, ["/nowhere/event.json", "No such file"]),
+    "a bad setting": ([str(ARN)], {"GUARD_MODE": "dry"}, ["GUARD_MODE", "dry", "or detect"]),
+    "no account": (["--event", "-"], {}, ["--account", "FC_ACCOUNT_ID"]),
+    "an account too short": (["--event", "-", "--account", "1234"], {}, ["1234"]),
+    "other digits": (["--event", "-", "--account", "\u0661" * 5], {}, ["FC_ACCOUNT_ID"]),
+    "an empty account": (["--event", "-", "--account", ""], {}, ["--account"]),
+}
 
-    assert_misuse(run(str(ARN)), name)
 
+@pytest.mark.parametrize(("given", "variables", "parts"), MISUSE.values(), ids=MISUSE)
+def test_misuse_is_told(
+    given: list[str], variables: dict[str, Any], parts: list[str], tables: OssTables
+) -> None:
+    """What is wrong is named, and nothing is guessed or tried."""
+    result = run(*given, stdin=json.dumps(creation_of(ARN)).encode(), **variables)
 
-@pytest.mark.parametrize(
-    "arn",
-    [
-        "acs:oss:cn-hangzhou:1234567890123456:bucket/my-table-bucket",
-        f"{ARN}\n",
-        "acs:osstables:evil.example/:12345:bucket/abc",
-    ],
-    ids=["another service", "a line end", "another host"],
-)
-def test_an_invalid_arn_is_misuse(arn: str) -> None:
-    """What is given alone has to be the ARN of a table bucket."""
-    assert_misuse(run(arn), "acs:osstables:<region>:<account id>:bucket/<name>", "--event FILE")
+    assert_misuse(result, *parts)
+    assert tables.requests == []
 
 
 @pytest.mark.parametrize("word", ["-", "orders", "{file}", "acs:osstables"])
@@ -464,45 +473,6 @@ def test_a_file_is_read_only_with_its_option(word: str, tables: OssTables, tmp_p
 
     assert_misuse(result, "is not the ARN of a table bucket", "pass --event FILE")
     assert tables.requests == []
-
-
-@pytest.mark.parametrize("given", [[], [str(ARN), "--event", "-"]], ids=["neither", "both"])
-def test_an_arn_or_an_event_is_needed(given: list[str]) -> None:
-    """Neither is guessed from the other."""
-    assert_misuse(run(*given), "either the ARN of a table bucket, or --event FILE")
-
-
-def test_another_account_than_the_arns_is_misuse() -> None:
-    """One of the two is a mistake."""
-    assert_misuse(run(str(ARN), "--account", "99999"), ACCOUNT, "99999", "omit --account")
-
-
-def test_a_missing_file_is_misuse(tmp_path: Path) -> None:
-    """A file that is not there is named, with the reason."""
-    file = str(tmp_path / "no-such-event.json")
-
-    assert_misuse(run("--event", file, "--account", ACCOUNT), file, "No such file")
-
-
-def test_a_bad_setting_is_misuse() -> None:
-    """The sentence names the variable, its value and what is allowed."""
-    assert_misuse(run(str(ARN), GUARD_MODE="dry-run"), "GUARD_MODE", "dry-run", "enforce or detect")
-
-
-def test_a_file_needs_an_account(tmp_path: Path) -> None:
-    """Whose events are to be acted on has to be said."""
-    assert_misuse(
-        run("--event", event_file(tmp_path, creation_of(ARN))), "--account", "FC_ACCOUNT_ID"
-    )
-
-
-@pytest.mark.parametrize("account", ["1234", "12345x", "\u0661" * 5, ""])
-def test_an_account_is_digits(account: str, tmp_path: Path) -> None:
-    """An account id that is none is refused, and nothing is asked of the service."""
-    result = run("--event", event_file(tmp_path, creation_of(ARN)), "--account", account)
-
-    assert result.exit_code == 2
-    assert result.stdout == ""
 
 
 # What comes from outside.

