@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,41 +150,48 @@ def test_a_wrong_choice_is_misuse(
     assert cloud.tables.requests == cloud.sts.requests == []
 
 
-def test_the_directory_of_another_account_is_misuse(cloud: EmulatedCloud) -> None:
-    """The sentence says who may list it, with which right, and what to do instead."""
+def lead_elsewhere(cloud: EmulatedCloud) -> None:
     cloud.directory.manager = SECOND
 
-    result = run(cloud, *HERE, "--organization")
 
-    assert result.exit_code == 2
-    assert "answered 404 EntityNotExists.ResourceDirectory" in result.stderr
-    for words in (
-        "Only the management account",
-        "resourcemanager:ListAccounts",
-        "name the accounts with --account",
-    ):
-        assert words in result.stderr
-    assert cloud.tables.requests == []
+def answer(refusal: Refuse) -> Callable[[EmulatedCloud], None]:
+    return lambda cloud: cloud.directory.faults.add(Fault(refusal))
 
 
-def test_a_key_that_the_directory_refuses_is_misuse(cloud: EmulatedCloud) -> None:
-    """That is no right that is missing."""
-    cloud.directory.faults.add(Fault(Refuse(404, "InvalidAccessKeyId.NotFound")))
-
-    result = run(cloud, *HERE, "--organization")
-
-    assert (result.exit_code, "Check the credentials." in result.stderr) == (2, True)
-
-
-def test_a_directory_that_does_not_answer_cannot_be_swept(cloud: EmulatedCloud) -> None:
-    """It is no empty organization; named accounts need no directory."""
-    cloud.directory.faults.add(Fault(Refuse(503)))
+@pytest.mark.parametrize(
+    ("spoil", "exit_code", "words"),
+    [
+        (
+            lead_elsewhere,
+            2,
+            [
+                "answered 404 EntityNotExists.ResourceDirectory",
+                "Only the management account",
+                "resourcemanager:ListAccounts",
+                "name the accounts with --account",
+            ],
+        ),
+        # That is no right that is missing.
+        (answer(Refuse(404, "InvalidAccessKeyId.NotFound")), 2, ["Check the credentials."]),
+        (answer(Refuse(503)), 3, ["name the accounts with --account"]),
+    ],
+    ids=["another account's", "a refused key", "no answer"],
+)
+def test_a_directory_that_cannot_be_read_is_no_empty_organization(
+    cloud: EmulatedCloud,
+    spoil: Callable[[EmulatedCloud], None],
+    exit_code: int,
+    words: list[str],
+) -> None:
+    """Nothing is swept, and it is said who may list it, or what to check; names do without it."""
+    spoil(cloud)
 
     unknown = run(cloud, *HERE, "--organization", GUARD_MAX_ATTEMPTS="1")
+    asked = cloud.tables.requests[:]
     named = run(cloud, *HERE, "--account", FIRST, "--apply")
 
-    assert (unknown.exit_code, named.exit_code) == (3, 0)
-    assert "name the accounts with --account" in unknown.stderr
+    assert (unknown.exit_code, asked, named.exit_code) == (exit_code, [], 0)
+    assert [each for each in words if each not in unknown.stderr] == []
     assert encrypted(cloud) == {FIRST}
 
 
