@@ -173,20 +173,6 @@ def test_only_events_of_table_buckets_are_processed(
     assert {one["message_id"] for one in waiting(cloud)} == {*nothing, *mixed}
 
 
-def test_junk_does_not_make_every_redrive_fail(cloud: EmulatedCloud) -> None:
-    """What nobody can redrive is counted and left; named by its ID it is a failure."""
-    arn = real_dead_letter(cloud, "orders")
-    (key,) = plant(cloud, b"hello")
-
-    of_all = invoke(cloud, "dead-letters", "redrive", "--apply")
-    cloud.api.join(timeout=60)
-    of_one = invoke(cloud, "dead-letters", "redrive", key, "--apply")
-
-    assert (of_all.exit_code, of_one.exit_code) == (0, 1)
-    assert "1 nothing to redrive" in of_all.stderr
-    assert cloud.tables.encryption(arn) == "AES256"
-
-
 def test_each_letter_goes_back_to_the_function_that_wrote_it(cloud: EmulatedCloud) -> None:
     """The sweep function processes the event of its own dead letter."""
     created = real_dead_letter(cloud, "orders")

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from jsonschema import Draft202012Validator
 
-from tests.documents import REPOSITORY
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
     ACCOUNT,
@@ -30,13 +28,13 @@ from tests.emulators.operators_shell import OPERATOR, admit, invoke
 from tests.emulators.ram_policies import Policy
 from tests.emulators.resource_directory import Member
 from tests.emulators.trust_policies import Role, TrustPolicy
+from tests.integration.cli.test_evidence import report
 from tests.unit.cli.printed import objects
 from tests.unit.sweep.sweeps import FIRST, SECOND
 
 THERE = "cn-shanghai"
 HERE = ("sweep", "--region", REGION)
 BOTH = ("sweep", "--region", f"{REGION},{THERE}")
-SCHEMA = json.loads((REPOSITORY / "docs" / "report.schema.json").read_text("utf-8"))
 
 
 @pytest.fixture
@@ -354,20 +352,14 @@ def test_rows_of_several_accounts_come_in_the_same_order_each_time(
     assert len(places) == 9
 
 
-def report(cloud: EmulatedCloud, folder: Path, *arguments: str) -> dict[str, Any]:
-    folder.mkdir(exist_ok=True)
-    result = run(cloud, *BOTH, "--report", str(folder), *arguments)
-    assert result.exit_code in (0, 1, 3), result.stderr
-    document: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
-    Draft202012Validator(SCHEMA).validate(document)
-    return document
+IN_BOTH: dict[str, Any] = {"command": BOTH, "key": OPERATOR}
 
 
 def test_each_form_of_a_report_has_the_accounts(cloud: EmulatedCloud, tmp_path: Path) -> None:
     """Those that were swept, the one that was not entered and why, and the role."""
     cloud.sts.remove(cloud.member_roles[SECOND])
 
-    document = report(cloud, tmp_path, "--organization")
+    document = report(cloud, tmp_path, "--organization", **IN_BOTH)
 
     assert document["account_ids"] == [ACCOUNT, FIRST]
     assert document["accounts_not_swept"] == [SECOND]
@@ -386,12 +378,13 @@ def test_each_form_of_a_report_has_the_accounts(cloud: EmulatedCloud, tmp_path: 
 
 def test_reports_are_compared_by_account_and_region(cloud: EmulatedCloud, tmp_path: Path) -> None:
     """What one of both did not cover is left out and named; its buckets are not gone."""
-    report(cloud, tmp_path / "old", "--organization")
+    report(cloud, tmp_path / "old", "--organization", **IN_BOTH)
     cloud.sts.remove(cloud.member_roles[SECOND])
     cloud.tables.remove(f"acs:osstables:{REGION}:{FIRST}:bucket/orders")
     again = str(tmp_path / "old" / "report.json")
 
-    changes = report(cloud, tmp_path / "new", "--organization", "--compare", again)["changes"]
+    new = report(cloud, tmp_path / "new", "--organization", "--compare", again, **IN_BOTH)
+    changes = new["changes"]
     shown = run(cloud, *BOTH, "--organization", "--compare", again)
 
     assert [each["arn"].split(":")[3] for each in changes["gone"]] == [FIRST]

@@ -319,21 +319,6 @@ def test_without_a_queue_the_letter_is_printed(tmp_path: Path) -> None:
     assert (letter["version"], letter["reason"], letter["event"]) == (1, "invalid_event", "{}")
 
 
-def test_with_a_queue_the_letter_goes_there(tmp_path: Path) -> None:
-    """A letter that is kept is not printed; the command has failed all the same."""
-    letters = tmp_path / "letters.jsonl"
-
-    result = run(
-        *("--event", event_file(tmp_path, creation_of(ARN, responseElements=None))),
-        *("--account", ACCOUNT, "--output", "json"),
-        GUARD_DEAD_LETTER_QUEUE=f"file:{letters}",
-    )
-
-    assert result.exit_code == 1
-    assert [outcome["outcome"] for outcome in objects(result.stdout)] == ["dead_lettered"]
-    assert [letter["reason"] for letter in objects(letters.read_text())] == ["invalid_event"]
-
-
 NO_EVENTS = {
     "words": b"not json",
     "a file with a key": b'{"current": "default", "access_key_secret": "of-the-operator"}',
@@ -399,23 +384,6 @@ def test_an_unavailable_service_is_a_failure(output: str) -> None:
     assert result.stdout == ""
     assert [line["error"] for line in logged(result.stderr)] == ["Unavailable"]
     assert str(ARN) in result.stderr.splitlines()[-1]
-
-
-@pytest.mark.usefixtures("tables")
-def test_one_letter_of_three_events_is_a_failure(tmp_path: Path) -> None:
-    """What went well is printed, and the exit status tells of the rest."""
-    missing = str(ARN).replace(ARN.name, "missing-bucket")
-    drift = creation_of(missing, eventName="DeleteTableBucketEncryption")
-    events = [creation_of(ARN), drift, 5]
-
-    result = run("--event", event_file(tmp_path, events), "--account", ACCOUNT, "--output", "json")
-
-    assert result.exit_code == 1
-    assert [line.get("outcome") for line in objects(result.stdout)][:3] == [
-        "encrypted",
-        "skipped",
-        "dead_lettered",
-    ]
 
 
 # Misuse.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import signal
 import sys
 import threading
@@ -237,18 +236,6 @@ def test_a_list_can_be_read_in_any_width(
     assert text.count("Wait until the service in the error message works again") == 1
 
 
-def test_letters_of_any_language_are_shown_as_they_are(file: Path) -> None:
-    """Where people read them, and a program that reads JSON gets the same text."""
-    chinese = "\u6ca1\u6709\u6743\u9650"
-    keep(file, letter("orders", message=chinese))
-
-    story, as_json = run(file, "show", "0"), run(file, "show", "0", "--output", "json")
-
-    assert f"403 ForbiddenException {chinese}" in story.stdout
-    assert f'"message": "{chinese}"' in as_json.stdout
-    assert objects(as_json.stdout)[0]["message"] == chinese
-
-
 # One letter.
 
 
@@ -376,21 +363,6 @@ def test_some_letters_can_be_redriven(file: Path) -> None:
 
     assert result.exit_code == 0
     assert [one["bucket"] for one in objects(result.stdout)] == ["orders"]
-
-
-@pytest.mark.parametrize("apply", [(), ("--apply",)], ids=["plan", "apply"])
-def test_a_missing_letter_is_a_failure(apply: tuple[str, ...], file: Path) -> None:
-    """Each ID that names no letter is told."""
-    before = keep(file, RULE)
-
-    result = run(file, "redrive", "no-such-1", "no-such-2", *apply)
-
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    missing = sentences(result.stderr)
-    assert "no-such-1" in missing[0]
-    assert "no-such-2" in missing[1]
-    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -710,23 +682,6 @@ def test_a_search_that_is_stopped_shows_nothing(file: Path) -> None:
 
     assert (result.exit_code, result.stdout) == (130, "")
     assert "stopping" in sentences(result.stderr)[0]
-    assert "No message in the queue" not in result.stderr
-
-
-def test_a_redrive_that_is_stopped_says_so(file: Path) -> None:
-    """What was done is counted, and the rest is where it was; nothing is said to be missing."""
-    bringing = interrupted(file)
-
-    names = ("event-orders", "event-returns", "event-invoices")
-    result = run(file, "redrive", *names, "--local", "--account", ACCOUNT)
-    bringing.join()
-
-    assert result.exit_code == 130
-    assert "returns" not in result.stdout
-    assert re.fullmatch(
-        "stopped: (1 planned|nothing was done); the rest is still in the queue.",
-        sentences(result.stderr)[1],
-    )
     assert "No message in the queue" not in result.stderr
 
 

@@ -38,6 +38,7 @@ from encryption_guard.enforcement import (
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.events.envelopes import Event
 from encryption_guard.settings import FunctionArn
+from tests.unit.cli.waiting_messages import letter
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -53,12 +54,6 @@ PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
 TARGET = Target(None, REGION, ACCOUNT)
 # Only a test that fails waits as long.
 FOREVER = 20.0
-
-
-def letter(number: int = 1, *, redrives: int = 0, key: str | None = None) -> QueuedMessage:
-    """The letter of an event that is another one for each number."""
-    body = dead_letter_of(creation_of(ARN, event_id=f"event-{number}"), redrives=redrives)
-    return waiting_of(body, key=key or f"message-{number}")
 
 
 def letters(number: int) -> list[QueuedMessage]:

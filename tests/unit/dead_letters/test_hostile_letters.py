@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Printed
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from encryption_guard.arn import Scope
@@ -214,23 +214,6 @@ def test_no_command_prints_what_steers_the_terminal(file: Path, command: tuple[s
     assert_legible(result.stdout, lines=True)
     assert_legible(result.stderr, lines=True)
     assert all(line.isascii() for line in result.stderr.splitlines() if line.startswith("{"))
-
-
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    bodies=st.lists(MESSAGES, min_size=1, max_size=8), command=st.sampled_from([*COMMANDS.values()])
-)
-def test_no_letters_break_a_command(
-    file: Path, bodies: list[bytes], command: tuple[str, ...]
-) -> None:
-    """Any messages are listed, shown, planned for and discarded, without an exception."""
-    keep(file, bodies)
-
-    result = run(file, *command)
-
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    assert result.exit_code in (0, 1)
-    assert_legible(result.output, lines=True)
 
 
 def test_a_row_is_one_line(file: Path) -> None:
