@@ -169,25 +169,6 @@ def test_without_any_stream_the_work_is_done(tables: OssTables, arguments: list[
 # Files.
 
 
-SMALL_FILES = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); {PROGRAM}"
-
-
-def test_a_page_that_does_not_fit_leaves_no_half(tables: OssTables, tmp_path: Path) -> None:
-    """What was done is said after it; the page that was there stays, and nothing lies beside it."""
-    page = tmp_path / "report.html"
-    page.write_text("yesterday's", "utf-8")
-    arguments = ["sweep", "--region", REGION, "--apply", "--html", str(page)]
-
-    done = run(tables, *arguments, program=SMALL_FILES)
-
-    said = sentences(done)
-    assert done.returncode == 1
-    assert said[0] == f"{page} cannot be written (File too large): this sweep has no report."
-    assert said[1].endswith("3 encrypted, 3 of them now, 0 not encrypted, 0 unknown, 0 exempt.")
-    assert [*tmp_path.iterdir()] == [page]
-    assert page.read_text("utf-8") == "yesterday's"
-
-
 # The tools of the makefile.
 
 TOOLS = {

@@ -28,7 +28,8 @@ from tests.emulators.operators_shell import OPERATOR, admit, invoke
 from tests.emulators.ram_policies import Policy
 from tests.emulators.resource_directory import Member
 from tests.emulators.trust_policies import Role, TrustPolicy
-from tests.integration.cli.test_evidence import report
+from tests.integration.cli.members import encrypted, refusals, taken
+from tests.integration.cli.test_evidence import deploy, report
 from tests.unit.cli.printed import objects
 from tests.unit.sweep.sweeps import FIRST, SECOND
 
@@ -49,19 +50,6 @@ def cloud() -> Iterator[EmulatedCloud]:
 
 def run(cloud: EmulatedCloud, *arguments: str, **variables: Any) -> Result:
     return invoke(cloud, *arguments, key=OPERATOR, **variables)
-
-
-def encrypted(cloud: EmulatedCloud) -> set[str]:
-    """The accounts whose bucket is encrypted."""
-    return {each.arn.account_id for each in cloud.tables.buckets() if each.encryption}
-
-
-def taken(cloud: EmulatedCloud) -> list[str]:
-    return sorted(key.account_id for key in cloud.sts.issued)
-
-
-def refusals(cloud: EmulatedCloud) -> list[int | None]:
-    return [each.status for each in cloud.tables.requests if (each.status or 500) >= 400]
 
 
 @pytest.mark.parametrize(
@@ -293,11 +281,7 @@ def test_who_acts_is_said_with_the_number_of_accounts(cloud: EmulatedCloud) -> N
 def test_the_deployed_exemptions_count_in_every_account(cloud: EmulatedCloud) -> None:
     """They are those of the hub's function, of which each member is a part."""
     exempt = json.dumps([{"bucket": "ord*", "reason": "a sample"}])
-    function = cloud.api.deployed["oss-tables-encryption-sweep"]
-    variables = {"environmentVariables": {"GUARD_EXEMPTIONS": exempt}}
-    cloud.api.deployed["oss-tables-encryption-sweep"] = replace(
-        function, function={**function.function, **variables}
-    )
+    deploy(cloud, GUARD_EXEMPTIONS=exempt)
 
     result = run(cloud, *HERE, "--organization", "--as-deployed", "--apply")
 

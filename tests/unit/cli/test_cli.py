@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +17,12 @@ from click.testing import CliRunner, Result
 
 from encryption_guard.cli import main
 from encryption_guard.cli.enforce import _log
+from tests.emulators.cloud import REPOSITORY
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Server
 from tests.unit.cli.conftest import OPERATOR
 from tests.unit.cli.printed import logged, objects, sentences
-from tests.unit.cli.terminals import on_a_terminal
 from tests.unit.fakes import ACCOUNT, ARN, OUTCOME_FIELDS, creation_of, dead_letter_of
 from tests.unit.legible import assert_legible
 
@@ -282,6 +286,33 @@ def test_a_bug_is_logged_also_of_a_plan(capsys: pytest.CaptureFixture[str]) -> N
     _log(ValueError("a bug"), apply=False)
 
     assert json.loads(capsys.readouterr().err)["message"] == "event failed"
+
+
+def on_a_terminal(program: str, *streams: str, **environment: str) -> tuple[str, str]:
+    """What a program writes to a terminal that these of its streams lead to, and to a pipe."""
+    ours, theirs = pty.openpty()
+    leads_to = {name: theirs if name in streams else subprocess.PIPE for name in ("out", "err")}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={
+            "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),
+            "TERM": "xterm",
+            "COLUMNS": "100",
+            **environment,
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=leads_to["out"],
+        stderr=leads_to["err"],
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        # Linux says that nobody is at the other end any more with an error.
+        with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+            while chunk := terminal.read(4096):
+                shown += chunk
+        piped = b"".join(filter(None, process.communicate(timeout=30)))
+    assert process.returncode == 0
+    return shown.decode(), piped.decode()
 
 
 @pytest.mark.parametrize("streams", [("out", "err"), ("err",), ("out",)], ids="+".join)

@@ -23,13 +23,11 @@ from encryption_guard import __version__
 from encryption_guard.cli import main
 from encryption_guard.cli.console import (
     MAX_RUN_SECONDS,
-    MISUSE,
     Commands,
     NotLogged,
     Stdout,
     asked_to_stop,
     log_line,
-    misuse,
     open_dead_letters,
     progress,
     reopen_closed_streams,
@@ -65,15 +63,6 @@ def test_sentences_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> N
     say("no such bucket: \x1b[31m")
 
     assert capsys.readouterr() == ("", "encryption-guard: no such bucket: \\x1b[31m\n")
-
-
-def test_misuse_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """The sentence is said, and the exit status is 2."""
-    with pytest.raises(SystemExit) as raised:
-        misuse("Which bucket?")
-
-    assert raised.value.code == MISUSE == 2
-    assert capsys.readouterr() == ("", "encryption-guard: Which bucket?\n")
 
 
 # Streams that take nothing more; tests/integration/cli/test_lost_streams.py has the real commands.

@@ -158,15 +158,6 @@ def test_a_story_names_the_kind(waiting: QueuedMessage) -> None:
     assert first.endswith(KINDS[waiting.message.summary.kind])
 
 
-def test_a_story_tells_every_event() -> None:
-    """A letter of several events shows them all."""
-    events = [creation_of(ARN, event_id=f"event-{n}") for n in range(3)]
-
-    told = details(waiting_of(destination_record_of(events)), NOW)
-
-    assert [told.count(json.dumps(event, indent=2)) for event in events] == [1, 1, 1]
-
-
 def test_a_story_without_a_time_leaves_it_out() -> None:
     """Where nobody wrote down when the letter came, the line is missing."""
     told = details(replace(REJECTED, since=None), NOW)

@@ -35,7 +35,6 @@ from tests.unit.fakes import (
 )
 
 NOW = START + timedelta(hours=3)
-PRINTABLE = {chr(code) for code in range(0x20, 0x7F)}
 
 
 def listed(key: str = "message-1", *, since: datetime | None = START, **told: Any) -> Listed:

@@ -239,18 +239,6 @@ def test_a_list_can_be_read_in_any_width(
 # One letter.
 
 
-def test_a_letter_can_be_shown_as_json(file: Path) -> None:
-    """Everything in it is there, the message as it is in the queue included."""
-    keep(file, *ALL)
-
-    result = run(file, "show", REJECTED_ID, "--output", "json")
-
-    (told,) = objects(result.stdout)
-    assert told["body"] == REJECTED.decode()
-    assert [json.loads(event) for event in told["events_in_it"]] == [creation("orders")]
-    assert told["missing_right"]["Resource"] == [told["arn"]]
-
-
 TWIN = letter("orders", detail="OSS Tables answered 500.", redrives=2)
 ACTING = {
     "show": ("show",),

@@ -302,13 +302,20 @@ def _well(number: int) -> list[Finding]:
     return [bucket(f"b-{n:04}", regions[n % 2]) for n in range(number)]
 
 
-def test_few_buckets_are_one_table() -> None:
-    """Problems come first, as sorted; nothing is folded."""
-    found = [without("parts"), *_well(MAX_ROWS - 1)]
-
+@pytest.mark.parametrize(
+    ("found", "anchor"),
+    [
+        ([without("parts"), *_well(MAX_ROWS - 1)], "buckets"),
+        # Such as before the first sweep with --apply.
+        ([without(f"open-{n}") for n in range(MAX_ROWS + 1)], "problems-cn-hangzhou"),
+    ],
+    ids=["few buckets", "many problems"],
+)
+def test_what_is_in_one_table_is_as_it_was_sorted(found: list[Finding], anchor: str) -> None:
+    """Of few buckets problems come first; many of a region are folded, also problems."""
     (part,) = parts_of_buckets(found)
 
-    assert (part.findings, part.region) == (found, None)
+    assert (part.findings, part.anchor) == (found, anchor)
 
 
 def test_many_buckets_are_a_folded_table_for_each_region() -> None:
@@ -321,15 +328,6 @@ def test_many_buckets_are_a_folded_table_for_each_region() -> None:
     assert [part.anchor for part in well] == ["buckets-cn-hangzhou", "buckets-cn-shanghai"]
     assert {*found[1:]} == {each for part in well for each in part.findings}
     assert all(each.region == part.region for part in well for each in part.findings)
-
-
-def test_many_problems_are_folded_too() -> None:
-    """Such as before the first sweep with --apply."""
-    found = [without(f"open-{n}") for n in range(MAX_ROWS + 1)]
-
-    (part,) = parts_of_buckets(found)
-
-    assert (part.anchor, len(part.findings)) == ("problems-cn-hangzhou", MAX_ROWS + 1)
 
 
 def test_a_region_leads_to_its_folded_rows(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from encryption_guard.arn import Scope
 from encryption_guard.cli import main
 from encryption_guard.cli.dead_letter_details import contents, details
 from encryption_guard.cli.dead_letter_rows import (
-    HEADINGS,
     Listed,
     grouped,
     result_as_dict,
@@ -214,18 +213,6 @@ def test_no_command_prints_what_steers_the_terminal(file: Path, command: tuple[s
     assert_legible(result.stdout, lines=True)
     assert_legible(result.stderr, lines=True)
     assert all(line.isascii() for line in result.stderr.splitlines() if line.startswith("{"))
-
-
-def test_a_row_is_one_line(file: Path) -> None:
-    """The table of letters has a line for each, however many lines their texts have."""
-    told = OWN | {"code": "a\nb\r\nc", "message": "\n".join("abc")}
-    keep(file, [json.dumps(told).encode()] * 3)
-
-    table = run(file, "list").stdout.splitlines()
-
-    advice = table.index("")
-    assert advice == 1 + 3
-    assert table[0].split()[:2] == list(HEADINGS[:2])
 
 
 SMALL = {name: body for name, body in worst_cases().items() if len(body) < 64 * 1024}
