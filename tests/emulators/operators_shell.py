@@ -91,6 +91,7 @@ def invoke(
     *arguments: str,
     columns: int | None = None,
     key: AccessKey = OWNER,
+    stdin: bytes = b"",
     **variables: str | None,
 ) -> Result:
     """Run `encryption-guard` in this process, in such a shell with these variables besides."""
@@ -98,6 +99,6 @@ def invoke(
     forget_logger()
     try:
         given = environment(cloud, columns=columns, key=key)
-        return CliRunner().invoke(main, arguments, env={**shell, **given, **variables})
+        return CliRunner().invoke(main, arguments, input=stdin, env={**shell, **given, **variables})
     finally:
         forget_logger()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.documents import DOCUMENTS, REPOSITORY, commands_in
 from tests.emulators.cloud import ACCOUNT, QUEUE, REGION, EmulatedCloud, emulated_cloud
-from tests.emulators.operators_shell import environment
+from tests.emulators.operators_shell import invoke
 from tests.unit.fakes import creation_of, dead_letter_of
 from tests.unit.sweep.sweeps import realistic
 
@@ -63,25 +65,26 @@ def folder(cloud: EmulatedCloud, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("exported", "line"), sorted(set(lines())), ids=lambda text: text[:80])
 def test_a_command_works_as_it_is_pasted(
-    exported: str, line: str, cloud: EmulatedCloud, folder: Path
+    exported: str, line: str, cloud: EmulatedCloud, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends as it should, and prints no traceback."""
-    program = Path(sys.executable).with_name("encryption-guard")
-    script = f"{exported}\n{line}".replace(PROGRAM, str(program))
+    monkeypatch.chdir(folder)
+    command, _, source = line.partition(" < ")
+    variables: dict[str, Any] = dict(
+        word.split("=", 1) for word in shlex.split(exported) if "=" in word
+    )
+    variables |= {"HOME": str(folder), "FC_ACCOUNT_ID": ACCOUNT, "FC_REGION": REGION}
 
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=folder,
-        env=environment(cloud)
-        | {"HOME": str(folder), "FC_ACCOUNT_ID": ACCOUNT, "FC_REGION": REGION},
-        capture_output=True,
-        text=True,
-        check=False,
+    done = invoke(
+        cloud,
+        *shlex.split(command.removeprefix(PROGRAM)),
+        stdin=Path(source).read_bytes() if source else b"",
+        **variables,
     )
 
-    assert "Traceback" not in done.stderr
+    assert done.exception is None or isinstance(done.exception, SystemExit)
     # Dead letters wait, which `status` reports.
-    assert done.returncode == (1 if " status " in line else 0), done.stderr
+    assert done.exit_code == (1 if " status " in line else 0), done.stderr
 
 
 def test_the_live_verifier_describes_its_options() -> None:

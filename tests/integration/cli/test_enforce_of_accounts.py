@@ -21,6 +21,7 @@ from tests.emulators.cloud import (
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.operators_shell import OPERATOR, admit, invoke
 from tests.emulators.resource_directory import Member
+from tests.integration.cli.members import refusals, taken
 from tests.unit.fakes import creation_of, dead_letter_of
 from tests.unit.sweep.sweeps import FIRST, SECOND
 
@@ -38,14 +39,6 @@ def cloud() -> Iterator[EmulatedCloud]:
 
 def enforce(cloud: EmulatedCloud, *arguments: str, **variables: Any) -> Result:
     return invoke(cloud, "enforce", *arguments, key=OPERATOR, **variables)
-
-
-def taken(cloud: EmulatedCloud) -> list[str]:
-    return [key.account_id for key in cloud.sts.issued]
-
-
-def refusals(cloud: EmulatedCloud) -> list[int | None]:
-    return [each.status for each in cloud.tables.requests if (each.status or 500) >= 400]
 
 
 @pytest.mark.parametrize("accounts", [LISTED, ORGANIZATION], ids=["listed", "organization"])

@@ -25,7 +25,8 @@ from tests.emulators.cloud import ACCOUNT, REGION, EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.function_compute_api import Deployed
 from tests.emulators.operators_shell import invoke as run
-from tests.integration.cli.test_sweep import HERE, objects
+from tests.integration.cli.test_sweep import HERE
+from tests.unit.cli.printed import objects
 from tests.unit.sweep.sweeps import AT
 
 SCHEMA = json.loads((REPOSITORY / "docs" / "report.schema.json").read_text("utf-8"))
@@ -43,7 +44,8 @@ def cloud() -> Iterator[EmulatedCloud]:
 def report(cloud: EmulatedCloud, folder: Path, *arguments: str, **shell: Any) -> dict[str, Any]:
     """Sweep with --report, and return its document, which the schema of the docs describes."""
     folder.mkdir(exist_ok=True)
-    result = run(cloud, *HERE, "--report", str(folder), *arguments, **shell)
+    command = shell.pop("command", HERE)
+    result = run(cloud, *command, "--report", str(folder), *arguments, **shell)
     assert result.exit_code in (0, 1, 3), result.stderr
     for name in ("report.html", "report.json", "report.csv"):
         digest = sha256((folder / name).read_bytes()).hexdigest()
@@ -105,19 +107,6 @@ def test_the_totals_on_standard_output_stand_alone_too(cloud: EmulatedCloud) -> 
     assert last["started_at"].endswith("Z")
 
 
-@pytest.mark.parametrize("output", ["json", "csv"])
-def test_rows_come_in_the_same_order_each_time(cloud: EmulatedCloud, output: str) -> None:
-    """However the requests end: two reports can be compared line by line."""
-    for number in range(30):
-        cloud.tables.plant(f"bucket-{number:02}", encryption="AES256")
-
-    printed = [run(cloud, *HERE, "--output", output).stdout.splitlines() for _ in range(2)]
-
-    names = [[line.partition("bucket-")[2][:2] for line in lines] for lines in printed]
-    assert names[0] == names[1]
-    assert [name for name in names[0] if name] == [f"{number:02}" for number in range(30)]
-
-
 def test_an_unknown_caller_does_not_stop_a_sweep(cloud: EmulatedCloud, tmp_path: Path) -> None:
     """The report says why it is not known."""
     cloud.sts.faults.add(Fault(Refuse(403)))
@@ -129,18 +118,6 @@ def test_an_unknown_caller_does_not_stop_a_sweep(cloud: EmulatedCloud, tmp_path:
     assert "403 NoPermission" in document["no_caller"]
     assert document["totals"]["encrypted"] == 1
     assert "403 NoPermission" in (tmp_path / "report.html").read_text("utf-8")
-
-
-def test_who_applies_is_said_first(cloud: EmulatedCloud) -> None:
-    """Account, caller and key, before anything is encrypted; never the whole key."""
-    cloud.tables.plant("orders")
-
-    result = run(cloud, *HERE, "--apply")
-
-    first = next(line for line in result.stderr.splitlines() if not line.startswith("{"))
-    assert first.startswith(
-        f"encryption-guard: acting as {CALLER['arn']} of account {ACCOUNT}, with "
-    )
 
 
 # Changes.
@@ -189,17 +166,6 @@ def test_the_report_of_another_account_is_not_compared(
     assert "it is about another account (9999999999999999)" in said
 
 
-def test_what_is_no_report_stops_the_sweep(cloud: EmulatedCloud, tmp_path: Path) -> None:
-    """Before anything is asked of the service."""
-    (tmp_path / "old.json").write_text("[]")
-
-    result = run(cloud, *HERE, "--compare", str(tmp_path / "old.json"))
-
-    assert result.exit_code == 2
-    assert "is no report.json of version 1" in result.stderr
-    assert cloud.tables.requests == []
-
-
 # Whose exemptions.
 
 
@@ -208,16 +174,6 @@ def deploy(cloud: EmulatedCloud, **variables: str) -> None:
     deployed = cloud.api.deployed[SWEEPER]
     function = {**deployed.function, "environmentVariables": variables}
     cloud.api.deployed[SWEEPER] = replace(deployed, function=function)
-
-
-def test_a_sweep_goes_by_the_exemptions_of_the_shell(cloud: EmulatedCloud) -> None:
-    """And says so."""
-    cloud.tables.plant("scratch-1")
-
-    result = run(cloud, *HERE, GUARD_EXEMPTIONS=json.dumps(SCRATCH))
-
-    assert "1 exemption, from your shell." in result.stderr
-    assert result.exit_code == 0
 
 
 def test_a_sweep_goes_by_those_of_the_function(cloud: EmulatedCloud, tmp_path: Path) -> None:
@@ -297,13 +253,15 @@ def test_a_function_that_cannot_be_read_now_is_not_looked_past(cloud: EmulatedCl
     assert cloud.tables.requests == []
 
 
-def test_a_sweep_that_was_stopped_has_an_exit_code_of_its_own() -> None:
-    """Whatever it has found so far."""
+@pytest.mark.parametrize(("complete", "code"), [(False, 130), (True, 0)])
+def test_a_sweep_that_was_stopped_has_an_exit_code_of_its_own(complete: bool, code: int) -> None:
+    """Whatever it has found so far; if nothing was left to do, that is all of it."""
     conditions = Conditions(started_at=AT, settings=Settings(), applied=False)
     invocation = Mock(settings=Settings())
-    command = SweepCommand(invocation, Totals(), Outputs("table"), conditions, stopped=True)
+    command = SweepCommand(invocation, Totals(), Outputs("table"), conditions)
+    command.stopped, command.complete = True, complete
 
-    assert command.exit_code == 130
+    assert command.exit_code == code
 
 
 def test_an_exemption_that_is_over_is_not_in_force(cloud: EmulatedCloud, tmp_path: Path) -> None:

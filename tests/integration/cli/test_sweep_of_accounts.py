@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
-from jsonschema import Draft202012Validator
 
-from tests.documents import REPOSITORY
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
     ACCOUNT,
@@ -30,13 +28,14 @@ from tests.emulators.operators_shell import OPERATOR, admit, invoke
 from tests.emulators.ram_policies import Policy
 from tests.emulators.resource_directory import Member
 from tests.emulators.trust_policies import Role, TrustPolicy
-from tests.integration.cli.test_sweep import objects
+from tests.integration.cli.members import encrypted, refusals, taken
+from tests.integration.cli.test_evidence import deploy, report
+from tests.unit.cli.printed import objects
 from tests.unit.sweep.sweeps import FIRST, SECOND
 
 THERE = "cn-shanghai"
 HERE = ("sweep", "--region", REGION)
 BOTH = ("sweep", "--region", f"{REGION},{THERE}")
-SCHEMA = json.loads((REPOSITORY / "docs" / "report.schema.json").read_text("utf-8"))
 
 
 @pytest.fixture
@@ -53,27 +52,14 @@ def run(cloud: EmulatedCloud, *arguments: str, **variables: Any) -> Result:
     return invoke(cloud, *arguments, key=OPERATOR, **variables)
 
 
-def encrypted(cloud: EmulatedCloud) -> set[str]:
-    """The accounts whose bucket is encrypted."""
-    return {each.arn.account_id for each in cloud.tables.buckets() if each.encryption}
-
-
-def taken(cloud: EmulatedCloud) -> list[str]:
-    return sorted(key.account_id for key in cloud.sts.issued)
-
-
-def refusals(cloud: EmulatedCloud) -> list[int | None]:
-    return [each.status for each in cloud.tables.requests if (each.status or 500) >= 400]
-
-
 @pytest.mark.parametrize(
     ("arguments", "variables", "swept"),
     [
         ((), {}, {ACCOUNT}),
         (("--organization",), {}, {ACCOUNT, FIRST, SECOND}),
         (("--account", FIRST), {}, {FIRST}),
+        (("--account", FIRST), {"FC_ACCOUNT_ID": ACCOUNT}, {FIRST}),
         (("--account", f"{SECOND}, {FIRST}"), {}, {FIRST, SECOND}),
-        (("--account", FIRST, "--account", ACCOUNT), {}, {ACCOUNT, FIRST}),
         (("--account", ACCOUNT), {}, {ACCOUNT}),
         ((), {"GUARD_ACCOUNTS": SECOND}, {ACCOUNT, SECOND}),
         ((), {"GUARD_ACCOUNTS": "organization"}, {ACCOUNT, FIRST, SECOND}),
@@ -83,16 +69,11 @@ def refusals(cloud: EmulatedCloud) -> list[int | None]:
         (("--account", SECOND), {"GUARD_ALLOWED_ACCOUNTS": SECOND}, {SECOND}),
     ],
 )
-@pytest.mark.parametrize("own", [None, ACCOUNT], ids=["asked", "named"])
 def test_the_chosen_accounts_are_swept(
-    cloud: EmulatedCloud,
-    arguments: tuple[str, ...],
-    variables: dict[str, str],
-    swept: set[str],
-    own: str | None,
+    cloud: EmulatedCloud, arguments: tuple[str, ...], variables: dict[str, Any], swept: set[str]
 ) -> None:
     """Each with its own key, and the own one with that of the operator."""
-    result = run(cloud, *HERE, *arguments, "--apply", FC_ACCOUNT_ID=own, **variables)
+    result = run(cloud, *HERE, *arguments, "--apply", **variables)
 
     assert result.exit_code == 0, result.stderr
     assert encrypted(cloud) == swept
@@ -155,41 +136,48 @@ def test_a_wrong_choice_is_misuse(
     assert cloud.tables.requests == cloud.sts.requests == []
 
 
-def test_the_directory_of_another_account_is_misuse(cloud: EmulatedCloud) -> None:
-    """The sentence says who may list it, with which right, and what to do instead."""
+def lead_elsewhere(cloud: EmulatedCloud) -> None:
     cloud.directory.manager = SECOND
 
-    result = run(cloud, *HERE, "--organization")
 
-    assert result.exit_code == 2
-    assert "answered 404 EntityNotExists.ResourceDirectory" in result.stderr
-    for words in (
-        "Only the management account",
-        "resourcemanager:ListAccounts",
-        "name the accounts with --account",
-    ):
-        assert words in result.stderr
-    assert cloud.tables.requests == []
+def answer(refusal: Refuse) -> Callable[[EmulatedCloud], None]:
+    return lambda cloud: cloud.directory.faults.add(Fault(refusal))
 
 
-def test_a_key_that_the_directory_refuses_is_misuse(cloud: EmulatedCloud) -> None:
-    """That is no right that is missing."""
-    cloud.directory.faults.add(Fault(Refuse(404, "InvalidAccessKeyId.NotFound")))
-
-    result = run(cloud, *HERE, "--organization")
-
-    assert (result.exit_code, "Check the credentials." in result.stderr) == (2, True)
-
-
-def test_a_directory_that_does_not_answer_cannot_be_swept(cloud: EmulatedCloud) -> None:
-    """It is no empty organization; named accounts need no directory."""
-    cloud.directory.faults.add(Fault(Refuse(503)))
+@pytest.mark.parametrize(
+    ("spoil", "exit_code", "words"),
+    [
+        (
+            lead_elsewhere,
+            2,
+            [
+                "answered 404 EntityNotExists.ResourceDirectory",
+                "Only the management account",
+                "resourcemanager:ListAccounts",
+                "name the accounts with --account",
+            ],
+        ),
+        # That is no right that is missing.
+        (answer(Refuse(404, "InvalidAccessKeyId.NotFound")), 2, ["Check the credentials."]),
+        (answer(Refuse(503)), 3, ["name the accounts with --account"]),
+    ],
+    ids=["another account's", "a refused key", "no answer"],
+)
+def test_a_directory_that_cannot_be_read_is_no_empty_organization(
+    cloud: EmulatedCloud,
+    spoil: Callable[[EmulatedCloud], None],
+    exit_code: int,
+    words: list[str],
+) -> None:
+    """Nothing is swept, and it is said who may list it, or what to check; names do without it."""
+    spoil(cloud)
 
     unknown = run(cloud, *HERE, "--organization", GUARD_MAX_ATTEMPTS="1")
+    asked = cloud.tables.requests[:]
     named = run(cloud, *HERE, "--account", FIRST, "--apply")
 
-    assert (unknown.exit_code, named.exit_code) == (3, 0)
-    assert "name the accounts with --account" in unknown.stderr
+    assert (unknown.exit_code, asked, named.exit_code) == (exit_code, [], 0)
+    assert [each for each in words if each not in unknown.stderr] == []
     assert encrypted(cloud) == {FIRST}
 
 
@@ -293,11 +281,7 @@ def test_who_acts_is_said_with_the_number_of_accounts(cloud: EmulatedCloud) -> N
 def test_the_deployed_exemptions_count_in_every_account(cloud: EmulatedCloud) -> None:
     """They are those of the hub's function, of which each member is a part."""
     exempt = json.dumps([{"bucket": "ord*", "reason": "a sample"}])
-    function = cloud.api.deployed["oss-tables-encryption-sweep"]
-    variables = {"environmentVariables": {"GUARD_EXEMPTIONS": exempt}}
-    cloud.api.deployed["oss-tables-encryption-sweep"] = replace(
-        function, function={**function.function, **variables}
-    )
+    deploy(cloud, GUARD_EXEMPTIONS=exempt)
 
     result = run(cloud, *HERE, "--organization", "--as-deployed", "--apply")
 
@@ -332,24 +316,6 @@ def test_one_account_has_no_column_of_its_own(cloud: EmulatedCloud) -> None:
     assert own.stdout == other.stdout
 
 
-def test_several_accounts_have_a_column(cloud: EmulatedCloud) -> None:
-    """In each row, and in the totals, which are those of each account's region."""
-    result = run(cloud, *BOTH, "--organization")
-
-    rows = [line.split() for line in result.stdout.splitlines() if line.split()]
-    assert rows[0][:3] == ["account", "region", "bucket"]
-    assert [row[0] for row in rows[1:4]] == [ACCOUNT, FIRST, SECOND]
-    totals = rows[5:]
-    assert [row[:3] for row in totals] == [
-        *([each, region, n] for each in (ACCOUNT, FIRST, SECOND) for region, n in _counts()),
-        ["all", "-", "3"],
-    ]
-
-
-def _counts() -> list[tuple[str, str]]:
-    return [(REGION, "1"), (THERE, "0")]
-
-
 @pytest.mark.parametrize("output", ["json", "csv"])
 def test_rows_of_several_accounts_come_in_the_same_order_each_time(
     cloud: EmulatedCloud, output: str
@@ -370,20 +336,14 @@ def test_rows_of_several_accounts_come_in_the_same_order_each_time(
     assert len(places) == 9
 
 
-def report(cloud: EmulatedCloud, folder: Path, *arguments: str) -> dict[str, Any]:
-    folder.mkdir(exist_ok=True)
-    result = run(cloud, *BOTH, "--report", str(folder), *arguments)
-    assert result.exit_code in (0, 1, 3), result.stderr
-    document: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
-    Draft202012Validator(SCHEMA).validate(document)
-    return document
+IN_BOTH: dict[str, Any] = {"command": BOTH, "key": OPERATOR}
 
 
 def test_each_form_of_a_report_has_the_accounts(cloud: EmulatedCloud, tmp_path: Path) -> None:
     """Those that were swept, the one that was not entered and why, and the role."""
     cloud.sts.remove(cloud.member_roles[SECOND])
 
-    document = report(cloud, tmp_path, "--organization")
+    document = report(cloud, tmp_path, "--organization", **IN_BOTH)
 
     assert document["account_ids"] == [ACCOUNT, FIRST]
     assert document["accounts_not_swept"] == [SECOND]
@@ -402,12 +362,13 @@ def test_each_form_of_a_report_has_the_accounts(cloud: EmulatedCloud, tmp_path: 
 
 def test_reports_are_compared_by_account_and_region(cloud: EmulatedCloud, tmp_path: Path) -> None:
     """What one of both did not cover is left out and named; its buckets are not gone."""
-    report(cloud, tmp_path / "old", "--organization")
+    report(cloud, tmp_path / "old", "--organization", **IN_BOTH)
     cloud.sts.remove(cloud.member_roles[SECOND])
     cloud.tables.remove(f"acs:osstables:{REGION}:{FIRST}:bucket/orders")
     again = str(tmp_path / "old" / "report.json")
 
-    changes = report(cloud, tmp_path / "new", "--organization", "--compare", again)["changes"]
+    new = report(cloud, tmp_path / "new", "--organization", "--compare", again, **IN_BOTH)
+    changes = new["changes"]
     shown = run(cloud, *BOTH, "--organization", "--compare", again)
 
     assert [each["arn"].split(":")[3] for each in changes["gone"]] == [FIRST]

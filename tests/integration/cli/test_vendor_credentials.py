@@ -244,7 +244,6 @@ def test_a_key_is_renewed_although_the_library_has_kept_it(
         ({"mode": "RamRoleArn", **OF_OWNER, **OF_ROLE, "expired_seconds": 899}, "session duration"),
         ({"mode": "RamRoleArn", **OF_OWNER}, "role_arn or environment variable"),
         ({"mode": "StsToken", **OF_OWNER}, "the security token is empty"),
-        ({"mode": "OIDC"}, "role_arn or environment variable"),
         (
             {"mode": "CloudSSO", "access_token": "t", "cloud_sso_access_token_expire": 1},
             "CloudSSO access token is empty or expired, please re-login with cli",
@@ -252,10 +251,6 @@ def test_a_key_is_renewed_although_the_library_has_kept_it(
         (
             {"mode": "RamRoleArn", **OF_OWNER, **OF_ROLE, "access_key_secret": "wrong"},
             "sts.aliyuncs.com answered 400 SignatureDoesNotMatch and gave no access key",
-        ),
-        (
-            {"mode": "RamRoleArn", **OF_OWNER, **OF_ROLE, "ram_role_arn": "acs:ram::1:role/x"},
-            "sts.aliyuncs.com answered 404 EntityNotExist.Role and gave no access key",
         ),
         ({"mode": "RamRoleArn", **OF_OWNER, "expired_seconds": "900"}, "library raised TypeError"),
         ({"mode": "External", "process_command": "/no/such/command"}, "No such file or directory"),
@@ -348,19 +343,14 @@ def test_metadata_without_a_token_can_be_switched_off(
     ("fault", "reason"),
     [
         (Refuse(500, message="a-role-secret"), "127.0.0.1 answered 500 and gave no access key"),
-        (Refuse(599), "127.0.0.1 answered 599 and gave no access key"),
         (Reset(), "127.0.0.1 gave no answer (ReadError)"),
         (GarbageBody(b"<html>"), "127.0.0.1 answered 200 and gave no access key"),
         (
             GarbageBody(b'{"Code":"Success","AccessKeyId":"a","AccessKeySecret":"a-role-secret"}'),
             "127.0.0.1 answered 200 and gave no access key",
         ),
-        (
-            GarbageBody(b'{"Code":"Success","AccessKeyId":"a-role-secret"'),
-            "127.0.0.1 answered 200 and gave no access key",
-        ),
     ],
-    ids=["500", "a status without a name", "reset", "no JSON", "no expiry", "half"],
+    ids=["500", "reset", "no JSON", "no expiry"],
 )
 def test_an_address_that_cannot_be_used_is_an_error(
     fault: Any, reason: str, invocation: Invocation
@@ -397,11 +387,10 @@ def test_an_address_of_no_host_is_an_error(invocation: Invocation) -> None:
     [
         "access_key_secret = an-owner-secret",
         "[default]\ntype = access_key\naccess_key_id = a\naccess_key_secret = %an-owner-secret\n",
-        "[default]\nan-owner-secret\n",
         "[other]\ntype = access_key\n",
         "[default]\ntype = an_owner\n",
     ],
-    ids=["no section", "a percent sign", "no assignment", "no section default", "unknown type"],
+    ids=["no section", "a percent sign", "no section default", "unknown type"],
 )
 def test_an_ini_file_that_cannot_be_used_is_an_error(
     text: str, tmp_path: Path, invocation: Invocation

@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import pty
 import runpy
 import signal
 import subprocess
@@ -19,19 +18,16 @@ from typing import IO
 import click
 import pytest
 from click.testing import CliRunner
-from hypothesis import strategies as st
 
 from encryption_guard import __version__
 from encryption_guard.cli import main
 from encryption_guard.cli.console import (
     MAX_RUN_SECONDS,
-    MISUSE,
     Commands,
     NotLogged,
     Stdout,
     asked_to_stop,
     log_line,
-    misuse,
     open_dead_letters,
     progress,
     reopen_closed_streams,
@@ -40,12 +36,11 @@ from encryption_guard.cli.console import (
 from encryption_guard.enforcement.handler import open_command
 from encryption_guard.errors import ConfigurationError, InvalidEvent
 from encryption_guard.settings import Settings
-from encryption_guard.untrusted import plain, plain_json
+from encryption_guard.untrusted import plain
 from tests.emulators.cloud import REPOSITORY
 from tests.unit.fakes import ACCOUNT, LetterBox, creation_of, forget_logger
 from tests.unit.opened import ARN, only
 
-ANY_TEXT = st.text(st.characters() | st.sampled_from("\x1b\x07\x9b\x7f\r\n\t\0\u202e\ud800\\"))
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 each_stop_signal = pytest.mark.parametrize(
     "number", STOP_SIGNALS, ids=[number.name for number in STOP_SIGNALS]
@@ -60,32 +55,6 @@ def logger() -> Iterator[None]:
     forget_logger()
 
 
-def on_a_terminal(program: str, *streams: str, columns: int = 100) -> tuple[str, str]:
-    """What a program writes to a terminal that these of its streams lead to, and to a pipe."""
-    ours, theirs = pty.openpty()
-    leads_to = {name: theirs if name in streams else subprocess.PIPE for name in ("out", "err")}
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={
-            "PYTHONPATH": str(REPOSITORY / "layers" / "encryption_guard" / "python"),
-            "TERM": "xterm",
-            "COLUMNS": str(columns),
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=leads_to["out"],
-        stderr=leads_to["err"],
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        # Linux says that nobody is at the other end any more with an error.
-        with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
-            while chunk := terminal.read(4096):
-                shown += chunk
-        piped, errors = process.communicate(timeout=30)
-    assert process.returncode == 0
-    return shown.decode(), ((piped or b"") + (errors or b"")).decode()
-
-
 # Sentences.
 
 
@@ -94,15 +63,6 @@ def test_sentences_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> N
     say("no such bucket: \x1b[31m")
 
     assert capsys.readouterr() == ("", "encryption-guard: no such bucket: \\x1b[31m\n")
-
-
-def test_misuse_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """The sentence is said, and the exit status is 2."""
-    with pytest.raises(SystemExit) as raised:
-        misuse("Which bucket?")
-
-    assert raised.value.code == MISUSE == 2
-    assert capsys.readouterr() == ("", "encryption-guard: Which bucket?\n")
 
 
 # Streams that take nothing more; tests/integration/cli/test_lost_streams.py has the real commands.
@@ -325,19 +285,6 @@ def test_a_terminal_of_one_column_gets_a_table(
     assert "2" in capsys.readouterr().out
 
 
-def test_a_table_on_a_terminal_keeps_to_its_width() -> None:
-    """Where there is a width, cells are folded, and nothing is cut off."""
-    program = (
-        "from encryption_guard.cli.console import Stdout;"
-        "Stdout().table(('bucket', 'detail'), [('orders', 'x' * 300)])"
-    )
-
-    shown, _ = on_a_terminal(program, "out", columns=60)
-
-    assert shown.count("x") == 300
-    assert len(shown.splitlines()) > 5
-
-
 @pytest.mark.parametrize(
     "cell",
     [
@@ -397,14 +344,6 @@ def test_what_a_stream_cannot_hold_is_escaped(encoding: str, written: str) -> No
         assert (line, sentence) == (text, f"encryption-guard: {text}")
 
 
-def test_a_log_line_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
-    """As every line that the guard logs, whatever language is in it."""
-    log_line(plain_json({"because": "\u6d4b\u8bd5 \U0001f600"}))
-
-    line = capsys.readouterr().err
-    assert line == '{"because": "\\u6d4b\\u8bd5 \\ud83d\\ude00"}\n'
-
-
 def test_ids_and_regions_stay_in_one_piece(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,47 +361,22 @@ def test_ids_and_regions_stay_in_one_piece(
 
 # Progress.
 
-COUNTING = """
-import sys
-from encryption_guard.cli.console import progress
-with progress("letters read", silent=SILENT) as (_, one_more):
-    for number in range(3):
-        one_more()
-        print(number)
-"""
 
-
-def test_progress_is_counted_on_a_terminal() -> None:
-    """The number is on standard error; standard output holds the results and nothing else."""
-    shown, piped = on_a_terminal(COUNTING.replace("SILENT", "False"), "err")
-
-    assert "letters read" in shown
-    assert "3/?" in shown
-    assert piped == "0\n1\n2\n"
-
-
-def test_progress_can_be_silent() -> None:
-    """Where results are shown as they come, nothing else is."""
-    shown, piped = on_a_terminal(COUNTING.replace("SILENT", "True"), "err")
-
-    assert shown == ""
-    assert piped == "0\n1\n2\n"
-
-
+@pytest.mark.parametrize("silent", [False, True], ids=["shown", "silent"])
 def test_progress_of_a_terminal_adds_up(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    silent: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Standard output has nothing of it."""
+    """Standard output has nothing of it; where results are shown as they come, it is silent."""
     monkeypatch.setenv("FORCE_COLOR", "1")
 
-    with progress("letters read") as (expect, one_more):
+    with progress("letters read", silent=silent) as (expect, one_more):
         expect(2)
         expect(1)
         one_more()
 
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "1/3" in printed.err
+    assert ("1/3" in printed.err) is not silent
 
 
 def test_progress_in_a_log_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:

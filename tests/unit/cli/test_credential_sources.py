@@ -88,15 +88,22 @@ def test_the_first_source_counts(
     [
         (INI | ECS, "section default of /etc/keys.ini"),
         (ECS, "section default of ~/.alibabacloud/credentials.ini"),
+        (dict.fromkeys(KEY | NAMED | URI | INI | OIDC | ECS, ""), "section default of ~/.alibaba"),
+        ({"ALIBABA_CLOUD_ACCESS_KEY_ID": "half"}, "your shell"),
+        ({"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "half"}, "your shell"),
+        ({"ALIBABA_CLOUD_SECURITY_TOKEN": "half"}, "your shell"),
     ],
-    ids=["named", "found"],
+    ids=["named", "found", "empty variables", "an ID alone", "a secret alone", "a token alone"],
 )
 @pytest.mark.usefixtures("ini")
 def test_without_profiles_the_ini_file_counts(
     environment: Mapping[str, str], name: str, home: Path
 ) -> None:
-    """The one that a variable names, else the one in the home folder."""
-    assert choose(environment, home, profile=None).name == name
+    """The one that a variable names, else that in the home folder; half a key is the shell's."""
+    source = choose(environment, home, profile=None)
+
+    assert source.name.startswith(name)
+    assert (source is SHELL) is (name == "your shell")
 
 
 def test_the_role_of_the_instance_is_the_last(home: Path) -> None:
@@ -109,19 +116,6 @@ def test_the_role_of_the_instance_is_the_last(home: Path) -> None:
     )
     assert (found.name, found.arguments) == ("the role of this ECS instance", {})
     assert found.seconds == SEARCH_SECONDS < named.seconds
-
-
-def test_an_empty_variable_counts_as_not_set(home: Path) -> None:
-    """As everywhere."""
-    empty = dict.fromkeys(KEY | NAMED | URI | INI | OIDC | ECS, "")
-
-    assert choose(empty, home, profile=None).name == "the role of this ECS instance"
-
-
-@pytest.mark.parametrize("name", [*KEY, "ALIBABA_CLOUD_SECURITY_TOKEN"])
-def test_half_a_key_is_the_shells(name: str, home: Path) -> None:
-    """Another source would act as somebody else; the reader of the shell says what is missing."""
-    assert choose({name: "text"}, home, profile=None) is SHELL
 
 
 def test_what_the_library_needs_is_passed_on(home: Path, profiles: Path, ini: Path) -> None:
@@ -222,23 +216,29 @@ def test_a_current_profile_that_is_not_there_is_refused(current: str | None, hom
     assert f'no profile "{current or ""}"' in refusal(ECS, home, profile=None)
 
 
-@pytest.mark.parametrize("text", ['{"secret": "hidden"', "\udcff hidden"])
-def test_profiles_that_cannot_be_read_are_refused(text: str, home: Path) -> None:
-    """The sentence names the file, and quotes nothing of it."""
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"secret": "hidden"', "it is not JSON"),
+        (b"\xff hidden", "it is not JSON"),
+        (None, "Is a directory"),
+    ],
+    ids=["half a document", "no text", "a folder"],
+)
+def test_profiles_that_cannot_be_read_are_refused(
+    content: bytes | None, why: str, home: Path
+) -> None:
+    """The sentence names the file and the reason, and quotes nothing of it."""
     file = home / ".aliyun" / "config.json"
-    file.parent.mkdir()
-    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    if content is None:
+        file.mkdir(parents=True)
+    else:
+        file.parent.mkdir()
+        file.write_bytes(content)
 
     said = refusal(ECS, home, profile=None)
 
-    assert said == f"{file} cannot be read (it is not JSON): correct or remove it."
-
-
-def test_a_folder_instead_of_profiles_is_refused(home: Path) -> None:
-    """The system's reason is in the sentence."""
-    (home / ".aliyun" / "config.json").mkdir(parents=True)
-
-    assert "cannot be read (Is a directory)" in refusal(ECS, home, profile=None)
+    assert said == f"{file} cannot be read ({why}): correct or remove it."
 
 
 def test_a_file_that_may_not_be_seen_is_refused(

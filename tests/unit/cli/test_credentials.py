@@ -27,6 +27,7 @@ from encryption_guard.credentials import Credentials
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.services.sts import Caller
 from encryption_guard.settings import Settings
+from tests.unit.cli.conftest import each_command
 from tests.unit.fakes import ACCOUNT, FakeOssTables, FakeTime, invocation_of
 
 OLD, NEW = (Credentials(f"STS.{name}", "secret", "token") for name in ("OLD", "NEW"))
@@ -213,22 +214,13 @@ def test_a_variable_beside_a_key_is_said_to_be_without_effect() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["enforce", "acs:osstables:cn-hangzhou:1234567890123456:bucket/orders"],
-        ["sweep", "--region", "cn-hangzhou"],
-        ["dead-letters", "list", "--queue", "file:none"],
-        ["dead-letters", "show", "2ff61872", "--queue", "file:none"],
-        ["dead-letters", "redrive", "--queue", "file:none"],
-        ["dead-letters", "discard", "--all", "--queue", "file:none"],
-    ],
-    ids=lambda arguments: " ".join(arguments[:2]),
-)
+@each_command
 @pytest.mark.usefixtures("home")
-def test_every_command_refuses_a_profile_that_is_not_there(arguments: list[str]) -> None:
+def test_every_command_refuses_a_profile_that_is_not_there(command: tuple[str, ...]) -> None:
     """As misuse, before anything is asked."""
-    result = CliRunner().invoke(main, [*arguments, "--profile", "prodd"])
+    queue = {"GUARD_DEAD_LETTER_QUEUE": "file:none"}
+
+    result = CliRunner().invoke(main, [*command, "--profile", "prodd"], env=queue)
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert 'no profile "prodd". Did you mean prod?' in result.stderr

@@ -11,6 +11,7 @@ from encryption_guard.arn import Scope
 from encryption_guard.cli.dead_letter_ids import AmbiguousId, Lookup
 from encryption_guard.dead_letters.destinations import LEASE_SECONDS, QueuedMessage
 from encryption_guard.errors import Unavailable
+from tests.unit.cli.waiting_messages import letter
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -21,13 +22,6 @@ from tests.unit.fakes import (
     dead_letter_of,
     waiting_of,
 )
-
-
-def letter(number: int = 1, *, key: str | None = None) -> QueuedMessage:
-    """The letter of an event that is another one for each number."""
-    body = dead_letter_of(creation_of(ARN, event_id=f"event-{number}"))
-    return waiting_of(body, key=key or f"message-{number}")
-
 
 ID = letter().message.summary.id
 

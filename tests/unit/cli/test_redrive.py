@@ -38,6 +38,7 @@ from encryption_guard.enforcement import (
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.events.envelopes import Event
 from encryption_guard.settings import FunctionArn
+from tests.unit.cli.waiting_messages import letter
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -53,12 +54,6 @@ PLACE = f"acs:fc:{REGION}:{ACCOUNT}:"
 TARGET = Target(None, REGION, ACCOUNT)
 # Only a test that fails waits as long.
 FOREVER = 20.0
-
-
-def letter(number: int = 1, *, redrives: int = 0, key: str | None = None) -> QueuedMessage:
-    """The letter of an event that is another one for each number."""
-    body = dead_letter_of(creation_of(ARN, event_id=f"event-{number}"), redrives=redrives)
-    return waiting_of(body, key=key or f"message-{number}")
 
 
 def letters(number: int) -> list[QueuedMessage]:
@@ -81,16 +76,13 @@ ID = ONE.message.summary.id
     [
         (Selection(), True),
         (Selection(reason="rejected"), True),
-        (Selection(reason="reject"), False),
         (Selection(reason=""), False),
         (Selection(bucket="my-table-bucket"), True),
-        (Selection(bucket="my-*"), True),
         (Selection(bucket="[mn]y-table-bucke?"), True),
         (Selection(bucket="my-"), False),
         (Selection(bucket="My-*"), False),
         (Selection(bucket=""), False),
         (Selection("rejected", "*"), True),
-        (Selection("rejected", "other-*"), False),
         (Selection("conflict", "*"), False),
     ],
     ids=str,
@@ -177,8 +169,6 @@ def test_an_undelivered_event_goes_to_the_creation_function(told: str | None) ->
     ("told", "named"),
     [
         ("payroll-delete-everything", "functions/payroll-delete-everything"),
-        (f"{PLACE}functions/payroll", f"{PLACE}functions/payroll"),
-        ("legacy$admin", "services/legacy/functions/admin"),
         (f"guard${CREATION}", f"services/guard/functions/{CREATION}"),
         (
             f"{PLACE}services/guard.LATEST/functions/{CREATION}",
@@ -192,18 +182,14 @@ def test_an_undelivered_event_goes_to_the_creation_function(told: str | None) ->
             f"acs:fc:{REGION}:99999:functions/{CREATION}",
             f"acs:fc:{REGION}:99999:functions/{CREATION}",
         ),
-        (f"{CREATION}-2", f"functions/{CREATION}-2"),
         (CREATION.upper(), f"functions/{CREATION.upper()}"),
     ],
     ids=[
         "another function",
-        "its ARN",
-        "a service",
         "our name in a service",
         "a version",
         "another region",
         "another account",
-        "a longer name",
         "another casing",
     ],
 )
@@ -423,16 +409,6 @@ def test_what_was_done_for_another_bucket_is_not_done(
     assert str(raised.value).endswith(
         f"and the message is about {ARN}; the message stays in the queue"
     )
-
-
-def test_an_unavailable_service_keeps_the_letter() -> None:
-    """What processing raises comes out."""
-
-    def process(_: Event) -> Outcome:
-        raise Unavailable("OSS Tables gave no answer.")
-
-    with pytest.raises(Unavailable):
-        process_locally(two_events(), process=process)
 
 
 # Acting on letters.
@@ -825,31 +801,13 @@ def test_nothing_is_begun_after_the_request_to_stop(number: int) -> None:
     assert queue.leased == set()
 
 
-def test_a_queue_that_fails_while_it_is_read_ends_the_run() -> None:
-    """What was begun before is finished and reported; the fault comes out."""
-
-    def until_it_fails() -> Iterator[QueuedMessage]:
-        yield from letters(3)
-        raise Unavailable("The queue gave no answer.")
-
-    queue = FakeLetterQueue(until_it_fails())
-    results: list[Result] = []
-
-    with pytest.raises(Unavailable):
-        execute(queue, every, doing(accepted), apply=True, report=results.append)
-
-    assert sorted(states(results)) == sorted(queue.told("removed"))
-    assert queue.leased == set()
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
+def test_a_bug_comes_out_and_hides_nothing() -> None:
     """Each letter that was acted on is reported once, whatever became of the others."""
     together = threading.Barrier(8)
 
     def act(waiting: QueuedMessage) -> str:
         together.wait(FOREVER)
-        if waiting.key == f"message-{seed + 1}":
+        if waiting.key == "message-4":
             raise ValueError("a bug")
         return "accepted"
 
@@ -860,59 +818,46 @@ def test_a_bug_comes_out_and_hides_nothing(seed: int) -> None:
         execute(queue, every, doing(act), apply=True, report=results.append, workers=8)
 
     assert sorted(states(results)) == sorted(queue.told("removed"))
-    assert queue.told("released") == [f"message-{seed + 1}"]
+    assert queue.told("released") == ["message-4"]
 
 
-def test_a_bug_in_one_act_ends_the_run() -> None:
-    """Nothing further is begun, what was begun is reported, and the rest is released."""
+def failing(part: str) -> Callable[[str, QueuedMessage], None]:
+    """What fails where this part of a run comes to the third letter."""
 
-    def act(waiting: QueuedMessage) -> str:
-        if waiting.key == "message-3":
+    def fail(where: str, waiting: QueuedMessage) -> None:
+        if where == part and waiting.key == "message-3":
             raise ValueError("a bug")
-        return "accepted"
 
-    queue = FakeLetterQueue(letter(n) for n in range(1, 501))
-    results: list[Result] = []
-
-    with pytest.raises(ValueError, match="a bug"):
-        execute(queue, every, doing(act), apply=True, report=results.append, workers=2)
-
-    assert sorted(states(results)) == sorted(queue.told("removed"))
-    assert len(results) < 500
-    assert queue.leased == set()
+    return fail
 
 
-def test_a_bug_in_the_plan_comes_out() -> None:
-    """What was begun before is reported, and everything else is released."""
+@pytest.mark.parametrize("part", ["queue", "plan", "act", "report"])
+def test_what_fails_ends_the_run(part: str) -> None:
+    """Nothing further is begun, what was begun is reported once, and all the rest is released."""
+    fail, told = failing(part), list[str]()
+
+    def read() -> Iterator[QueuedMessage]:
+        for waiting in letters(500):
+            fail("queue", waiting)
+            yield waiting
 
     def plan(waiting: QueuedMessage) -> Action | Skip:
-        if waiting.key == "message-3":
-            raise ValueError("a bug")
-        return doing(accepted)(waiting)
+        fail("plan", waiting)
+        return doing(act)(waiting)
 
-    queue = FakeLetterQueue(letters(5))
-    results: list[Result] = []
-
-    with pytest.raises(ValueError, match="a bug"):
-        execute(queue, every, plan, apply=True, report=results.append)
-
-    assert sorted(states(results)) == sorted(queue.told("removed"))
-    assert queue.leased == set()
-
-
-def test_nobody_to_report_to_ends_the_run() -> None:
-    """When the results cannot be told, none is told twice, and every lease is given back."""
-    told: list[str] = []
+    def act(waiting: QueuedMessage) -> str:
+        fail("act", waiting)
+        return "accepted"
 
     def report(result: Result) -> None:
         told.append(result.key)
-        raise BrokenPipeError
+        fail("report", letter(key=result.key))
 
-    queue = FakeLetterQueue(letter(n) for n in range(1, 501))
+    queue = FakeLetterQueue(read())
 
-    with pytest.raises(BrokenPipeError):
-        execute(queue, every, doing(accepted), apply=True, report=report, workers=2)
+    with pytest.raises(ValueError, match="a bug"):
+        execute(queue, every, plan, apply=True, report=report, workers=2)
 
-    assert len(told) == len(set(told))
-    assert len(queue.told("removed")) < 500
+    assert sorted(told) == sorted(queue.told("removed"))
+    assert len(told) == len(set(told)) < 500
     assert queue.leased == set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -11,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encryption_guard.cli.remedies import REMEDIES, Remedy, missing_right, remedy_for
-from encryption_guard.dead_letters.messages import MessageSummary, open_message
+from encryption_guard.dead_letters.messages import MessageSummary
 from encryption_guard.errors import Reason
-from tests.unit.opened import ARN, CREATION, to_bytes
+from tests.unit.opened import ARN
 
 REASONS = [*get_args(Reason), "function_failed", "not_delivered", "unknown"]
 
@@ -128,9 +127,7 @@ CASES = {
     ],
     "function crashed": [
         failed("UnhandledInvocationError"),
-        failed("ModuleNotFoundError"),
         failed("KeyError", "'requestTime'"),
-        failed("RuntimeError"),
         failed("FunctionRuntimeError"),
         failed(None),
     ],
@@ -156,10 +153,9 @@ def told(letter: MessageSummary) -> str:
     ],
 )
 def test_a_letter_has_its_cause(cause: str, letter: MessageSummary) -> None:
-    """What is known of a letter decides what to do about it."""
-    remedy = remedy_for(letter)
-
-    assert remedy.cause == cause
+    """What is known of a letter decides what to do; a right helps where one is missing alone."""
+    assert remedy_for(letter).cause == cause
+    assert (missing_right(letter) is not None) == (cause == "no permission")
 
 
 def test_every_cause_has_its_cases() -> None:
@@ -182,18 +178,6 @@ def test_a_cause_says_what_it_means_and_what_to_do(remedy: Remedy) -> None:
 @pytest.mark.parametrize(
     ("letter", "cause"),
     [
-        pytest.param(refused(403, "AccessDenied", "Denied."), "no permission", id="a right"),
-        pytest.param(refused(403, "SignatureDoesNotMatch", "Denied."), "wrong key", id="a key"),
-        pytest.param(
-            refused(
-                403,
-                "AccessDenied",
-                "The OSS Access Key Id you provided does not exist in our records.",
-            ),
-            "wrong key",
-            id="words tell more than AccessDenied",
-        ),
-        pytest.param(refused(403, "UserDisable", "UserDisable"), "locked", id="no right helps"),
         pytest.param(
             letter_of(status=403, code="SignatureDoesNotMatch", events=0),
             "no event",
@@ -244,92 +228,12 @@ def test_every_letter_has_an_advice(letter: MessageSummary) -> None:
     assert (missing_right(letter) is None) == (remedy.cause != "no permission" or letter.arn != ARN)
 
 
-def fc_record(**fields: Any) -> bytes:
-    """What FC sends to a destination."""
-    event = json.dumps({"id": "7", "source": "acs.oss", "data": CREATION})
-    context = {"requestId": "r", "condition": "UnhandledInvocationError"}
-    return to_bytes({"requestContext": context, "requestPayload": event} | fields)
-
-
-def dead_letter(**fields: Any) -> bytes:
-    """A dead letter of ours, as section 5 of the design shows it."""
-    return to_bytes(
-        {
-            "version": 1,
-            "id": "0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11",
-            "reason": "rejected",
-            "detail": "The service said 403.",
-            "event": json.dumps({"id": "7", "data": CREATION | {"responseElements": {"arn": ARN}}}),
-            "event_encoding": "utf-8",
-            "event_id": "7",
-            "arn": ARN,
-            "status": 403,
-            "code": "ForbiddenException",
-            "message": "No.",
-            "ec": None,
-            "oss_request_id": "6A1F0B2E4C0043",
-            "function": "encrypt-on-create",
-            "function_request_id": "r",
-            "attempts": 1,
-            "redrives": 0,
-            "at": "2026-11-22T12:00:00.000Z",
-        }
-        | fields
-    )
-
-
-@pytest.mark.parametrize(
-    ("body", "cause"),
-    [
-        pytest.param(b"garbage", "unknown", id="garbage"),
-        pytest.param(dead_letter(event=""), "no event", id="a letter without an event"),
-        pytest.param(fc_record(requestPayload=""), "no event", id="a record without an event"),
-        pytest.param(dead_letter(), "no permission", id="403"),
-        pytest.param(dead_letter(status=400), "bad request", id="400"),
-        pytest.param(dead_letter(reason="not_found"), "gone", id="404"),
-        pytest.param(dead_letter(reason="conflict"), "conflict", id="409"),
-        pytest.param(
-            dead_letter(reason="invalid_event", event="{}", arn=None),
-            "unreadable event",
-            id="no bucket",
-        ),
-        pytest.param(dead_letter(arn=ARN + "x"), "unknown", id="another bucket"),
-        pytest.param(dead_letter(reason="foreign_account"), "foreign account", id="not ours"),
-        pytest.param(dead_letter(reason="foreign_region"), "foreign region", id="elsewhere"),
-        pytest.param(dead_letter(reason="unexpected_redirect"), "redirect", id="307"),
-        pytest.param(fc_record(), "function crashed", id="a condition"),
-        pytest.param(
-            fc_record(responsePayload='{"errorType": "ConfigurationError"}'),
-            "wrong setting",
-            id="an error of ours",
-        ),
-        pytest.param(
-            fc_record(requestContext={"condition": "FunctionResourceExhausted"}),
-            "no capacity",
-            id="another condition",
-        ),
-        pytest.param(fc_record(requestContext={}), "function crashed", id="no condition"),
-        pytest.param(
-            to_bytes({"id": "7", "source": "acs.oss", "data": CREATION}),
-            "not delivered",
-            id="an event",
-        ),
-    ],
-)
-def test_a_message_has_its_cause(body: bytes, cause: str) -> None:
-    """From the bytes in the queue to what they mean."""
-    letter = open_message(body).summary
-
-    assert remedy_for(letter).cause == cause
-
-
 # The missing right.
 
 
-@pytest.mark.parametrize("letter", CASES["no permission"], ids=told)
-def test_the_missing_right_is_a_statement_of_a_ram_policy(letter: MessageSummary) -> None:
+def test_the_missing_right_is_a_statement_of_a_ram_policy() -> None:
     """It allows both requests on this one bucket, and nothing else."""
-    assert missing_right(letter) == {
+    assert missing_right(refused(403)) == {
         "Effect": "Allow",
         "Action": ["oss:GetTableBucketEncryption", "oss:PutTableBucketEncryption"],
         "Resource": [ARN],
@@ -337,28 +241,12 @@ def test_the_missing_right_is_a_statement_of_a_ram_policy(letter: MessageSummary
 
 
 @pytest.mark.parametrize(
-    "letter",
-    [
-        pytest.param(letter, id=f"{cause}: {told(letter)}")
-        for cause, letters in CASES.items()
-        for letter in letters
-        if cause != "no permission"
-    ],
-)
-def test_no_right_helps_against_other_causes(letter: MessageSummary) -> None:
-    """Where a permission is not what is missing, none is suggested."""
-    assert missing_right(letter) is None
-
-
-@pytest.mark.parametrize(
     "arn",
     [
         None,
-        "",
         "*",
         "acs:osstables:*:*:bucket/*",
         "acs:oss:*:1234567890123456:*",
-        f"{ARN}/*",
         f"{ARN[:-3]}...",
     ],
 )

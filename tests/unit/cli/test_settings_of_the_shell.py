@@ -2,65 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from encryption_guard.cli import main
-from tests.emulators.access_keys import AccessKey
 from tests.emulators.oss_tables import OssTables
-from tests.unit.fakes import ACCOUNT, ARN, REGION, creation_of, dead_letter_of, forget_logger
-
-OWNER = AccessKey("LTAI-operator", "operator-secret", ACCOUNT)
-LETTER = dead_letter_of(creation_of(ARN))
-COMMANDS = {
-    "enforce": ["enforce", str(ARN)],
-    "sweep": ["sweep", "--region", REGION],
-    "sweep --apply": ["sweep", "--region", REGION, "--apply"],
-    "list": ["dead-letters", "list"],
-    "show": ["dead-letters", "show", json.loads(LETTER)["id"]],
-    "redrive --local": ["dead-letters", "redrive", "--local", "--account", ACCOUNT, "--apply"],
-    "discard": ["dead-letters", "discard", "--all", "--because", "a test", "--apply"],
-}
-
-each_command = pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
-
-
-@pytest.fixture
-def tables() -> Iterator[OssTables]:
-    """The emulated service, with one bucket that is not encrypted."""
-    forget_logger()
-    with OssTables(OWNER, region=REGION) as service:
-        service.plant(ARN.name)
-        yield service
-    forget_logger()
-
-
-@pytest.fixture
-def queue(tmp_path: Path) -> Path:
-    """A queue in a file, with one dead letter."""
-    file = tmp_path / "letters.jsonl"
-    file.write_bytes(LETTER + b"\n")
-    return file
-
-
-def run(arguments: list[str], tables: OssTables, queue: Path, **variables: str) -> Result:
-    shell = {
-        "ALIBABA_CLOUD_ACCESS_KEY_ID": OWNER.id,
-        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": OWNER.secret,
-        "GUARD_OSS_TABLES_ENDPOINT": tables.url,
-        "GUARD_DEAD_LETTER_QUEUE": f"file:{queue}",
-    }
-    return CliRunner().invoke(main, arguments, env=shell | variables)
+from tests.unit.cli.conftest import each_command
+from tests.unit.fakes import ACCOUNT
 
 
 @each_command
-def test_a_misspelt_name_is_said(arguments: list[str], tables: OssTables, queue: Path) -> None:
+@pytest.mark.usefixtures("tables", "queue")
+def test_a_misspelt_name_is_said(command: tuple[str, ...]) -> None:
     """Once, on standard error, with the nearest setting; the command goes on."""
-    result = run(arguments, tables, queue, GUARD_MOD="detect", GUARD_CONTACT_GROUP="ops")
+    shell = {"GUARD_MOD": "detect", "GUARD_CONTACT_GROUP": "ops", "FC_ACCOUNT_ID": ACCOUNT}
+
+    result = CliRunner().invoke(main, command, env=shell)
 
     told = [line for line in result.stderr.splitlines() if "GUARD_" in line]
     assert told == [
@@ -72,10 +31,7 @@ def test_a_misspelt_name_is_said(arguments: list[str], tables: OssTables, queue:
 
 BAD_EXEMPTIONS = {
     "a misspelt key": ('[{"bucket": "a-*", "reason": "r", "expire": "2027-01-01"}]', '"expire" is'),
-    "no reason": ('[{"bucket": "a-*"}]', '"reason" is missing'),
-    "no bucket": ('[{"bucket": "a-1,b-2", "reason": "r"}]', '"bucket" can match no bucket name'),
     "one of two": ('[{"bucket": "a-*", "reason": "r"}, 5]', "entry 2: it is not a JSON object"),
-    "no list": ("scratch-*", "it is not a JSON list"),
     "no file": ("file:nowhere.json", "No such file or directory"),
 }
 
@@ -83,12 +39,12 @@ BAD_EXEMPTIONS = {
 @each_command
 @pytest.mark.parametrize(("exemptions", "problem"), BAD_EXEMPTIONS.values(), ids=BAD_EXEMPTIONS)
 def test_a_bad_exemption_is_misuse(
-    arguments: list[str], exemptions: str, problem: str, tables: OssTables, queue: Path
+    command: tuple[str, ...], exemptions: str, problem: str, tables: OssTables, queue: Path
 ) -> None:
     """No command would encrypt what somebody meant to exempt: it asks nothing and exits with 2."""
     before = queue.read_bytes()
 
-    result = run(arguments, tables, queue, GUARD_EXEMPTIONS=exemptions)
+    result = CliRunner().invoke(main, command, env={"GUARD_EXEMPTIONS": exemptions})
 
     assert (result.exit_code, result.stdout, tables.requests) == (2, "", [])
     (sentence,) = result.stderr.splitlines()

@@ -5,66 +5,38 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from encryption_guard.cli import main
-from tests.emulators.access_keys import AccessKey
-from tests.emulators.faults import Delay, Fault, Refuse
+from tests.emulators.faults import Delay, Fault, GarbageBody, Refuse
 from tests.emulators.oss_tables import OssTables
-from tests.unit.fakes import ACCOUNT, REGION, forget_logger
+from tests.unit.cli.conftest import NOWHERE
+from tests.unit.cli.printed import assert_harmless, logged, objects, sentences
+from tests.unit.fakes import ACCOUNT, REGION
 
-OWNER = AccessKey("LTAI-operator", "operator-secret", ACCOUNT)
-NOWHERE = "http://127.0.0.1:9"
-PUT, LIST = "PutTableBucketEncryption", "ListTableBuckets"
+PUT, LIST, GET = "PutTableBucketEncryption", "ListTableBuckets", "GetTableBucketEncryption"
 SAMPLES = {"bucket": "scratch-*", "reason": "samples", "expires": "2099-12-31"}
 
 
-@pytest.fixture(autouse=True)
-def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An operator's shell with credentials, whose requests lead nowhere unless a test says so."""
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", OWNER.id)
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OWNER.secret)
-    monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", NOWHERE)
-    monkeypatch.setenv("GUARD_STS_ENDPOINT", NOWHERE)
-    monkeypatch.setenv("GUARD_MAX_ATTEMPTS", "1")
-    monkeypatch.setenv("COLUMNS", "200")
-    forget_logger()
-    yield
-    forget_logger()
-
-
 @pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[OssTables]:
+def tables(tables: OssTables) -> OssTables:
     """The emulated service: one bucket is encrypted, one is not."""
-    with OssTables(OWNER, region=REGION, bucket_quota=None) as service:
-        service.plant("orders", encryption="AES256")
-        service.plant("parts")
-        monkeypatch.setenv("GUARD_OSS_TABLES_ENDPOINT", service.url)
-        yield service
+    tables.plant("orders", encryption="AES256")
+    tables.plant("parts")
+    return tables
 
 
 def run(*arguments: str, **environment: str | None) -> Result:
-    return CliRunner().invoke(main, ["sweep", *arguments], env=environment)
+    return CliRunner().invoke(main, ["sweep", *arguments], env={"COLUMNS": "200", **environment})
 
 
 def here(*arguments: str, **environment: str | None) -> Result:
     return run("--region", REGION, *arguments, **environment)
-
-
-def objects(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def sentences(result: Result) -> str:
-    """What was said on standard error, but for the log."""
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("{")]
-    return "\n".join(lines)
 
 
 def puts(tables: OssTables) -> int:
@@ -81,21 +53,23 @@ def test_looking_changes_nothing(tables: OssTables) -> None:
     assert result.exit_code == 1
     assert "would be encrypted" in result.stdout
     assert "nothing to do" in result.stdout
-    assert "2 table buckets: 1 encrypted, 1 not encrypted" in sentences(result)
-    assert "run the same command with --apply" in sentences(result)
+    assert "2 table buckets: 1 encrypted, 1 not encrypted" in result.stderr
+    assert "run the same command with --apply" in result.stderr
     assert puts(tables) == 0
 
 
-def test_what_is_well_is_well(tables: OssTables) -> None:
-    """Where all is encrypted or exempt the command succeeds, and says so of each."""
-    tables.plant("scratch-1")
+@pytest.mark.parametrize("apply", [(), ("--apply",)], ids=["plan", "apply"])
+def test_what_is_well_is_well(tables: OssTables, apply: tuple[str, ...]) -> None:
+    """Where all is encrypted or exempt the command succeeds, says so of each, and advises none."""
+    exempt = tables.plant("scratch-1")
     tables.remove(f"acs:osstables:{REGION}:{ACCOUNT}:bucket/parts")
 
-    result = here(GUARD_EXEMPTIONS=json.dumps([SAMPLES]))
+    result = here(*apply, GUARD_EXEMPTIONS=json.dumps([SAMPLES]))
 
-    assert result.exit_code == 0
+    assert (result.exit_code, tables.encryption(exempt)) == (0, None)
     assert "exempt until 2099-12-31: samples" in result.stdout
-    assert sentences(result).endswith("1 encrypted, 0 not encrypted, 0 unknown, 1 exempt.")
+    assert "0 not encrypted, 0 unknown, 1 exempt." in sentences(result.stderr)[-1]
+    assert "--apply" not in result.stderr
 
 
 @pytest.mark.usefixtures("tables")
@@ -133,20 +107,39 @@ def test_an_exemption_that_ends_soon_is_a_warning() -> None:
 
     result = here(GUARD_EXEMPTIONS=json.dumps([soon]))
 
-    assert last_day in sentences(result)
-    assert "then the guard encrypts its buckets" in sentences(result)
+    assert last_day in result.stderr
+    assert "then the guard encrypts its buckets" in result.stderr
 
 
-def test_a_region_that_cannot_be_listed_is_a_row(tables: OssTables) -> None:
-    """With the sentence that says why, and the command has failed."""
-    tables.faults.add(Fault(Refuse(403), operation=LIST))
+@pytest.mark.parametrize(
+    ("operation", "code", "words"),
+    [
+        (LIST, 3, "grant oss:ListTableBuckets"),
+        (GET, 3, "could not be read"),
+        (PUT, 1, "dead-lettered (rejected)"),
+    ],
+)
+def test_what_could_not_be_read_has_another_exit_code_than_what_is_open(
+    tables: OssTables, operation: str, code: int, words: str
+) -> None:
+    """A list, a read or a PUT that fails has its row, with the reason."""
+    tables.faults.add(Fault(Refuse(403), operation=operation))
 
-    result = here()
+    result = here("--apply", COLUMNS="400")
+
+    assert result.exit_code == code
+    assert words in " ".join(result.stdout.split())
+
+
+@pytest.mark.usefixtures("shell")
+def test_a_region_that_nobody_knows_has_a_row() -> None:
+    """A region id that is well-formed but no region of OSS Tables is unknown, with the reason."""
+    result = run("--region", "cn-nowhere", GUARD_OSS_TABLES_ENDPOINT=NOWHERE, COLUMNS="600")
 
     assert result.exit_code == 3
-    assert "could not be listed" in result.stdout
-    assert "grant oss:ListTableBuckets" in " ".join(result.stdout.split())
-    assert "1 list could not be read" in sentences(result)
+    (row,) = [line for line in result.stdout.splitlines() if "could not be listed" in line]
+    assert row.split()[0] == "cn-nowhere"
+    assert "Check the region:" in row
 
 
 # Encrypting.
@@ -154,14 +147,16 @@ def test_a_region_that_cannot_be_listed_is_a_row(tables: OssTables) -> None:
 
 def test_apply_encrypts_and_logs_it(tables: OssTables) -> None:
     """The row says so, and where standard error is no terminal so does a log line."""
-    result = here("--apply")
+    first, second = here("--apply"), here("--apply")
 
-    assert result.exit_code == 0
-    assert "encrypted now (new)" in result.stdout
-    assert {bucket.encryption is not None for bucket in tables.buckets()} == {True}
-    (line,) = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "encrypted now (new)" in first.stdout
+    assert all(bucket.encryption for bucket in tables.buckets())
+    (line,) = logged(first.stderr)
     assert (line["outcome"], line["reason"], line["bucket"]) == ("encrypted", "created", "parts")
-    assert "1 of them now" in sentences(result)
+    assert "1 of them now" in first.stderr
+    assert "0 of them now" in second.stderr
+    assert puts(tables) == 1
 
 
 def test_mode_detect_counts_for_an_operator_too(tables: OssTables) -> None:
@@ -169,7 +164,7 @@ def test_mode_detect_counts_for_an_operator_too(tables: OssTables) -> None:
     result = here("--apply", GUARD_MODE="detect")
 
     assert result.exit_code == 1
-    assert "nothing was changed: GUARD_MODE is detect" in sentences(result)
+    assert "nothing was changed: GUARD_MODE is detect" in result.stderr
     assert puts(tables) == 0
 
 
@@ -180,13 +175,9 @@ def test_without_a_queue_a_letter_is_printed(tables: OssTables) -> None:
     result = here("--apply", "--output", "json")
 
     assert result.exit_code == 1
-    letters = [line for line in objects("\n".join(_json_lines(result))) if "event" in line]
-    assert [letter["reason"] for letter in letters] == ["rejected"]
+    (letter,) = [line for line in logged(result.stderr) if "event_encoding" in line]
+    assert (letter["reason"], letter["function"]) == ("rejected", "encryption-guard sweep")
     assert all("event_encoding" not in line for line in objects(result.stdout))
-
-
-def _json_lines(result: Result) -> list[str]:
-    return [line for line in result.stderr.splitlines() if line.startswith("{")]
 
 
 def test_with_a_queue_a_letter_is_written_once(tables: OssTables, tmp_path: Path) -> None:
@@ -203,18 +194,25 @@ def test_with_a_queue_a_letter_is_written_once(tables: OssTables, tmp_path: Path
 # Tables.
 
 
-def test_unprotected_tables_are_told_by_name(tables: OssTables) -> None:
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [(("--tables",), {}), ((), {"GUARD_AUDIT_TABLES": "true"})],
+    ids=["--tables", "GUARD_AUDIT_TABLES"],
+)
+def test_unprotected_tables_are_told_by_name(
+    tables: OssTables, options: tuple[str, ...], variables: dict[str, str]
+) -> None:
     """With what to do, and the command has failed."""
     arn = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/orders"
     tables.plant_table(arn, "sales", "invoices", unencrypted=True)
     tables.plant_table(arn, "sales", "refunds")
 
-    result = here("--tables", "--apply")
+    result = here("--apply", *options, **variables)
 
     assert result.exit_code == 1
     assert "sales.invoices" in result.stdout
     assert "refunds" not in result.stdout
-    assert "2 tables: 1 unprotected, 0 unknown" in sentences(result)
+    assert "2 tables: 1 unprotected, 0 unknown" in result.stderr
 
 
 def test_by_default_the_tables_of_what_was_encrypted_late_are_told(tables: OssTables) -> None:
@@ -228,7 +226,7 @@ def test_by_default_the_tables_of_what_was_encrypted_late_are_told(tables: OssTa
     assert (plan.exit_code, applied.exit_code) == (1, 1)
     assert "sales.refunds" not in plan.stdout
     assert "perhaps created while its bucket was unencrypted" in " ".join(applied.stdout.split())
-    assert "1 table: 1 unprotected, 0 unknown" in sentences(applied)
+    assert "1 table: 1 unprotected, 0 unknown" in applied.stderr
     asked = {one.resource for one in tables.requests if one.operation == "ListTables"}
     assert asked == {"late"}
 
@@ -240,7 +238,7 @@ def test_without_an_audit_a_late_bucket_is_told_as_that(tables: OssTables) -> No
     result = here("--apply", GUARD_AUDIT_TABLES="false")
 
     assert "its tables were not checked" in " ".join(result.stdout.split())
-    assert "tables:" not in sentences(result)
+    assert "tables:" not in sentences(result.stderr)[-1]
 
 
 # The page.
@@ -252,62 +250,40 @@ def test_a_page_is_written(tables: OssTables, tmp_path: Path) -> None:
 
     result = here("--output", "json", "--html", str(page))
 
-    assert str(page) in sentences(result)
+    assert str(page) in result.stderr
     text = page.read_text("utf-8")
     assert all(bucket.arn.name in text for bucket in tables.buckets())
 
 
-def test_a_page_without_a_folder_is_misuse(tables: OssTables, tmp_path: Path) -> None:
-    """Before anything is asked or done."""
-    result = here("--apply", "--html", str(tmp_path / "none" / "report.html"))
-
-    assert result.exit_code == 2
-    assert "does not exist" in sentences(result)
-    assert tables.requests == []
-
-
-@pytest.mark.parametrize("option", ["--html", "--report", "--compare"])
-def test_an_empty_file_name_is_a_mistake(option: str, tables: OssTables) -> None:
-    """A variable that is not set must not mean the current folder."""
-    result = here("--apply", option, "")
-
-    assert result.exit_code == 2
-    assert "the name is empty" in result.stderr
-    assert tables.requests == []
-
-
 @pytest.mark.parametrize(
-    "glob", ["", "Orders-*", f"acs:osstables:{REGION}:1234567890123456:bucket/orders"]
+    ("option", "value", "said"),
+    [
+        ("--html", "{folder}/none/report.html", "does not exist"),
+        ("--html", "{folder}/pipe", "it is not a regular file"),
+        ("--html", "{folder}/" + "n" * 300, "cannot be written"),
+        ("--html", "{folder}", "is a directory"),
+        ("--html", "-", "- is not one"),
+        ("--report", "-", "- is not one"),
+        ("--report", "{folder}", "report.csv cannot be replaced"),
+        ("--html", "", "the name is empty"),
+        ("--report", "", "the name is empty"),
+        ("--compare", "", "the name is empty"),
+    ],
 )
-def test_a_glob_that_no_name_matches_is_a_mistake(glob: str, tables: OssTables) -> None:
-    """An empty one would mean every bucket, and any other would look like good news."""
-    result = here("--apply", "--bucket", glob)
-
-    assert result.exit_code == 2
-    assert "can match no bucket" in result.stderr
-    assert tables.requests == []
-
-
-def test_no_report_is_written_if_one_cannot_be(tables: OssTables, tmp_path: Path) -> None:
-    """A folder stands where the CSV would be written, which is known beforehand."""
+def test_a_report_that_could_not_be_written_is_misuse(
+    tables: OssTables, tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    """Before hours of work: nothing is asked or done, and nothing is replaced."""
     (tmp_path / "report.csv").mkdir()
+    # Never a device of this machine: whoever runs this may be root, and a bug would replace it.
+    os.mkfifo(tmp_path / "pipe")
 
-    result = here("--report", str(tmp_path))
+    result = here("--apply", option, value.format(folder=tmp_path))
 
-    assert result.exit_code == 2
-    assert "report.csv cannot be replaced" in sentences(result)
-    assert [each.name for each in tmp_path.iterdir()] == ["report.csv"]
-    assert tables.requests == []
-
-
-@pytest.mark.parametrize("option", ["--html", "--report"])
-def test_a_report_goes_into_a_file(option: str, tables: OssTables) -> None:
-    """Elsewhere `-` is standard output, which has the results; a file of this name helps nobody."""
-    result = here("--apply", option, "-")
-
-    assert result.exit_code == 2
-    assert "- is not one" in sentences(result)
-    assert tables.requests == []
+    assert (result.exit_code, result.stdout, tables.requests) == (2, "", [])
+    assert said in result.stderr
+    assert {each.name for each in tmp_path.iterdir()} == {"report.csv", "pipe"}
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.usefixtures("tables")
@@ -319,7 +295,7 @@ def test_an_empty_region_of_an_unknown_name_is_doubted(region: str, is_doubtful:
     result = run("--region", region)
 
     doubt = f"{region} has no table bucket. Check its name"
-    assert (doubt in sentences(result)) == is_doubtful
+    assert (doubt in result.stderr) == is_doubtful
 
 
 @pytest.mark.usefixtures("tables")
@@ -340,32 +316,13 @@ def test_an_exemption_that_does_too_little_or_too_much_is_said_aloud(
     """Also with --quiet: it is no note."""
     given = json.dumps([exemption | {"reason": "samples"}])
 
-    assert said in sentences(here("--quiet", GUARD_EXEMPTIONS=given))
+    assert said in here("--quiet", GUARD_EXEMPTIONS=given).stderr
 
 
 @pytest.mark.usefixtures("tables")
 def test_a_sweep_says_that_the_shell_has_no_exemptions() -> None:
     """Those of the deployed function would be missing without a word."""
-    assert "0 exemptions, from your shell." in sentences(here())
-
-
-def test_a_page_replaces_nothing_but_a_file(tables: OssTables) -> None:
-    """A device is not replaced by a page, and nothing is done."""
-    result = here("--apply", "--html", "/dev/null")
-
-    assert result.exit_code == 2
-    assert "it is not a regular file" in sentences(result)
-    assert Path("/dev/null").is_char_device()
-    assert tables.requests == []
-
-
-def test_a_page_without_a_possible_name_is_misuse(tables: OssTables, tmp_path: Path) -> None:
-    """What no file can be called is told before anything is done."""
-    result = here("--apply", "--html", str(tmp_path / ("n" * 300)))
-
-    assert result.exit_code == 2
-    assert "cannot be written" in sentences(result)
-    assert tables.requests == []
+    assert "0 exemptions, from your shell." in here().stderr
 
 
 def test_a_page_in_a_folder_that_takes_nothing_is_misuse(
@@ -377,7 +334,7 @@ def test_a_page_in_a_folder_that_takes_nothing_is_misuse(
     result = here("--apply", "--html", str(tmp_path / "report.html"))
 
     assert result.exit_code == 2
-    assert f"the folder {tmp_path} is not writable." in sentences(result)
+    assert f"the folder {tmp_path} is not writable." in result.stderr
     assert tables.requests == []
 
 
@@ -390,10 +347,9 @@ def test_a_page_that_cannot_be_written_is_told(tables: OssTables, tmp_path: Path
     result = here("--apply", "--html", str(folder / "report.html"))
 
     assert result.exit_code == 1
-    assert "cannot be written (No such file or directory): this sweep has no report" in sentences(
-        result
-    )
-    assert sentences(result).endswith(" 1 of them now, 0 not encrypted, 0 unknown, 0 exempt.")
+    *_, lost, summary = sentences(result.stderr)
+    assert "cannot be written (No such file or directory): this sweep has no report" in lost
+    assert summary.endswith(" 1 of them now, 0 not encrypted, 0 unknown, 0 exempt.")
     assert "encrypted now" in result.stdout
 
 
@@ -422,29 +378,97 @@ def test_the_regions_are_chosen(
 @pytest.mark.parametrize(
     ("arguments", "environment", "sentence"),
     [
-        ([], {}, "No region:"),
+        ([], {}, "No region: pass --region or --all-regions, or set GUARD_SWEEP_REGIONS"),
         (
             ["--region", REGION, "--all-regions"],
             {},
             "Use either --region or --all-regions, not both.",
         ),
         (["--region", "Hangzhou!"], {}, "is not a region ID"),
+        (["--region", "cn-hangzhou.evil.com/"], {}, "is not a region ID"),
+        (["--region", "cn-hangzhou\x1b[31m"], {}, "is not a region ID"),
+        (["--region", ""], {}, "is not a region ID"),
         (["--region", REGION], {"ALIBABA_CLOUD_ACCESS_KEY_ID": None}, "ALIBABA_CLOUD_ACCESS_KEY"),
         (["--region", REGION], {"GUARD_AUDIT_TABLES": "perhaps"}, "GUARD_AUDIT_TABLES"),
         ([], {"GUARD_SWEEP_REGIONS": "here, there"}, "GUARD_SWEEP_REGIONS"),
         (["--output", "xml"], {}, "--output"),
+        (["--region", REGION, "orders"], {}, "orders"),
+        (["--region", REGION, "--compare", "/dev/null"], {}, "is no report.json of version 1"),
+        (["--region", REGION, "--bucket", ""], {}, "can match no bucket"),
+        (["--region", REGION, "--bucket", "Orders-*"], {}, "can match no bucket"),
+        (["--region", REGION, "--bucket", "o-*", "--html", "x"], {}, "A report covers every"),
+        (["--region", REGION, "--bucket", "o-*", "--report", "x"], {}, "A report covers every"),
+        (["--region", REGION, "--bucket", "o-*", "--compare", "x"], {}, "A report covers every"),
     ],
 )
 def test_misuse_is_told(
     tables: OssTables, arguments: list[str], environment: dict[str, str | None], sentence: str
 ) -> None:
     """In a sentence, with exit code 2, before anything is asked."""
-    result = run(*arguments, **environment)
+    result = run("--apply", *arguments, **environment)
 
-    assert result.exit_code == 2
+    assert (result.exit_code, result.stdout, tables.requests) == (2, "", [])
     assert sentence in result.stderr
-    assert result.stdout == ""
-    assert tables.requests == []
+    assert_harmless(result.stderr)
+
+
+# Which buckets, and which rows.
+
+
+def test_only_matching_buckets_are_checked(tables: OssTables) -> None:
+    """With --bucket nothing else is read or encrypted, and the totals count nothing else."""
+    result = here("--bucket", "part?", "--apply", "--output", "json")
+
+    *rows, last = objects(result.stdout)
+    assert [row["bucket"] for row in rows] == ["parts"]
+    assert (last["totals"]["buckets"], last["bucket"]) == (1, "part?")
+    assert [one.resource for one in tables.requests if one.operation == PUT] == ["parts"]
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_rows_can_be_filtered(tables: OssTables, tmp_path: Path, output: str) -> None:
+    """The totals, the exit code and the report count what is not shown, too."""
+    tables.plant("a-open")
+
+    result = here(
+        *("--only-problems", "--sort", "name", "--limit", "1", "--output", output),
+        *("--report", str(tmp_path)),
+    )
+
+    names = ("a-open", "parts", "orders")
+    assert [name in result.stdout for name in names] == [True, False, False]
+    assert "--limit leaves out 1 row." in result.stderr
+    assert "3 table buckets: 1 encrypted, 2 not encrypted" in result.stderr
+    assert result.exit_code == 1
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert all(name in page for name in names)
+
+
+# What comes from elsewhere.
+
+
+@pytest.mark.parametrize("output", ["table", "json", "csv"])
+def test_nothing_foreign_steers_a_terminal(tables: OssTables, output: str) -> None:
+    """Names and messages of buckets, tables and the service are printed, but made harmless."""
+    escape = "\x1b]0;owned\x07\x1b[31m\x9b31m\u202e"
+    arn = f"acs:osstables:{REGION}:{ACCOUNT}:bucket/orders"
+    tables.plant_table(arn, f"ns{escape}", f"table{escape}", unencrypted=True)
+    tables.plant("odd", encryption=f"ROT13{escape}")
+    arns = [f"acs:osstables:{REGION}:{ACCOUNT}:bucket/{escape}"]
+    entries = [{"arn": each, "createdAt": escape} for each in arns]
+    entries += [{"arn": str(bucket.arn), "createdAt": escape} for bucket in tables.buckets()]
+    tables.faults.add(
+        Fault(GarbageBody(json.dumps({"tableBuckets": entries}).encode()), operation=LIST),
+        Fault(Refuse(403, "Denied", f"No.{escape}"), operation=PUT, resource="parts"),
+    )
+    exempt = [{"bucket": "nothing", "reason": f"x{escape}", "expires": "2020-01-01"}]
+
+    result = here("--apply", "--tables", "--output", output, GUARD_EXEMPTIONS=json.dumps(exempt))
+
+    assert result.exit_code == 1
+    assert_harmless(result.stdout.replace("\r", "") + result.stderr)
+    for name in ("orders", "odd", "parts", "table"):
+        assert name in result.stdout
 
 
 def test_what_was_found_is_told_even_if_the_sweep_fails(
@@ -464,5 +488,5 @@ def test_what_was_found_is_told_even_if_the_sweep_fails(
 
     last = objects(result.stdout)[-1]
     assert result.exit_code == 2
-    assert "ALIBABA_CLOUD_ACCESS_KEY_ID" in sentences(result)
+    assert "ALIBABA_CLOUD_ACCESS_KEY_ID" in result.stderr
     assert last["kind"] == "totals"

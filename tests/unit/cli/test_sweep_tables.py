@@ -98,11 +98,6 @@ def test_causes_differ_by_what_failed_and_by_the_answer() -> None:
     ]
 
 
-def test_the_first_table_has_no_empty_line_above(printed: Any) -> None:
-    """Also where only totals are printed."""
-    assert printed(data([]), 80).splitlines()[0].split()[0] == "region"
-
-
 SEVERAL = (ACCOUNT, FIRST, SECOND)
 
 

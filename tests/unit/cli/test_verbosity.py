@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from click.testing import CliRunner, Result
 
 from encryption_guard.cli import main
 from encryption_guard.cli.console import Stdout, note
 from encryption_guard.cli.verbosity import is_debug, is_quiet
-from tests.emulators.cloud import OWNER
-from tests.unit.fakes import creation_of, dead_letter_of
-
-LETTER = dead_letter_of(creation_of("acs:osstables:cn-hangzhou:1234567890123456:bucket/orders"))
-EACH_COMMAND = pytest.mark.parametrize(
-    "command",
-    [
-        ("sweep", "--region", "cn-hangzhou"),
-        ("status", "--region", "cn-hangzhou"),
-        ("enforce", "acs:osstables:cn-hangzhou:1234567890123456:bucket/orders"),
-        ("dead-letters", "list"),
-        ("dead-letters", "show", "abcdefgh"),
-        ("dead-letters", "redrive"),
-        ("dead-letters", "discard", "--all"),
-    ],
-    ids=" ".join,
-)
-
-
-@pytest.fixture
-def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A queue in a file with one dead letter."""
-    file = tmp_path / "letters.jsonl"
-    file.write_bytes(LETTER + b"\n")
-    monkeypatch.setenv("GUARD_DEAD_LETTER_QUEUE", f"file:{file}")
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", OWNER.id)
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OWNER.secret)
-    return file
+from tests.unit.cli.conftest import each_command
 
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-@EACH_COMMAND
+@each_command
 def test_quiet_and_debug_exclude_each_other(command: tuple[str, ...]) -> None:
     """Nobody wants both: one of them is a mistake."""
     for flags in (("--quiet", "--debug"), ("--debug", "--quiet")):
@@ -54,7 +25,7 @@ def test_quiet_and_debug_exclude_each_other(command: tuple[str, ...]) -> None:
         assert "either --quiet or --debug" in result.stderr
 
 
-@pytest.mark.usefixtures("queue")
+@pytest.mark.usefixtures("shell", "queue")
 def test_quiet_leaves_out_what_is_no_problem() -> None:
     """The plan is a result; that it is one, and its total, are notes."""
     loud = run("dead-letters", "discard", "--all")
@@ -65,7 +36,7 @@ def test_quiet_leaves_out_what_is_no_problem() -> None:
     assert (quiet.stdout, quiet.exit_code) == (loud.stdout, loud.exit_code)
 
 
-@pytest.mark.usefixtures("queue")
+@pytest.mark.usefixtures("shell", "queue")
 def test_quiet_does_not_hide_a_problem() -> None:
     """What was asked for is not there."""
     result = run("dead-letters", "discard", "abcdefgh", "--quiet")
@@ -74,7 +45,7 @@ def test_quiet_does_not_hide_a_problem() -> None:
     assert result.exit_code == 1
 
 
-@pytest.mark.usefixtures("queue")
+@pytest.mark.usefixtures("shell", "queue")
 def test_debug_says_version_and_source_of_the_key() -> None:
     """What a report of a bug begins with."""
     result = run("dead-letters", "list", "--debug")

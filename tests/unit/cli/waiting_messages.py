@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from encryption_guard.dead_letters.destinations import QueuedMessage
 from encryption_guard.dead_letters.messages import MessageSummary
 from tests.unit.fakes import ARN, creation_of, dead_letter_of, destination_record_of, waiting_of
 
@@ -24,3 +25,9 @@ def about(**told: Any) -> MessageSummary:
         "detail": "OSS Tables answered 403.",
     }
     return MessageSummary(**known | told)
+
+
+def letter(number: int = 1, *, redrives: int = 0, key: str | None = None) -> QueuedMessage:
+    """The letter of an event that is another one for each number."""
+    body = dead_letter_of(creation_of(ARN, event_id=f"event-{number}"), redrives=redrives)
+    return waiting_of(body, key=key or f"message-{number}")

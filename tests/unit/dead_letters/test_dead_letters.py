@@ -21,11 +21,9 @@ from hypothesis import strategies as st
 from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters, put_into_queue
 from encryption_guard.dead_letters.destinations import append_line, open_destination
-from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.errors import (
     ConfigurationError,
     DeadLetterNotWritten,
-    ForeignAccount,
     InvalidEvent,
     PermanentError,
     Refused,
@@ -44,7 +42,6 @@ from tests.unit.fakes import (
     LogLines,
     Reply,
     creation_of,
-    dead_letter_of,
     invocation_of,
 )
 
@@ -132,20 +129,6 @@ def test_what_is_not_known_is_null() -> None:
     assert (letter["reason"], letter["attempts"], letter["redrives"]) == ("invalid_event", 0, 0)
 
 
-@pytest.mark.parametrize(
-    ("dead_end", "reason"),
-    [
-        (InvalidEvent("No."), "invalid_event"),
-        (ForeignAccount("No."), "foreign_account"),
-        (REJECTED, "rejected"),
-    ],
-    ids=["invalid", "foreign", "refused"],
-)
-def test_the_reason_is_that_of_the_dead_end(dead_end: PermanentError, reason: str) -> None:
-    """Each dead end brings its own reason."""
-    assert letter_about(b"x", dead_end=dead_end)["reason"] == reason
-
-
 def test_time_has_milliseconds() -> None:
     """`at` is UTC to the millisecond, with a Z."""
     box = LetterBox()
@@ -156,26 +139,23 @@ def test_time_has_milliseconds() -> None:
     assert letter.dead_letter.at == "2026-01-02T03:04:05.045Z"
 
 
-def test_a_repeat_has_the_same_id() -> None:
-    """Source, event id and reason make the id, whatever else has changed meanwhile."""
-    once = letter_about(b"one", source="acs.oss", event_id="event-1")
-    again = letter_about(b"other", source="acs.oss", event_id="event-1", redrives=5)
-
-    assert once["id"] == again["id"]
-
-
 @pytest.mark.parametrize(
-    "other",
-    [{"source": "acs.ecs"}, {"event_id": "event-2"}, {"dead_end": InvalidEvent("No.")}],
-    ids=["source", "event id", "reason"],
+    ("other", "is_repeat"),
+    [
+        ({"raw": b"y", "redrives": 5}, True),
+        ({"source": "acs.ecs"}, False),
+        ({"event_id": "event-2"}, False),
+        ({"dead_end": InvalidEvent("No.")}, False),
+    ],
+    ids=["only what has changed", "source", "event id", "reason"],
 )
-def test_what_is_not_a_repeat_has_another_id(other: dict[str, Any]) -> None:
-    """Another source, event or reason is another letter."""
-    known: dict[str, Any] = {"source": "acs.oss", "event_id": "event-1"}
+def test_a_repeat_has_the_same_id(other: dict[str, Any], is_repeat: bool) -> None:
+    """Source, event id and reason make the id, whatever else has changed meanwhile."""
+    known: dict[str, Any] = {"raw": b"x", "source": "acs.oss", "event_id": "event-1"}
 
-    first, second = letter_about(b"x", **known), letter_about(b"x", **(known | other))
+    first, second = letter_about(**known), letter_about(**(known | other))
 
-    assert first["id"] != second["id"]
+    assert (first["id"] == second["id"]) is is_repeat
 
 
 def test_without_an_event_id_the_bytes_make_the_id() -> None:
@@ -200,15 +180,12 @@ def test_the_long_id_of_an_event_is_cut_only_where_it_is_shown() -> None:
 EVENTS = {
     "JSON": (b'{"a": 1}', "utf-8"),
     "text": ("größe \u20ac \U0001f600".encode(), "utf-8"),
-    "control characters": (b"\x00\x01\x1b\x7f", "utf-8"),
     "line ends": (b"\r\n\x0b\xe2\x80\xa8", "utf-8"),
     "binary": (b"\xff\xfe\x00", "base64"),
     "half a character": (b"\xed\xa0\x80", "base64"),
     "binary that just fits": (b"\xff" * 34_000, "base64"),
     "escapes that do not fit": (b"\x01" * 20_000, "base64"),
     "a large text": (b"a" * 60_000, "gzip+base64"),
-    "a large Chinese text": ("\u4e2d\u6587".encode() * 10_000, "gzip+base64"),
-    "large binary": (b"\xff" * 60_000, "gzip+base64"),
     "a megabyte": (b'{"a": 1}' * 131_072, "gzip+base64"),
 }
 
@@ -238,8 +215,6 @@ def test_an_event_is_kept_byte_for_byte(raw: bytes, encoding: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        *[raw for raw, _ in EVENTS.values()],
-        NOISE[:20_000],
         NOISE[:36_000],
         NOISE,
         b"a" * (LARGEST - 600),
@@ -247,16 +222,7 @@ def test_an_event_is_kept_byte_for_byte(raw: bytes, encoding: str) -> None:
         "\U0001f600".encode() * 11_900,
         b'"' * 24_000,
     ],
-    ids=[
-        *EVENTS,
-        "noise",
-        "noise beyond base64",
-        "much noise",
-        "just below the limit",
-        "euros",
-        "emoji",
-        "quotes",
-    ],
+    ids=["noise beyond base64", "noise", "just below the limit", "euros", "emoji", "quotes"],
 )
 def test_a_letter_fits_into_a_message(raw: bytes) -> None:
     """No letter is larger than 47 KB in bytes, which base64 makes less than SMQ's 64 KB."""
@@ -338,21 +304,6 @@ def test_redrives_are_carried_on() -> None:
 
 
 # Where it goes.
-
-
-def test_a_letter_goes_into_the_queue() -> None:
-    """The body of one message is the letter, in base64."""
-    service = FakeSmq(name="letters")
-    queue = f"acs:mns:{REGION}:{ACCOUNT}:/queues/letters"
-    destination = open_destination(
-        invocation_of(service, environment={"GUARD_DEAD_LETTER_QUEUE": queue})
-    )
-
-    letter = DeadLetter.model_validate_json(dead_letter_of(creation_of(ARN)))
-
-    destination.put(letter)
-
-    assert [b64decode(message.body) for message in service.messages] == [letter.body()]
 
 
 def put_into(path: Path, log: LogLines | None = None) -> DeadLetters:
@@ -445,26 +396,23 @@ def test_a_letter_that_nobody_takes_is_logged_whole() -> None:
     assert issubclass(DeadLetterNotWritten, Unavailable)
 
 
-def test_a_missing_folder_takes_no_letters(tmp_path: Path) -> None:
-    """A file that cannot be written is a destination that failed."""
-    log = LogLines()
-
-    with pytest.raises(DeadLetterNotWritten):
-        put_into(tmp_path / "nowhere" / "letters.jsonl", log).write(
-            REJECTED, event=delivery_of(b"event"), arn=None
-        )
-
-    assert log.lines[0]["dead_letter"]["event"] == "event"
-
-
-def test_a_full_disk_takes_no_letters() -> None:
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("{folder}/nowhere/letters.jsonl", "No such file or directory"),
+        ("/dev/full", r"No space left.*; the file may hold a part of the line"),
+    ],
+    ids=["no folder", "a full disk"],
+)
+def test_a_file_that_cannot_be_written_takes_no_letters(
+    path: str, why: str, tmp_path: Path
+) -> None:
     """The whole letter is in the log, and the sentence says what may be in the file."""
     log = LogLines()
+    post = put_into(Path(path.format(folder=tmp_path)), log)
 
-    with pytest.raises(
-        DeadLetterNotWritten, match=r"No space left.*; the file may hold a part of the line"
-    ):
-        put_into(Path("/dev/full"), log).write(REJECTED, event=delivery_of(b"event"), arn=None)
+    with pytest.raises(DeadLetterNotWritten, match=why):
+        post.write(REJECTED, event=delivery_of(b"event"), arn=None)
 
     assert log.lines[0]["dead_letter"]["event"] == "event"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from encryption_guard.dead_letters.destinations import append_line
 from encryption_guard.dead_letters.document import DeadLetter
 from encryption_guard.dead_letters.duplicates import skip_duplicates
 from encryption_guard.errors import Unavailable
-from encryption_guard.events.envelopes import Event
 from encryption_guard.invocation import Invocation, TimeBudget
 from encryption_guard.settings import Settings
 from tests.unit.fakes import (
@@ -27,11 +28,6 @@ from tests.unit.fakes import (
     creation_of,
     dead_letter_of,
 )
-
-
-def acts_on_all(_: Event) -> bool:
-    """The guard acts on every event."""
-    return True
 
 
 def letter(number: int, **fields: object) -> DeadLetter:
@@ -53,21 +49,42 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def letters_in(box: LetterBox) -> list[DeadLetter]:
-    """What was put into a box."""
-    return [DeadLetter.model_validate_json(body) for body in box.letters]
+@dataclass
+class Sweeper:
+    """What a sweep asks with, whose letters go to this queue: `put` is about one refusal."""
 
+    queue: str
+    smq: FakeSmq = field(default_factory=FakeSmq)
+    box: LetterBox = field(default_factory=LetterBox)
+    written: dict[tuple[str | None, str], datetime] = field(default_factory=dict)
+    time: FakeTime = field(default_factory=FakeTime)
+    acts: bool = True
+    function_name: str | None = None
 
-def invocation_with(queue: str, smq: FakeSmq | None = None) -> Invocation:
-    """What a sweep asks with, whose letters go to this queue."""
-    clock = FakeTime().as_clock()
-    return Invocation(
-        transport=(smq or FakeSmq()).transport(),
-        settings=Settings.from_environment({"GUARD_DEAD_LETTER_QUEUE": queue}),
-        read_credentials=lambda: KEY,
-        budget=TimeBudget(clock.monotonic() + 60, clock),
-        clock=clock,
-    )
+    def open(self) -> Callable[[DeadLetter], bool | None]:
+        """Where one sweep puts its letters."""
+        clock = self.time.as_clock()
+        settings = Settings.from_environment({"GUARD_DEAD_LETTER_QUEUE": self.queue})
+        if self.function_name:
+            settings = settings._replace(function_name=self.function_name)
+        invocation = Invocation(
+            transport=self.smq.transport(),
+            settings=settings,
+            read_credentials=lambda: KEY,
+            budget=TimeBudget(clock.monotonic() + 60, clock),
+            clock=clock,
+        )
+        return skip_duplicates(
+            self.box.put, invocation, written=self.written, acts_on=lambda _: self.acts
+        )
+
+    def put(self, dead_letter: DeadLetter) -> bool | None:
+        """Put a letter in a sweep of its own; returns whether it was written."""
+        return self.open()(dead_letter)
+
+    def letters(self) -> list[DeadLetter]:
+        """What was put into the queue."""
+        return [DeadLetter.model_validate_json(body) for body in self.box.letters]
 
 
 IN_SMQ = f"acs:mns:{REGION}:{ACCOUNT}:/queues/dlq"
@@ -80,32 +97,16 @@ def smq_with(*letters: DeadLetter) -> FakeSmq:
 
 def test_a_letter_like_one_that_waits_in_smq_is_not_put_again() -> None:
     """One bucket, one reason, one letter; looking for it hides none and is done once."""
-    smq = smq_with(ONE)
-    put = LetterBox()
-    put_once = skip_duplicates(
-        put.put, invocation_with(IN_SMQ, smq), written={}, acts_on=acts_on_all
-    )
+    sweeper = Sweeper(IN_SMQ, smq_with(ONE))
+    put = sweeper.open()
 
-    was_put = [put_once(body) for body in (ONE, TWO, ONE, THREE)]
+    was_put = [put(body) for body in (ONE, TWO, ONE, THREE)]
 
     assert was_put == [False, True, False, True]
-    assert letters_in(put) == [TWO, THREE]
-    assert [message.receipt_handle for message in smq.messages] == [None]
-    assert all("peekonly=true" in str(request.url) for request in smq.requests)
-    assert len(smq.requests) == 3
-
-
-def test_a_letter_like_one_in_the_file_is_not_put_again(path: Path) -> None:
-    """The same for letters in a file."""
-    put = LetterBox()
-    put_once = skip_duplicates(
-        put.put, invocation_with(f"file:{path}"), written={}, acts_on=acts_on_all
-    )
-
-    put_once(TWO)
-    put_once(letter(4))
-
-    assert letters_in(put) == [letter(4)]
+    assert sweeper.letters() == [TWO, THREE]
+    assert [message.receipt_handle for message in sweeper.smq.messages] == [None]
+    assert all("peekonly=true" in str(request.url) for request in sweeper.smq.requests)
+    assert len(sweeper.smq.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -119,13 +120,10 @@ def test_a_letter_like_one_in_the_file_is_not_put_again(path: Path) -> None:
 )
 def test_a_letter_about_something_else_is_put(path: Path, other: DeadLetter) -> None:
     """Only the same bucket with the same reason is the same letter."""
-    put = LetterBox()
+    sweeper = Sweeper(f"file:{path}")
 
-    skip_duplicates(put.put, invocation_with(f"file:{path}"), written={}, acts_on=acts_on_all)(
-        other
-    )
-
-    assert letters_in(put) == [other]
+    assert [sweeper.put(each) for each in (TWO, other)] == [False, True]
+    assert sweeper.letters() == [other]
 
 
 NOTHING = {"event": "", "event_encoding": "utf-8"}
@@ -145,16 +143,12 @@ def test_a_letter_that_cannot_be_redriven_holds_none_back(
     where: str, planted: DeadLetter, tmp_path: Path
 ) -> None:
     """Whoever may write to the queue does not keep the sweep from writing about a bucket."""
-    put, path = LetterBox(), tmp_path / "dead-letters.jsonl"
+    path = tmp_path / "dead-letters.jsonl"
     append_line(path, planted.body())
-    queue = IN_SMQ if where == "SMQ" else f"file:{path}"
+    sweeper = Sweeper(IN_SMQ if where == "SMQ" else f"file:{path}", smq_with(planted))
 
-    was_put = skip_duplicates(
-        put.put, invocation_with(queue, smq_with(planted)), written={}, acts_on=acts_on_all
-    )(ONE)
-
-    assert was_put
-    assert letters_in(put) == [ONE]
+    assert sweeper.put(ONE)
+    assert sweeper.letters() == [ONE]
 
 
 @pytest.mark.parametrize(
@@ -162,98 +156,57 @@ def test_a_letter_that_cannot_be_redriven_holds_none_back(
 )
 def test_a_letter_of_the_guard_is_known_again(function: str) -> None:
     """A sweep recognizes what either function or a command wrote, and itself by its own name."""
-    put, invocation = LetterBox(), invocation_with(IN_SMQ, smq_with(letter(1, function=function)))
-    settings = invocation.settings._replace(function_name="renamed-sweep")
+    waiting = smq_with(letter(1, function=function))
 
-    skip_duplicates(
-        put.put, invocation._replace(settings=settings), written={}, acts_on=acts_on_all
-    )(ONE)
-
-    assert letters_in(put) == []
+    assert not Sweeper(IN_SMQ, waiting, function_name="renamed-sweep").put(ONE)
 
 
 def test_a_letter_is_put_where_the_queue_cannot_be_looked_at(tmp_path: Path) -> None:
-    """A missing right or a missing file is no reason to keep a letter back."""
-    refusing = FakeSmq(name="another")
-    put = LetterBox()
-
-    for invocation in (
-        invocation_with(IN_SMQ, refusing),
-        invocation_with(f"file:{tmp_path / 'not-there-yet'}"),
+    """A missing right, a missing file or no queue is no reason to keep a letter back."""
+    for sweeper in (
+        Sweeper(IN_SMQ, FakeSmq(name="another")),
+        Sweeper(f"file:{tmp_path / 'not-there-yet'}"),
+        Sweeper(""),
     ):
-        skip_duplicates(put.put, invocation, written={}, acts_on=acts_on_all)(ONE)
+        sweeper.put(ONE)
 
-    assert letters_in(put) == [ONE, ONE]
-
-
-def test_without_a_queue_there_is_nothing_to_look_at() -> None:
-    """What else becomes of a letter is for `put` to say."""
-    put = LetterBox()
-
-    skip_duplicates(put.put, invocation_with(""), written={}, acts_on=acts_on_all)(ONE)
-
-    assert letters_in(put) == [ONE]
-
-
-def test_a_letter_that_was_not_written_is_said_to_be(path: Path) -> None:
-    """What `put` raises comes through."""
-    put_once = skip_duplicates(
-        LetterBox(room=0).put, invocation_with(f"file:{path}"), written={}, acts_on=acts_on_all
-    )
-
-    with pytest.raises(Unavailable):
-        put_once(letter(4))
+        assert sweeper.letters() == [ONE]
 
 
 def test_a_queue_too_long_for_a_glance_gets_no_letter_twice_within_a_day() -> None:
     """What this process wrote counts where the queue cannot be seen as a whole."""
-    smq = smq_with(*(letter(number) for number in range(100, 116)))
-    put, written, time = LetterBox(), dict[tuple[str | None, str], datetime](), FakeTime()
+    sweeper = Sweeper(IN_SMQ, smq_with(*(letter(number) for number in range(100, 116))))
 
     for hours in (0, 1, 23, 24.5, 25):
-        time.passed = hours * 3600
-        invocation = invocation_with(IN_SMQ, smq)._replace(clock=time.as_clock())
-        skip_duplicates(put.put, invocation, written=written, acts_on=acts_on_all)(ONE)
+        sweeper.time.passed = hours * 3600
+        sweeper.put(ONE)
 
-    assert letters_in(put) == [ONE, ONE]
+    assert sweeper.letters() == [ONE, ONE]
 
 
 def test_a_letter_that_is_out_of_sight_in_a_short_queue_was_removed() -> None:
     """Whoever discarded it reads of the bucket again, as long as it is refused."""
-    put, written = LetterBox(), dict[tuple[str | None, str], datetime]()
+    sweeper = Sweeper(IN_SMQ, smq_with(TWO))
 
     for _ in range(2):
-        skip_duplicates(
-            put.put, invocation_with(IN_SMQ, smq_with(TWO)), written=written, acts_on=acts_on_all
-        )(ONE)
+        sweeper.put(ONE)
 
-    assert letters_in(put) == [ONE, ONE]
+    assert sweeper.letters() == [ONE, ONE]
 
 
 def test_a_letter_that_was_not_put_does_not_count_as_written() -> None:
-    """It is tried again in the next sweep."""
-    written = dict[tuple[str | None, str], datetime]()
-    put_once = skip_duplicates(
-        LetterBox(room=0).put,
-        invocation_with(IN_SMQ, smq_with()),
-        written=written,
-        acts_on=acts_on_all,
-    )
+    """What `put` raises comes through, and the letter is tried again in the next sweep."""
+    sweeper = Sweeper(IN_SMQ, box=LetterBox(room=0))
 
     with pytest.raises(Unavailable):
-        put_once(ONE)
+        sweeper.put(ONE)
 
-    assert written == {}
+    assert sweeper.written == {}
 
 
 def test_a_letter_on_which_the_guard_would_not_act_is_no_duplicate(path: Path) -> None:
     """Its redrive would end as a refusal, and the bucket would stay open without a dead letter."""
     path.write_bytes(ONE.body() + b"\n")
-    put = LetterBox()
-    invocation = invocation_with(f"file:{path}")
 
-    first = skip_duplicates(put.put, invocation, written={}, acts_on=acts_on_all)
-    second = skip_duplicates(put.put, invocation, written={}, acts_on=lambda _: False)
-
-    assert (first(ONE), second(ONE)) == (False, True)
-    assert letters_in(put) == [ONE]
+    assert not Sweeper(f"file:{path}").put(ONE)
+    assert Sweeper(f"file:{path}", acts=False).put(ONE)

@@ -9,7 +9,6 @@ from base64 import b64encode, encodebytes, urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timezone
-from hashlib import sha256
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.cli.redrive import counted, fingerprint, redriven
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.dead_letters.document import MAX_COMPRESSED_EVENT_BYTES, DeadLetter
+from encryption_guard.dead_letters.document import MAX_COMPRESSED_EVENT_BYTES
 from encryption_guard.dead_letters.messages import (
     MAX_MESSAGE_BYTES,
     Message,
@@ -45,6 +44,7 @@ from tests.unit.fakes import (
     LetterBox,
     LogLines,
     creation_of,
+    destination_record_of,
 )
 from tests.unit.opened import CREATION, Json, only, to_bytes
 
@@ -108,22 +108,10 @@ def own_with(**fields: Any) -> bytes:
 
 
 def fc_record(payload: object = EVENT.decode(), **fields: Any) -> bytes:
-    """What FC sends to a destination, as the vendor documents it."""
-    record = {
-        "timestamp": 1660120276975,
-        "requestContext": {
-            "requestId": "request-2",
-            "functionArn": FUNCTION,
-            "condition": "UnhandledInvocationError",
-            "approximateInvokeCount": 4,
-        },
-        "requestPayload": payload,
-        "responseContext": {"statusCode": 200, "functionError": "UnhandledInvocationError"},
-        "responsePayload": json.dumps(
-            {"errorMessage": "No answer.", "errorType": "Unavailable", "stackTrace": []}
-        ),
-    }
-    return to_bytes(record | fields)
+    """What FC sends to a destination, with this as what the function was given."""
+    answer = {"errorMessage": "No answer.", "errorType": "Unavailable", "stackTrace": []}
+    known = {"requestPayload": payload, "responsePayload": json.dumps(answer)}
+    return to_bytes(json.loads(destination_record_of({})) | known | fields)
 
 
 def without(body: bytes, key: str) -> bytes:
@@ -182,8 +170,6 @@ def test_a_letter_in_base64_of_another_kind_is_decoded(body: bytes) -> None:
         pytest.param(' \r\n\t[{"a": 1}]', id="an array after white space"),
         pytest.param('{"a": 1', id="an object, cut short"),
         pytest.param("no base64!", id="text"),
-        pytest.param("größe", id="text beyond ASCII"),
-        pytest.param("YWJj\nYWJj", id="base64 on two lines"),
         pytest.param("YWJ", id="base64, cut short"),
         pytest.param("", id="nothing"),
     ],
@@ -191,17 +177,6 @@ def test_a_letter_in_base64_of_another_kind_is_decoded(body: bytes) -> None:
 def test_what_is_no_base64_stays_as_it_is(body: str) -> None:
     """A body that its sender has not encoded is read as it stands."""
     assert decoded(body) == body.encode()
-
-
-@given(st.text(st.characters(codec=None, categories=None)) | st.text("aA0+/=-_\n {[\ud800"))
-@example("\ud800")
-@example("====")
-@example("A===")
-def test_no_body_raises(body: str) -> None:
-    """Halves of characters and of base64 are bytes all the same, and bytes can be opened."""
-    opened = open_message(decoded(body))
-
-    assert_bounded(opened.summary)
 
 
 # A dead letter of ours.
@@ -259,15 +234,6 @@ def test_what_a_dead_letter_does_not_know_is_none() -> None:
     assert (letter.kind, letter.reason, letter.bucket) == ("dead_letter", "invalid_event", None)
 
 
-@pytest.mark.parametrize("raw", [b"\xff\xfe\x00", b"\x00", b"17", b"{", b"\xed\xa0\x80"], ids=ascii)
-def test_a_dead_letters_event_need_not_be_one(raw: bytes) -> None:
-    """Whatever could not be read is there to be sent again."""
-    opened = open_message(own_letter(raw))
-
-    assert (opened.summary.kind, opened.summary.events) == ("dead_letter", 1)
-    assert events_in(opened) == [(raw, 0)]
-
-
 def test_an_array_in_a_dead_letter_is_several_events() -> None:
     """Each event of an array counts."""
     event = f"[{EVENT.decode()}, {{}}]"
@@ -283,7 +249,6 @@ def test_an_array_in_a_dead_letter_is_several_events() -> None:
     [
         pytest.param({"event": ""}, id="no event"),
         pytest.param({"event": "!", "event_encoding": "base64"}, id="broken base64"),
-        pytest.param({"event": "YWJj", "event_encoding": "gzip+base64"}, id="not gzip"),
         pytest.param({"event": BOMB, "event_encoding": "gzip+base64"}, id="gzip bomb"),
         pytest.param(
             {"event": b64encode(gzip.compress(b"")).decode(), "event_encoding": "gzip+base64"},
@@ -304,8 +269,6 @@ def test_a_dead_letter_may_hold_nothing_to_send(fields: Json) -> None:
     [
         ("2026-11-22T12:00:00.000Z", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
         ("2026-11-22T20:00:00+08:00", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
-        ("2026-11-22T12:00:00", datetime(2026, 11, 22, 12, tzinfo=timezone.utc)),
-        ("yesterday", None),
         ("", None),
     ],
 )
@@ -320,13 +283,10 @@ def test_a_dead_letter_tells_its_time(at: str, instant_told: datetime | None) ->
     ("value", "told"),
     [
         pytest.param(1660120276975, "2022-08-10T08:31:16.975000+00:00", id="milliseconds"),
-        pytest.param(0, "1970-01-01T00:00:00+00:00", id="zero"),
         pytest.param(10**30, None, id="beyond all years"),
         pytest.param(10**400, None, id="beyond all floats"),
         pytest.param(True, None, id="a boolean"),
         pytest.param(1.5, None, id="a float"),
-        pytest.param(None, None, id="null"),
-        pytest.param([], None, id="a list"),
     ],
 )
 def test_an_instant_is_a_text_or_milliseconds(value: object, told: str | None) -> None:
@@ -355,9 +315,9 @@ def test_a_destination_record_tells_why_the_function_failed() -> None:
         code="Unavailable",
         message="No answer.",
         function=FUNCTION,
-        function_request_id="request-2",
+        function_request_id="FC-1",
         attempts=4,
-        at=datetime(2022, 8, 10, 8, 31, 16, 975000, tzinfo=timezone.utc),
+        at=START,
     )
     assert opened.events == (only(EVENT),)
 
@@ -370,10 +330,6 @@ def test_a_destination_record_tells_why_the_function_failed() -> None:
             {"code": "UnhandledInvocationError", "message": None},
             id="no answer: the condition",
         ),
-        pytest.param(
-            {"responsePayload": "Killed"}, {"code": "UnhandledInvocationError"}, id="answer: text"
-        ),
-        pytest.param({"responsePayload": None}, {"message": None}, id="answer: null"),
         pytest.param({"responsePayload": ["a"]}, {"message": None}, id="answer: a list"),
         pytest.param(
             {"responsePayload": {"errorType": "KeyError", "errorMessage": "'a'"}},
@@ -395,7 +351,6 @@ def test_a_destination_record_tells_why_the_function_failed() -> None:
             {"code": "Unavailable", "function": None, "function_request_id": None},
             id="context: null",
         ),
-        pytest.param({"requestContext": 17}, {"function": None, "attempts": 0}, id="context: 17"),
         pytest.param({"requestContext": ["a"]}, {"function": None}, id="context: a list"),
         pytest.param(
             {"requestContext": '{"functionArn": "f", "approximateInvokeCount": "2"}'},
@@ -413,11 +368,11 @@ def test_a_destination_record_tells_why_the_function_failed() -> None:
                 {"attempts": 0, "function": None},
                 id=f"tries: {str(tries)[:20]}",
             )
-            for tries in (-1, 1.5, True, "many", None, 10**12, 10**400)
+            for tries in (-1, 1.5, "many", 10**12, 10**400)
         ),
         *(
             pytest.param({"timestamp": timestamp}, {"at": None}, id=f"time: {str(timestamp)[:20]}")
-            for timestamp in [None, True, 1.5, 10**30, "166012027697", ["a"]]
+            for timestamp in [None, 10**30, "166012027697"]
         ),
         pytest.param({"timestamp": "2026-01-02T03:04:05Z"}, {"at": START}, id="time: ISO text"),
     ],
@@ -454,7 +409,6 @@ def test_a_destination_records_keys_count_in_any_casing() -> None:
     ("payload", "events", "redrives"),
     [
         pytest.param(own_letter(redrives=2).decode(), [(EVENT, 2)], 2, id="a dead letter"),
-        pytest.param(fc_record().decode(), [(EVENT, 0)], 0, id="another record"),
         pytest.param(
             f"[{own_letter(redrives=1).decode()}, {own_letter(redrives=3).decode()}]",
             [(EVENT, 1), (EVENT, 3)],
@@ -465,11 +419,8 @@ def test_a_destination_records_keys_count_in_any_casing() -> None:
             f"[17, {EVENT.decode()}]", [(b"17", 0), (EVENT, 0)], 0, id="an array, half of it events"
         ),
         pytest.param('{"id": "event', [(b'{"id": "event', 0)], 0, id="JSON, cut short"),
-        pytest.param("garbage", [(b"garbage", 0)], 0, id="no JSON"),
-        pytest.param("", [], 0, id="nothing"),
         pytest.param(None, [], 0, id="null"),
         pytest.param(json.loads(EVENT), [(EVENT, 0)], 0, id="an object"),
-        pytest.param([json.loads(EVENT)], [(EVENT, 0)], 0, id="a list"),
         pytest.param(17, [], 0, id="a number"),
     ],
 )
@@ -537,22 +488,16 @@ def test_a_bare_record_is_an_event() -> None:
     assert (opened.summary.event_id, opened.summary.events) == ("event-1", 1)
 
 
-def test_a_cloud_event_need_not_be_readable() -> None:
-    """Source and id make a CloudEvent, whatever its data are."""
-    opened = open_message(to_bytes({"id": "event-1", "source": "acs.oss", "data": 17}))
-
-    assert (opened.summary.kind, opened.summary.arn) == ("cloud_event", None)
-    assert opened.summary.events == 1
-
-
-@pytest.mark.parametrize("missing", ["id", "source"])
-def test_data_alone_make_no_cloud_event(missing: str) -> None:
-    """Without id or source, what cannot be read as an event is none."""
+@pytest.mark.parametrize("missing", [None, "id", "source"])
+def test_source_and_id_make_a_cloud_event(missing: str | None) -> None:
+    """Whatever its data are; without both, what cannot be read as an event is none."""
     event = {"id": "event-1", "source": "acs.oss", "data": 17}
+    event.pop(missing or "", None)
 
-    letter = letter_of(without(to_bytes(event), missing))
+    letter = letter_of(to_bytes(event))
 
-    assert letter.kind == "unknown"
+    expected = ("unknown", 0) if missing else ("cloud_event", 1)
+    assert (letter.kind, letter.events, letter.arn) == (*expected, None)
 
 
 def test_an_array_of_cloud_events_is_one_letter() -> None:
@@ -574,14 +519,9 @@ UNKNOWN = {
     "nothing": b"",
     "not JSON": b"CreateTableBucket",
     "not UTF-8": b"\xff\xfe",
-    "JSON, cut short": EVENT[:-1],
-    "a letter, cut short": own_letter()[:-1],
     "a record, cut short": fc_record()[:-1],
     "a number": b"17",
-    "null": b"null",
-    "a text": b'"CreateTableBucket"',
     "an empty array": b"[]",
-    "an array of numbers": b"[1, 2]",
     "an array, one of it an event": b"[" + EVENT + b", 17]",
     "an empty object": b"{}",
     "an object of something else": b'{"Message": "hello", "Subject": "greeting"}',
@@ -589,16 +529,12 @@ UNKNOWN = {
     "version 2": own_with(version=2),
     "version 1 as text": own_with(version="1"),
     "version true": own_with(version=True),
-    "version null": own_with(version=None),
     "version without end": own_with(version=10**4000),
     "a field too many": own_with(colour="red"),
-    "a reason too many": own_with(reason="boredom"),
     "an id that is no UUID": own_with(id="event-1"),
     "an id in capitals": own_with(id="0F1C9D4E-7A55-5F0E-8C0C-6C1F6F0D9C11"),
     "an id with more behind it": own_with(id="0f1c9d4e-7a55-5f0e-8c0c-6c1f6f0d9c11\n"),
     "an unknown encoding": own_with(event_encoding="rot13"),
-    "an event that is no text": own_with(event={"a": 1}),
-    "a status that is no number": own_with(status="forbidden"),
     "a negative count": own_with(redrives=-1),
     "no keys but three": b'{"version": 1, "event": "x", "event_encoding": "utf-8"}',
 }
@@ -624,13 +560,6 @@ def test_a_letter_that_lacks_a_field_is_not_quite_one(key: str) -> None:
     opened = open_message(without(own_letter(), key))
 
     assert (opened.summary.kind, opened.events) == ("unknown", ())
-
-
-def test_a_missing_field_is_named() -> None:
-    """The sentence says which one."""
-    letter = letter_of(without(own_letter(), "attempts"))
-
-    assert letter.detail == 'The dead letter is not valid: "attempts": Field required.'
 
 
 def test_a_field_too_many_is_named() -> None:
@@ -720,8 +649,6 @@ def about(*arns: TableBucketArn, **fields: object) -> str:
         (str(PAYMENTS), about(DECOY), str(DECOY)),
         (str(PAYMENTS), about(PAYMENTS, DECOY), f"{PAYMENTS} and {DECOY}"),
         (str(PAYMENTS), about(*[ARN, PAYMENTS, DECOY]), f"{ARN} and {PAYMENTS} and others"),
-        ("/home/me/.aliyun/config.json", about(DECOY), str(DECOY)),
-        (str(PAYMENTS._replace(region="cn-beijing")), about(PAYMENTS), str(PAYMENTS)),
         (str(PAYMENTS), '{"hello": 1}', "no table bucket"),
         ("", about(DECOY), str(DECOY)),
     ],
@@ -729,8 +656,6 @@ def about(*arns: TableBucketArn, **fields: object) -> str:
         "another bucket",
         "one more bucket",
         "two more",
-        "a path",
-        "another region",
         "no bucket",
         "empty",
     ],
@@ -803,23 +728,10 @@ def test_a_number_that_no_letter_has_makes_it_unknown(field: str, numbers: list[
     ("event", "acting", "problem"),
     [
         (about(PAYMENTS), 1, None),
-        (about(PAYMENTS, eventName="DeleteTableBucketEncryption"), 1, None),
         (about(PAYMENTS, DECOY), 2, None),
-        (
-            about(PAYMENTS, eventName="DeleteTableBucket"),
-            0,
-            "The guard acts on CreateTableBucket and DeleteTableBucketEncryption, and this event"
-            ' is "DeleteTableBucket".',
-        ),
-        (
-            about(PAYMENTS, responseElements=None, errorCode="Denied", resourceName="payments"),
-            0,
-            "The audit trail records that this call failed.",
-        ),
         (f"[{about(PAYMENTS)}, 17]", 1, "The event is not a JSON object."),
-        ("17", 0, "The event is not a JSON object."),
     ],
-    ids=["created", "drift", "two", "deleted", "failed", "one of two", "no event"],
+    ids=["created", "two", "one of two"],
 )
 def test_a_message_tells_what_the_guard_would_act_on(
     event: str, acting: int, problem: str | None
@@ -862,22 +774,12 @@ def test_the_guards_own_letters_are_known_by_the_id_that_it_logged(payload: byte
         assert letter.event_id == written.event_id
 
 
-DEEP = 100_000
-
-
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(b"[" * DEEP, id="arrays"),
-        pytest.param(b'{"a":' * DEEP, id="objects"),
-        pytest.param(b"[" * 150 + b"]" * 150, id="arrays that are closed"),
         pytest.param(b"9" * 5000, id="a long number"),
-        pytest.param(b'{"version": ' + b"9" * 5000 + own_letter()[13:], id="a long version"),
-        pytest.param(own_with(event="[" * DEEP), id="arrays in a letter"),
-        pytest.param(own_with(event='{"event": ' * DEEP), id="objects in a letter"),
-        pytest.param(fc_record("[" * DEEP), id="arrays in a record"),
         pytest.param(
-            fc_record(requestContext="[" * DEEP, responsePayload='{"a":' * DEEP),
+            fc_record(requestContext="[" * 100_000, responsePayload='{"a":' * 100_000),
             id="a deep context",
         ),
         pytest.param(
@@ -885,21 +787,11 @@ DEEP = 100_000
         ),
         pytest.param(b'{"id": "\xed\xa0\x80"}', id="half a character as bytes"),
         pytest.param(own_letter().replace(b"No.", b"\\udc00"), id="half a character, escaped"),
-        pytest.param(own_letter().replace(b"No.", b"\\u0000"), id="NUL, escaped"),
     ],
 )
 def test_nothing_that_is_made_to_break_does(body: bytes) -> None:
-    """Deep nesting, long numbers and broken characters are no exceptions."""
+    """Long numbers and broken characters are no exceptions; nor is what is deep in a record."""
     assert_bounded(letter_of(body))
-
-
-@given(st.binary())
-def test_no_bytes_raise(body: bytes) -> None:
-    """Any bytes are some letter."""
-    opened = open_message(body)
-
-    assert opened.summary.events == len(opened.events)
-    assert_bounded(opened.summary)
 
 
 REAL = [
@@ -958,20 +850,6 @@ def test_no_forged_letter_raises(body: bytes) -> None:
 # What a letter is named by.
 
 
-@given(st.binary() | st.sampled_from(REAL))
-def test_the_same_message_has_the_same_id(body: bytes) -> None:
-    """Whoever lists twice sees the same ids."""
-    assert letter_of(body).id == letter_of(body).id
-
-
-def test_a_dead_letter_keeps_its_id() -> None:
-    """It is the id that the guard's log tells."""
-    body = own_letter()
-
-    assert letter_of(body).id == json.loads(body)["id"]
-    assert letter_of(body).id == DeadLetter.model_validate_json(body).id
-
-
 def test_copies_of_an_event_have_the_same_id() -> None:
     """Source and event id make it, however the event came into the queue and was laid out."""
     event = json.loads(EVENT)
@@ -1007,13 +885,6 @@ def test_other_messages_have_other_ids() -> None:
     ids = {letter_of(body).id for body in bodies}
 
     assert len(ids) == len(bodies)
-
-
-def test_the_id_of_what_has_no_id_is_that_of_its_bytes() -> None:
-    """Their sha256, as for a dead letter."""
-    letter = letter_of(b"garbage")
-
-    assert letter.id == str(uuid5(NAMESPACE_URL, sha256(b"garbage").hexdigest()))
 
 
 # What is sent when an event goes its way again: the count.
@@ -1093,6 +964,8 @@ def pairs_of(event: bytes) -> list[tuple[str, Any]]:
 @example(b'{"guardredrives":1e5}', 1)
 @example(b'{"guardredrives":"5"}', 1)
 @example(b'{"guardredrives":5,"a":"}"}', 1)
+@example(b'{"a":"\\"guardredrives\\":5}"}', 1)
+@example(b'{"a":",\\"guardredrives\\":5}"}', 1)
 def test_a_counted_event_means_the_same(event: bytes, redrives: int) -> None:
     """All that is added is `guardredrives`, which says how often."""
     result = counted(event, redrives)
@@ -1125,11 +998,8 @@ def test_counting_again_replaces_the_count(event: bytes, first: int, second: int
 @pytest.mark.parametrize(
     "event",
     [
-        b'{"a":1,"guardredrives":5}',
         b'{"a":1,"guardredrives":5} \n',
-        b'{"a": 1, "guardredrives": 5}',
         b'{"a": 1,\n  "guardredrives": 5\n}',
-        b'{"a":1 , "guardredrives":5}',
         b'{"a":1,"guardredrives" :5 }',
     ],
     ids=ascii,
@@ -1145,37 +1015,9 @@ def test_a_count_is_never_doubled(event: bytes) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        b'{"x\\"guardredrives":5}',
-        b'{"a":"b","x,\\"guardredrives":5}',
-        b'{"a":{"guardredrives":5}}',
-        b'{"a":{"guardredrives":5} }',
-        b'{"a":"\\"guardredrives\\":5}"}',
-        b'{"a":",\\"guardredrives\\":5}"}',
-        b'{"guardredrivesx":5}',
-    ],
-    ids=ascii,
-)
-def test_what_looks_like_the_count_is_left_alone(event: bytes) -> None:
-    """Objects inside, texts and other keys are none of ours."""
-    result = counted(event, 6)
-
-    assert result == event[:-1].rstrip() + b',"guardredrives":6}'
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
         b"",
-        b" ",
-        b"garbage",
-        b"\xff\x00",
-        b"17",
-        b"null",
-        b'"{}"',
-        b"[]",
         b'[{"a": 1}]',
         b'{"a": 1',
-        b'{"a": 1}}',
         b'{"a": 1} {}',
         b"{a: 1}",
         b'{"a":' * 1000,
@@ -1262,20 +1104,11 @@ def test_what_is_no_object_arrives_with_its_count(event: bytes, redrives: int) -
     assert arrives([event], redrives) == [(event, redrives)]
 
 
-def test_an_array_arrives_as_its_events() -> None:
-    """An array that nobody could read as one is sent as it is, and counted all the same."""
-    assert arrives([b"[1, [2], {}]"], 3) == [(b"1", 3), (b"2", 3), ({}, 3)]
-
-
 @pytest.mark.parametrize(
     "events",
     [
         pytest.param([EVENT, b"17"], id="a number"),
-        pytest.param([b"null", EVENT], id="null first"),
-        pytest.param([EVENT, b"[]"], id="an empty array"),
         pytest.param([EVENT, b"garbage"], id="no JSON"),
-        pytest.param([b"\xff\x00", EVENT], id="no text"),
-        pytest.param([EVENT, b'{"a": 1'], id="cut short"),
         pytest.param([EVENT, b"1, 2"], id="more than one"),
         pytest.param([b"1], [2", EVENT], id="brackets"),
     ],
@@ -1290,9 +1123,7 @@ def test_events_arrive_beside_what_is_none(events: list[bytes]) -> None:
     [
         pytest.param(own_with(version=2), id="a letter of another version"),
         pytest.param(own_with(event=""), id="a letter without an event"),
-        pytest.param(own_with(event="!", event_encoding="base64"), id="a broken letter"),
         pytest.param(fc_record(""), id="a record without an event"),
-        pytest.param(fc_record(17), id="a record of a number"),
     ],
 )
 @pytest.mark.parametrize(
@@ -1325,12 +1156,9 @@ def test_a_count_in_another_casing_does_not_hide_ours() -> None:
     "body",
     [
         pytest.param(own_letter(redrives=1), id="utf-8"),
-        pytest.param(own_letter(QUOTES, redrives=1), id="base64"),
         pytest.param(own_letter(LARGE, redrives=1), id="gzip+base64"),
-        pytest.param(own_letter(b"\xff\x00", redrives=1), id="garbage"),
         pytest.param(fc_record(own_letter(redrives=1).decode()), id="FC record of a letter"),
         pytest.param(fc_record(f"[{EVENT.decode()}, 17, []]"), id="FC record of an array"),
-        pytest.param(EVENT, id="CloudEvent"),
         pytest.param(b"[" + EVENT + b"," + QUOTES + b"]", id="CloudEvents"),
     ],
 )
@@ -1376,16 +1204,6 @@ def test_an_event_beyond_128_kb_is_sent_compressed() -> None:
     letter = json.loads(payload)
     assert (letter["version"], letter["event_encoding"]) == (1, "gzip+base64")
     assert arrives([event], 7) == [(meaning(event), 7)]
-
-
-def test_events_of_128_kb_together_are_sent_as_they_are() -> None:
-    """The array with its brackets is what counts."""
-    events = [event_that_makes(LARGEST_PAYLOAD, events=2)] * 2
-    assert len(sent(events) or b"") in (LARGEST_PAYLOAD, LARGEST_PAYLOAD - 1)
-
-    payload = sent(events)
-
-    assert payload == b"[%s,%s]" % tuple(counted(event, 1) or b"" for event in events)
 
 
 def test_events_beyond_128_kb_together_are_sent_compressed() -> None:

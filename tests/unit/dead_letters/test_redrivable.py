@@ -140,21 +140,6 @@ def test_what_was_redriven_often_enough_is_left(redrives: int) -> None:
     assert not is_redrivable(message, HERE, OWN_FUNCTIONS, lambda _: True)
 
 
-def test_a_letter_of_another_function_is_not_redriven_by_itself() -> None:
-    """It waits for somebody who names the function."""
-    message = open_message(dead_letter_of(creation_of(ARN), function="payroll"), HERE)
-
-    assert obstacle_of(message) is None
-    assert not is_redrivable(message, HERE, OWN_FUNCTIONS, lambda _: True)
-
-
-def test_a_letter_on_which_the_guard_would_not_act_is_not_redrivable() -> None:
-    """Such as that of an account which may not forward events."""
-    message = open_message(dead_letter_of(creation_of(ARN)), HERE)
-
-    assert not is_redrivable(message, HERE, OWN_FUNCTIONS, lambda _: False)
-
-
 @pytest.mark.parametrize(
     ("function", "expected"), [(CREATION_FUNCTION, False), (SWEEP_FUNCTION, True)]
 )
