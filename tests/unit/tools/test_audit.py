@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -245,6 +245,87 @@ def test_nothing_here_runs_what_is_accepted() -> None:
     assert not any('"init"' in text or "BIN)/s init" in text for text in texts)
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository that locks two packages."""
+    lock = tmp_path / "layers" / "encryption_guard" / "requirements-3.12.txt"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("h11==0.14.0 \\\n    --hash=x\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.audit]\naccepted = []\n")
+    packages = {
+        "": {"dependencies": {"@a/s": "3.1.10"}},
+        "node_modules/@a/s": {"version": "3.1.10"},
+    }
+    (tmp_path / NPM_LOCK).write_text(json.dumps({"packages": packages}))
+    return tmp_path
+
+
+Program = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def program(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Program:
+    """The program in this repository with answers of both tools: its exit status and output."""
+
+    def run(*vulnerabilities: Any, npm: str = by_npm()) -> tuple[int, str]:
+        def answer(command: Sequence[str], _: object) -> str:
+            return npm if command[0] == "npm" else by_pip_audit(h11=[*vulnerabilities])
+
+        monkeypatch.setattr(audit, "REPOSITORY", project)
+        monkeypatch.setattr(audit, "run_command", answer)
+        with pytest.raises(SystemExit) as ended:
+            audit.main()
+        return int(ended.value.code or 0), "".join(capsys.readouterr())
+
+    return run
+
+
+ACCEPTED = '[[tool.audit.accepted]]\npackage = "h11==0.14.0"\nid = "PYSEC-1"\nreason = '
+
+
+@pytest.mark.parametrize(
+    ("known", "reason", "status"),
+    [([], None, 0), ([KNOWN], None, 1), ([KNOWN], '"no server here"', 0), ([KNOWN], '""', 1)],
+    ids=["nothing", "found", "accepted", "accepted without a reason"],
+)
+def test_the_exit_status_says_whether_there_is_something_to_do(
+    program: Program, project: Path, known: list[Any], reason: str | None, status: int
+) -> None:
+    """What stands in pyproject.toml, with a reason, is done."""
+    if reason:
+        (project / "pyproject.toml").write_text(ACCEPTED + reason)
+
+    assert program(*known)[0] == status
+
+
+@pytest.mark.parametrize("content", [None, "{}"])
+@pytest.mark.parametrize("name", [NPM_LOCK, "pyproject.toml"])
+def test_without_its_own_files_the_program_fails(
+    program: Program, project: Path, name: str, content: str | None
+) -> None:
+    """Nothing that is locked is nothing that was looked up; what is accepted has to be known."""
+    (project / name).unlink()
+    if content is not None:
+        (project / name).write_text(content)
+
+    status, said = program()
+
+    assert status == 3
+    assert said.startswith("could not look: a file or an answer is missing or malformed (")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("report", ["[]", '{"auditReportVersion": 2, "metadata": 7}'])
+def test_a_report_of_another_form_is_not_green(program: Program, report: str) -> None:
+    """A later npm may tell what it knows in another way."""
+    status, said = program(npm=report)
+
+    assert status == 3
+    assert said.startswith("could not look: a file or an answer is missing or malformed (")
+
+
 class Database(BaseHTTPRequestHandler):
     """OSV, which knows the vulnerabilities of `weak`; npm's is a script."""
 
@@ -277,124 +358,44 @@ def osv(*weak: str) -> Iterator[str]:
             thread.join()
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A repository that locks two packages, with the program, and an npm that has looked."""
-    program = tmp_path / PROGRAM.relative_to(REPOSITORY)
-    program.parent.mkdir(parents=True)
-    shutil.copy(PROGRAM, program)
-    (program.parents[1] / "requirements-3.12.txt").write_text("h11==0.14.0 \\\n    --hash=x\n")
-    (tmp_path / "pyproject.toml").write_text("[tool.audit]\naccepted = []\n")
-    packages = {
-        "": {"dependencies": {"@a/s": "3.1.10"}},
-        "node_modules/@a/s": {"version": "3.1.10"},
-    }
-    (tmp_path / NPM_LOCK).write_text(json.dumps({"packages": packages}))
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("weak", "status", "line"),
+    [
+        (["flask", "h11"], 1, "h11==0.14.0 (layers/encryption_guard/requirements-3.12.txt)"),
+        ([], 3, "could not look: the known vulnerability of flask==0.5 was not found"),
+    ],
+    ids=["found", "no data"],
+)
+def test_the_real_pip_audit_is_asked(
+    project: Path, weak: list[str], status: int, line: str
+) -> None:
+    """And an npm whose lock has the canary."""
+    copy = project / PROGRAM.relative_to(REPOSITORY)
+    copy.parent.mkdir()
+    shutil.copy(PROGRAM, copy)
     looked_for = {
         "package.json": '{"dependencies": {"@a/s": "3.1.10", "lodash": "4.17.4"}}',
         NPM_LOCK: '"": {"dependencies": {"@a/s": "3.1.10", "lodash": "4.17.4"}}',
         f"./{NPM_LOCK}": '"node_modules/lodash": {"version": "4.17.4"}',
     }
     seen = " && ".join(f"grep -qF '{text}' {file}" for file, text in looked_for.items())
-    (tmp_path / "npm").write_text(f"#!/bin/sh\n{seen} && cat <<'E'\n{by_npm()}\nE\n")
-    (tmp_path / "npm").chmod(0o755)
-    return tmp_path
+    (project / "npm").write_text(f"#!/bin/sh\n{seen} && cat <<'E'\n{by_npm()}\nE\n")
+    (project / "npm").chmod(0o755)
 
-
-def run(project: Path, database: str, *, path: str = "/usr/bin:/bin") -> tuple[int, str]:
-    """The program with the real pip-audit: its exit status, and what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", audit.__name__],
-        cwd=project,
-        env={
-            "PATH": f"{project}:{path}",
-            "HOME": str(project),
-            "PIP_AUDIT_VULNERABILITY_SERVICE": "osv",
-            "PIP_AUDIT_OSV_URL": database,
-        },
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_the_program_looks(project: Path) -> None:
-    """With a database that knows the canary it succeeds, or fails with what it found."""
-    with osv("flask") as database:
-        assert run(project, database) == (
-            0,
-            "Every locked version was looked up; vulnerabilities: 0\n",
+    with osv(*weak) as database:
+        done = subprocess.run(
+            [sys.executable, "-m", audit.__name__],
+            cwd=project,
+            env={
+                "PATH": f"{project}:/usr/bin:/bin",
+                "HOME": str(project),
+                "PIP_AUDIT_VULNERABILITY_SERVICE": "osv",
+                "PIP_AUDIT_OSV_URL": database,
+            },
+            check=False,
+            capture_output=True,
+            text=True,
         )
-    with osv("flask", "h11") as database:
-        status, said = run(project, database)
 
-    assert status == 1
-    assert "h11==0.14.0 (layers/encryption_guard/requirements-3.12.txt): PYSEC-1\n" in said
-
-
-def test_the_program_accepts_only_with_a_reason(project: Path) -> None:
-    """What stands in pyproject.toml decides about its exit status."""
-    accepted = '[[tool.audit.accepted]]\npackage = "h11==0.14.0"\nid = "PYSEC-1"\nreason = '
-    statuses = []
-
-    with osv("flask", "h11") as database:
-        for reason in ('"no server here"', '""'):
-            (project / "pyproject.toml").write_text(accepted + reason)
-            statuses.append(run(project, database)[0])
-
-    assert statuses == [0, 1]
-
-
-@pytest.mark.parametrize("known", [[], None])
-def test_without_data_the_program_fails(project: Path, known: list[str] | None) -> None:
-    """A database that is empty, and one that is not there."""
-    with osv(*(known or [])) as database:
-        status, said = run(project, "http://127.0.0.1:1" if known is None else database)
-
-    assert status == 3
-    assert re.match(r"could not look: .*(flask|Connection refused)", said)
-    assert len(said.splitlines()) == 1
-
-
-@pytest.mark.parametrize("content", [None, "{}"])
-@pytest.mark.parametrize("name", [NPM_LOCK, "pyproject.toml"])
-def test_without_its_own_files_the_program_fails(
-    project: Path, name: str, content: str | None
-) -> None:
-    """Nothing that is locked is nothing that was looked up; what is accepted has to be known."""
-    (project / name).unlink()
-    if content is not None:
-        (project / name).write_text(content)
-
-    status, said = run(project, "http://127.0.0.1:1")
-
-    assert status == 3
-    assert said.startswith("could not look: a file or an answer is missing or malformed (")
-    assert len(said.splitlines()) == 1
-
-
-@pytest.mark.parametrize("report", ["[]", '{"auditReportVersion": 2, "metadata": 7}'])
-def test_a_report_of_another_form_is_not_green(project: Path, report: str) -> None:
-    """A later npm may tell what it knows in another way."""
-    (project / "npm").write_text(f"#!/bin/sh\necho '{report}'\n")
-
-    with osv("flask") as database:
-        status, said = run(project, database)
-
-    assert status == 3
-    assert said.startswith("could not look: a file or an answer is missing or malformed (")
-
-
-def test_without_npm_the_program_fails(project: Path) -> None:
-    """It says which program is not there."""
-    (project / "npm").unlink()
-
-    with osv("flask") as database:
-        status, said = run(project, database, path=str(project))
-
-    assert status == 3
-    assert said == (
-        "could not look: a file or an answer is missing or malformed "
-        "(FileNotFoundError: [Errno 2] No such file or directory: 'npm')\n"
-    )
+    assert (done.returncode, line in done.stdout + done.stderr) == (status, True), done.stderr
