@@ -13,52 +13,41 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from encryption_guard import __version__
-from encryption_guard.services.acs3 import Api
-from layers.encryption_guard.tools import comparison, deploy, deployed, tasks
-from layers.encryption_guard.tools.organization import Guarded
-from layers.encryption_guard.tools.preflight import Access, Region
+from layers.encryption_guard.tools import deploy, tasks
+from layers.encryption_guard.tools.comparison import Stack
+from layers.encryption_guard.tools.preflight import Access
 from tests.documents import commands_in
-from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
-from tests.emulators.event_apis import EventApis
-from tests.emulators.ram_policies import Policy
-from tests.emulators.resource_directory import Member, ResourceDirectory
 from tests.emulators.serverless_devs import CREDENTIALS, MISSING, ServerlessDevs, serverless_devs
-from tests.emulators.serverless_devs.services import services
+from tests.unit.tools.emulated_account import (
+    CREATE,
+    KEY,
+    READERS,
+    SECRET,
+    SWEEP,
+    TOKEN,
+    Account,
+    Place,
+)
+from tests.unit.tools.emulated_account import Deployer as EmulatedDeployer
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
-SECRET, TOKEN = "secret-of-the-deployer", "token-of-the-deployer"
-KEY = {
-    "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI5tDeployer",
-    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": SECRET,
-    "ALIBABA_CLOUD_SECURITY_TOKEN": TOKEN,
-    "ALIBABA_CLOUD_ACCOUNT_ID": ACCOUNT,
-}
-CREATE, SWEEP = deployed.FUNCTION_NAMES
 HERE = ("--region", "cn-hangzhou")
-POLICY = json.loads((REPOSITORY / "docs" / "policies" / "deployer.json").read_text("utf-8"))
-# What a plan reads, it reads with the documented rights.
-ACCESS_KEY = AccessKey(
-    *("LTAI5tDeployer", SECRET, ACCOUNT),
-    security_token=TOKEN,
-    policy=Policy.of(each for each in POLICY["Statement"] if "Condition" not in each),
-)
 TOOLS = Path("layers", "encryption_guard", "tools")
 BUILDER = TOOLS / "build.py"
-NOTHING: dict[str, Any] = {"stacks": {}, "functions": {}, "layers": {"encryption-guard": []}}
+NOTHING: dict[str, Any] = {"stacks": {}, "functions": {}, "layers": {}}
 # The deployed function, with the variables that the template gives it.
 INVOKED = f"""
 import contextlib, importlib, os, sys, types
@@ -75,107 +64,45 @@ print(result)
 """
 
 
-class Deployer:
-    """Somebody in a checkout of their own, with an account that is emulated."""
+@dataclass
+class Kept(Account):
+    """The account that the components of Serverless Devs keep in a file."""
 
-    # The other accounts of the organization.
-    members: tuple[Member, ...] = ()
+    s: ServerlessDevs = field(kw_only=True)
+
+    def place(self, region: str = "cn-hangzhou") -> Place:
+        """What is in this region."""
+        kept = self.s.account()["regions"].get(region, NOTHING)
+        stacks = [
+            Stack("UPDATE_COMPLETE", each.get("template", {}), each.get("parameters", {}))
+            for each in kept["stacks"].values()
+        ]
+        layers = [each["version"] for each in kept["layers"].get("encryption-guard", ())]
+        return Place(kept["functions"], stacks[0] if stacks else None, layers)
+
+    def find_regions(self, access: Access, names: Iterable[str], _: object) -> tuple[str, ...]:
+        return super().find_regions(access, self.s.account()["regions"], names)
+
+
+class Deployer(EmulatedDeployer):
+    """Somebody who deploys with the real Serverless Devs."""
 
     def __init__(self, folder: Path) -> None:
-        self.s: ServerlessDevs = serverless_devs(folder)
+        self.s = serverless_devs(folder)
+        super().__init__(folder, Kept(s=self.s))
 
-    def __call__(self, *arguments: str, **environment: str | None) -> Result:
-        self.requests: list[str | None] = []
-        shell = {**KEY, **self.s.environment, **environment}
-        with (
-            patch.object(deploy, "read_deployed", self.read_deployed),
-            patch.object(deploy, "read_parts", self.read_parts),
-            patch.object(deploy, "read_accounts", self.read_accounts),
-            patch.object(deploy, "read_stack", self.read_stack),
-            patch.object(deploy, "find_regions", self.find_regions),
-            patch.object(deploy, "find_missing_buses", self.find_missing_buses),
-            patch.object(deploy, "count_dead_letters", lambda *_: "3 dead letters"),
-            patch.object(deploy, "measure_clock", lambda *_: 0.5),
-        ):
-            return CliRunner().invoke(deploy.main, arguments, env=shell)
+    def stand_ins(self) -> dict[tuple[Any, str], Any]:
+        """Only what is read of the account."""
+        return {(deploy, name): self.reader(name) for name in READERS}
 
-    def read_deployed(
-        self, access: Access, region: Region, environment: Mapping[str, str]
-    ) -> dict[str, str] | None:
-        """The settings of the emulated functions, read from the emulated services."""
-        with self.services(region, environment) as (shell, _):
-            return deployed.read_deployed(access, region, shell)
-
-    def read_parts(
-        self,
-        access: Access,
-        region: Region,
-        resources: Mapping[str, Any],
-        environment: Mapping[str, str],
-    ) -> comparison.Deployed | None:
-        """What is deployed, read from the emulated services."""
-        with self.services(region, environment) as (shell, ros):
-            return deployed.read_parts(access, region, resources, shell, ros=ros)
-
-    def read_stack(
-        self, access: Access, region: Region, name: str, environment: Mapping[str, str]
-    ) -> comparison.Stack | None:
-        """A stack, read from the emulated service."""
-        with self.services(region, environment) as (shell, ros):
-            return deployed.read_stack(access, region, name, shell, ros=ros)
-
-    def find_missing_buses(
-        self, access: Access, bus: str, names: Iterable[str], environment: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        """The regions without this bus, by the emulated service; EMULATED_BUSES are in each."""
-        with EventApis(ACCESS_KEY, region="cn-hangzhou") as service:
-            service.state.buses = environment.get("EMULATED_BUSES", "").split(",")
-            api = Api(service.url, deployed.EVENT_BRIDGE.version)
-            return deployed.find_missing_buses(access, bus, names, environment, api=api)
-
-    def find_regions(
-        self, _access: Access, _names: Iterable[str], _: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        """The regions of the emulated account that have the functions."""
-        regions = self.s.account()["regions"]
-        return tuple(name for name in regions if SWEEP in regions[name]["functions"])
-
-    def read_accounts(
-        self, access: Access, settings: Mapping[str, str], environment: Mapping[str, str]
-    ) -> Guarded:
-        """The accounts of the organization, read from the emulated directory."""
-        with ResourceDirectory(ACCESS_KEY, manager=ACCOUNT, members=self.members) as directory:
-            stated = {**settings, "GUARD_DIRECTORY_ENDPOINT": directory.url}
-            return deployed.read_accounts(access, stated, environment)
-
-    @contextmanager
-    def services(
-        self, region: Region, environment: Mapping[str, str]
-    ) -> Iterator[tuple[dict[str, str], Api]]:
-        """The services of a region as this shell reaches them; `requests` has what was asked."""
-        nothing: dict[str, Any] = {"stacks": {}, "functions": {}}
-        place = self.s.account()["regions"].get(region.name, nothing)
-        with services(ACCESS_KEY, region.name, place) as (function_compute, orchestration):
-            shell = {**environment, "GUARD_FC_ENDPOINT": function_compute.url}
-            yield shell, Api(orchestration.url, deployed.ROS.version)
-            for service in (function_compute, orchestration):
-                self.requests += [each.operation for each in service.requests]
-
-    def place(self, region: str = "cn-hangzhou") -> dict[str, Any]:
-        """What is in this region of the account."""
-        place: dict[str, Any] = self.s.account()["regions"][region]
-        return place
+    def shell(self) -> dict[str, str]:
+        """The variables with which Serverless Devs acts on the account."""
+        return self.s.environment
 
     def layers(self) -> list[str]:
         """The versions of the layer that both functions in cn-hangzhou use."""
-        functions = self.place()["functions"].values()
+        functions = self.account.place().functions.values()
         return [arn.rpartition("/")[2] for each in functions for arn in each["layers"]]
-
-    def holds(self, **what: Any) -> None:
-        """There is something in cn-hangzhou already."""
-        regions = {"cn-hangzhou": {"stacks": {}, "layers": {}, "functions": {}, **what}}
-        account = {"calls": [], "steps": [], "roles": [], "regions": regions}
-        Path(self.s.environment["EMULATED_ACCOUNT"]).write_text(json.dumps(account), "utf-8")
 
     def asked(self) -> list[tuple[str, str]]:
         """Which commands reached which resources, since the account is there."""
@@ -214,15 +141,6 @@ def with_make(folder: Path) -> None:
     (folder / ".venv" / ".installed").touch()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def nobodys_shell() -> Iterator[None]:
-    """Nothing of whoever runs the tests decides about them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in (*KEY, "AccountID", "AccessKeyID", "AccessKeySecret", "LAYER_VERSION"):
-            patch.delenv(name, raising=False)
-        yield
-
-
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone whose layer takes no time to build: what is in it is in the file `layer`."""
@@ -254,8 +172,8 @@ def test_a_deployment_ends_well(deployer: Deployer) -> None:
     assert result.exit_code == 0, result.output
     assert "cn-hangzhou is guarded" in result.output
     assert result.output.count("skipped: not_relevant") == 2
-    place = deployer.place()
-    assert (len(place["stacks"]), set(place["functions"])) == (1, {CREATE, SWEEP})
+    place = deployer.account.place()
+    assert (place.stack is None, set(place.functions)) == (False, {CREATE, SWEEP})
     assert deployer.layers() == ["1", "1"]
 
 
@@ -300,10 +218,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[First]:
 def test_one_command_protects_a_region(first: First) -> None:
     """From a clone to a deployed and tried guard: layer, stack, both functions, in this order."""
     assert first.result.exit_code == 0, first.result.output
-    place = first.deployer.place()
-    assert [layer["version"] for layer in place["layers"]["encryption-guard"]] == [1]
-    assert set(place["functions"]) == {CREATE, SWEEP}
-    for function in place["functions"].values():
+    place = first.deployer.account.place()
+    assert (place.layers, set(place.functions)) == ([1], {CREATE, SWEEP})
+    for function in place.functions.values():
         assert {"key": "version", "value": __version__} in function["tags"]
     assert first.deployer.asked()[-5:] == [
         ("infra", "deploy"),
@@ -337,7 +254,7 @@ def test_no_secret_is_printed_or_kept(first: First) -> None:
 @pytest.mark.slow
 def test_a_dollar_in_a_reason_arrives(first: First) -> None:
     """Serverless Devs replaces no part of it."""
-    for function in first.deployer.place()["functions"].values():
+    for function in first.deployer.account.place().functions.values():
         exemptions = json.loads(function["environmentVariables"]["GUARD_EXEMPTIONS"])
         assert exemptions == WITH_DOLLARS
 
@@ -381,10 +298,9 @@ def test_serverless_devs_alone_does_it_too(deployer: Deployer, checkout: Path) -
     )
 
     assert done.returncode == 0, done.stdout
-    place = deployer.place(region)
-    (layer,) = place["layers"]["encryption-guard"]
-    assert (layer["version"], layer["compatibleRuntime"]) == (1, [runtime])
-    assert {each["runtime"] for each in place["functions"].values()} == {runtime}
+    place = deployer.account.place(region)
+    assert place.layers == [1]
+    assert {each["runtime"] for each in place.functions.values()} == {runtime}
     assert f"--runtime {runtime}" in (checkout / "build" / "arguments").read_text("utf-8")
 
 
@@ -411,14 +327,14 @@ def test_serverless_devs_alone_asks_nobody(deployer: Deployer, checkout: Path) -
         if (given, line) == deployments[1]:
             assert deployer.layers() == ["2", "2"]
 
-    assert deployer.place() == NOTHING
+    assert deployer.account.place() == Place()
 
 
 @needs_make
 @pytest.mark.slow
 @pytest.mark.usefixtures("checkout")
 def test_three_commands_guard_a_region_and_leave_nothing(deployer: Deployer) -> None:
-    """As the docs have them, without a guard.toml; a plan is asked for nothing but reads."""
+    """As the docs have them, without a guard.toml."""
     docs = commands_in(REPOSITORY / "docs" / "deploy.md")
     plan, deployment, removal = (
         next(line for line in docs if line.startswith(f"make {word} REGION="))
@@ -430,15 +346,10 @@ def test_three_commands_guard_a_region_and_leave_nothing(deployer: Deployer) -> 
         result = deployer(*run_by(line))
         assert result.exit_code == 0, result.output
         outputs.append(result.output)
-        if "nothing changes" in result.output:
-            assert {each for each in deployer.requests if each} == {
-                *("GetFunction", "GetTrigger", "GetFunctionAsyncInvokeConfig"),
-                *("GetConcurrencyConfig", "ListStacks", "GetStack", "GetTemplate"),
-            }
 
     assert "cn-hangzhou is guarded" in outputs[0]
     assert "nothing changes" in outputs[1]
-    assert deployer.place() == NOTHING
+    assert deployer.account.place() == Place()
     assert "infra  - -> the stack oss-tables-encryption-guard" in outputs[3]
 
 
@@ -475,14 +386,18 @@ def test_a_stack_that_was_never_complete_is_named(deployer: Deployer) -> None:
 def test_a_removal_that_only_prints_an_error_has_failed(deployer: Deployer) -> None:
     """`s remove` ends with 0 all the same."""
     stacks = {"oss-tables-encryption-guard": {"stackId": "a stack", "resources": {}}}
-    deployer.holds(stacks=stacks, functions={CREATE: {}, SWEEP: {}})
+    regions = {
+        "cn-hangzhou": {"stacks": stacks, "layers": {}, "functions": {CREATE: {}, SWEEP: {}}}
+    }
+    account = {"calls": [], "steps": [], "roles": [], "regions": regions}
+    Path(deployer.s.environment["EMULATED_ACCOUNT"]).write_text(json.dumps(account), "utf-8")
 
     failed = deployer("remove", "--yes", *HERE, EMULATED_REFUSALS="DeleteTrigger")
 
     assert failed.exit_code == 1
     assert "AccessDenied: 403, DeleteTrigger" in failed.output
     assert "Not removed from cn-hangzhou: encrypt_on_create, sweep" in failed.output
-    assert deployer.place()["stacks"] == stacks
+    assert deployer.s.account()["regions"]["cn-hangzhou"]["stacks"] == stacks
 
 
 @pytest.mark.slow
@@ -557,7 +472,7 @@ def test_a_sigterm_leaves_no_command_behind(deployer: Deployer, checkout: Path) 
 
 # An organization.
 
-FIRST, SECOND = (str(each) * 16 for each in (2, 3))
+MEMBER = "2222222222222222"
 ORGANIZATION = {
     "GUARD_ACCOUNTS": "organization",
     "GUARD_EXTERNAL_ID": f"guard-of:{ACCOUNT}",
@@ -571,7 +486,7 @@ ORGANIZATION = {
 def test_a_bus_that_changes_is_never_without_a_rule(deployer: Deployer) -> None:
     """Other accounts are prepared last. The rule is updated while the group stays; the group is
     removed and created at the end."""
-    deployer.members = (Member(FIRST), Member(SECOND, deletion="Deleting"))
+    deployer.account.members, deployer.account.buses = [MEMBER], ["guard", "other"]
     first = deployer("deploy", *HERE, **ORGANIZATION, EMULATED_BUSES="guard")
     before = len(stack_steps(deployer))
 
@@ -593,10 +508,8 @@ def test_a_bus_that_changes_is_never_without_a_rule(deployer: Deployer) -> None:
         *(stack, f"remove {instances}", f"remove {group}"),
         *(stack, f"create {instances}", f"create {group}"),
     ]
-    made = deployer.place()["stacks"]["oss-tables-encryption-guard"]["resources"].values()
-    assert [each["properties"]["EventBusName"] for each in made if each["type"] == rule] == [
-        "other"
-    ]
+    made = deployer.account.place().made.values()
+    assert [e["Properties"]["EventBusName"] for e in made if e["Type"] == rule] == ["other"]
 
 
 def stack_steps(deployer: Deployer) -> list[str]:

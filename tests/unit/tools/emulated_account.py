@@ -31,10 +31,11 @@ CREATE, SWEEP = FUNCTION_NAMES
 GROUP, INSTANCES, RULE = (
     f"ALIYUN::{each}" for each in ("ROS::StackGroup", "ROS::StackInstances", "EventBridge::Rule")
 )
-SECRET = "secret-of-the-deployer"
+SECRET, TOKEN = "secret-of-the-deployer", "token-of-the-deployer"
 KEY = {
     "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI5tDeployer",
     "ALIBABA_CLOUD_ACCESS_KEY_SECRET": SECRET,
+    "ALIBABA_CLOUD_SECURITY_TOKEN": TOKEN,
     "ALIBABA_CLOUD_ACCOUNT_ID": ACCOUNT,
 }
 # None of these comes from the shell that runs the tests.
@@ -221,17 +222,24 @@ class Deployer:
     node: str | None = "20.20.2"
 
     def __call__(self, *arguments: str, **environment: str | None) -> Result:
-        stand_ins: dict[str, Any] = {
-            **{name: self.reader(name) for name in READERS},
-            "ServerlessDevs": partial(Command, account=self.account),
-            "read_version": lambda *_: self.node,
-        }
-        shell = {"HOME": str(self.home), **UNSET, **KEY, **environment}
         with ExitStack() as stack:
-            for name, stand_in in stand_ins.items():
-                stack.enter_context(patch.object(deploy, name, stand_in))
-            stack.enter_context(patch.object(tasks, "build_layer"))
+            for (module, name), stand_in in self.stand_ins().items():
+                stack.enter_context(patch.object(module, name, stand_in))
+            shell = {**UNSET, **KEY, **self.shell(), **environment}
             return CliRunner().invoke(deploy.main, arguments, env=shell, input=self.answer)
+
+    def stand_ins(self) -> dict[tuple[Any, str], Any]:
+        """What takes the place of a name in a module."""
+        return {
+            **{(deploy, name): self.reader(name) for name in READERS},
+            (deploy, "ServerlessDevs"): partial(Command, account=self.account),
+            (deploy, "read_version"): lambda *_: self.node,
+            (tasks, "build_layer"): Mock(),
+        }
+
+    def shell(self) -> dict[str, str]:
+        """Further variables."""
+        return {"HOME": str(self.home)}
 
     def reader(self, name: str) -> Any:
         """One of the readers, or what it is if a service refuses it."""

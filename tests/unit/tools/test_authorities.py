@@ -72,15 +72,6 @@ def test_namesakes_are_numbered() -> None:
     assert len(files) == 3
 
 
-def test_comments_are_left_out() -> None:
-    """What a bundle says around a certificate is not in its file."""
-    certificate = named("a")
-
-    (text,) = split_bundle(f"# Issuer: Ü\n# Label: -----\n\n{certificate}\n\n").values()
-
-    assert text == certificate
-
-
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
     """Client and server in one thread; raises what the client does."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -124,15 +115,6 @@ def test_openssl_finds_an_authority_in_the_folder(tmp_path: Path) -> None:
     assert client.cert_store_stats()["x509"] == 3
 
 
-def test_without_its_file_an_authority_is_not_trusted(tmp_path: Path) -> None:
-    """The folder is all that counts: where the file is missing, the handshake fails."""
-    ours, stranger = authority("Ours"), authority("Stranger")
-    client = ssl.create_default_context(capath=written(tmp_path, stranger))
-
-    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
-        handshake(serving(ours), client)
-
-
 def pem(content: bytes) -> str:
     """Whatever, as if it were a certificate."""
     lines = b64encode(content).decode()
@@ -143,9 +125,7 @@ def pem(content: bytes) -> str:
     ("bundle", "reason"),
     [
         ("", "is empty"),
-        ("# nothing\n", "is empty"),
         (named("a")[:-30], "something other"),
-        (named("a").replace("BEGIN C", "BEGIN TRUSTED C"), "something other"),
         (named("a") + "-----BEGIN X509 CRL-----\n", "something other"),
         (
             "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n",

@@ -68,47 +68,6 @@ def test_the_accounts_are_named_and_each_share_has_an_instance(deployer: Deploye
     assert deployer.settings().items() >= ORGANIZATION.items()
 
 
-def test_fewer_instances_than_shares_stop_it(deployer: Deployer) -> None:
-    """Before anything is started, with both numbers; enough of them are reserved as stated."""
-    deployer.account.members = [FIRST, SECOND]
-
-    refused = deployer("deploy", *HERE, **ORGANIZATION, GUARD_SWEEP_CONCURRENCY="1")
-    untouched = is_untouched(deployer)
-    done = deployer("deploy", *HERE, **ORGANIZATION, GUARD_SWEEP_CONCURRENCY="3")
-
-    assert (refused.exit_code, untouched) == (2, True)
-    assert "GUARD_SWEEP_CONCURRENCY is 1, but 3 accounts are 2 shares" in refused.output
-    assert "Nothing was started" in refused.output
-    assert (done.exit_code, reserved(deployer)) == (0, 3), done.output
-
-
-def test_a_list_that_is_too_long_stops_it(deployer: Deployer) -> None:
-    """A function's variables have no room for it; all of the organization have a short name."""
-    listed = ",".join(f"{10**15 + each}" for each in range(240))
-
-    result = deployer("deploy", *HERE, GUARD_ACCOUNTS=listed)
-
-    assert result.exit_code == 2, result.output
-    assert re.search(f"The variables of {SWEEP} have [0-9,]+ bytes, 4,096 are", result.output)
-    assert "set it to `organization`" in result.output
-    assert is_untouched(deployer)
-
-
-def test_fewer_accounts_have_to_be_wanted(deployer: Deployer) -> None:
-    """Their buckets would stay open, so it asks; a file states the accounts too."""
-    deployer.account.members = [FIRST, SECOND]
-    Path("guard.toml").write_text('accounts = "organization"\naccounts_per_share = 20\n')
-    first = deployer("deploy", *HERE)
-    Path("guard.toml").write_text(f'accounts = ["{FIRST}"]\n')
-    asked = deployer("deploy", *HERE)
-    done = deployer("deploy", *HERE, "--yes")
-
-    assert [each.exit_code for each in (first, asked, done)] == [0, 1, 0], done.output
-    assert f"buckets of accounts of the organization other than {FIRST}" in asked.output
-    assert f"Guards 2 accounts, in 1 share of at most 20: {ACCOUNT}, {FIRST}" in done.output
-    assert (deployer.settings()["GUARD_ACCOUNTS"], reserved(deployer)) == (FIRST, 2)
-
-
 # The accounts of folders.
 
 FOLDERS = {**ORGANIZATION, "GUARD_ORGANIZATION_FOLDERS": "fd-one,fd-two"}
@@ -186,17 +145,6 @@ def test_what_changes_in_other_accounts_is_created_anew(manager: Deployer) -> No
     assert [step for step in steps if "ROS" in step] == [
         *(f"remove {INSTANCES}", f"remove {GROUP}", f"create {INSTANCES}", f"create {GROUP}"),
     ]
-
-
-def test_folders_that_are_given_up_lose_the_role(manager: Deployer) -> None:
-    """The stack group goes with them."""
-    manager("deploy", *HERE, **FOLDERS)
-    Path("guard.toml").write_text("organization_folders = []\n")
-
-    gone = manager("deploy", *HERE, "--yes")
-
-    assert gone.exit_code == 0, gone.output
-    assert GROUP not in resources(manager)
 
 
 def test_several_regions_need_a_home(manager: Deployer) -> None:
@@ -283,21 +231,6 @@ def test_a_region_that_fails_is_not_trusted(manager: Deployer) -> None:
     assert result.exit_code == 1
     assert "Failed in: cn-shanghai" in result.output
     assert trusted(manager) == ["cn-hangzhou", "sweep-cn-hangzhou"], result.output
-
-
-def test_events_are_forwarded_to_a_bus(manager: Deployer) -> None:
-    """The rule on the bus calls a function that exists; the role names who may send."""
-    result = manager("deploy", *HERE, **WITH_BUS)
-
-    assert result.exit_code == 0, result.output
-    stack = manager.account.place().made
-    (trust,) = stack["ForwardRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    assert trust["Principal"] == {"Service": [f"{FIRST}@eventbridge.aliyuncs.com"]}
-    assert stack["MemberEvents"]["Properties"]["EventBusName"] == "guard"
-    parameters = resources(manager)[GROUP]["Parameters"]
-    forward_role = stack["ForwardRole"]["Properties"]["RoleName"]
-    assert (parameters["Bus"], parameters["GuardAccount"]) == ("guard", ACCOUNT)
-    assert parameters["ForwardRole"] == forward_role
 
 
 # What is refused must not cost other accounts their role.
@@ -516,16 +449,3 @@ def test_the_template_of_another_account_is_printed(deployer: Deployer) -> None:
     ]
     assert "Guards 2 accounts" in result.stderr
     assert is_untouched(deployer)
-
-
-def test_the_home_creates_the_role_whichever_region_prints_the_template(
-    manager: Deployer,
-) -> None:
-    """A role exists once in an account; the settings are those of the named region."""
-    manager("deploy", *HERE, **ORGANIZATION, **HOME)
-
-    result = manager("member-template", "--region", "cn-shanghai", **ORGANIZATION, **HOME)
-
-    assert result.exit_code == 0, result.output
-    assert yaml.safe_load(result.stdout)["Parameters"]["Home"]["Default"] == "cn-hangzhou"
-    assert "The stack in cn-hangzhou creates the role" in result.stderr
