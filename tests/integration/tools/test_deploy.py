@@ -28,7 +28,7 @@ from layers.encryption_guard.tools.comparison import Stack
 from layers.encryption_guard.tools.preflight import Access
 from tests.documents import commands_in
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
-from tests.emulators.serverless_devs import CREDENTIALS, MISSING, ServerlessDevs, serverless_devs
+from tests.emulators.serverless_devs import MISSING, ServerlessDevs, serverless_devs
 from tests.unit.tools.emulated_account import (
     CREATE,
     KEY,
@@ -98,11 +98,6 @@ class Deployer(EmulatedDeployer):
     def shell(self) -> dict[str, str]:
         """The variables with which Serverless Devs acts on the account."""
         return self.s.environment
-
-    def layers(self) -> list[str]:
-        """The versions of the layer that both functions in cn-hangzhou use."""
-        functions = self.account.place().functions.values()
-        return [arn.rpartition("/")[2] for each in functions for arn in each["layers"]]
 
     def asked(self) -> list[tuple[str, str]]:
         """Which commands reached which resources, since the account is there."""
@@ -174,7 +169,7 @@ def test_a_deployment_ends_well(deployer: Deployer) -> None:
     assert result.output.count("skipped: not_relevant") == 2
     place = deployer.account.place()
     assert (place.stack is None, set(place.functions)) == (False, {CREATE, SWEEP})
-    assert deployer.layers() == ["1", "1"]
+    assert [each["layers"][0][-11:] for each in place.functions.values()] == ["/versions/1"] * 2
 
 
 # One command in a fresh clone.
@@ -281,34 +276,13 @@ def test_without_us_the_web_hook_stays_in_a_log(deployer: Deployer) -> None:
 
 @needs_make
 @pytest.mark.slow
-def test_serverless_devs_alone_does_it_too(deployer: Deployer, checkout: Path) -> None:
-    """In a fresh account `s deploy` builds and publishes the layer before the first function."""
-    with_make(checkout)
-    region, runtime = "ap-southeast-1", "python3.10"
-
-    done = deployer.s.run(
-        "deploy",
-        "-y",
-        template=checkout / "template.yaml",
-        environment={
-            "PYTHON": sys.executable,
-            "ALIBABA_CLOUD_REGION": region,
-            "GUARD_RUNTIME": runtime,
-        },
-    )
-
-    assert done.returncode == 0, done.stdout
-    place = deployer.account.place(region)
-    assert place.layers == [1]
-    assert {each["runtime"] for each in place.functions.values()} == {runtime}
-    assert f"--runtime {runtime}" in (checkout / "build" / "arguments").read_text("utf-8")
-
-
-@needs_make
-@pytest.mark.slow
 def test_serverless_devs_alone_asks_nobody(deployer: Deployer, checkout: Path) -> None:
-    """Its documented lines have `-y`: without it, it waits for a terminal, or ends with 0."""
+    """Its documented lines have `-y`: without it, it waits for a terminal, or ends with 0.
+
+    It builds the layer for the stated runtime, and publishes it before the first function.
+    """
     with_make(checkout)
+    stated = {"ALIBABA_CLOUD_REGION": "ap-southeast-1", "GUARD_RUNTIME": "python3.10"}
     text = (REPOSITORY / "docs" / "deploy.md").read_text("utf-8")
     lines = re.findall(
         r"^((?:[A-Z_]+=\d+ )?)node_modules/.bin/s (.+) -t template.yaml$", text, re.M
@@ -319,15 +293,19 @@ def test_serverless_devs_alone_asks_nobody(deployer: Deployer, checkout: Path) -
     assert (len(deployments), len(removals)) == (2, 4)
 
     for given, line in deployments + removals:
-        environment = {"PYTHON": sys.executable, **dict(re.findall(r"(\w+)=(\d+)", given))}
+        given_here = dict(re.findall(r"(\w+)=(\d+)", given))
+        environment = {"PYTHON": sys.executable, **stated, **given_here}
         done = deployer.s.run(*line.split(), template=template, environment=environment)
         assert done.returncode == 0, done.stdout
         if (given, line) == deployments[0]:
             (checkout / "layer").write_bytes(b"another layer")
         if (given, line) == deployments[1]:
-            assert deployer.layers() == ["2", "2"]
+            functions = deployer.account.place("ap-southeast-1").functions.values()
+            assert {each["runtime"] for each in functions} == {"python3.10"}
+            assert {each["layers"][0].rpartition("/")[2] for each in functions} == {"2"}
 
-    assert deployer.account.place() == Place()
+    assert "--runtime python3.10" in (checkout / "build" / "arguments").read_text("utf-8")
+    assert deployer.account.place("ap-southeast-1") == Place()
 
 
 @needs_make
@@ -365,61 +343,6 @@ def run_by(line: str) -> list[str]:
 
 
 # What Serverless Devs prints, and how it ends.
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("checkout")
-def test_a_stack_that_was_never_complete_is_named(deployer: Deployer) -> None:
-    """Its state is read in the output of the deployment, and of `s infra info` afterwards."""
-    state = "CREATE_ROLLBACK_COMPLETE"
-
-    first = deployer("deploy", *HERE, EMULATED_STACK=state)
-    second = deployer("deploy", *HERE)
-
-    for failed in (first, second):
-        assert failed.exit_code == 1
-        assert f"the stack oss-tables-encryption-guard is in {state}" in failed.output
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("checkout")
-def test_a_removal_that_only_prints_an_error_has_failed(deployer: Deployer) -> None:
-    """`s remove` ends with 0 all the same."""
-    stacks = {"oss-tables-encryption-guard": {"stackId": "a stack", "resources": {}}}
-    regions = {
-        "cn-hangzhou": {"stacks": stacks, "layers": {}, "functions": {CREATE: {}, SWEEP: {}}}
-    }
-    account = {"calls": [], "steps": [], "roles": [], "regions": regions}
-    Path(deployer.s.environment["EMULATED_ACCOUNT"]).write_text(json.dumps(account), "utf-8")
-
-    failed = deployer("remove", "--yes", *HERE, EMULATED_REFUSALS="DeleteTrigger")
-
-    assert failed.exit_code == 1
-    assert "AccessDenied: 403, DeleteTrigger" in failed.output
-    assert "Not removed from cn-hangzhou: encrypt_on_create, sweep" in failed.output
-    assert deployer.s.account()["regions"]["cn-hangzhou"]["stacks"] == stacks
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("checkout")
-def test_with_a_key_of_serverless_devs_it_makes_the_plan(deployer: Deployer) -> None:
-    """Nobody else can ask: it compares with the latest layer, and says what it assumes."""
-    key = [word for name, value in CREDENTIALS.items() for word in (f"--{name}", value)]
-    assert deployer.s.run("config", "add", "--access", "default", *key).returncode == 0
-    nothing = dict.fromkeys(KEY)
-    assert deployer("deploy", *HERE, "--yes", **nothing).exit_code == 0
-    Path("layer").write_bytes(b"a newer layer")
-    assert deployer("deploy", *HERE, "--yes", **nothing).exit_code == 0
-
-    planned = deployer("plan", *HERE, **nothing)
-    refused = deployer("plan", *HERE, **nothing, EMULATED_REFUSALS="ListLayerVersions")
-
-    assert (planned.exit_code, refused.exit_code) == (0, 0), planned.output
-    assert "Serverless Devs creates service-linked roles" in planned.output
-    assert len(deployer.s.account()["roles"]) == 3
-    assert "- Key: version" in planned.output
-    assert re.search("encrypt_on_create update .*/versions/2", planned.output)
-    assert "the plan assumes version 1" in refused.output
 
 
 def eventually(read: Callable[[], str]) -> str:

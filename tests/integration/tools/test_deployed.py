@@ -195,6 +195,7 @@ def test_a_list_that_cannot_be_read_is_not_taken_for_empty(directory: ResourceDi
 def test_a_key_that_only_serverless_devs_has_reads_nothing() -> None:
     """Nobody is asked."""
     assert read_deployed(ALIAS, HERE, {}) is None
+    assert read_parts(ALIAS, HERE, RESOURCES, {}) is None
     assert count_dead_letters(ALIAS, QUEUE, {}) == "dead letters not counted"
 
 
@@ -361,11 +362,3 @@ def test_a_part_that_cannot_be_read_is_not_taken_for_absent(
 
     with pytest.raises(GuardError, match=f"their permission fc:{operation},"):
         parts(api, ros)
-
-
-def test_with_a_key_of_serverless_devs_nothing_is_read(
-    api: FunctionComputeApi, ros: StacksApi
-) -> None:
-    """Nobody is asked."""
-    assert read_parts(ALIAS, HERE, RESOURCES, shell(api)) is None
-    assert (api.requests, ros.requests) == ([], [])

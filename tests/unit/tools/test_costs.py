@@ -209,29 +209,6 @@ def target(region: str, price: Price | None) -> Target:
     return Target(REGIONS[region], "1234567890123456", {}, price=price)
 
 
-@pytest.mark.parametrize(
-    ("price", "alone", "at_a_terminal"),
-    [
-        (Price(0.13, 3.27, True), True, True),
-        (Price(0, 3.27, True), False, True),
-        (Price(3.27, 3.27, True), False, False),
-        (Price(3.27, 0.13, False), False, False),
-        (Price(None, 3.27, True), False, False),
-        (None, False, False),
-    ],
-)
-def test_a_deployment_asks_before_it_costs_more(
-    price: Price | None, alone: bool, at_a_terminal: bool
-) -> None:
-    """Always where something is deployed; before the first deployment only at a terminal."""
-    targets = [target("cn-hangzhou", price)]
-
-    assert [bool([*find_questions(targets, can_answer=each)]) for each in (False, True)] == [
-        alone,
-        at_a_terminal,
-    ]
-
-
 def test_regions_are_asked_about_at_once() -> None:
     """One question has the sum of those that will cost more."""
     watched = Price(0.13, 3.27, True)

@@ -97,21 +97,6 @@ def trusted(deployer: Deployer) -> list[str]:
     return sorted(name.removeprefix(f"acs:ram::{ACCOUNT}:role/{STACK}-") for name in names)
 
 
-def test_the_accounts_of_folders_are_prepared_last(manager: Deployer) -> None:
-    """Their role trusts roles that exist by then, and a plan finds nothing to change."""
-    result = manager("deploy", *HERE, **FOLDERS)
-    planned = manager("plan", *HERE)
-
-    assert result.exit_code == 0, result.output
-    assert [each.partition(": ")[2] for each in manager.account.steps] == [
-        *("stack", f"function {SWEEP}", f"function {CREATE}"),
-        *("stack", f"create {INSTANCES}", f"create {GROUP}"),
-    ]
-    assert resources(manager)[INSTANCES]["RegionIds"] == ["cn-hangzhou"]
-    assert trusted(manager) == ["cn-hangzhou", "sweep-cn-hangzhou"]
-    assert "Compared with what is deployed: nothing changes" in planned.output, planned.output
-
-
 def test_a_rule_that_is_refused_takes_nothing_from_other_accounts(manager: Deployer) -> None:
     """Their role does not depend on it."""
     listed = {"GUARD_ACCOUNTS": FIRST, "GUARD_ORGANIZATION_BUS": "guard"}

@@ -117,13 +117,6 @@ def test_a_key_that_no_header_can_carry_stops_it(name: str, broken: str) -> None
     assert "seen" not in str(finding)
 
 
-def test_without_a_key_in_the_shell_the_alias_counts() -> None:
-    """What `s config add` has set up is used as the template names it."""
-    assert preflight.find_access({}, aliases={"other", "default"}) == Access(
-        "the alias `default` of Serverless Devs"
-    )
-
-
 @pytest.mark.parametrize(
     "environment",
     [
