@@ -62,13 +62,10 @@ class ServerlessDevs:
     ) -> subprocess.CompletedProcess[str]:
         """Run `s` beside the template, with made-up credentials and nothing of this shell's."""
         file = template or REPOSITORY / "template.yaml"
-        given = environment or {}
-        # The three variables would count before a key under a name of its own.
-        named = any(name.endswith("_serverless_devs_key") for name in given)
         return subprocess.run(
             [str(CLI), *arguments, "-t", file.name],
             cwd=file.parent,
-            env={"PATH": _path(), **({} if named else CREDENTIALS), **self.environment, **given},
+            env={"PATH": _path(), **CREDENTIALS, **self.environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -76,22 +73,17 @@ class ServerlessDevs:
             timeout=120,
         )
 
-    def preview(
-        self, environment: Mapping[str, str] | None = None, *, template: Path | None = None
-    ) -> dict[str, Any]:
+    def preview(self, environment: Mapping[str, str]) -> dict[str, Any]:
         """The resources, as Serverless Devs resolves the template."""
-        done = self.run(
-            "preview", "-o", "json", "--silent", environment=environment, template=template
-        )
+        done = self.run("preview", "-o", "json", "--silent", environment=environment)
         assert done.returncode == 0, done.stdout + done.stderr
         resources: dict[str, Any] = json.loads(done.stdout)["resources"]
         return resources
 
     def account(self) -> dict[str, Any]:
-        """What is in the emulated account: `regions`, its service-linked `roles`, and all `steps`
-        and `calls` so far."""
+        """What is in the emulated account: `regions`, and all `steps` and `calls` so far."""
         if not self._account.exists():
-            return {"calls": [], "steps": [], "roles": [], "regions": {}}
+            return {"calls": [], "steps": [], "regions": {}}
         account: dict[str, Any] = json.loads(self._account.read_text("utf-8"))
         return account
 

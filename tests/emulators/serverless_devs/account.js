@@ -12,7 +12,7 @@ const refuse = (message) => { throw new Error(message); };
 async function inAccount(component, method, inputs, act) {
   const file = process.env.EMULATED_ACCOUNT;
   const account = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, 'utf8'))
-    : { calls: [], steps: [], roles: [], regions: {} };
+    : { calls: [], steps: [], regions: {} };
   const credential = await inputs.getCredential();
   const { region } = inputs.props;
   account.calls.push({

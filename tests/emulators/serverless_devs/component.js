@@ -28,13 +28,6 @@ const DESTINATION_ARN = /^acs:mns:([^:]+):([^:]+):\/queues\/([^/]+)\/messages$/;
 
 function rosDeploy(place, { props }) {
   const stackId = `${place.name}-${props.name}`;
-  // https://www.alibabacloud.com/help/en/resource-orchestration-service/latest/stack-management-update-a-stack
-  const { status } = place.stacks[props.name] || {};
-  if (status) refuse(`ActionInvalid: the stack ${props.name} cannot be updated`);
-  if (process.env.EMULATED_STACK) {
-    place.stacks[props.name] = { stackId, resources: {}, status: process.env.EMULATED_STACK };
-    refuse(`Stack status = ${process.env.EMULATED_STACK}`);
-  }
   const known = { types: TYPES, roleArn: (name) => place.arnOf(name) };
   const { resources, outputs } = stackOf(props, known);
   const before = (place.stacks[props.name] || { resources: {} }).resources;
@@ -79,7 +72,6 @@ function requireOrganization(place, resources, changed) {
   const groups = ofType(resources, GROUP);
   const roles = ofType(resources, ROLE).map((role) => place.arnOf(role.RoleName));
   for (const { PermissionModel, AutoDeployment, TemplateBody, Parameters } of ofType(changed, GROUP)) {
-    if (isRefused('CreateStackGroup')) refuse('StackGroup: EnableServiceAccess has to be called first');
     if (PermissionModel !== 'SERVICE_MANAGED' || !AutoDeployment.Enabled) refuse('StackGroup: not for folders');
     const stray = Object.keys(Parameters).find((name) => !(name in TemplateBody.Parameters));
     if (stray) refuse(`StackGroup: the parameter ${stray} is not declared`);
@@ -196,20 +188,14 @@ function layerPublish(place, inputs, logger) {
   return published;
 }
 
-/* fc3 says nothing of a call that was refused here. */
 function layerRemove(place, inputs) {
-  if (isRefused('DeleteLayerVersion')) return;
   const name = option(inputs, '--layer-name');
   const only = Number(option(inputs, '--version-id'));
   place.layers[name] = list(place.layers[name]).filter((one) => only && one.version !== only);
   place.step(`remove layer ${name}`);
 }
 
-function layerVersions(place, inputs) {
-  // With `-o json` the failure stays unsaid, and the process ends with 0.
-  if (isRefused('ListLayerVersions')) return undefined;
-  return list(place.layers[option(inputs, '--layer-name')]);
-}
+const layerVersions = (place, inputs) => list(place.layers[option(inputs, '--layer-name')]);
 
 function layer(place, inputs, logger) {
   const act = { publish: layerPublish, versions: layerVersions, remove: layerRemove }[inputs.args[0]];
@@ -251,13 +237,6 @@ function made(place, { props }) {
   return place[KIND][name] || refuse(`NotFound: ${name} is not among the ${KIND} of ${place.name}`);
 }
 
-/* It is asked every 5 s, for ever. */
-function deletionFailed(logger) {
-  const tell = () => logger.write('Stack status = DELETE_FAILED');
-  tell();
-  return new Promise(() => { setInterval(tell, 5000); });
-}
-
 /* fc3 never finds a deployed function unchanged: it compares the keys of its tags by their case. */
 function plan(place, { props, resource }, logger) {
   const act = place[KIND][nameIn(props)] ? 'update' : 'create';
@@ -265,34 +244,9 @@ function plan(place, { props, resource }, logger) {
   if (act === 'update') for (const tag of list(props.tags)) logger.write(`- Key: ${tag.key}\n+ key: ${tag.key}`);
 }
 
-/* fc3 asks for them, and makes those that are missing, before every command on a function that has
-   such a trigger. */
-const SERVICE_LINKED_ROLES = ['SendToFC', 'SourceCMS', 'SourceActionTrail']
-  .map((name) => `AliyunServiceRoleForEventBridge${name}`);
-
-function makeServiceLinkedRoles(place, { props }) {
-  if (!list(props.triggers).some((one) => one.triggerType === 'eventbridge')) return;
-  if (isRefused('CheckServiceLinkedRoleExistence')) refuse('NoPermission: CheckServiceLinkedRoleExistence');
-  for (const role of SERVICE_LINKED_ROLES) {
-    if (!place.account.roles.includes(role)) place.account.roles.push(role);
-  }
-}
-
-/* The calls that the emulated account refuses, for want of a right. */
-const isRefused = (call) => (process.env.EMULATED_REFUSALS || '').split(',').includes(call);
-
-/* What removes a function, call by call; the first that is refused leaves the rest, with an ERROR
-   line, and the process ends with 0 all the same. */
-const REMOVAL = [
-  'DeleteAsyncInvokeConfig', 'ListTriggers', 'DeleteTrigger', 'DeleteConcurrencyConfig', 'DeleteFunction',
-];
-
 function remove(place, inputs, logger) {
   const { props } = inputs;
-  if (COMPONENT === 'ros' && process.env.EMULATED_STACK) return deletionFailed(logger);
   confirm(inputs, `Remove ${nameIn(props)}?`, logger);
-  const refused = COMPONENT === 'fc3' && REMOVAL.find(isRefused);
-  if (refused) return void logger.error(`AccessDenied: 403, ${refused} of ${nameIn(props)}`);
   delete place[KIND][nameIn(props)];
   place.step(`remove ${nameIn(props)}`);
 }
@@ -309,10 +263,7 @@ class StandIn {
     this.commands = Object.fromEntries(Object.keys(COMMANDS).map((name) => [name, { help: {} }]));
     if (COMPONENT === 'fc3') Object.assign(this.commands.layer, { subCommands: LAYER_COMMANDS });
     for (const [name, act] of Object.entries(COMMANDS)) {
-      const actOn = (inputs) => (place) => {
-        makeServiceLinkedRoles(place, inputs);
-        return act(place, inputs, logger);
-      };
+      const actOn = (inputs) => (place) => act(place, inputs, logger);
       this[name] = (inputs) => {
         // Into the component's log file, as the real ones do it.
         logger.debug(JSON.stringify(inputs.props));
