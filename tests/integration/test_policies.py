@@ -26,6 +26,7 @@ from tests.emulators.cloud import (
 )
 from tests.emulators.faults import Fault, Refuse
 from tests.emulators.ram_policies import Policy, Statement
+from tests.emulators.resource_directory import Member
 from tests.integration.conftest import creation_of
 
 PUT, GET = "PutTableBucketEncryption", "GetTableBucketEncryption"
@@ -49,10 +50,15 @@ AUDITS: dict[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a scenario: the rights that were used, those that were missing, and the end."""
+    """What came of a scenario: the rights that were used, those that were missing, and the end.
+
+    `used_there` and `missing_there` are those of the role in the other account.
+    """
 
     used: frozenset[str]
     missing: frozenset[str]
+    used_there: frozenset[str]
+    missing_there: frozenset[str]
     encrypted: frozenset[str]
     letters: tuple[str, ...]
     unprotected: frozenset[str]
@@ -102,24 +108,45 @@ SCENARIOS: Mapping[str, Callable[[EmulatedCloud, str], str]] = {
 }
 
 
-@functools.cache
 def run(function: str, audit: str, policy: Policy) -> Run:
-    """The function's scenario, with this policy for its role."""
-    environment = AUDITS[audit]
-    key = replace(deployed_role(function, environment), policy=policy)
+    """The function's scenario in the own account, with this policy for its role."""
+    return run_with(function, tuple(AUDITS[audit].items()), policy)
+
+
+@functools.cache
+def run_with(
+    function: str,
+    settings: tuple[tuple[str, str], ...],
+    policy: Policy | None = None,
+    there: Policy | None = None,
+    account_id: str = ACCOUNT,
+) -> Run:
+    """The function's scenario in an account, with these policies instead of the deployed ones."""
+    environment = dict(settings)
+    key = deployed_role(function, environment)
+    key = replace(key, policy=policy or key.policy)
     with emulated_cloud(
         environment=environment,
         role=key if function == "encrypt_on_create" else None,
         sweep_role=key if function == "sweep" else None,
+        members=[] if account_id == ACCOUNT else [Member(account_id)],
     ) as cloud:
-        lines = SCENARIOS[function](cloud, ACCOUNT).splitlines()
+        if there:
+            cloud.sts.plant(replace(cloud.member_roles[account_id], policy=there))
+        lines = SCENARIOS[function](cloud, account_id).splitlines()
         told = [json.loads(line) for line in lines if line.startswith("{")]
-        rights = (cloud.tables.rights, cloud.queue.rights, cloud.api.rights)
-        buckets = cloud.tables.buckets()
+        taken = {issued.id for issued in cloud.sts.issued}
+        services = (cloud.tables, cloud.queue, cloud.api, cloud.sts, cloud.directory)
+        used, missing = (
+            {pair for each in services for pair in getattr(each.rights, kind)}
+            for kind in ("used", "missing")
+        )
         return Run(
-            frozenset(each for one in rights for id_, each in one.used if id_ == key.id),
-            frozenset(each for one in rights for id_, each in one.missing if id_ == key.id),
-            frozenset(bucket.arn.name for bucket in buckets if bucket.encryption),
+            frozenset(action for id_, action in used if id_ == key.id),
+            frozenset(action for id_, action in missing if id_ == key.id),
+            frozenset(action for id_, action in used if id_ in taken),
+            frozenset(action for id_, action in missing if id_ in taken),
+            frozenset(bucket.arn.name for bucket in cloud.tables.buckets() if bucket.encryption),
             tuple(_bucket_of(body) for body in cloud.queue.bodies(QUEUE)),
             frozenset(line["table"] for line in told if line.get("outcome") == "unprotected"),
         )

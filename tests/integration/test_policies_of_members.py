@@ -6,9 +6,8 @@ the own account.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -18,17 +17,16 @@ from tests.emulators.cloud import (
     NOT_AUDITING,
     ROLE,
     deployed_role,
-    emulated_cloud,
     member_role,
 )
 from tests.emulators.ram_policies import Policy, Statement
-from tests.emulators.resource_directory import Member
 from tests.integration.test_policies import (
     ENCRYPTED,
     FUNCTIONS,
     PUT,
-    SCENARIOS,
     TOO_MUCH,
+    Run,
+    run_with,
     without,
 )
 
@@ -46,46 +44,11 @@ SETTINGS: dict[str, Mapping[str, str]] = {
 AUDITED = "an organization with the audit"
 
 
-@dataclass(frozen=True)
-class Run:
-    """The rights that were used and missing, of the function's role and of the member's."""
-
-    used: frozenset[str]
-    missing: frozenset[str]
-    used_there: frozenset[str]
-    missing_there: frozenset[str]
-    encrypted: frozenset[str]
-
-
-@functools.cache
 def run(
-    function: str, settings: str, policy: Policy | None = None, there: Policy | None = None
+    function: str, settings: str, here: Policy | None = None, there: Policy | None = None
 ) -> Run:
     """The function's scenario in the member's account, with these policies instead."""
-    environment = SETTINGS[settings]
-    key = deployed_role(function, environment)
-    key = replace(key, policy=policy or key.policy)
-    with emulated_cloud(
-        environment=environment,
-        role=key if function == "encrypt_on_create" else None,
-        sweep_role=key if function == "sweep" else None,
-        members=[Member(MEMBER)],
-    ) as cloud:
-        if there:
-            cloud.sts.plant(replace(cloud.member_roles[MEMBER], policy=there))
-        SCENARIOS[function](cloud, MEMBER)
-        taken = {issued.id for issued in cloud.sts.issued}
-        rights = (cloud.tables.rights, cloud.sts.rights, cloud.directory.rights)
-        used = {pair for one in rights for pair in one.used}
-        missing = {pair for one in rights for pair in one.missing}
-        buckets = cloud.tables.buckets()
-        return Run(
-            frozenset(action for id_, action in used if id_ == key.id),
-            frozenset(action for id_, action in missing if id_ == key.id),
-            frozenset(action for id_, action in used if id_ in taken),
-            frozenset(action for id_, action in missing if id_ in taken),
-            frozenset(bucket.arn.name for bucket in buckets if bucket.encryption),
-        )
+    return run_with(function, tuple(SETTINGS[settings].items()), here, there, MEMBER)
 
 
 def policy_there(settings: str) -> Policy:
@@ -104,9 +67,7 @@ def policy_here(function: str, settings: str) -> Policy:
 
 def complaints(settings: str, there: Policy | None = None) -> list[str]:
     """What is wrong with a policy of the member's role, or with its own: both functions take it."""
-    # The same arguments as elsewhere, which are those of the cache.
-    instead = (None, there) if there else ()
-    runs = [run(function, settings, *instead) for function in FUNCTIONS]
+    runs = [run(function, settings, there=there) for function in FUNCTIONS]
     used = frozenset[str]().union(*(each.used_there for each in runs))
     missing = frozenset[str]().union(*(each.missing_there for each in runs))
     never_used = (there or policy_there(settings)).granted - used
