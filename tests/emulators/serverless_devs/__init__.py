@@ -29,8 +29,6 @@ MISSING = (
     if CLI.exists()
     else "Serverless Devs is not installed: run `npm ci --ignore-scripts`"
 )
-# The stand-in for ros refuses other types and properties. A test compares them with the ROS CDK's.
-ROS_KEYS = REPOSITORY / "layers" / "encryption_guard" / "tools" / "ros_keys.json"
 # In milliseconds of the epoch, and never reached: asked for nothing newer, it asks nobody.
 NEVER = 9_999_999_999_999
 
@@ -81,9 +79,9 @@ class ServerlessDevs:
         return resources
 
     def account(self) -> dict[str, Any]:
-        """What is in the emulated account: `regions`, and all `steps` and `calls` so far."""
+        """What is in the emulated account: `regions`, and all `calls` so far."""
         if not self._account.exists():
-            return {"calls": [], "steps": [], "regions": {}}
+            return {"calls": [], "regions": {}}
         account: dict[str, Any] = json.loads(self._account.read_text("utf-8"))
         return account
 
@@ -100,7 +98,7 @@ def serverless_devs(folder: Path) -> ServerlessDevs:
     for name in COMPONENTS:
         component = home / "components" / "devsapp.cn" / "v3" / name
         component.mkdir(parents=True)
-        for file in (*here.glob("*.js"), *here.glob("*.json"), ROS_KEYS):
+        for file in (*here.glob("*.js"), here / "fc3.schema.json"):
             shutil.copyfile(file, component / file.name)
         manifest = {"name": name, "version": "0.0.0", "main": "component.js"}
         (component / "package.json").write_text(json.dumps(manifest), "utf-8")

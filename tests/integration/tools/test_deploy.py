@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,6 @@ from click.testing import Result
 from encryption_guard import __version__
 from layers.encryption_guard.tools import deploy, tasks
 from layers.encryption_guard.tools.comparison import Stack
-from layers.encryption_guard.tools.preflight import Access
 from tests.documents import commands_in
 from tests.emulators.cloud import ACCOUNT, REPOSITORY
 from tests.emulators.serverless_devs import MISSING, ServerlessDevs, serverless_devs
@@ -79,9 +78,6 @@ class Kept(Account):
         ]
         layers = [each["version"] for each in kept["layers"].get("encryption-guard", ())]
         return Place(kept["functions"], stacks[0] if stacks else None, layers)
-
-    def find_regions(self, access: Access, names: Iterable[str], _: object) -> tuple[str, ...]:
-        return super().find_regions(access, self.s.account()["regions"], names)
 
 
 class Deployer(EmulatedDeployer):
@@ -391,52 +387,3 @@ def test_a_sigterm_leaves_no_command_behind(deployer: Deployer, checkout: Path) 
     last = (checkout / "alive").read_text()
     time.sleep(0.5)
     assert (checkout / "alive").read_text() == last
-
-
-# An organization.
-
-MEMBER = "2222222222222222"
-ORGANIZATION = {
-    "GUARD_ACCOUNTS": "organization",
-    "GUARD_EXTERNAL_ID": f"guard-of:{ACCOUNT}",
-    "GUARD_ORGANIZATION_FOLDERS": "fd-one,fd-two",
-    "GUARD_ORGANIZATION_BUS": "guard",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("checkout")
-def test_a_bus_that_changes_is_never_without_a_rule(deployer: Deployer) -> None:
-    """Other accounts are prepared last. The rule is updated while the group stays; the group is
-    removed and created at the end."""
-    deployer.account.members, deployer.account.buses = [MEMBER], ["guard", "other"]
-    first = deployer("deploy", *HERE, **ORGANIZATION, EMULATED_BUSES="guard")
-    before = len(stack_steps(deployer))
-
-    second = deployer(
-        "deploy", *HERE, "--yes", GUARD_ORGANIZATION_BUS="other", EMULATED_BUSES="other"
-    )
-
-    assert (first.exit_code, second.exit_code) == (0, 0), second.output
-    stack, group = "stack oss-tables-encryption-guard", "ALIYUN::ROS::StackGroup"
-    instances, rule = "ALIYUN::ROS::StackInstances", "ALIYUN::EventBridge::Rule"
-    functions = (f"function {SWEEP}", f"function {CREATE}")
-    steps = stack_steps(deployer)
-    assert steps[:before] == [
-        *(stack, *functions),
-        *(stack, f"create {instances}", f"create {group}", f"create {rule}"),
-    ]
-    assert steps[before:] == [
-        *(stack, *functions, stack),
-        *(stack, f"remove {instances}", f"remove {group}"),
-        *(stack, f"create {instances}", f"create {group}"),
-    ]
-    made = deployer.account.place().made.values()
-    assert [e["Properties"]["EventBusName"] for e in made if e["Type"] == rule] == ["other"]
-
-
-def stack_steps(deployer: Deployer) -> list[str]:
-    """What became of the stacks and of what they have for other accounts."""
-    words = ("stack", "create", "remove ALIYUN", "function")
-    steps = [step.partition(": ") for step in deployer.s.account()["steps"]]
-    return [step for _, _, step in steps if step.startswith(words)]

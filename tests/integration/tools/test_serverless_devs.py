@@ -1,4 +1,4 @@
-"""template.yaml through the real Serverless Devs CLI: resolved, verified and deployed.
+"""template.yaml through the real Serverless Devs CLI: resolved and verified.
 
 What the CLI resolves is compared with `tests.emulators.template`; the other tests use the latter.
 """
@@ -58,7 +58,6 @@ THERE |= Members(
     Home("ap-southeast-1", ("ap-southeast-1",)),
     Guarded((ACCOUNT, THERE["GUARD_ACCOUNTS"])),
 ).variables("ap-southeast-1")
-THERE["EMULATED_BUSES"] = "guard"
 SWEEP, CREATION = "oss-tables-encryption-sweep", "oss-tables-encrypt-on-create"
 
 # Settings that the template gives no function, and why.

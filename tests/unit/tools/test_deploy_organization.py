@@ -114,22 +114,39 @@ def has(place: Place, kind: str) -> bool:
     return any(each["Type"] == kind for each in place.made.values())
 
 
-def test_what_changes_in_other_accounts_is_created_anew(manager: Deployer) -> None:
-    """Nothing of a stack group can be updated, so it asks, removes it, and creates it again."""
-    manager("deploy", *HERE, **FOLDERS)
-    manager.account.steps.clear()
-    planned = manager("plan", *HERE, GUARD_AUDIT_TABLES="false")
-    asked = manager("deploy", *HERE, GUARD_AUDIT_TABLES="false")
-    done = manager("deploy", *HERE, "--yes", GUARD_AUDIT_TABLES="false")
-    steps = [each.partition(": ")[2] for each in manager.account.steps]
+def steps_of(deployer: Deployer) -> list[str]:
+    """What became of stacks and functions, since it was asked the last time."""
+    steps = [step.partition(": ")[2] for step in deployer.account.steps]
+    deployer.account.steps.clear()
+    return steps
 
-    assert [each.exit_code for each in (planned, asked, done)] == [0, 1, 0], done.output
-    for each in (planned, asked):
-        assert "role in the accounts of fd-one,fd-two is removed, and created again" in each.output
-        assert "None of these accounts is guarded for some minutes" in each.output
-    assert [step for step in steps if "ROS" in step] == [
-        *(f"remove {INSTANCES}", f"remove {GROUP}", f"create {INSTANCES}", f"create {GROUP}"),
+
+def test_a_bus_that_changes_is_never_without_a_rule(manager: Deployer) -> None:
+    """Other accounts are prepared last. The rule is updated while the group stays, of which nothing
+    can be updated; so the group is removed and created at the end, and a plan finds no change."""
+    first = manager("deploy", *HERE, **WITH_BUS)
+    created = steps_of(manager)
+    planned = manager("plan", *HERE, GUARD_ORGANIZATION_BUS="other")
+    asked = manager("deploy", *HERE, GUARD_ORGANIZATION_BUS="other")
+    done = manager("deploy", *HERE, "--yes", GUARD_ORGANIZATION_BUS="other")
+    changed = steps_of(manager)
+    again = manager("plan", *HERE)
+
+    codes = [each.exit_code for each in (first, planned, asked, done, again)]
+    assert codes == [0, 0, 1, 0, 0], done.output
+    functions = (f"function {SWEEP}", f"function {CREATE}")
+    assert created == [
+        *("stack", *functions),
+        *("stack", f"create {INSTANCES}", f"create {GROUP}", f"create {RULE}"),
     ]
+    assert "role in the accounts of fd-one,fd-two is removed, and created again" in planned.output
+    assert "None of these accounts is guarded for some minutes" in planned.output
+    assert changed == [
+        *("stack", *functions, "stack"),
+        *("stack", f"remove {INSTANCES}", f"remove {GROUP}"),
+        *("stack", f"create {INSTANCES}", f"create {GROUP}"),
+    ]
+    assert "Compared with what is deployed: nothing changes" in again.output, again.output
 
 
 def test_several_regions_need_a_home(manager: Deployer) -> None:
