@@ -121,9 +121,8 @@ def test_what_is_not_whole_is_made_again(project: Path, change: Callable[[Path],
 def test_what_was_moved_is_made_again(project: Path) -> None:
     """Its commands name the place that they were installed to."""
     virtual_environment(project)
-    moved = project.rename(project.with_name("moved"))
 
-    assert MAKES_IT_AGAIN in planned(moved)
+    assert MAKES_IT_AGAIN in planned(project.rename(project.with_name("moved")))
 
 
 def test_another_python_counts_where_it_is_named(project: Path) -> None:

@@ -78,6 +78,8 @@ class Account:
     # Each command that is no question, and what became of stacks and functions.
     commands: list[str] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
+    # That of the last command.
+    environment: Mapping[str, str] = field(default_factory=dict)
     # Which version of the layer the next build makes.
     version: int = 1
     members: Sequence[str] = ()
@@ -94,6 +96,7 @@ class Account:
 
     def run(self, environment: Mapping[str, str], arguments: Sequence[str]) -> str:
         """Carry out a command of `s` and return what it prints; raises StepFailed."""
+        self.environment = environment
         if arguments[0] == "preview":
             return json.dumps({"resources": resolve(environment)})
         if "verify" in arguments or "plan" in arguments:

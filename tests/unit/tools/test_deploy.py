@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
 from pathlib import Path
 from unittest.mock import patch
 
@@ -173,6 +174,35 @@ def test_a_deployment_that_is_stopped_says_where(
     assert "make remove REGION=cn-hangzhou" in said.getvalue()
 
 
+def test_a_sigterm_ends_it_as_ctrl_c_does(deployer: Deployer) -> None:
+    """Otherwise a running command would stay behind, and go on to change the account."""
+    handlers: list[object] = []
+    deployer.account.refuse = lambda *_: handlers.append(signal.getsignal(signal.SIGTERM))
+
+    deployer("deploy", *HERE)
+
+    assert {*handlers} == {signal.default_int_handler}
+
+
+def test_empty_variables_of_serverless_devs_do_not_count(deployer: Deployer) -> None:
+    """They would win over the shell's key, so they are not handed on."""
+    result = deployer("deploy", *HERE, **dict.fromkeys(preflight.KEY_PAIR, ""))
+
+    assert result.exit_code == 0, result.output
+    assert not {*preflight.KEY_PAIR} & deployer.account.environment.keys()
+
+
+def test_a_dollar_in_a_reason_arrives(deployer: Deployer) -> None:
+    """Neither a variable nor a file of the deployer gets into the function."""
+    exemptions = [{"bucket": "tmp-*", "reason": "costs $5, ${env('HOME')}, $HOME"}]
+
+    result = deployer("deploy", *HERE, GUARD_EXEMPTIONS=json.dumps(exemptions))
+
+    assert result.exit_code == 0, result.output
+    assert "$" not in deployer.account.environment["GUARD_EXEMPTIONS"]
+    assert json.loads(deployer.settings()["GUARD_EXEMPTIONS"]) == exemptions
+
+
 # What is not begun.
 
 
@@ -186,6 +216,12 @@ def test_a_deployment_that_is_stopped_says_where(
         ((), {"GUARD_MODE": "protect"}, "GUARD_MODE"),
         ((), {"GUARD_RUNTIME": "python3.13"}, "No layer can be built for python3.13"),
         ((), {"GUARD_MOD": "detect"}, "Did you mean GUARD_MODE?"),
+        (
+            (),
+            {"GUARD_ACCOUNTS": "11111,22222", "GUARD_ACCOUNTS_PER_SHARE": "1"}
+            | {"GUARD_SWEEP_CONCURRENCY": "1"},
+            "GUARD_SWEEP_CONCURRENCY is 1, but 3 accounts are 3 shares",
+        ),
         ((), {"GUARD_CONTACT_GROUP": "${env('HOME')}"}, "GUARD_CONTACT_GROUP contains a $"),
         ((), {"ci_serverless_devs_key": ""}, "ci_serverless_devs_key is not an access key in JSON"),
         (
@@ -196,7 +232,7 @@ def test_a_deployment_that_is_stopped_says_where(
     ],
     ids=[
         *("region", "one of two", "no key", "no account", "setting", "runtime"),
-        *("a misspelt name", "expansion", "no key in JSON", "too large"),
+        *("a misspelt name", "shares", "expansion", "no key in JSON", "too large"),
     ],
 )
 def test_what_cannot_succeed_is_not_begun(

@@ -251,17 +251,6 @@ def test_a_template_that_does_not_resolve_is_said(printed: str) -> None:
         preview(answering(printed))
 
 
-def test_a_removal_that_only_says_so_has_failed() -> None:
-    """Serverless Devs ends well though it could not remove something: its error line counts."""
-    line = "[2026-11-23 03:33:33][ERROR][sweep] remove error: Forbidden"
-
-    with pytest.raises(StepFailed, match="could not remove") as failed:
-        remove_and_verify(answering(line), "sweep", "remove", "-y")
-
-    assert failed.value.output == line
-    assert "right" in failed.value.remedy
-
-
 def test_versions_that_stay_are_told() -> None:
     """Of a layer that could not be removed, the versions that are there still are named."""
     with pytest.raises(StepFailed, match=r"versions not removed: \[3, 4\]"):
