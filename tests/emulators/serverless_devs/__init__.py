@@ -29,8 +29,6 @@ MISSING = (
     if CLI.exists()
     else "Serverless Devs is not installed: run `npm ci --ignore-scripts`"
 )
-# The stand-in for ros refuses other types and properties. A test compares them with the ROS CDK's.
-ROS_KEYS = REPOSITORY / "layers" / "encryption_guard" / "tools" / "ros_keys.json"
 # In milliseconds of the epoch, and never reached: asked for nothing newer, it asks nobody.
 NEVER = 9_999_999_999_999
 
@@ -62,13 +60,10 @@ class ServerlessDevs:
     ) -> subprocess.CompletedProcess[str]:
         """Run `s` beside the template, with made-up credentials and nothing of this shell's."""
         file = template or REPOSITORY / "template.yaml"
-        given = environment or {}
-        # The three variables would count before a key under a name of its own.
-        named = any(name.endswith("_serverless_devs_key") for name in given)
         return subprocess.run(
             [str(CLI), *arguments, "-t", file.name],
             cwd=file.parent,
-            env={"PATH": _path(), **({} if named else CREDENTIALS), **self.environment, **given},
+            env={"PATH": _path(), **CREDENTIALS, **self.environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -76,22 +71,17 @@ class ServerlessDevs:
             timeout=120,
         )
 
-    def preview(
-        self, environment: Mapping[str, str] | None = None, *, template: Path | None = None
-    ) -> dict[str, Any]:
+    def preview(self, environment: Mapping[str, str]) -> dict[str, Any]:
         """The resources, as Serverless Devs resolves the template."""
-        done = self.run(
-            "preview", "-o", "json", "--silent", environment=environment, template=template
-        )
+        done = self.run("preview", "-o", "json", "--silent", environment=environment)
         assert done.returncode == 0, done.stdout + done.stderr
         resources: dict[str, Any] = json.loads(done.stdout)["resources"]
         return resources
 
     def account(self) -> dict[str, Any]:
-        """What is in the emulated account: `regions`, its service-linked `roles`, and all `steps`
-        and `calls` so far."""
+        """What is in the emulated account: `regions`, and all `calls` so far."""
         if not self._account.exists():
-            return {"calls": [], "steps": [], "roles": [], "regions": {}}
+            return {"calls": [], "regions": {}}
         account: dict[str, Any] = json.loads(self._account.read_text("utf-8"))
         return account
 
@@ -108,7 +98,7 @@ def serverless_devs(folder: Path) -> ServerlessDevs:
     for name in COMPONENTS:
         component = home / "components" / "devsapp.cn" / "v3" / name
         component.mkdir(parents=True)
-        for file in (*here.glob("*.js"), *here.glob("*.json"), ROS_KEYS):
+        for file in (*here.glob("*.js"), here / "fc3.schema.json"):
             shutil.copyfile(file, component / file.name)
         manifest = {"name": name, "version": "0.0.0", "main": "component.js"}
         (component / "package.json").write_text(json.dumps(manifest), "utf-8")

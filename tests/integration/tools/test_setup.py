@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from layers.encryption_guard.tools.build import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 SURROUNDINGS = dict(os.environ)  # noqa: TID251  those of whoever runs make
 MAKES_IT_AGAIN = "-m venv --clear"
@@ -79,18 +81,39 @@ def test_what_is_whole_is_not_set_up_again(project: Path) -> None:
     assert "up to date" in planned(project, f"PYTHON={sys.executable}")
 
 
-def test_what_is_half_made_is_made_again(project: Path) -> None:
-    """Whatever interrupted it, the next call does not take the folder for a whole one."""
-    (virtual_environment(project) / ".dependencies").unlink()
-
-    assert MAKES_IT_AGAIN in planned(project)
-
-
-def test_what_lost_its_python_is_made_again(project: Path) -> None:
-    """A distribution's upgrade removes the Python that a virtual environment points to."""
-    python = virtual_environment(project) / "bin" / "python"
+def lose_the_python(project: Path) -> None:
+    """As a distribution's upgrade does it."""
+    python = project / ".venv" / "bin" / "python"
     python.unlink()
     python.symlink_to("/nowhere/python3")
+
+
+def take_another_version(project: Path) -> None:
+    """As an upgrade of what `python3` means does it: packages lie elsewhere."""
+    script(project / ".venv" / "bin" / "python", "echo /usr 3.99")
+
+
+def update_a_lock(project: Path) -> None:
+    """As an update of the repository does it."""
+    later = (project / ".venv" / ".dependencies").stat().st_mtime + 10
+    os.utime(project / "requirements-dev.txt", (later, later))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda project: (project / ".venv" / ".dependencies").unlink(),
+        lose_the_python,
+        take_another_version,
+        update_a_lock,
+    ],
+    ids=["half made", "without its Python", "another Python", "a newer lock"],
+)
+def test_what_is_not_whole_is_made_again(project: Path, change: Callable[[Path], object]) -> None:
+    """The next call does not take the folder for what is locked."""
+    virtual_environment(project)
+
+    change(project)
 
     assert MAKES_IT_AGAIN in planned(project)
 
@@ -98,9 +121,8 @@ def test_what_lost_its_python_is_made_again(project: Path) -> None:
 def test_what_was_moved_is_made_again(project: Path) -> None:
     """Its commands name the place that they were installed to."""
     virtual_environment(project)
-    moved = project.rename(project.with_name("moved"))
 
-    assert MAKES_IT_AGAIN in planned(moved)
+    assert MAKES_IT_AGAIN in planned(project.rename(project.with_name("moved")))
 
 
 def test_another_python_counts_where_it_is_named(project: Path) -> None:
@@ -111,19 +133,10 @@ def test_another_python_counts_where_it_is_named(project: Path) -> None:
     assert MAKES_IT_AGAIN in planned(project, f"PYTHON={other}")
 
 
-def test_a_python_that_has_moved_on_is_another(project: Path) -> None:
-    """What `python3` means may be another version after an upgrade: its packages lie elsewhere."""
-    virtual_environment(project)
-    script(project / ".venv" / "bin" / "python", "echo /usr 3.99")
-
-    assert MAKES_IT_AGAIN in planned(project)
-
-
-@pytest.mark.parametrize("text", ["exit 1", "no-such-command"])
-def test_a_python_that_cannot_be_used_costs_nothing(project: Path, text: str) -> None:
+def test_a_python_that_cannot_be_used_costs_nothing(project: Path) -> None:
     """It is named, and what was set up before stays."""
     folder = virtual_environment(project)
-    other = script(project / "other", text)
+    other = script(project / "other", "exit 1")
 
     done = make(project, ".venv/.installed", f"PYTHON={other}")
 
@@ -158,15 +171,6 @@ def test_a_folder_of_somebody_else_is_not_emptied(project: Path) -> None:
     assert (project / "precious" / "thesis.txt").exists()
 
 
-def test_a_newer_lock_is_installed(project: Path) -> None:
-    """After an update of the repository what is there is not what is locked."""
-    installed = virtual_environment(project) / ".dependencies"
-    later = installed.stat().st_mtime + 10
-    os.utime(project / "requirements-dev.txt", (later, later))
-
-    assert MAKES_IT_AGAIN in planned(project)
-
-
 def test_an_installation_that_fails_says_so_and_begins_anew(project: Path) -> None:
     """pip's own words, one sentence that says what to do, and nothing that counts as set up."""
     done = make(
@@ -182,15 +186,16 @@ def test_an_installation_that_fails_says_so_and_begins_anew(project: Path) -> No
     assert MAKES_IT_AGAIN in planned(project)
 
 
-@pytest.mark.parametrize("variable", ["PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"])
-def test_variables_of_python_do_not_reach_what_is_set_up(project: Path, variable: str) -> None:
+def test_variables_of_python_do_not_reach_what_is_set_up(project: Path) -> None:
     """With them, modules of another Python would be imported, or compiled at each start."""
     probed = f'[ "$1" = -E ] && exec "{sys.executable}" "$@"'
     script(virtual_environment(project) / "bin" / "python", f"{probed}\nenv")
 
-    done = make(project, "demo", variables={variable: str(project)})
+    names = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
+    done = make(project, "demo", variables=dict.fromkeys(names, str(project)))
 
-    assert f"{variable}=" not in done.stdout
+    assert "PATH=" in done.stdout
+    assert [name for name in names if f"{name}=" in done.stdout] == []
     assert "Setting up" not in done.stderr
 
 
@@ -254,25 +259,22 @@ def test_without_npm_that_is_the_reason(project: Path) -> None:
     assert "npm is not installed" in done.stderr
 
 
+# Each alone would change what `npm ci` installs, or where.
+SETTINGS_OF_NPM = {
+    "NODE_ENV": "production",
+    "npm_config_omit": "dev",
+    "npm_config_production": "true",
+    "npm_config_global": "true",
+    "npm_config_dry_run": "true",
+    "npm_config_bin_links": "false",
+    "npm_config_package_lock": "false",
+    "npm_config_package_lock_only": "true",
+    "npm_config_workspaces": "true",
+}
+
+
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not here")
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"NODE_ENV": "production"},
-        {"npm_config_omit": "dev"},
-        {"npm_config_production": "true"},
-        {"npm_config_global": "true"},
-        {"npm_config_dry_run": "true"},
-        {"npm_config_bin_links": "false"},
-        {"npm_config_package_lock": "false"},
-        {"npm_config_package_lock_only": "true"},
-        {"npm_config_workspaces": "true"},
-    ],
-    ids=lambda variables: "=".join(*variables.items()),
-)
-def test_settings_of_npm_do_not_change_what_is_installed(
-    project: Path, variables: dict[str, str]
-) -> None:
+def test_settings_of_npm_do_not_change_what_is_installed(project: Path) -> None:
     """The real npm, and a package that it need not fetch where package.json names the real one."""
     script(project / "package" / "s", "echo 3.1.10")
     written = {"name": "@serverless-devs/s", "version": "3.1.10", "bin": {"s": "s"}}
@@ -282,7 +284,7 @@ def test_settings_of_npm_do_not_change_what_is_installed(
     lock = ["npm", "install", "--package-lock-only", "--offline", "--silent"]
     subprocess.run(lock, cwd=project, check=True)
 
-    done = make(project, "serverless-devs", variables=variables)
+    done = make(project, "serverless-devs", variables=SETTINGS_OF_NPM)
 
     assert done.returncode == 0, done.stderr
     assert (project / "node_modules" / ".bin" / "s").exists()

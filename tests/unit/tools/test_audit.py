@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -37,7 +32,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PROGRAM = Path(audit.__file__)
 LOCKS = {
     "layer.txt": {"h11==0.14.0": "h11==0.14.0"},
     "dev.txt": {"h11==0.14.0": "h11==0.14.0", "Idna==3.20": "idna==3.20"},
@@ -239,135 +233,91 @@ def test_what_we_accept_is_locked_and_has_a_reason() -> None:
 
 def test_nothing_here_runs_what_is_accepted() -> None:
     """`s init` is what CVE-2026-51190 is about: no program of ours gives that command."""
-    programs = [*PROGRAM.parent.glob("*.py"), *(REPOSITORY / "tests" / "live").glob("*.py")]
+    programs = [
+        *Path(audit.__file__).parent.glob("*.py"),
+        *(REPOSITORY / "tests" / "live").glob("*.py"),
+    ]
     texts = [path.read_text("utf-8") for path in [*programs, REPOSITORY / "Makefile"]]
 
     assert not any('"init"' in text or "BIN)/s init" in text for text in texts)
 
 
-class Database(BaseHTTPRequestHandler):
-    """OSV, which knows the vulnerabilities of `weak`; npm's is a script."""
-
-    weak: tuple[str, ...] = ()
-
-    def do_POST(self) -> None:
-        probe = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        weak = probe["package"]["name"] in self.weak
-        content = json.dumps({"vulns": [{"id": "PYSEC-1", "affected": []}]} if weak else {})
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
-
-
-@contextmanager
-def osv(*weak: str) -> Iterator[str]:
-    """The address of a database that knows these packages' vulnerabilities."""
-    handler = type("Knowing", (Database,), {"weak": weak})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A repository that locks two packages, with the program, and an npm that has looked."""
-    program = tmp_path / PROGRAM.relative_to(REPOSITORY)
-    program.parent.mkdir(parents=True)
-    shutil.copy(PROGRAM, program)
-    (program.parents[1] / "requirements-3.12.txt").write_text("h11==0.14.0 \\\n    --hash=x\n")
+    """A repository that locks two packages."""
+    lock = tmp_path / "layers" / "encryption_guard" / "requirements-3.12.txt"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("h11==0.14.0 \\\n    --hash=x\n")
     (tmp_path / "pyproject.toml").write_text("[tool.audit]\naccepted = []\n")
     packages = {
         "": {"dependencies": {"@a/s": "3.1.10"}},
         "node_modules/@a/s": {"version": "3.1.10"},
     }
     (tmp_path / NPM_LOCK).write_text(json.dumps({"packages": packages}))
-    looked_for = {
-        "package.json": '{"dependencies": {"@a/s": "3.1.10", "lodash": "4.17.4"}}',
-        NPM_LOCK: '"": {"dependencies": {"@a/s": "3.1.10", "lodash": "4.17.4"}}',
-        f"./{NPM_LOCK}": '"node_modules/lodash": {"version": "4.17.4"}',
-    }
-    seen = " && ".join(f"grep -qF '{text}' {file}" for file, text in looked_for.items())
-    (tmp_path / "npm").write_text(f"#!/bin/sh\n{seen} && cat <<'E'\n{by_npm()}\nE\n")
-    (tmp_path / "npm").chmod(0o755)
     return tmp_path
 
 
-def run(project: Path, database: str, *, path: str = "/usr/bin:/bin") -> tuple[int, str]:
-    """The program with the real pip-audit: its exit status, and what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", audit.__name__],
-        cwd=project,
-        env={
-            "PATH": f"{project}:{path}",
-            "HOME": str(project),
-            "PIP_AUDIT_VULNERABILITY_SERVICE": "osv",
-            "PIP_AUDIT_OSV_URL": database,
-        },
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    return done.returncode, done.stdout + done.stderr
+Program = Callable[..., tuple[int, str]]
 
 
-def test_the_program_looks(project: Path) -> None:
-    """With a database that knows the canary it succeeds, or fails with what it found."""
-    with osv("flask") as database:
-        assert run(project, database) == (
-            0,
-            "Every locked version was looked up; vulnerabilities: 0\n",
-        )
-    with osv("flask", "h11") as database:
-        status, said = run(project, database)
+@pytest.fixture
+def program(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Program:
+    """The program in this repository with answers of both tools: its exit status and output.
 
-    assert status == 1
-    assert "h11==0.14.0 (layers/encryption_guard/requirements-3.12.txt): PYSEC-1\n" in said
+    npm answers if it is asked about its canary too.
+    """
+
+    def run(*vulnerabilities: Any, npm: str = by_npm()) -> tuple[int, str]:
+        def answer(command: Sequence[str], files: Mapping[str, str]) -> str:
+            if command[0] != "npm":
+                return by_pip_audit(h11=[*vulnerabilities])
+            wanted = {"@a/s": "3.1.10", "lodash": "4.17.4"}
+            lock = json.loads(files[NPM_LOCK])["packages"]
+            assert lock["node_modules/lodash"] == {"version": "4.17.4"}
+            assert lock[""]["dependencies"] == wanted
+            assert json.loads(files["package.json"])["dependencies"] == wanted
+            return npm
+
+        monkeypatch.setattr(audit, "REPOSITORY", project)
+        monkeypatch.setattr(audit, "run_command", answer)
+        with pytest.raises(SystemExit) as ended:
+            audit.main()
+        return int(ended.value.code or 0), "".join(capsys.readouterr())
+
+    return run
 
 
-def test_the_program_accepts_only_with_a_reason(project: Path) -> None:
-    """What stands in pyproject.toml decides about its exit status."""
-    accepted = '[[tool.audit.accepted]]\npackage = "h11==0.14.0"\nid = "PYSEC-1"\nreason = '
-    statuses = []
-
-    with osv("flask", "h11") as database:
-        for reason in ('"no server here"', '""'):
-            (project / "pyproject.toml").write_text(accepted + reason)
-            statuses.append(run(project, database)[0])
-
-    assert statuses == [0, 1]
+ACCEPTED = '[[tool.audit.accepted]]\npackage = "h11==0.14.0"\nid = "PYSEC-1"\nreason = '
 
 
-@pytest.mark.parametrize("known", [[], None])
-def test_without_data_the_program_fails(project: Path, known: list[str] | None) -> None:
-    """A database that is empty, and one that is not there."""
-    with osv(*(known or [])) as database:
-        status, said = run(project, "http://127.0.0.1:1" if known is None else database)
+@pytest.mark.parametrize(
+    ("known", "reason", "status"),
+    [([], None, 0), ([KNOWN], None, 1), ([KNOWN], '"no server here"', 0), ([KNOWN], '""', 1)],
+    ids=["nothing", "found", "accepted", "accepted without a reason"],
+)
+def test_the_exit_status_says_whether_there_is_something_to_do(
+    program: Program, project: Path, known: list[Any], reason: str | None, status: int
+) -> None:
+    """What stands in pyproject.toml, with a reason, is done."""
+    if reason:
+        (project / "pyproject.toml").write_text(ACCEPTED + reason)
 
-    assert status == 3
-    assert re.match(r"could not look: .*(flask|Connection refused)", said)
-    assert len(said.splitlines()) == 1
+    assert program(*known)[0] == status
 
 
 @pytest.mark.parametrize("content", [None, "{}"])
 @pytest.mark.parametrize("name", [NPM_LOCK, "pyproject.toml"])
 def test_without_its_own_files_the_program_fails(
-    project: Path, name: str, content: str | None
+    program: Program, project: Path, name: str, content: str | None
 ) -> None:
     """Nothing that is locked is nothing that was looked up; what is accepted has to be known."""
     (project / name).unlink()
     if content is not None:
         (project / name).write_text(content)
 
-    status, said = run(project, "http://127.0.0.1:1")
+    status, said = program()
 
     assert status == 3
     assert said.startswith("could not look: a file or an answer is missing or malformed (")
@@ -375,26 +325,9 @@ def test_without_its_own_files_the_program_fails(
 
 
 @pytest.mark.parametrize("report", ["[]", '{"auditReportVersion": 2, "metadata": 7}'])
-def test_a_report_of_another_form_is_not_green(project: Path, report: str) -> None:
+def test_a_report_of_another_form_is_not_green(program: Program, report: str) -> None:
     """A later npm may tell what it knows in another way."""
-    (project / "npm").write_text(f"#!/bin/sh\necho '{report}'\n")
-
-    with osv("flask") as database:
-        status, said = run(project, database)
+    status, said = program(npm=report)
 
     assert status == 3
     assert said.startswith("could not look: a file or an answer is missing or malformed (")
-
-
-def test_without_npm_the_program_fails(project: Path) -> None:
-    """It says which program is not there."""
-    (project / "npm").unlink()
-
-    with osv("flask") as database:
-        status, said = run(project, database, path=str(project))
-
-    assert status == 3
-    assert said == (
-        "could not look: a file or an answer is missing or malformed "
-        "(FileNotFoundError: [Errno 2] No such file or directory: 'npm')\n"
-    )

@@ -87,9 +87,7 @@ def with_settings(**settings: Any) -> Deployed:
 @pytest.mark.parametrize(
     ("share", "differences"),
     [
-        (0.05, []),
         (0.05000000074505806, []),
-        (0.1, [Difference("sweep.cpu", "0.1", "0.05")]),
         (0.25, [Difference("sweep.cpu", "0.25", "0.05")]),
     ],
 )
@@ -137,17 +135,12 @@ def test_what_is_deployed_as_the_template_has_it_does_not_change() -> None:
             Difference("sweep.code and layer", "b", "a"),
         ),
         (
-            with_settings(environmentVariables={"GUARD_MODE": "enforce"}),
-            Difference("sweep.code and layer", "-", "a"),
-        ),
-        (
             with_settings(
                 environmentVariables={"GUARD_MODE": "enforce", CONTENT: "a", "DEBUG": "1"}
             ),
             Difference("sweep.environmentVariables.DEBUG", "1", "-"),
         ),
         (with_settings(tags=[]), Difference("sweep.tags.version", "-", "1")),
-        (with_settings(tags=None), Difference("sweep.tags.version", "-", "1")),
         (
             with_function(async_config={}),
             Difference("sweep.asyncInvokeConfig.maxAsyncRetryAttempts", "-", "0"),

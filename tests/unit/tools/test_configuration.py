@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from encryption_guard.errors import ConfigurationError
 from layers.encryption_guard.tools import configuration
 from layers.encryption_guard.tools.configuration import (
-    KEYS,
     SECRET,
     UNKNOWN,
     VARIABLES,
@@ -133,14 +131,6 @@ def test_a_wrong_file_is_refused(text: str, sentence: str) -> None:
     assert sentence in str(refused.value)
 
 
-def test_the_table_of_a_region_counts_before_what_is_for_all() -> None:
-    """Another region has only the latter."""
-    file = parse('mode = "enforce"\n[regions.us-east-1]\nmode = "detect"', file="guard.toml")
-
-    assert file.of("us-east-1") == {"GUARD_MODE": "detect"}
-    assert file.of("cn-hangzhou") == {"GUARD_MODE": "enforce"}
-
-
 # The four sources.
 
 
@@ -229,43 +219,40 @@ def test_a_first_deployment_changes_nothing() -> None:
     [
         ("GUARD_MODE", "enforce", "detect", "New buckets will stay unencrypted"),
         ("GUARD_MODE", "detect", "enforce", "Unencrypted buckets will be encrypted"),
-        ("GUARD_SWEEP_REGIONS", "a,b", "b", "No longer swept: a"),
         ("GUARD_SWEEP_REGIONS", "a,b", "", "No longer swept: b"),
         ("GUARD_SWEEP_REGIONS", "", "b", "No longer swept: a"),
+        ("GUARD_SWEEP_REGIONS", "a", "a,b", None),
+        ("GUARD_SWEEP_EVERY", "300", "600", None),
         ("GUARD_ALLOWED_ACCOUNTS", "11111,22222", "22222", "No longer protected: buckets of 11111"),
-        ("GUARD_ALLOWED_ACCOUNTS", "11111", "", "No longer protected: buckets of 11111"),
+        ("GUARD_ALLOWED_ACCOUNTS", "", "11111", None),
         ("GUARD_CONTACT_GROUP", "ops", "", "GUARD_CONTACT_GROUP is gone"),
+        ("GUARD_CONTACT_GROUP", "ops", "security", None),
         ("GUARD_ACTION_POLICY", "p", "", "GUARD_ACTION_POLICY is gone"),
+        ("GUARD_RUNTIME", "python3.10", "python3.12", None),
+        ("GUARD_ACCOUNTS", "", "11111", None),
+        ("GUARD_ACCOUNTS", "11111", "organization", None),
+        ("GUARD_ACCOUNTS", "11111,22222", "22222", "No longer protected: buckets of 11111"),
+        ("GUARD_ACCOUNTS", "organization", "11111", "of the organization other than 11111"),
+        ("GUARD_ACCOUNTS", "organization", "", "of the organization other than the own one"),
+        ("GUARD_MEMBER_ROLE", "a", "b", "to be the same in every other account (a -> b)"),
+        ("GUARD_EXTERNAL_ID", "", "id", "to be the same in every other account (none -> id)"),
+        ("GUARD_ORGANIZATION_FOLDERS", "", "fd-a", None),
+        ("GUARD_ORGANIZATION_FOLDERS", "fd-a,fd-b", "fd-a", "removed from the accounts in fd-b"),
+        ("GUARD_ORGANIZATION_HOME", "", "cn-a", None),
+        ("GUARD_ORGANIZATION_HOME", "cn-b", "cn-a", "stays in cn-b until cn-b is deployed (home: "),
+        ("GUARD_ORGANIZATION_BUS", "", "guard", None),
+        ("GUARD_ORGANIZATION_BUS", "guard", "", "no longer send events to guard"),
     ],
 )
 def test_what_opens_buckets_or_silences_somebody_is_a_question(
-    name: str, before: str, after: str, question: str
+    name: str, before: str, after: str, question: str | None
 ) -> None:
-    """It names what would be."""
+    """It names what would be; any other change is only shown."""
     (change,) = changes({name: before}, {name: after})
 
     assert (change.before, change.after) == (before, Value(after, "file"))
-    assert change.question is not None
-    assert question in change.question
-
-
-@pytest.mark.parametrize(
-    ("name", "before", "after"),
-    [
-        ("GUARD_SWEEP_EVERY", "300", "600"),
-        ("GUARD_SWEEP_REGIONS", "a", "a,b"),
-        ("GUARD_SWEEP_REGIONS", "a", ""),
-        ("GUARD_ALLOWED_ACCOUNTS", "", "11111"),
-        ("GUARD_CONTACT_GROUP", "", "ops"),
-        ("GUARD_CONTACT_GROUP", "ops", "security"),
-        ("GUARD_RUNTIME", "python3.10", "python3.12"),
-    ],
-)
-def test_any_other_change_is_only_shown(name: str, before: str, after: str) -> None:
-    """It neither opens a bucket nor silences anybody."""
-    (change,) = changes({name: before}, {name: after})
-
-    assert change.question is None
+    assert (change.question is None) is (question is None)
+    assert (question or "") in (change.question or "")
 
 
 def exemptions(*buckets: str) -> str:
@@ -308,64 +295,6 @@ def exemptions(*buckets: str) -> str:
 def test_exemptions_are_compared_one_by_one(before: str, after: str, question: str | None) -> None:
     """Each that comes or goes is named; another reason is only shown."""
     (change,) = changes({"GUARD_EXEMPTIONS": before}, {"GUARD_EXEMPTIONS": after})
-
-    assert change.question == question
-
-
-@pytest.mark.parametrize(
-    ("name", "before", "after", "question"),
-    [
-        ("GUARD_ACCOUNTS", "", "11111", None),
-        ("GUARD_ACCOUNTS", "11111", "organization", None),
-        ("GUARD_ACCOUNTS", "11111,22222", "22222,33333", "No longer protected: buckets of 11111"),
-        (
-            "GUARD_ACCOUNTS",
-            "organization",
-            "11111",
-            "No longer protected: buckets of accounts of the organization other than 11111",
-        ),
-        (
-            "GUARD_ACCOUNTS",
-            "organization",
-            "",
-            "No longer protected: buckets of accounts of the organization other than the own one",
-        ),
-        (
-            "GUARD_MEMBER_ROLE",
-            "a",
-            "b",
-            "GUARD_MEMBER_ROLE has to be the same in every other account (a -> b)",
-        ),
-        (
-            "GUARD_EXTERNAL_ID",
-            "",
-            "id",
-            "GUARD_EXTERNAL_ID has to be the same in every other account (none -> id)",
-        ),
-        ("GUARD_ORGANIZATION_FOLDERS", "", "fd-a", None),
-        (
-            "GUARD_ORGANIZATION_FOLDERS",
-            "fd-a,fd-b",
-            "fd-a",
-            "The role of the guard is removed from the accounts in fd-b",
-        ),
-        ("GUARD_ORGANIZATION_HOME", "", "cn-hangzhou", None),
-        (
-            "GUARD_ORGANIZATION_HOME",
-            "cn-beijing",
-            "cn-hangzhou",
-            "The stack group stays in cn-beijing until cn-beijing is deployed (home: cn-hangzhou)",
-        ),
-        ("GUARD_ORGANIZATION_BUS", "", "guard", None),
-        ("GUARD_ORGANIZATION_BUS", "guard", "", "Other accounts no longer send events to guard"),
-        ("GUARD_SWEEP_CONCURRENCY", "5", "7", None),
-    ],
-)
-def test_what_leaves_other_accounts_open_is_asked_about(
-    name: str, before: str, after: str, question: str | None
-) -> None:
-    """More accounts are only shown."""
-    (change,) = changes({name: before}, {name: after})
 
     assert change.question == question
 
@@ -446,21 +375,3 @@ def test_each_stated_or_changed_setting_is_shown() -> None:
         ("GUARD_WEBHOOK", "(set)", "(set)", "file"),
         ("GUARD_SLOW_AFTER_MS", "60000", "60000", "deployed"),
     ]
-
-
-def test_a_long_value_is_shown_by_its_begin() -> None:
-    """Exemptions are listed one by one elsewhere."""
-    values = resolved(file={"GUARD_EXEMPTIONS": exemptions(*map(str, range(100)))})
-
-    ((_, before, after, _),) = describe(values, [])
-
-    assert before == after
-    assert after.startswith('[{"bucket": "0"')
-    assert after.endswith("...")
-    assert len(after) == 163
-
-
-def test_every_key_has_a_variable() -> None:
-    """Named like it."""
-    assert tuple(name.removeprefix("GUARD_").lower() for name in VARIABLES) == tuple(KEYS)
-    assert Path(configuration.FILE_NAME).suffix == ".toml"

@@ -52,8 +52,6 @@ def regions(number: int) -> dict[str, str]:
     [
         (WATCHED, Size(0.05, 128)),
         ({**WATCHED, **regions(8)}, Size(0.05, 128)),
-        ({**WATCHED, "GUARD_AUDIT_TABLES": "late"}, Size(0.05, 128)),
-        (AUDITED, Size(0.05, 128)),
         ({**AUDITED, **regions(1)}, Size(0.05, 128)),
         ({**AUDITED, **regions(2)}, Size(0.1, 128)),
         ({**AUDITED, **regions(3)}, Size(0.1, 128)),
@@ -64,13 +62,10 @@ def regions(number: int) -> dict[str, str]:
         # The function takes an empty value as the default.
         ({"GUARD_WATCH_SECONDS": ""}, Size(0.05, 128)),
         (UNWATCHED, Size(0.25, 256)),
-        ({**AUDITED, **UNWATCHED, **regions(8)}, Size(0.25, 256)),
         (OLDER, Size(0.25, 256)),
         (TEN_SHARES, Size(0.1, 128)),
-        ({**TEN_SHARES, "GUARD_ACCOUNTS": "2222222222222222"}, Size(0.1, 128)),
         ({**TEN_SHARES, **AUDITED}, Size(0.5, 512)),
         ({**TEN_SHARES, **AUDITED, "GUARD_ACCOUNTS": "2222222222222222"}, Size(0.1, 128)),
-        ({**TEN_SHARES, **UNWATCHED}, Size(0.25, 256)),
         # Only the creation function is there.
         ({**AUDITED, "GUARD_ACCOUNTS": "organization"}, Size(0.5, 512)),
     ],
@@ -192,15 +187,12 @@ def test_the_documented_costs_are_computed(item: str, use: Use) -> None:
     ("deployed", "settings", "price", "is_news"),
     [
         ({}, WATCHED, Price(0, 3.27, True), True),
-        ({}, UNWATCHED, Price(0, 0.13, False), False),
         (OLDER, WATCHED, Price(0.13, 3.27, True), True),
         (UNWATCHED, WATCHED, Price(0.13, 3.27, True), True),
-        (UNWATCHED, UNWATCHED, Price(0.13, 0.13, False), False),
         (WATCHED, {"GUARD_WATCH_SECONDS": "10"}, Price(3.27, 3.27, True), False),
         (WATCHED, UNWATCHED, Price(3.27, 0.13, False), False),
         (WATCHED, {**AUDITED, **regions(8)}, Price(3.27, 13.67, True), True),
         (None, WATCHED, Price(None, 3.27, True), True),
-        (None, UNWATCHED, Price(None, 0.13, False), False),
     ],
 )
 def test_a_price_is_news_where_the_watch_costs_more(
@@ -215,29 +207,6 @@ def test_a_price_is_news_where_the_watch_costs_more(
 
 def target(region: str, price: Price | None) -> Target:
     return Target(REGIONS[region], "1234567890123456", {}, price=price)
-
-
-@pytest.mark.parametrize(
-    ("price", "alone", "at_a_terminal"),
-    [
-        (Price(0.13, 3.27, True), True, True),
-        (Price(0, 3.27, True), False, True),
-        (Price(3.27, 3.27, True), False, False),
-        (Price(3.27, 0.13, False), False, False),
-        (Price(None, 3.27, True), False, False),
-        (None, False, False),
-    ],
-)
-def test_a_deployment_asks_before_it_costs_more(
-    price: Price | None, alone: bool, at_a_terminal: bool
-) -> None:
-    """Always where something is deployed; before the first deployment only at a terminal."""
-    targets = [target("cn-hangzhou", price)]
-
-    assert [bool([*find_questions(targets, can_answer=each)]) for each in (False, True)] == [
-        alone,
-        at_a_terminal,
-    ]
 
 
 def test_regions_are_asked_about_at_once() -> None:

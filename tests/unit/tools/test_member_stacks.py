@@ -20,7 +20,6 @@ from layers.encryption_guard.tools.member_stacks import (
     Step,
     choose_steps,
     describe_removal,
-    describe_unknown_bus,
     find_home,
     is_replaced,
     list_guards,
@@ -65,24 +64,6 @@ def test_the_only_region_is_the_home() -> None:
     assert find_home({}, ["cn-a", "cn-a"]) == Home("cn-a", ("cn-a",))
     stated = {"GUARD_ORGANIZATION_HOME": "cn-b"}
     assert find_home(stated, ["cn-a", "cn-b", "cn-c"]) == Home("cn-b", ("cn-b", "cn-a", "cn-c"))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({}, "GUARD_ORGANIZATION_HOME is not set, but the guard is in cn-a, cn-b"),
-        (
-            {"GUARD_ORGANIZATION_HOME": "cn-c"},
-            "GUARD_ORGANIZATION_HOME is cn-c, but the guard is in cn-a, cn-b",
-        ),
-    ],
-)
-def test_a_home_has_to_be_one_of_several_regions(settings: dict[str, str], message: str) -> None:
-    """Nobody else would create the role, or two would."""
-    found = find_home(settings, ["cn-b", "cn-a"])
-
-    assert isinstance(found, Finding)
-    assert (found.level, found.message) == ("error", message)
 
 
 def test_folders_or_a_bus_are_served() -> None:
@@ -137,17 +118,6 @@ def test_without_a_bus_only_the_home_needs_a_stack() -> None:
         "Bus": "",
         "ForwardRole": "",
     }
-
-
-def test_a_region_that_failed_is_not_trusted() -> None:
-    """Its roles may not exist."""
-    both = members(BUS, regions=("cn-hangzhou", "cn-shanghai"))
-
-    variables = both.variables("cn-hangzhou", without={"cn-shanghai"})
-
-    assert group(variables)["REGIONS"] == ["cn-hangzhou"]
-    alone = ",".join(list_guards(OWN, ["cn-hangzhou"]))
-    assert group(variables)["PARAMETERS"]["Guards"] == alone
 
 
 def test_the_digest_is_that_of_all_that_the_group_has() -> None:
@@ -310,17 +280,6 @@ def test_the_bus_is_needed_where_events_are_sent() -> None:
     assert members().custom_bus == ""
 
 
-def test_an_unknown_bus_stops_only_what_would_remove_the_role() -> None:
-    """With the right that is missing."""
-    found = [
-        describe_unknown_bus("guard", ConfigurationError("403."), is_needed=each)
-        for each in (True, False)
-    ]
-
-    assert [each.level for each in found] == ["error", "warning"]
-    assert all("eventbridge:GetEventBus" in each.remedy for each in found)
-
-
 # A removal.
 
 
@@ -364,11 +323,3 @@ def test_without_its_home_no_region_enters_other_accounts() -> None:
     _, (level, message, _) = removal("cn-a", home, "cn-b", "cn-c")
 
     assert (level, message) == ("warning", "cn-b, cn-c can then enter no other account")
-
-
-def test_the_template_has_the_parameters_as_defaults() -> None:
-    """So that it can be deployed as it is printed; every parameter has one."""
-    template = read_template(members().parameters)
-
-    assert template["Parameters"]["RoleName"]["Default"] == "guarded"
-    assert all("Default" in each for each in template["Parameters"].values())

@@ -55,7 +55,6 @@ def levels(findings: list[Finding]) -> list[str]:
         ("20.20.2", "3.1.10", "ok"),
         ("14.14.0", "3.1.10", "ok"),
         ("14.13.9", "3.1.10", "error"),
-        ("8.0.0", "3.1.10", "error"),
         (None, None, "error"),
         ("20.20.2", None, "error"),
     ],
@@ -70,7 +69,8 @@ def test_the_tools_have_to_be_there(node: str | None, command: str | None, level
 
 def test_the_shells_key_becomes_an_alias() -> None:
     """The key of the shell reaches Serverless Devs in a variable, never in an argument."""
-    access = preflight.find_access(SHELL, aliases=set())
+    shell = SHELL | {"ALIBABA_CLOUD_SECURITY_TOKEN": "the-token"}
+    access = preflight.find_access(shell, aliases=set())
 
     assert isinstance(access, Access)
     assert access.options == ("-a", ALIAS)
@@ -78,17 +78,8 @@ def test_the_shells_key_becomes_an_alias() -> None:
         "AccountID": "1234567890123456",
         "AccessKeyID": "LTAI5tExample",
         "AccessKeySecret": "not-to-be-seen",
+        "SecurityToken": "the-token",
     }
-
-
-def test_a_temporary_key_takes_its_token_along() -> None:
-    """The security token of the shell becomes part of the key that Serverless Devs gets."""
-    access = preflight.find_access(
-        SHELL | {"ALIBABA_CLOUD_SECURITY_TOKEN": "the-token"}, aliases=set()
-    )
-
-    assert isinstance(access, Access)
-    assert json.loads(access.variables[ALIAS])["SecurityToken"] == "the-token"
 
 
 def test_a_key_is_not_shown() -> None:
@@ -124,13 +115,6 @@ def test_a_key_that_no_header_can_carry_stops_it(name: str, broken: str) -> None
     assert isinstance(finding, Finding)
     assert "is not usable" in finding.message
     assert "seen" not in str(finding)
-
-
-def test_without_a_key_in_the_shell_the_alias_counts() -> None:
-    """What `s config add` has set up is used as the template names it."""
-    assert preflight.find_access({}, aliases={"other", "default"}) == Access(
-        "the alias `default` of Serverless Devs"
-    )
 
 
 @pytest.mark.parametrize(
@@ -204,13 +188,6 @@ def test_what_a_region_lacks_is_said(
     assert levels(preflight.check_region(region, environment)) == expected
 
 
-def test_the_sweeps_pace_is_told_where_it_is_alone() -> None:
-    """Where nothing else protects a region, the finding says how long a bucket may be open."""
-    _, events = preflight.check_region(VIRGINIA, {})
-
-    assert "only the sweep, every minute, protects it" in events.message
-
-
 def test_an_unknown_region_stops_it_unless_it_is_wanted() -> None:
     """OSS Tables may come to further regions: then the least is assumed of them."""
     refused = preflight.find_region("cn-chengdu", any_region=False)
@@ -223,15 +200,10 @@ def test_an_unknown_region_stops_it_unless_it_is_wanted() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["", "mars", "cn-hangzhou;rm", "CN-HANGZHOU", "cn-hangzhou.evil"])
+@pytest.mark.parametrize("name", ["", "cn-hangzhou;rm", "cn-hangzhou.evil"])
 def test_what_is_no_region_is_never_taken(name: str) -> None:
     """Not even with ANY_REGION: it becomes part of names and hosts."""
     assert isinstance(preflight.find_region(name, any_region=True), Finding)
-
-
-def test_good_settings_find_nothing() -> None:
-    """With somebody to tell, there is nothing to say."""
-    assert settings_of(TOLD) == []
 
 
 @pytest.mark.parametrize(
@@ -239,11 +211,9 @@ def test_good_settings_find_nothing() -> None:
     [
         ("GUARD_MODE", "protect"),
         ("GUARD_EXEMPTIONS", '[{"bucket": "tmp-*"}]'),
-        ("GUARD_EXEMPTIONS", "not JSON"),
         ("GUARD_ALLOWED_ACCOUNTS", "somebody"),
         ("GUARD_SWEEP_REGIONS", "Hangzhou"),
         ("GUARD_SWEEP_EVERY", "15m"),
-        ("GUARD_SWEEP_EVERY", "often"),
         ("GUARD_SLOW_AFTER_MS", "a minute"),
         ("GUARD_AUDIT_TABLES", "yes"),
         ("GUARD_WEBHOOK", "hooks.example.com"),
@@ -284,29 +254,23 @@ def test_a_file_of_exemptions_lies_with_both_functions(
     assert settings_of(given) == []
 
 
-def test_detect_is_told() -> None:
-    """Whoever only wants to look first is reminded that nothing is encrypted."""
-    (finding,) = settings_of(TOLD | {"GUARD_MODE": "detect"})
-
-    assert finding.level == "warning"
-
-
-def test_nobody_to_tell_is_to_be_minded() -> None:
-    """A missing contact group and a missing action policy are each to be minded."""
-    findings = settings_of({})
-
-    assert levels(findings) == ["warning", "warning"]
-    assert "GUARD_CONTACT_GROUP" in findings[0].remedy
-    assert "GUARD_ACTION_POLICY" in findings[1].remedy
-
-
-def test_a_web_hook_alone_stops_it() -> None:
-    """CloudMonitor calls a web hook only beside a contact group: it would never be called."""
-    findings = settings_of(
-        {"GUARD_WEBHOOK": "https://hooks.example.com/x", "GUARD_ACTION_POLICY": "sls.builtin"}
-    )
-
-    assert levels(findings) == ["error"]
+@pytest.mark.parametrize(
+    ("shell", "expected"),
+    [
+        (TOLD, []),
+        (TOLD | {"GUARD_MODE": "detect"}, ["warning"]),
+        ({"GUARD_CONTACT_GROUP": "security"}, ["warning"]),
+        ({"GUARD_ACTION_POLICY": "sls.builtin"}, ["warning"]),
+        (
+            {"GUARD_WEBHOOK": "https://hooks.example.com/x", "GUARD_ACTION_POLICY": "sls.builtin"},
+            ["error"],
+        ),
+    ],
+    ids=["fine", "detect", "no action policy", "no contact group", "a web hook alone"],
+)
+def test_what_nobody_would_notice_is_said(shell: dict[str, str], expected: list[str]) -> None:
+    """That nothing is encrypted, or nobody is notified; a web hook alone is never called."""
+    assert levels(settings_of(shell)) == expected
 
 
 # What Serverless Devs would read, or do to values.
@@ -348,7 +312,6 @@ def test_a_key_that_is_no_json_stops_it(value: str, expected: list[str]) -> None
     ("name", "level", "remedy"),
     [
         ("GUARD_MOD", "error", "Did you mean GUARD_MODE?"),
-        ("GUARD_EXEMPTION", "error", "Did you mean GUARD_EXEMPTIONS?"),
         ("GUARD_XYZZY", "error", "Unset it."),
         ("guard_mode", "error", "Did you mean GUARD_MODE?"),
         ("GUARD_HAS_WEBHOOK", "error", "Unset it."),
@@ -363,20 +326,15 @@ def test_a_name_that_is_no_setting_stops_it(name: str, level: str, remedy: str) 
     assert remedy in finding.remedy
 
 
-def test_the_settings_of_commands_are_nothing_to_mind() -> None:
-    """An operator's shell has the queue and the function, as the documents say."""
-    shell = {"GUARD_DEAD_LETTER_QUEUE": "q", "GUARD_FUNCTION": "f", "GUARD_MODE": "detect"}
-
-    assert preflight.check_names(shell, {"GUARD_MODE"}) == []
-
-
 ENDPOINTS = {each.name for each in VARIABLES.values() if each.name.endswith("_ENDPOINT")}
 
 
-@pytest.mark.parametrize("name", sorted(ENDPOINTS - {"GUARD_OSS_TABLES_ENDPOINT"}))
-def test_an_endpoint_of_the_commands_is_nothing_to_mind(name: str) -> None:
-    """Each service that a command calls may be elsewhere."""
-    assert preflight.check_names({name: "https://example.com"}, set()) == []
+def test_the_settings_of_commands_are_nothing_to_mind() -> None:
+    """An operator's shell has the queue and the function, and each service may be elsewhere."""
+    names = ENDPOINTS - {"GUARD_OSS_TABLES_ENDPOINT"} | {"GUARD_DEAD_LETTER_QUEUE"}
+    shell = dict.fromkeys(names, "x") | {"GUARD_FUNCTION": "f", "GUARD_MODE": "detect"}
+
+    assert preflight.check_names(shell, {"GUARD_MODE"}) == []
 
 
 @pytest.mark.parametrize("value", ["costs $5", "$HOME", "${env('HOME')}", "a${b", "$_"])
@@ -421,19 +379,12 @@ def test_what_is_no_json_is_handed_over_as_it_is(shell: dict[str, str]) -> None:
         ({"bucket": "tmp-*", "expires": "2026-12-01"}, "ok", "(a test), until 2026-12-01"),
         ({"bucket": "tmp-*", "expires": "2026-11-30"}, "warning", "ended after 2026-11-30"),
         ({"bucket": "*"}, "warning", "is every bucket: nothing will be encrypted"),
-        ({"bucket": "**"}, "warning", "is every bucket"),
         ({"bucket": "?*"}, "warning", "is every bucket: nothing will be encrypted"),
-        (
-            {"bucket": "acs:osstables:*:*:bucket/*"},
-            "warning",
-            "is every bucket: nothing will be encrypted",
-        ),
         (
             {"bucket": f"acs:osstables:cn-hangzhou:{OWN}:bucket/*"},
             "warning",
             f"is every bucket of region cn-hangzhou of account {OWN}: no bucket there will be",
         ),
-        ({"bucket": "acs:osstables:us-east-1:*:bucket/tmp-*"}, "ok", "us-east-1:*:bucket/tmp-*"),
         (
             {"bucket": "acs:osstables:*:99999:bucket/tmp-*"},
             "warning",
@@ -463,7 +414,7 @@ def test_the_account_of_an_exemption_may_be_unknown() -> None:
     assert finding.level == "ok"
 
 
-@pytest.mark.parametrize("bucket", ["Scratch-*", "acs:oss:*:*:orders", "a,b", "^tmp-.*$", "ab"])
+@pytest.mark.parametrize("bucket", ["Scratch-*", "acs:oss:*:*:orders", "^tmp-.*$"])
 def test_an_exemption_that_matches_nothing_stops_it(bucket: str) -> None:
     """A capital, an ARN or a regular expression is a mistake that nobody would notice."""
     exemptions = json.dumps([{"bucket": bucket, "reason": "a mistake"}])
@@ -525,20 +476,18 @@ def test_variables_of_four_kilobytes_fit() -> None:
         assert "shorten it" in finding.remedy
 
 
-def test_the_largest_variable_is_named() -> None:
-    """It is the one to shorten."""
-    (finding,) = preflight.check_resources(resolved(A="x", GUARD_SWEEP_REGIONS="x" * 4096))
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("GUARD_SWEEP_REGIONS", "shorten it."),
+        ("GUARD_ACCOUNTS", "set it to `organization`, all of the resource directory."),
+    ],
+)
+def test_the_largest_variable_is_named(name: str, what: str) -> None:
+    """It is the one to shorten; all accounts together have a short name."""
+    (finding,) = preflight.check_resources(resolved(A="x", **{name: "x" * 4096}))
 
-    assert finding.remedy == "GUARD_SWEEP_REGIONS has 4,115 bytes: shorten it."
-
-
-def test_a_list_of_accounts_that_is_too_long_has_its_own_remedy() -> None:
-    """All accounts together have a short name."""
-    listed = ",".join(["1234567890123456"] * 250)
-    (finding,) = preflight.check_resources(resolved(GUARD_ACCOUNTS=listed))
-
-    assert "4,096 are allowed" in finding.message
-    assert "set it to `organization`" in finding.remedy
+    assert finding.remedy == f"{name} has {4096 + len(name):,} bytes: {what}"
 
 
 @pytest.mark.parametrize("name", ["GUARD_ORGANIZATION_FOLDERS", "GUARD_ORGANIZATION_BUS"])
@@ -554,8 +503,6 @@ def test_what_is_for_other_accounts_needs_some(name: str) -> None:
     ("name", "value"),
     [
         ("GUARD_SWEEP_CONCURRENCY", "0"),
-        ("GUARD_SWEEP_CONCURRENCY", "many"),
-        ("GUARD_ORGANIZATION_FOLDERS", "a"),
         ("GUARD_ORGANIZATION_FOLDERS", "fd-a,"),
         ("GUARD_ORGANIZATION_FOLDERS", ",".join(f"fd-{number}" for number in range(21))),
         ("GUARD_ORGANIZATION_BUS", "a/b"),

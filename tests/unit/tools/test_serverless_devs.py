@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,21 @@ def test_a_failure_tells_its_end_and_a_remedy() -> None:
 
     assert failed.value.output == "NoPermission"
     assert "right" in failed.value.remedy
+
+
+def test_what_a_command_logs_goes_with_it(tmp_path: Path) -> None:
+    """The components write their inputs there, also the URL of the web hook."""
+    program = (
+        "import os, pathlib; place = pathlib.Path(os.environ['HOME'], '.s', 'logs',"
+        " os.environ['serverless_devs_traceid']); place.mkdir(parents=True);"
+        " (place / 'infra.log').write_text('a web hook'); print(place)"
+    )
+    s = command(program, log=io.StringIO(), told=[])
+
+    place = replace(s, environment={"HOME": str(tmp_path)}).run("deploy").strip()
+
+    assert Path(place).parent == tmp_path / ".s" / "logs"
+    assert not Path(place).exists()
 
 
 def test_it_is_never_asked_anything() -> None:

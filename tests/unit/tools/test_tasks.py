@@ -1,9 +1,11 @@
-"""What is made of the answers of Serverless Devs; a program stands in its place."""
+"""What is made of the answers of Serverless Devs."""
 
 from __future__ import annotations
 
 import io
-import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from layers.encryption_guard.tools.serverless_devs import ServerlessDevs, StepFa
 from layers.encryption_guard.tools.tasks import (
     Target,
     build_layer,
+    deploy_template,
     find_latest_version,
     format_next_steps,
     preview,
@@ -27,33 +30,81 @@ from layers.encryption_guard.tools.tasks import (
 )
 
 
-def answering(printed: str, *, code: int = 0) -> ServerlessDevs:
-    """A Serverless Devs that prints this, whatever it is asked."""
-    program = f"print({printed!r}); raise SystemExit({code})"
-    return ServerlessDevs((sys.executable, "-c", program), (), {}, io.StringIO(), lambda _: None)
+@dataclass(frozen=True)
+class Answering(ServerlessDevs):
+    """A Serverless Devs that prints one of these after the other, or fails with it."""
+
+    answers: Iterator[str | StepFailed] = field(kw_only=True)
+
+    def run(self, *_: str) -> str:
+        answer = next(self.answers)
+        if isinstance(answer, StepFailed):
+            raise answer
+        return answer
 
 
-@pytest.mark.parametrize("minded", [True, False])
-def test_what_a_build_has_to_say_is_passed_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minded: bool
-) -> None:
-    """A layer that is built, but not as it should be, is deployed, and the reason is seen."""
-    said = (
-        "import sys; print('build: No bytecode.\\nInstall it.', file=sys.stderr)" if minded else ""
-    )
-    (tmp_path / "builder.py").write_text(said)
+def answering(*answers: str | StepFailed) -> ServerlessDevs:
+    """One that answers so, whatever it is asked."""
+    return Answering((), (), {}, io.StringIO(), lambda _: None, answers=iter(answers))
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Builds with this program and returns the printed lines."""
     (tmp_path / "layer.zip").write_bytes(b"x" * 2**20)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tasks, "BUILDER", "builder")
     monkeypatch.setattr(tasks, "LAYER_ZIP", tmp_path / "layer.zip")
-    terminal = Terminal(file=io.StringIO(), width=100)
 
-    build_layer("python3.12", Report(terminal))
+    def build(program: str) -> list[str]:
+        (tmp_path / "builder.py").write_text(program)
+        printed = io.StringIO()
+        build_layer("python3.12", Report(Terminal(file=printed, width=100)))
+        return printed.getvalue().splitlines()
 
-    assert isinstance(terminal.file, io.StringIO)
-    first, *others = terminal.file.getvalue().splitlines()
+    return build
+
+
+@pytest.mark.parametrize("minded", [True, False])
+def test_what_a_build_has_to_say_is_passed_on(
+    built: Callable[[str], list[str]], *, minded: bool
+) -> None:
+    """A layer that is built, but not as it should be, is deployed, and the reason is seen."""
+    warning = "import sys; print('build: No bytecode.\\nInstall it.', file=sys.stderr)"
+
+    first, *others = built(warning if minded else "")
+
     assert "Build the layer for python3.12: 1.0 MiB" in first
     assert [line[4:] for line in others] == (["No bytecode.", "Install it."] if minded else [])
+
+
+def test_a_layer_that_cannot_be_built_is_said(built: Callable[[str], list[str]]) -> None:
+    """Nothing is published, and the builder's last words are shown."""
+    with pytest.raises(StepFailed, match="could not be built") as failed:
+        built("raise SystemExit('no wheel for this Python')")
+
+    assert failed.value.output == "no wheel for this Python"
+
+
+@pytest.mark.parametrize(
+    ("error", "pauses"),
+    [
+        ("InvalidArgument: project 'x' does not exist", [10.0, 20.0]),
+        ("EntityNotExist.Role: the role x does not exist", [10.0, 20.0]),
+        ("InvalidArgument: memorySize", []),
+        ("InvalidArgument: reservedConcurrency is over the quota", []),
+        ("AccessDenied: no right to fc:PutConcurrencyConfig", []),
+    ],
+)
+def test_what_passes_soon_is_tried_again(error: str, pauses: list[float]) -> None:
+    """A project or a role that was just made is not seen everywhere at once; anything else ends."""
+    failure, waited = StepFailed("`s deploy` ended with 101", "", error), list[float]()
+    s = answering(failure, failure, "done")
+
+    with nullcontext() if pauses else pytest.raises(StepFailed):
+        assert deploy_template(s, REGIONS["cn-hangzhou"], sleep=waited.append) == "done"
+
+    assert waited == pauses
 
 
 def reading(*states: str | GuardError) -> tuple[Target, list[float]]:
@@ -124,16 +175,6 @@ def test_a_version_that_is_not_told_is_not_guessed(printed: str) -> None:
         publish_layer(answering(printed), "python3.12")
 
     assert "LAYER_VERSION=<number>" in failed.value.remedy
-
-
-def test_a_publication_that_failed_is_told() -> None:
-    """A failed publication is told with its exit code and what Serverless Devs printed."""
-    with pytest.raises(StepFailed, match="ended with 101") as failed:
-        publish_layer(
-            answering("Forbidden: no right to fc:CreateLayerVersion", code=101), "python3.12"
-        )
-
-    assert failed.value.output == "Forbidden: no right to fc:CreateLayerVersion"
 
 
 @pytest.mark.parametrize(
@@ -210,21 +251,12 @@ def test_a_template_that_does_not_resolve_is_said(printed: str) -> None:
         preview(answering(printed))
 
 
-def test_a_removal_that_only_says_so_has_failed() -> None:
-    """Serverless Devs ends well though it could not remove something: its error line counts."""
-    line = "[2026-11-23 03:33:33][ERROR][sweep] remove error: Forbidden"
-
-    with pytest.raises(StepFailed, match="could not remove") as failed:
-        remove_and_verify(answering(line), "sweep", "remove", "-y")
-
-    assert failed.value.output == line
-    assert "right" in failed.value.remedy
-
-
 def test_versions_that_stay_are_told() -> None:
     """Of a layer that could not be removed, the versions that are there still are named."""
     with pytest.raises(StepFailed, match=r"versions not removed: \[3, 4\]"):
-        remove_and_verify(answering('[{"version": 3}, {"version": 4}]'), "sweep", "layer", "remove")
+        remove_and_verify(
+            answering("", '[{"version": 3}, {"version": 4}]'), "sweep", "layer", "remove"
+        )
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from layers.encryption_guard.tools import preflight, template_keys
@@ -17,7 +15,6 @@ from layers.encryption_guard.tools.template_keys import (
     ANY_KEY,
     ANY_NAME,
     BY,
-    COMPONENTS,
     find_unknown_keys,
     read_keys,
     read_resources,
@@ -86,38 +83,13 @@ def test_every_type_of_the_stack_is_listed(resources: dict[str, Props]) -> None:
     ("name", "place", "key", "misspelt"),
     [
         ("encrypt_on_create", "", "memorySize", "memory_size"),
-        ("encrypt_on_create", "", "logConfig", "logsConfig"),
         ("encrypt_on_create", "asyncInvokeConfig", "destinationConfig", "destinationsConfig"),
-        ("sweep", "asyncInvokeConfig.destinationConfig", "onFailure", "onFailures"),
-        ("sweep", "asyncInvokeConfig.destinationConfig.onFailure", "destination", "Destination"),
-        ("sweep", "instanceLifecycleConfig", "initializer", "initialiser"),
-        ("sweep", "instanceLifecycleConfig.initializer", "timeout", "timeOut"),
-        ("sweep", "logConfig", "logstore", "logStore"),
-        ("sweep", "concurrencyConfig", "reservedConcurrency", "reservedConcurency"),
         ("sweep", "tags.1", "value", "values"),
-        ("sweep", "triggers.0", "triggerConfig", "triggersConfig"),
         ("sweep", "triggers.0.triggerConfig", "cronExpression", "cronExpresion"),
         ("encrypt_on_create", "triggers.0.triggerConfig", "triggerEnable", "enable"),
-        ("encrypt_on_create", "triggers.0.triggerConfig.runOptions", "mode", "modes"),
-        (
-            "encrypt_on_create",
-            "triggers.0.triggerConfig.runOptions.deadLetterQueue",
-            "Arn",
-            "arn",
-        ),
         ("infra", "", "template", "templates"),
-        ("infra", "template", "Conditions", "Condition"),
-        ("infra", "template.Parameters.Webhook", "NoEcho", "NoEchos"),
-        ("infra", f"{STACK}.ErrorsLogged", "Condition", "Conditions"),
         ("infra", f"{STACK}.ErrorsLogged.Properties.Detail.Schedule", "Interval", "Intervall"),
         ("infra", f"{STACK}.LogStore.Properties", "TTL", "Ttl"),
-        ("infra", f"{STACK}.Role.Properties.Policies.0.PolicyDocument", "Statement", "Statements"),
-        (
-            "infra",
-            f"{STACK}.DeadLettersWaiting.Properties.Escalations.Critical",
-            "Threshold",
-            "Treshold",
-        ),
     ],
 )
 def test_a_misspelt_key_is_found(
@@ -207,62 +179,6 @@ def test_a_value_has_no_keys() -> None:
     (unknown,) = find_unknown_keys("fc3@0.1.22", {"timeout": {"seconds": 5}, "logConfig": "auto"})
 
     assert str(unknown) == "timeout.seconds is unknown"
-
-
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_a_list_says_where_it_comes_from(component: str) -> None:
-    """A new version of a component is compared with these."""
-    file = Path(template_keys.__file__).with_name(f"{component}_keys.json")
-    listed = yaml.safe_load(file.read_text("utf-8"))
-
-    assert listed["component"] == component
-    assert listed["version"]
-    assert all(isinstance(source, str) for source in listed["sources"])
-    assert set(listed) == {"component", "version", "sources", "keys"}
-
-
-def whole(rule: dict[str, Any], definitions: dict[str, Any]) -> Any:
-    """A value with every key that a rule of the emulated platform allows."""
-    if "$ref" in rule:
-        return whole(definitions[rule["$ref"].rpartition("/")[2]], definitions)
-    parts = [one for one in rule.get("anyOf", []) if "$ref" in one]
-    if parts or "items" in rule:
-        return [whole(one, definitions) for one in parts or [rule["items"]]]
-    inner = rule.get("properties", {}).items()
-    return {key: whole(each, definitions) for key, each in inner} or "x"
-
-
-def test_the_emulated_platform_has_no_key_that_is_not_listed() -> None:
-    """It would let a template pass in the tests that no deployment lets pass."""
-    emulator = REPOSITORY / "tests" / "emulators" / "serverless_devs"
-    rules = json.loads((emulator / "function_compute.json").read_text("utf-8"))
-    parts = rules["definitions"]
-    triggers = [
-        {"triggerType": kind, "triggerConfig": whole(parts[kind], parts)}
-        for kind in ("eventbridge", "timer")
-    ]
-
-    assert unknown_in("sweep", whole(rules, parts)) == []
-    assert unknown_in("sweep", {"triggers": triggers}) == []
-
-
-def test_a_deployment_names_each(resources: dict[str, Props]) -> None:
-    """Each is an error with the name of its resource."""
-    for name in FUNCTIONS:
-        config = resources[name]["asyncInvokeConfig"]
-        config["destinationsConfig"] = config.pop("destinationConfig")
-
-    findings = preflight.check_keys(resources)
-
-    assert [(finding.level, finding.message) for finding in findings] == [
-        (
-            "error",
-            f"{name}: asyncInvokeConfig.destinationsConfig is unknown; "
-            "did you mean destinationConfig?",
-        )
-        for name in FUNCTIONS
-    ]
-    assert all("template.yaml" in finding.remedy for finding in findings)
 
 
 # The command of `make check`.
