@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import repeat
@@ -24,7 +23,7 @@ from tests.unit.fakes import (
     FakeTime,
     Reply,
 )
-from tests.unit.sweep.watching import GET, HERE, LIST, PUT, Watching
+from tests.unit.sweep.watching import GET, HERE, LIST, PUT, Watching, at_list, bug
 
 THERE = Scope(ACCOUNT, "us-east-1")
 START = 1000.0  # where FakeTime begins
@@ -327,8 +326,7 @@ def test_all_pages_of_a_list_are_read_each_time() -> None:
 def test_a_bug_in_a_list_does_not_end_the_watch() -> None:
     """It is raised at the end, after all that could be done."""
     service = FakeOssTables()
-    listed = service.answer
-    service.answer = lambda request: failing(service, listed, request)  # type: ignore[method-assign]
+    at_list(service, 1, bug)
     watching = Watching(service)
 
     with pytest.raises(KeyError, match="a bug"):
@@ -336,14 +334,6 @@ def test_a_bug_in_a_list_does_not_end_the_watch() -> None:
 
     assert service.buckets[str(ARN)] == "AES256"
     assert watching.asked(LIST) == 12
-
-
-def failing(
-    service: FakeOssTables, answer: Callable[[httpx.Request], Reply], request: httpx.Request
-) -> Reply:
-    if service.operation(request) == LIST and service.operations().count(LIST) == 1:
-        raise KeyError("a bug")
-    return answer(request)
 
 
 def test_a_bucket_that_was_created_again_is_checked_again() -> None:
