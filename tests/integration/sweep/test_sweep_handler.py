@@ -25,7 +25,14 @@ from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE_ARN, REGION, TIMER_EVENT
 from tests.emulators.faults import Delay, Fault
 from tests.integration.conftest import Guard, creation_of
 from tests.integration.enforcement.test_handler import Context, FunctionContext
-from tests.unit.fakes import ARN, FakeOssTables, Reply, forget_logger, invocation_of
+from tests.unit.fakes import (
+    ARN,
+    OUTCOME_FIELDS,
+    FakeOssTables,
+    Reply,
+    forget_logger,
+    invocation_of,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +56,7 @@ def deployed(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Guard:
         "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
         "GUARD_OSS_TABLES_ENDPOINT": guard.tables.url,
         "GUARD_SMQ_ENDPOINT": guard.queue.url,
+        "GUARD_WATCH_SECONDS": "0",
         "ALIBABA_CLOUD_ACCESS_KEY_ID": OWNER.id,
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": OWNER.secret,
     }
@@ -78,7 +86,11 @@ def test_a_timer_sweeps(deployed: Guard, capsys: pytest.CaptureFixture[str]) -> 
     assert deployed.tables.encryption(arn) == "AES256"
     assert (result["ok"], result["totals"]["newly_encrypted"]) == (True, 1)
     assert [found["bucket"] for found in result["encrypted"]] == ["orders"]
-    assert [line["message"] for line in log_lines(capsys)] == ["sweep finding", "sweep finished"]
+    finding, last = log_lines(capsys)
+    assert set(finding) >= OUTCOME_FIELDS
+    assert (finding["level"], finding["message"]) == ("INFO", "sweep finding")
+    assert (last["level"], last["message"]) == ("INFO", "sweep finished")
+    assert last["totals"] == result["totals"]
 
 
 def test_a_directory_that_cannot_be_read_is_told(
@@ -240,7 +252,7 @@ class Instance:
     folder: Path
     service: FakeOssTables = field(default_factory=lambda: FakeOssTables({PLAIN: "AES256"}))
     every: str = "300"
-    watch: str = "0"
+    variables: dict[str, str] = field(default_factory=dict)
 
     def call(self, *, after: float = 0.0) -> dict[str, Any]:
         """The timer goes off, so many seconds after the call before."""
@@ -249,8 +261,9 @@ class Instance:
         letters = f"file:{self.folder / 'letters'}"
         variables = {
             "GUARD_SWEEP_EVERY": self.every,
-            "GUARD_WATCH_SECONDS": self.watch,
+            "GUARD_WATCH_SECONDS": "0",
             "GUARD_DEAD_LETTER_QUEUE": letters,
+            **self.variables,
         }
         context = SimpleNamespace(
             region=ARN.region, request_id="1", function=SimpleNamespace(name="sweep")
@@ -354,6 +367,32 @@ def test_all_are_read_again_when_it_is_time(
 
     assert result["full"] == full
     assert instance.reads() == ([ARN.name, "other"] if full else [])
+
+
+def test_the_regions_of_the_settings_are_swept(tmp_path: Path) -> None:
+    """The function's own is only swept if it is one of them."""
+    regions = ["cn-shanghai", "eu-central-1"]
+    instance = Instance(tmp_path, variables={"GUARD_SWEEP_REGIONS": ",".join(regions)})
+
+    result = instance.call()
+
+    assert sorted(instance.service.asked_about("ListTableBuckets")) == regions
+    assert sorted(result["regions"]) == regions
+
+
+def test_an_exemption_that_ends_soon_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is in the result, and makes the last line of a full sweep a warning."""
+    ends = {"bucket": "my-*", "reason": "a test", "expires": "2026-01-15"}
+    instance = Instance(tmp_path, variables={"GUARD_EXEMPTIONS": json.dumps([ends])})
+
+    results = [instance.call(), instance.call(after=MINUTE)]
+
+    assert [result["ok"] for result in results] == [True, True]
+    assert all("2026-01-15" in warning for result in results for warning in result["warnings"])
+    levels = [line["level"] for line in log_lines(capsys) if line["message"].endswith("finished")]
+    assert levels == ["WARNING", "INFO"]
 
 
 def test_an_unknown_type_is_logged_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
