@@ -138,11 +138,16 @@ def cold(start: Instances, ours: Variant, bucket: str, vcpu: float) -> Cold:
     return Cold(process.spent, stages(process), int(process.output.split()[-1]))
 
 
-def held(command: Sequence[str], inherited: Mapping[str, str], vcpu: float) -> Ended:
+def held(
+    command: Sequence[str], inherited: Mapping[str, str], vcpu: float, given: bytes = b""
+) -> Ended:
     """Run a process that has so much of a CPU; raises RuntimeError unless it ends with 0."""
     with tempfile.TemporaryFile("w+") as output:
         started = time.monotonic()
-        process = subprocess.Popen(command, env=inherited, stdout=output)
+        process = subprocess.Popen(command, env=inherited, stdin=subprocess.PIPE, stdout=output)
+        assert process.stdin is not None
+        process.stdin.write(given)
+        process.stdin.close()
         cpu = hold(process, vcpu, started)
         if process.returncode:
             raise RuntimeError(f"a measured process ended with {process.returncode}")

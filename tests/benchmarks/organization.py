@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import threading
@@ -41,7 +40,7 @@ from encryption_guard.sweep.shares import Share
 from tests.benchmarks.artefacts import Artefacts, prepare
 from tests.benchmarks.clients import Lasting, deployed_environment, lasting
 from tests.benchmarks.cold_rounds import program
-from tests.benchmarks.instance_sizes import TIMER, hold
+from tests.benchmarks.instance_sizes import TIMER, held
 from tests.benchmarks.organization_service import (
     BUCKETS,
     REGIONS,
@@ -82,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(organization: Organization) -> dict[str, Any]:
     """All figures; RuntimeError if somebody did not read every bucket once."""
-    held = {
+    slowed = {
         "shares": organization.in_shares(VCPU),
         "one call": organization.in_one_call(VCPU),
     }
@@ -92,14 +91,14 @@ def measure(organization: Organization) -> dict[str, Any]:
     }
     rounds = beside_the_sdk(organization)
     watching = organization.watched_shares()
-    peaks = [*held["shares"].peaks, watching[PER_SHARE].peak]
+    peaks = [*slowed["shares"].peaks, watching[PER_SHARE].peak]
     return {
-        "wall_ratio": held["shares"].wall / held["one call"].wall,
+        "wall_ratio": slowed["shares"].wall / slowed["one call"].wall,
         "cpu_ratio_to_sdk": median(each["ours"] / each["official_sdk"] for each in rounds),
         "peak_mib": max(peaks) / 1024,
         "wall_ratio_without_hold": free["shares"].wall / free["one call"].wall,
-        "wall_seconds": {name: each.wall for name, each in held.items()},
-        "vcpu_of_a_held_call": {name: median(each.vcpus) for name, each in held.items()},
+        "wall_seconds": {name: each.wall for name, each in slowed.items()},
+        "vcpu_of_a_held_call": {name: median(each.vcpus) for name, each in slowed.items()},
         "wall_seconds_without_hold": {name: each.wall for name, each in free.items()},
         "cpu_ms_a_bucket": {
             name: 1000 * median(each[name] for each in rounds) / (PER_SHARE * BUCKETS_EACH)
@@ -238,23 +237,9 @@ class Organization:
     def call(self, event: bytes, vcpu: float | None, **variables: str) -> Call:
         """Invoke the function in a fresh process that has so much of a CPU."""
         command = program(self.artefacts.python.executable, "invoked", self.artefacts.sweep, TIMER)
-        with tempfile.TemporaryFile() as output:
-            started = time.monotonic()
-            process = subprocess.Popen(
-                command,
-                env=self.variables() | variables,
-                stdin=subprocess.PIPE,
-                stdout=output,
-            )
-            assert process.stdin is not None
-            process.stdin.write(event)
-            process.stdin.close()
-            cpu = hold(process, 1000.0 if vcpu is None else vcpu, started)
-            had = cpu / (time.monotonic() - started)
-            if process.returncode:
-                raise RuntimeError(f"an instance ended with {process.returncode}")
-            output.seek(0)
-            return Call(**json.loads(output.read()), vcpu=had)
+        most = 1000.0 if vcpu is None else vcpu
+        ended = held(command, self.variables() | variables, most, event)
+        return Call(**json.loads(ended.output), vcpu=ended.spent.cpu / ended.spent.wall)
 
     def variables(self) -> dict[str, str]:
         """The environment of the function."""

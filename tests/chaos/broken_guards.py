@@ -12,7 +12,7 @@ from typing import Any
 
 import encryption_guard.dead_letters.document
 from encryption_guard import dead_letters, enforcement
-from encryption_guard.enforcement import Outcome, Skipped
+from encryption_guard.enforcement import Skipped
 from encryption_guard.errors import Refused, Unavailable
 from encryption_guard.services.oss_tables import OssTables, Reading
 
@@ -20,52 +20,23 @@ from encryption_guard.services.oss_tables import OssTables, Reading
 Break = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def calls_every_failure_a_skip(process_event: Callable[..., Outcome]) -> Callable[..., Outcome]:
-    def broken(*event: Any, **world: Any) -> Outcome:
-        try:
-            return process_event(*event, **world)
-        except Exception:
-            return Skipped(reason="not_relevant")
+def returning(instead: object, *errors: type[Exception]) -> Break:
+    """A function that returns this where the right one raises one of these errors."""
 
-    return broken
+    def take(right: Callable[..., Any]) -> Callable[..., Any]:
+        def broken(*arguments: Any, **named: Any) -> Any:
+            try:
+                return right(*arguments, **named)
+            except errors:
+                return instead
+
+        return broken
+
+    return take
 
 
 def sends_no_letter(_put: Callable[..., None]) -> Callable[..., None]:
     return lambda _invocation, _letter: None
-
-
-def takes_a_refused_letter_for_written(put: Callable[..., None]) -> Callable[..., None]:
-    def broken(*letter: Any) -> None:
-        try:
-            put(*letter)
-        except Unavailable:
-            return
-
-    return broken
-
-
-def takes_every_refusal_for_a_bucket_that_is_gone(
-    ensure_encrypted: Callable[..., Outcome],
-) -> Callable[..., Outcome]:
-    def broken(*bucket: Any, **world: Any) -> Outcome:
-        try:
-            return ensure_encrypted(*bucket, **world)
-        except Refused:
-            return Skipped(reason="gone")
-
-    return broken
-
-
-def says_encrypted_of_what_was_never_confirmed(
-    put_encryption: Callable[..., Reading],
-) -> Callable[..., Reading]:
-    def broken(*bucket: Any) -> Reading:
-        try:
-            return put_encryption(*bucket)
-        except Unavailable:
-            return Reading("encrypted", "AES256", known_as="AES256")
-
-    return broken
 
 
 def sees_no_stronger_choice(
@@ -94,23 +65,23 @@ BROKEN: dict[str, tuple[object, str, Break]] = {
     "an event that failed counts as skipped": (
         enforcement,
         "process_event",
-        calls_every_failure_a_skip,
+        returning(Skipped(reason="not_relevant"), Exception),
     ),
     "a letter is not sent": (dead_letters, "put_into_queue", sends_no_letter),
     "a letter that the queue refused counts as written": (
         dead_letters,
         "put_into_queue",
-        takes_a_refused_letter_for_written,
+        returning(None, Unavailable),
     ),
     "every refusal counts as a bucket that is gone": (
         enforcement,
         "ensure_encrypted",
-        takes_every_refusal_for_a_bucket_that_is_gone,
+        returning(Skipped(reason="gone"), Refused),
     ),
     "what was never confirmed counts as a success": (
         OssTables,
         "put_encryption",
-        says_encrypted_of_what_was_never_confirmed,
+        returning(Reading("encrypted", "AES256", known_as="AES256"), Unavailable),
     ),
     "a stronger choice is overwritten": (OssTables, "current_encryption", sees_no_stronger_choice),
     "a letter holds something else": (

@@ -14,8 +14,6 @@ import pytest
 
 from encryption_guard.arn import Scope
 from encryption_guard.enforcement.handler import read_settings, shared_members, shared_transport
-from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
-from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding, Totals
 from encryption_guard.sweep.function import MAX_LISTED, SweepReport, _memory
 from encryption_guard.sweep.function import sweep as one_call
@@ -124,15 +122,6 @@ def test_what_time_did_not_allow_is_told(deployed: Guard) -> None:
     assert (first["full"], second["full"]) == (True, False)
 
 
-def test_a_wrong_setting_stops_the_sweep(deployed: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the sentence that names it."""
-    monkeypatch.setenv("GUARD_SWEEP_REGIONS", "everywhere")
-
-    with pytest.raises(ConfigurationError, match="GUARD_SWEEP_REGIONS"):
-        sweep()
-    assert deployed.tables.requests == []
-
-
 def test_an_event_is_processed_as_the_creation_function_would(deployed: Guard) -> None:
     """So that a sweep's own dead letters can be redriven to it."""
     arn = deployed.tables.plant("orders")
@@ -176,45 +165,6 @@ def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
         if line.get("kind") == "table"
     ]
     assert found == ([("invoices", "made_before", "AES256")] if audited else [])
-
-
-@each_function
-@pytest.mark.parametrize("seconds", [60, 2], ids=["late", "soon"])
-def test_the_gap_of_a_drift_begins_when_the_encryption_was_removed(
-    deployed: Guard, capsys: pytest.CaptureFixture[str], function: ModuleType, seconds: int
-) -> None:
-    """However soon it was set again; an older table was created in an encrypted bucket."""
-    now = datetime.now(timezone.utc)
-    arn = deployed.tables.plant("orders")
-    for name, age in {"before": seconds + 2, "between": seconds / 2, "after": -5}.items():
-        made_at = now - timedelta(seconds=age)
-        deployed.tables.plant_table(arn, "sales", name, created_at=made_at)
-    removed_at = (now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    event = creation_of(arn, eventName="DeleteTableBucketEncryption", eventTime=removed_at)
-
-    result = json.loads(function.handler(event, Context()))
-
-    assert (result["outcome"], result["reason"]) == ("encrypted", "drift")
-    problems = [line for line in log_lines(capsys) if line.get("outcome") == "unprotected"]
-    assert [(line["table"], line["reason"]) for line in problems] == [("between", "made_before")]
-
-
-@each_function
-def test_without_an_audit_the_line_of_a_drift_says_that_nobody_looked(
-    deployed: Guard,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    function: ModuleType,
-) -> None:
-    """With GUARD_AUDIT_TABLES=false nothing is asked about tables."""
-    monkeypatch.setenv("GUARD_AUDIT_TABLES", "false")
-    arn = deployed.tables.plant("orders")
-
-    function.handler(creation_of(arn, eventName="DeleteTableBucketEncryption"), Context())
-
-    (line,) = log_lines(capsys)
-    assert (line["message"], line["detail"]) == ("encryption removed", TABLES_NOT_CHECKED)
-    assert "ListNamespaces" not in {request.operation for request in deployed.tables.requests}
 
 
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -323,18 +273,6 @@ def test_a_dead_letter_waits_for_the_next_full_sweep(tmp_path: Path) -> None:
     assert (first["totals"]["dead_lettered"], second["totals"]["buckets"]) == (1, 0)
     assert asked == LISTED
     assert (third["totals"]["newly_encrypted"], service.buckets[PLAIN]) == (1, "AES256")
-
-
-def test_a_bucket_that_was_created_again_is_new(tmp_path: Path) -> None:
-    """It has the name of one that was met, but not its time of creation."""
-    instance = Instance(tmp_path)
-    instance.call()
-    instance.service.buckets[PLAIN] = ""
-    instance.service.created[PLAIN] = "2026-01-02T03:04:50Z"
-
-    result = instance.call(after=MINUTE)
-
-    assert [found["reason"] for found in result["encrypted"]] == ["created"]
 
 
 def test_drift_of_a_bucket_that_was_met_is_found_by_the_next_full_sweep(tmp_path: Path) -> None:

@@ -20,14 +20,12 @@ from hypothesis import strategies as st
 from encryption_guard.arn import Scope, TableBucketArn
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.dead_letters.document import dead_letter_id
-from encryption_guard.enforcement import process_payload
 from encryption_guard.enforcement.policy import CAUSES, Cause, Encrypt, decide
 from encryption_guard.errors import ConfigurationError
 from encryption_guard.events import BucketEvent, find_bucket
 from encryption_guard.events.envelopes import Event, missed_event, open_payload
 from encryption_guard.invocation import Clock
 from encryption_guard.services.inventory import ListedBucket
-from encryption_guard.services.oss_tables import OssTables
 from encryption_guard.settings import TableAudit
 from encryption_guard.sweep import STEP_SECONDS, Sweep
 from encryption_guard.sweep.checks import cause_of
@@ -55,7 +53,7 @@ from tests.unit.fakes import (
     Troubles,
     invocation_of,
 )
-from tests.unit.sweep.watching import HERE, dead_letters_of
+from tests.unit.sweep.watching import HERE, dead_letters_of, finding
 
 HOUR = timedelta(hours=1)
 NONE = Reply(200, b"{}")
@@ -178,8 +176,8 @@ def by_name(found: Iterable[Finding]) -> dict[str | None, tuple[str, str, str]]:
 def tally(found: Iterable[Finding]) -> dict[str, int]:
     """The totals that are not zero."""
     totals = Totals.empty([HERE])
-    for finding in found:
-        totals.count(finding)
+    for each in found:
+        totals.count(each)
     return {name: number for name, number in totals.all.as_dict().items() if number}
 
 
@@ -277,18 +275,6 @@ def test_each_buckets_missed_event_is_its_own() -> None:
 # What is remembered.
 
 IDENTITY = (ARN, "340c6672-0a1f-4426-aff9-1a8e2ac7b0f5")
-
-
-def finding(**told: Any) -> Finding:
-    known = {
-        "kind": "bucket",
-        "scope": HERE,
-        "state": "unknown",
-        "outcome": "failed",
-        "reason": "x",
-        "arn": ARN,
-    }
-    return Finding(**(known | told))
 
 
 @pytest.mark.parametrize(
@@ -426,18 +412,6 @@ def test_an_exemption_that_is_over_does_not_count() -> None:
     guard = Guard(FakeOssTables(arns("old")), {"GUARD_EXEMPTIONS": EXEMPTIONS})
 
     assert told(guard.one()) == ("encrypted", "encrypted", "created")
-
-
-def test_a_fresh_memory_does_without() -> None:
-    """A new instance takes a new bucket for a new one."""
-    guard = Guard(FakeOssTables())
-    guard.sweep()
-    guard.service.buckets[str(ARN)] = ""
-    guard.memory = Memory()
-
-    found = guard.one()
-
-    assert told(found) == ("encrypted", "encrypted", "created")
 
 
 def test_a_second_sweep_has_nothing_to_do() -> None:
@@ -582,10 +556,11 @@ def test_a_read_back_does_not_wait_beyond_the_end_of_the_sweep() -> None:
     "trouble",
     [
         refusal(503),
+        refusal(503, retry_after="45"),
         refusal(404),
         Reply(200, b'{"encryptionConfiguration": {"sseAlgorithm": "ROT13"}}'),
     ],
-    ids=["503", "gone", "unknown word"],
+    ids=["503", "503, not before the end of its time", "gone", "unknown word"],
 )
 def test_what_cannot_be_read_back_is_unknown(trouble: Reply | Broken) -> None:
     """Never encrypted on the word of the PUT alone."""
@@ -642,50 +617,20 @@ def test_a_refusal_whose_letter_waits_already_says_so() -> None:
     assert "A dead letter about this waits in the queue already" in (found.detail or "")
 
 
-def test_a_redrive_of_that_letter_encrypts() -> None:
-    """Once the right is there, the event in the letter does what the sweep could not do."""
-    guard = Guard(FakeOssTables(troubles={"PUT": [refusal(403)]}))
-    guard.sweep()
-    (letter,) = guard.box.letters
-    invocation = invocation_of(guard.service)
-
-    processed = process_payload(
-        letter,
-        invocation=invocation,
-        tables=OssTables(invocation),
-        dead_letters=guard.post(),
-        report=lambda _: None,
-    )
-
-    assert [outcome.outcome for outcome in processed.outcomes] == ["encrypted"]
-    assert guard.service.buckets[str(ARN)] == "AES256"
-
-
-def test_the_letters_of_two_sweeps_are_the_same_letter() -> None:
-    """One and the same bucket is not two letters to whoever counts them by their id."""
-    guard = Guard(FakeOssTables(troubles={"PUT": repeat(refusal(403))}))
-
-    guard.sweep()
-    guard.memory = Memory()
-    guard.sweep()
-
-    first, second = guard.box.read()
-    assert (first["id"], first["event"]) == (second["id"], second["event"])
-
-
 @pytest.mark.parametrize(
     "trouble",
     [refusal(503), refusal(401), Broken(httpx.ReadError)],
     ids=["503", "401", "reset"],
 )
 def test_without_an_answer_there_is_no_letter(trouble: Reply | Broken) -> None:
-    """The next sweep comes again by itself."""
+    """The next sweep comes again by itself; that of the GET before is no status of the PUT."""
     guard = Guard(FakeOssTables(troubles={"PUT": repeat(trouble)}))
 
     found = guard.one()
 
     assert told(found) == ("not_encrypted", "failed", "unavailable")
     assert "PutTableBucketEncryption" in (found.detail or "")
+    assert (found.status, found.code, found.oss_request_id) == (None, None, None)
     assert guard.box.letters == []
 
 
@@ -713,15 +658,6 @@ def test_what_is_encrypted_after_a_put_without_an_answer_is_well(
 
     assert told(found) == ("encrypted", outcome, reason)
     assert (guard.puts(), found.encryption) == (puts, algorithm)
-
-
-def test_a_failure_does_not_tell_the_answer_to_another_request() -> None:
-    """The status of the GET before is not that of a PUT that failed."""
-    guard = Guard(FakeOssTables(troubles={"PUT": repeat(refusal(503))}))
-
-    found = guard.one()
-
-    assert (found.status, found.code, found.oss_request_id) == (None, None, None)
 
 
 def test_a_letter_that_finds_no_room_is_in_the_log() -> None:
@@ -921,9 +857,17 @@ def test_a_region_that_nobody_documents_is_doubted(region: str, is_asked: bool) 
     assert ("Check the region:" in (found.detail or "")) == is_asked
 
 
-@pytest.mark.parametrize("answers", FAILED_LISTS.values(), ids=FAILED_LISTS)
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        (FAILED_LISTS["refused"], "403 AccessDenied"),
+        (FAILED_LISTS["unreachable"], "no answer"),
+        ([listing(token="t")], "there may be more"),
+    ],
+    ids=["refused", "unreachable", "leading back to itself"],
+)
 def test_what_was_listed_before_the_list_failed_is_swept(
-    answers: Iterable[Reply | Broken],
+    answers: Iterable[Reply | Broken], why: str
 ) -> None:
     """The second page's failure takes nothing from the first."""
     pages = [listing("aaa", "bbb", token="t")]
@@ -933,19 +877,8 @@ def test_what_was_listed_before_the_list_failed_is_swept(
     found = guard.sweep()
 
     assert tally(found) == {"buckets": 2, "encrypted": 2, "newly_encrypted": 2, "not_listed": 1}
+    assert why in next(each.detail or "" for each in found if each.kind == "region")
     assert guard.service.buckets[str(arn_of("ccc"))] == ""
-
-
-def test_a_list_that_leads_back_to_itself_is_told() -> None:
-    """What was listed is swept, and there may be more."""
-    pages = [listing("aaa", token="t"), listing("bbb", token="t")]
-    guard = Guard(FakeOssTables(arns("aaa", "bbb"), troubles={"ListTableBuckets": pages}))
-
-    found = guard.sweep()
-
-    (failed,) = [finding for finding in found if finding.kind == "region"]
-    assert "there may be more" in (failed.detail or "")
-    assert tally(found) == {"buckets": 2, "encrypted": 2, "newly_encrypted": 2, "not_listed": 1}
 
 
 def test_an_entry_that_is_none_is_told_and_passed_over() -> None:
@@ -985,16 +918,6 @@ def test_a_region_that_is_named_twice_is_listed_once() -> None:
 
     assert [finding.bucket for finding in found] == [ARN.name]
     assert guard.service.asked_about("ListTableBuckets") == [REGION]
-
-
-def test_without_a_region_nothing_is_swept() -> None:
-    """And nothing is asked."""
-    guard = Guard(FakeOssTables())
-    found: list[Finding] = []
-
-    guard._sweep(found, lambda _: False, None).check_buckets([])
-
-    assert (found, guard.service.requests) == ([], [])
 
 
 # The time there is.
@@ -1101,19 +1024,6 @@ def test_the_accounts_of_a_region_share_its_threads(scopes: list[Scope], threads
     assert len(at_work) == threads
 
 
-def test_a_sweep_without_time_asks_nothing() -> None:
-    """Each region is told as not reached."""
-    guard = Guard(FakeOssTables())
-
-    found = guard.sweep(REGION, "us-east-1", seconds=0.4)
-
-    assert [(finding.region, *told(finding)) for finding in found] == [
-        (REGION, "unknown", "not_reached", "time_over"),
-        ("us-east-1", "unknown", "not_reached", "time_over"),
-    ]
-    assert guard.service.requests == []
-
-
 def test_a_sweep_that_is_stopping_begins_nothing_more() -> None:
     """What is under way comes to its end, and the rest is told as not reached."""
     guard = Guard(FakeOssTables(arns(*NAMES)))
@@ -1137,45 +1047,6 @@ def test_one_bucket_cannot_use_up_the_time_of_a_sweep() -> None:
 
     assert by_name(found)["bbb"] == ("encrypted", "already_encrypted", "AES256")
     assert guard.service.time.passed <= STEP_SECONDS
-
-
-def test_one_bucket_has_its_time_and_no_more() -> None:
-    """However its requests fail, all of them together keep to the time of one step."""
-    late = Reply(503, takes=4.9)
-    guard = Guard(
-        FakeOssTables(
-            arns("aaa"),
-            troubles={
-                "GetTableBucketEncryption": iter([*[late] * 3, NONE, NONE, *[late] * 99]),
-                "PUT": [late] * 3,
-            },
-        )
-    )
-
-    guard.sweep()
-
-    assert guard.service.time.passed <= STEP_SECONDS
-
-
-def test_each_region_keeps_its_own_pause() -> None:
-    """A region waits for as long as it was asked to, and another one is asked meanwhile."""
-    guard = Guard(
-        FakeOssTables(
-            arns("aaa", "bbb", algorithm="AES256")
-            | arns("ccc", region="us-east-1", algorithm="AES256"),
-            troubles={"GetTableBucketEncryption aaa": [refusal(429, retry_after="17")]},
-        ),
-        {"GUARD_MAX_ATTEMPTS": "1"},
-    )
-
-    found = guard.sweep(REGION, "us-east-1")
-
-    assert {finding.bucket: finding.state for finding in found} == {
-        "aaa": "unknown",
-        "bbb": "encrypted",
-        "ccc": "encrypted",
-    }
-    assert sum(guard.service.time.slept) == pytest.approx(17, abs=0.1)
 
 
 # What goes wrong in the guard itself.
@@ -1467,63 +1338,6 @@ def test_the_tables_of_one_bucket_can_be_looked_at_alone() -> None:
     }
 
 
-# Whatever happens.
-
-troubles = st.lists(
-    st.one_of(
-        st.builds(
-            Reply,
-            status=st.sampled_from([200, 204, 302, 400, 401, 403, 404, 409, 429, 500, 503]),
-            body=st.sampled_from(
-                [
-                    b"",
-                    b"{}",
-                    b"[]",
-                    b"<html>",
-                    b'{"encryptionConfiguration": {"sseAlgorithm": "AES256"}}',
-                    b'{"encryptionConfiguration": {"sseAlgorithm": "ROT13"}}',
-                ]
-            ),
-            headers=st.sampled_from([{}, {"retry-after": "0"}, {"retry-after": "4"}]),
-            takes=st.floats(0, 6),
-        ),
-        st.builds(
-            Broken,
-            error=st.sampled_from([httpx.ReadError, httpx.ReadTimeout, httpx.ConnectError]),
-            takes=st.floats(0, 6),
-        ),
-    ),
-    max_size=12,
-)
-
-
-@given(
-    gets=troubles,
-    puts=troubles,
-    kept=st.lists(st.sampled_from(["", "AES256", "KMS"]), min_size=1, max_size=4),
-    seconds=st.floats(0.5, 200),
-)
-def test_whatever_happens_each_bucket_is_one_finding(
-    gets: list[Reply | Broken], puts: list[Reply | Broken], kept: list[str], seconds: float
-) -> None:
-    """The sweep never fails as a whole, and what is not encrypted is never told as if it were."""
-    buckets = {str(arn_of(f"bucket-{n}")): algorithm for n, algorithm in enumerate(kept)}
-    said = any(isinstance(get, Reply) and b"AES256" in get.body for get in gets)
-    service = FakeOssTables(
-        buckets, troubles={"GetTableBucketEncryption": gets, "PutTableBucketEncryption": puts}
-    )
-    guard = Guard(service)
-
-    found = guard.sweep(seconds=seconds)
-
-    assert sorted(str(finding.arn) for finding in found) == sorted(buckets)
-    for finding in found:
-        if finding.state == "encrypted" and not said:
-            assert service.buckets[str(finding.arn)] != ""
-        assert (finding.state == "encrypted") == (finding.encryption is not None)
-        assert (finding.outcome == "encrypted") <= (finding.state == "encrypted")
-
-
 # Being asked to wait.
 
 WAIT = refusal(429, retry_after="25")
@@ -1543,21 +1357,26 @@ def test_what_has_to_wait_waits_once(operation: str) -> None:
 
 
 def test_buckets_wait_for_their_region() -> None:
-    """One bucket is asked to wait for longer than its own time: it is unknown, the others wait."""
+    """One bucket is asked to wait for longer than its own time: it is unknown, the others wait.
+
+    Those of another region do not.
+    """
     service = FakeOssTables(
-        arns("aaa", "bbb", "ccc", algorithm="AES256"),
+        arns("aaa", "bbb", "ccc", algorithm="AES256")
+        | arns("ddd", region="us-east-1", algorithm="AES256"),
         troubles={"GetTableBucketEncryption aaa": [refusal(503, retry_after="80")]},
     )
 
-    found = Guard(service).sweep()
+    found = Guard(service).sweep(REGION, "us-east-1")
 
     assert by_name(found) == {
         "aaa": ("unknown", "failed", "unread"),
         "bbb": ("encrypted", "already_encrypted", "AES256"),
         "ccc": ("encrypted", "already_encrypted", "AES256"),
+        "ddd": ("encrypted", "already_encrypted", "AES256"),
     }
     assert sum(service.time.slept) == pytest.approx(80, abs=0.1)
-    assert len(service.requests) == 4
+    assert len(service.requests) == 6
 
 
 def test_a_region_that_waits_stops_when_it_is_asked_to() -> None:
@@ -1591,16 +1410,6 @@ def test_what_always_has_to_wait_is_unknown(operation: str, state: str, reason: 
     assert told(found) == (state, "failed", reason)
     assert "429" in (found.detail or "") or "asks to wait" in (found.detail or "")
     assert service.operations().count("PutTableBucketEncryption") == 2 * (operation == "PUT")
-
-
-def test_what_has_to_wait_too_long_for_the_read_back_is_not_confirmed() -> None:
-    """What was confirmed and not seen is unknown."""
-    answers = [NONE, NONE, refusal(503, retry_after="45")]
-    guard = Guard(FakeOssTables(troubles={"GetTableBucketEncryption": answers}))
-
-    found = guard.one()
-
-    assert told(found) == ("unknown", "failed", "not_confirmed")
 
 
 def test_a_stronger_choice_made_during_a_pause_is_kept() -> None:

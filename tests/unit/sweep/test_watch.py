@@ -23,7 +23,7 @@ from tests.unit.fakes import (
     FakeTime,
     Reply,
 )
-from tests.unit.sweep.watching import GET, HERE, LIST, PUT, Watching, at_list, bug
+from tests.unit.sweep.watching import GET, HERE, LIST, PUT, Watching, at_list, bug, finding
 
 THERE = Scope(ACCOUNT, "us-east-1")
 START = 1000.0  # where FakeTime begins
@@ -35,9 +35,10 @@ DOWN = Reply(503, b"{}", {"x-oss-request-id": "OSS-9"})
 
 @dataclass
 class Watched:
-    """One region; each list takes some seconds, and may start a pause."""
+    """One region; each list takes some seconds, may start a pause, and ends seconds after that."""
 
     takes: float = 0.0
+    ends: float = 0.0
     pauses: list[float] = field(default_factory=list)
     time: FakeTime = field(default_factory=FakeTime)
     lists: list[float] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Watched:
             self.time.passed += self.takes
             if self.pauses and (pause := self.pauses.pop(0)):
                 throttle.hold(pause)
+            self.time.passed += self.ends
             return []
 
         step = RegionWatch(HERE, pace, clock, throttle, self.paces, read).first()
@@ -102,19 +104,14 @@ def test_a_region_that_throttles_for_long_is_asked_once_a_minute() -> None:
     assert lists == [0, 10, 30, 70, 130, 190, 250, 310, 370]
 
 
+def test_a_throttled_list_is_noticed_although_its_pause_is_over() -> None:
+    """Without Retry-After the pause is below 0.2 s, less than a slow instance needs to see it."""
+    lists = Watched(pauses=[0.002] * 12, ends=0.05).run(Pace(5, START, START + 55))
+
+    assert len(lists) < 12
+
+
 # What is reported of it.
-
-
-def finding(scope: Scope = HERE, **told: Any) -> Finding:
-    known: dict[str, Any] = {
-        "kind": "bucket",
-        "scope": scope,
-        "state": "unknown",
-        "outcome": "failed",
-        "reason": "unread",
-        "arn": ARN,
-    }
-    return Finding(**known | told)
 
 
 UNLISTED: dict[str, Any] = {"kind": "region", "arn": None, "reason": "not_listed"}

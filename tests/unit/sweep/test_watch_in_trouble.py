@@ -13,8 +13,6 @@ import httpx
 import pytest
 
 from encryption_guard.arn import Scope
-from encryption_guard.http.retries import Throttle
-from encryption_guard.sweep.watch import Pace, RegionWatch
 from tests.unit.fakes import (
     ACCOUNT,
     ARN,
@@ -22,7 +20,7 @@ from tests.unit.fakes import (
     FakeTime,
     Reply,
 )
-from tests.unit.sweep.watching import GET, HERE, LIST, PUT, Watching, at_list, bug
+from tests.unit.sweep.watching import GET, LIST, PUT, Watching, at_list, bug
 
 DOWN = Reply(503, b"{}", {"x-oss-request-id": "OSS-9"})
 LATE, FRESH = "2026-01-02T03:00:00Z", "2026-01-02T03:04:04Z"
@@ -173,27 +171,6 @@ def test_a_region_that_throttles_is_listed_less_often_by_the_calls_of_a_timer(
     assert 1 <= service.operations().count(LIST) <= most
 
 
-def test_a_throttled_list_is_noticed_although_its_pause_is_over() -> None:
-    """Without Retry-After the pause is below 0.2 s, less than a slow instance needs to see it."""
-    time = FakeTime(chance=0.01)
-    lists: list[float] = []
-    clock = time.as_clock()
-    throttle = Throttle(clock)
-
-    def read() -> list[Any]:
-        lists.append(time.passed)
-        throttle.hold(0.01 * 0.2)
-        time.passed += 0.05  # what 0.05 vCPU takes from the answer to the end of the step
-        return []
-
-    step = RegionWatch(HERE, Pace(5, 1000.0, 1055.0), clock, throttle, {}, read).first()
-    while step:
-        step.run(None)
-        step = step.again() if step.again else None
-
-    assert len(lists) < 12
-
-
 def test_tables_of_a_bucket_that_was_created_again_are_audited() -> None:
     """They have the names of the deleted ones."""
     created: dict[str | tuple[str, str, str], str | None] = {
@@ -256,20 +233,18 @@ def test_a_new_bucket_does_not_wait_for_others_that_hang(reads_all: bool) -> Non
     names = [f"slow-{number:02}" for number in range(20)]
     service = FakeOssTables({str(ARN._replace(name=name)): "AES256" for name in names})
     service.time = RealTime()
-    answered, seen = service.answer, []
+    answered, is_encrypted, waited = service.answer, threading.Event(), []
 
     def answer(request: httpx.Request) -> Reply:
         operation = service.operation(request)
-        if operation == LIST and service.operations().count(LIST) == 2:
-            service.buckets[str(ARN)] = ""
-            seen.append(real.monotonic())
         if operation == GET and service.resource(request).startswith("slow"):
-            real.sleep(3)  # in place of 20 s: four attempts of 5 s
+            waited.append(is_encrypted.wait(10))
         if operation == PUT:
-            seen.append(real.monotonic())
+            is_encrypted.set()
         return answered(request)
 
     service.answer = answer  # type: ignore[method-assign]
+    at_list(service, 2, lambda: service.buckets.update({str(ARN): ""}))
     Watching(service, every=0.2).run(reads_all=reads_all, length=1)
 
-    assert seen[1] - seen[0] < 2.5
+    assert waited == [True] * len(names)

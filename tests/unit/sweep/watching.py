@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -15,6 +16,7 @@ from encryption_guard.sweep.findings import Finding, Memory
 from encryption_guard.sweep.watch import Pace
 from tests.unit.fakes import (
     ACCOUNT,
+    ARN,
     REGION,
     FakeOssTables,
     LetterBox,
@@ -50,6 +52,19 @@ def at_list(service: FakeOssTables, number: int, do: Callable[[], object]) -> No
         return answer(request)
 
     service.answer = answered  # type: ignore[method-assign]
+
+
+def finding(scope: Scope = HERE, **told: Any) -> Finding:
+    """A bucket that could not be read, but for what is told of it."""
+    known: dict[str, Any] = {
+        "kind": "bucket",
+        "scope": scope,
+        "state": "unknown",
+        "outcome": "failed",
+        "reason": "unread",
+        "arn": ARN,
+    }
+    return Finding(**known | told)
 
 
 def bug() -> None:
