@@ -20,7 +20,6 @@ from encryption_guard.sweep.function import sweep as one_call
 from functions.encrypt_on_create import index as creation
 from functions.sweep import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE_ARN, REGION, TIMER_EVENT
-from tests.emulators.faults import Delay, Fault
 from tests.integration.conftest import Guard, creation_of
 from tests.integration.enforcement.test_handler import Context, FunctionContext
 from tests.unit.fakes import (
@@ -103,23 +102,6 @@ def test_a_directory_that_cannot_be_read_is_told(
 
     assert [each["reason"] for each in result["problems"]] == ["directory_unreadable"]
     assert deployed.tables.encryption(arn) == "AES256"
-
-
-def test_what_time_did_not_allow_is_told(deployed: Guard) -> None:
-    """It is counted, and the next call has all of it, although it is no full sweep."""
-    for number in range(40):
-        deployed.tables.plant(f"bucket-{number:02}", encryption="AES256")
-    delay = Fault(Delay(0.4), operation="GetTableBucketEncryption")
-    deployed.tables.faults.add(delay)
-
-    first = sweep(timeout=2)
-    deployed.tables.faults.clear()
-    second = sweep()
-
-    left = {found["bucket"] for found in first["not_reached"]}
-    assert 0 < len(left) == first["totals"]["not_reached"] < 40
-    assert (second["totals"]["encrypted"], second["ok"]) == (first["totals"]["unknown"], True)
-    assert (first["full"], second["full"]) == (True, False)
 
 
 def test_an_event_is_processed_as_the_creation_function_would(deployed: Guard) -> None:
@@ -331,6 +313,24 @@ def test_an_exemption_that_ends_soon_is_a_warning(
     assert all("2026-01-15" in warning for result in results for warning in result["warnings"])
     levels = [line["level"] for line in log_lines(capsys) if line["message"].endswith("finished")]
     assert levels == ["WARNING", "INFO"]
+
+
+def test_what_time_does_not_allow_is_left_to_the_next_call(tmp_path: Path) -> None:
+    """It is counted; a fifth of the time is left for the last dead letter and the result."""
+    names = [f"bucket-{number:03}" for number in range(400)]
+    buckets = {str(ARN._replace(name=name)): "AES256" for name in names}
+    instance = Instance(tmp_path, FakeOssTables(buckets, takes=0.25))
+
+    first = instance.call()
+    passed = instance.service.time.passed
+    instance.service = FakeOssTables(buckets, time=instance.service.time)
+    second = instance.call(after=MINUTE)
+
+    assert passed == pytest.approx(0.8 * 60, abs=3)
+    assert 0 < first["totals"]["not_reached"] < len(names)
+    assert len(first["not_reached"]) == min(first["totals"]["not_reached"], MAX_LISTED)
+    assert (second["full"], second["ok"]) == (False, True)
+    assert first["totals"]["encrypted"] + second["totals"]["encrypted"] == len(names)
 
 
 def test_an_unknown_type_is_logged_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
