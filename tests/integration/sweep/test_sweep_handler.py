@@ -90,20 +90,6 @@ def test_a_timer_sweeps(deployed: Guard, capsys: pytest.CaptureFixture[str]) -> 
     assert last["totals"] == result["totals"]
 
 
-def test_a_directory_that_cannot_be_read_is_told(
-    deployed: Guard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The own account is swept all the same."""
-    monkeypatch.setenv("GUARD_ACCOUNTS", "organization")
-    monkeypatch.setenv("GUARD_DIRECTORY_ENDPOINT", deployed.queue.url)
-    arn = deployed.tables.plant("orders")
-
-    result = sweep()
-
-    assert [each["reason"] for each in result["problems"]] == ["directory_unreadable"]
-    assert deployed.tables.encryption(arn) == "AES256"
-
-
 def test_an_event_is_processed_as_the_creation_function_would(deployed: Guard) -> None:
     """So that a sweep's own dead letters can be redriven to it."""
     arn = deployed.tables.plant("orders")

@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from itertools import repeat
 from random import Random
 from typing import Any
@@ -1237,19 +1237,6 @@ def test_only_an_audit_of_what_was_encrypted_before_has_the_note() -> None:
     found = [Guard(FakeOssTables(CLOSED)).one(), Guard(FakeOssTables(), audit="true").one()]
 
     assert [finding.detail for finding in found] == [None, None]
-
-
-def test_a_table_is_told_with_what_its_owner_has_to_do() -> None:
-    """And with where it is and since when."""
-    guard = Guard(FakeOssTables({str(ARN): "AES256"}, tables={ORDERS: ""}), audit="true")
-
-    (table,) = [finding for finding in guard.sweep() if finding.kind == "table"]
-
-    assert (table.arn, table.bucket) == (ARN, ARN.name)
-    assert (table.namespace, table.table) == ("sales", "orders")
-    assert table.created_at == datetime(2026, 1, 2, 3, 4, 4, tzinfo=timezone.utc)
-    assert "recreate the table" in (table.detail or "")
-    assert not table.ok
 
 
 def test_buckets_come_before_tables() -> None:

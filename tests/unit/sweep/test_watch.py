@@ -342,14 +342,3 @@ def test_a_bucket_that_was_created_again_is_checked_again() -> None:
     service.created[str(ARN)] = "2026-01-02T04:04:04Z"
 
     assert outcomes(watching.run()) == [(ARN.name, "encrypted", "watch")]
-
-
-def test_each_region_is_watched_on_its_own() -> None:
-    """One that does not answer delays no other."""
-    there = ARN._replace(region=THERE.region)
-    service = FakeOssTables({str(ARN): "", str(there): ""})
-
-    found = Watching(service).run(HERE, THERE)
-
-    assert {each.region for each in found} == {HERE.region, THERE.region}
-    assert {each.outcome for each in found} == {"encrypted"}

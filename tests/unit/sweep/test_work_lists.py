@@ -356,10 +356,3 @@ def test_steps_are_shuffled_by_chance() -> None:
 
     assert [each.name for each in drawn] == ["b", "d", "c", "a"]
     assert shuffled(steps, clock) == steps
-
-
-def test_a_bucket_is_in_its_own_account_and_region() -> None:
-    """As its ARN says."""
-    arn = TableBucketArn("cn-hangzhou", "1234567890123456", "orders")
-
-    assert Scope.of(arn) == Scope("1234567890123456", "cn-hangzhou")
