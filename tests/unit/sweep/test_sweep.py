@@ -1413,6 +1413,23 @@ def test_a_stronger_choice_made_during_a_pause_is_kept() -> None:
     assert guard.puts() == 0
 
 
+def test_a_read_that_would_have_to_wait_does_not_stop_the_repeat_of_a_put() -> None:
+    """It has two seconds; the PUT waits for as long as the service asks, and is repeated."""
+    service = FakeOssTables(
+        troubles={
+            "GetTableBucketEncryption": [NONE, NONE, refusal(503, retry_after="5")],
+            "PUT": [refusal(500)],
+        }
+    )
+    guard = Guard(service)
+
+    found = guard.one()
+
+    assert told(found) == ("encrypted", "encrypted", "created")
+    assert guard.puts() == 2
+    assert sum(service.time.slept) == pytest.approx(5, abs=1)
+
+
 def test_a_list_does_not_wait_for_a_day() -> None:
     """The region is told as not listed, however much time there is."""
     service = FakeOssTables(troubles={"ListTableBuckets": [refusal(429, retry_after="86400")]})
