@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime, timezone
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
+from tests.emulators.oss_tables_documents import bucket_document
+from tests.emulators.oss_tables_requests import BucketArn
+from tests.emulators.oss_tables_state import TableBucket
+
+Seen = TypeVar("Seen")
+
+FIRST_CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, timezone.utc)
 HOST = "127.0.0.1"
 END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
@@ -38,19 +45,37 @@ class Desk(Protocol):
         """Return what was seen, which is forgotten, to whoever sent this message."""
 
 
-@contextmanager
-def running(serve: Callable[..., None], *arguments: object) -> Iterator[tuple[int, Connection]]:
-    """Start `serve` in a process, which ends with the block; yield its port, and where to ask."""
-    spawning = multiprocessing.get_context("spawn")
-    line, far_end = spawning.Pipe()
-    process = spawning.Process(target=serve, args=(far_end, *arguments), daemon=True)
-    process.start()
-    far_end.close()
-    try:
-        yield line.recv(), line
-    finally:
-        line.close()
-        process.join()
+@dataclass(frozen=True)
+class CannedService(Generic[Seen]):
+    """The address, and the line on which to ask what was seen."""
+
+    port: int
+    line: Connection
+
+    @property
+    def endpoint(self) -> str:
+        """As clients want it."""
+        return f"http://{HOST}:{self.port}"
+
+    def seen(self, message: object = None) -> Seen:
+        """What was asked since the last question; the desk also gets the message."""
+        self.line.send(message)
+        seen: Seen = self.line.recv()
+        return seen
+
+
+def canned_buckets(region: str, account_id: str, count: int) -> list[dict[str, str]]:
+    """The entries of a list with so many buckets."""
+    return [
+        bucket_document(
+            TableBucket(
+                BucketArn(region, account_id, f"analytics-{number:05}"),
+                FIRST_CREATED + timedelta(minutes=number),
+                str(uuid.uuid5(uuid.NAMESPACE_URL, f"{account_id}/{region}/{number}")),
+            )
+        )
+        for number in range(count)
+    ]
 
 
 def canned(fields: Mapping[str, object], status: str = "200 OK", *headers: str) -> bytes:

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from tests.benchmarks.case import (
     ACCESS_KEY_ID,
@@ -71,6 +71,14 @@ def environment(trust: Path) -> dict[str, str]:
     }
 
 
+def deployed_environment(trust: Path, **variables: str) -> dict[str, str]:
+    """The same of a deployed function, which finds authorities in its layer."""
+    queue = f"acs:mns:{REGION}:{ACCOUNT_ID}:/queues/dead-letters"
+    found = environment(trust) | {"GUARD_DEAD_LETTER_QUEUE": queue, **variables}
+    del found["SSL_CERT_FILE"]
+    return found
+
+
 def _command(program: str, client: str, endpoint: str) -> list[str]:
     return [sys.executable, "-I", "-c", program.format(client), _ROOT, endpoint]
 
@@ -103,40 +111,48 @@ def ended(command: Sequence[str], inherited: dict[str, str]) -> Ended:
 
 
 @dataclass(frozen=True)
-class WarmClient:
-    """A client in a process of its own that keeps its connection."""
+class Lasting:
+    """A client in a process of its own that keeps its connections, and answers line by line."""
 
-    orders: IO[str]
-    reports: IO[str]
+    process: subprocess.Popen[str]
+
+    def tell(self, line: str) -> None:
+        """Hand it a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def told(self) -> str:
+        """Its next line; empty if it has ended."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
 
     def batch(self, count: int) -> Spent:
         """Send so many requests, one after the other; seconds are those of one of them."""
-        self.orders.write(f"{count}\n")
-        self.orders.flush()
-        cpu, wall = self.reports.readline().split()
+        self.tell(f"{count}")
+        cpu, wall = self.told().split()
         return Spent(float(cpu) / count, float(wall) / count)
 
 
-@contextmanager
-def warm(client: str, endpoint: str, inherited: dict[str, str]) -> Iterator[WarmClient]:
+def warm(client: str, endpoint: str, inherited: dict[str, str]) -> AbstractContextManager[Lasting]:
     """Start a client's process; it ends with the block."""
-    with lasting(_command(_WARM, client, endpoint), inherited) as opened:
-        yield opened
+    return lasting(_command(_WARM, client, endpoint), inherited)
 
 
 @contextmanager
-def lasting(command: Sequence[str], inherited: dict[str, str]) -> Iterator[WarmClient]:
-    """Start a process that serves batches; it ends with the block."""
+def lasting(
+    command: Sequence[str], inherited: dict[str, str], folder: Path | None = None
+) -> Iterator[Lasting]:
+    """Start a process that lasts until its input ends, with the block."""
     with subprocess.Popen(
         command,
         env=inherited,
+        cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("a process with two pipes has none")
-        yield WarmClient(process.stdin, process.stdout)
+        yield Lasting(process)
 
 
 def cpu_of(pid: int) -> float:

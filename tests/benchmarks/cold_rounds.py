@@ -10,8 +10,7 @@ from pathlib import Path
 
 from layers.encryption_guard.tools.build import REPOSITORY
 from tests.benchmarks.artefacts import Artefacts, Variant, trust_also
-from tests.benchmarks.case import ACCOUNT_ID, REGION
-from tests.benchmarks.clients import CLIENTS, Ended, Spent, ended, environment, lasting
+from tests.benchmarks.clients import CLIENTS, Ended, Spent, deployed_environment, ended, lasting
 from tests.benchmarks.figures import Series
 from tests.benchmarks.rounds import take_turns
 from tests.benchmarks.service import Service, running_service
@@ -129,12 +128,11 @@ class Instances:
         and look up the one they need; requests, under the SDK, reads the bundle `trust`.
         """
         trust_also(artefacts.authorities, trust)
-        inherited = environment(trust) | {
-            "AUTHORITIES": str(artefacts.authorities),
-            "GUARD_OSS_TABLES_ENDPOINT": service.tls,
-            "GUARD_DEAD_LETTER_QUEUE": f"acs:mns:{REGION}:{ACCOUNT_ID}:/queues/dead-letters",
-        }
-        del inherited["SSL_CERT_FILE"]
+        inherited = deployed_environment(
+            trust,
+            AUTHORITIES=str(artefacts.authorities),
+            GUARD_OSS_TABLES_ENDPOINT=service.tls,
+        )
         return cls(artefacts.python.executable, inherited)
 
     def command(self, name: str, variant: Variant, bucket: str, *options: str) -> list[str]:

@@ -31,7 +31,6 @@ is told in stages.py.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,14 +39,14 @@ from statistics import median
 from typing import Any
 
 from rich import box
-from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from tests.benchmarks.artefacts import RUNTIMES, prepare
 from tests.benchmarks.bars import draw
 from tests.benchmarks.clients import CLIENTS
 from tests.benchmarks.cold_rounds import BATCH, Measured, Plan, measure
 from tests.benchmarks.figures import OVERHEAD, Kind, Series
+from tests.benchmarks.shown import CONSOLE, figures_table, write
 from tests.benchmarks.stages import STAGES, segments
 
 FEWEST_ROUNDS = 15
@@ -64,9 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measured = measure(artefacts, Plan(options.rounds, options.events // BATCH))
         versions = list(artefacts.versions())
     report = Report(measured, artefacts.runtime, versions, artefacts.zipped)
-    show(report, Console(highlight=False, width=100))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(document(report), indent=2) + "\n", "utf-8")
+    show(report)
+    write(options.json, document(report))
     if options.plot:
         options.plot.write_text(draw(TITLE, report.split()), "utf-8")
 
@@ -132,28 +130,27 @@ def kind_name(kind: Kind) -> str:
     return "CPU" if kind == "cpu" else "wall"
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: Report) -> None:
     """Print three tables and what became of each goal."""
     built = f"One event, the layer built for {report.runtime}"
-    console.print(f"{built}, on {', '.join(report.versions)}.", soft_wrap=True)
+    CONSOLE.print(f"{built}, on {', '.join(report.versions)}.", soft_wrap=True)
     if report.runtime not in RUNTIMES:
-        console.print(f"No Python of Function Compute's is here: {' or '.join(RUNTIMES)}.")
-    console.print(f"The base imports {', '.join(report.measured.floor)}.", soft_wrap=True)
+        CONSOLE.print(f"No Python of Function Compute's is here: {' or '.join(RUNTIMES)}.")
+    CONSOLE.print(f"The base imports {', '.join(report.measured.floor)}.", soft_wrap=True)
     cold, warm = len(report.measured.cold), len(report.measured.warm.rounds)
-    console.print(f"Cold: {cold} rounds; warm: {warm} rounds of {BATCH} events.\n")
-    console.print(times(report))
-    console.print(ratios(report.measured))
-    console.print(split(report.split()))
+    CONSOLE.print(f"Cold: {cold} rounds; warm: {warm} rounds of {BATCH} events.\n")
+    CONSOLE.print(times(report))
+    CONSOLE.print(ratios(report.measured))
+    CONSOLE.print(split(report.split()))
     for goal in report.goals():
         reached = "" if goal.figure <= goal.most else ": missed"
-        console.print(f"{goal.told} {goal.figure:.2f} (goal {goal.most} at most{reached})")
+        CONSOLE.print(f"{goal.told} {goal.figure:.2f} (goal {goal.most} at most{reached})")
 
 
 def times(report: Report) -> Table:
     """Median and least of the rounds, for each variant, and its peak memory."""
-    table = Table(Column("ms for one event", no_wrap=True), "", box=box.SIMPLE, pad_edge=False)
-    for name in ("wall median", "least", "CPU median", "least", "CPU / wall", "peak MiB"):
-        table.add_column(name, justify="right", no_wrap=True)
+    headings = ("wall median", "least", "CPU median", "least", "CPU / wall", "peak MiB")
+    table = figures_table("ms for one event", "", figures=headings)
     for series in report.measured.series:
         for variant in series.rounds[0]:
             found = [series.milliseconds(variant, kind) for kind in KINDS]
@@ -167,11 +164,8 @@ def times(report: Report) -> Table:
 
 def ratios(measured: Measured) -> Table:
     """The medians of the rounds' ratios."""
-    table = Table(Column("ratio", no_wrap=True), box=box.SIMPLE, pad_edge=False)
-    for series in measured.series:
-        for kind in KINDS:
-            heading = f"{series.title}\n{kind_name(kind)}"
-            table.add_column(heading, justify="right", no_wrap=True)
+    headings = [f"{s.title}\n{kind_name(kind)}" for s in measured.series for kind in KINDS]
+    table = figures_table("ratio", figures=headings)
     for name, ratio in RATIOS.items():
         table.add_row(name, *(ratio(s, kind) for s in measured.series for kind in KINDS))
     return table

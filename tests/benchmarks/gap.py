@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import multiprocessing
 import subprocess
 import sys
@@ -28,7 +27,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -43,6 +41,7 @@ from tests.benchmarks.gap_figures import (
     Measured,
     creations,
 )
+from tests.benchmarks.shown import figures_table, write
 
 # The last commit before the buckets were watched between two ticks of the timer.
 BASELINE = "8ba1728cd31ca44e71e77d6339d590461836d763"
@@ -69,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(highlight=False, width=130)
     for line in printed(document, both="baseline" in builds):
         console.print(line)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    write(options.json, document)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,13 +146,10 @@ def printed(document: Mapping[str, Any], *, both: bool) -> Iterator[Table | str]
 
 
 def _gaps(runs: Mapping[str, Any], *, both: bool) -> Table:
-    table = Table(title="the gap, s", box=box.SIMPLE, pad_edge=False)
-    for column in ("time", "event"):
-        table.add_column(column, no_wrap=True)
     names = ("baseline", "ours") if both else ("ours",)
     columns = ["buckets", *(f"{name}: {what}" for name in names for what in ("median", "p95"))]
-    for column in columns + (["x median", "x p95"] if both else []):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns += ["x median", "x p95"] if both else []
+    table = figures_table("time", "event", figures=columns, title="the gap, s")
     for run, figures in runs.items():
         for event, compared in figures["events"].items():
             row = [f"{compared['ours']['buckets']}"]
@@ -168,9 +163,7 @@ def _gaps(runs: Mapping[str, Any], *, both: bool) -> Table:
 
 def _days(runs: Mapping[str, Any]) -> Table:
     title = "a day, extrapolated from the simulated run"
-    table = Table("build", title=title, box=box.SIMPLE, pad_edge=False)
-    for name in ("requests", "lists among them", "CPU s"):
-        table.add_column(name, justify="right")
+    table = figures_table("build", figures=("requests", "lists among them", "CPU s"), title=title)
     for build, day in runs.get(SIMULATED, {"a_day": {}})["a_day"].items():
         table.add_row(
             build, f"{day['requests']:.0f}", f"{day['lists']:.0f}", f"{day['cpu_seconds']:.0f}"

@@ -13,7 +13,6 @@ the time from the start of its process to the answer.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -23,9 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from layers.encryption_guard.tools.build import REPOSITORY
@@ -35,6 +33,7 @@ from tests.benchmarks.artefacts import Artefacts, Variant, prepare
 from tests.benchmarks.clients import Ended, Spent, cpu_of
 from tests.benchmarks.cold_rounds import Cold, Instances
 from tests.benchmarks.service import running_service
+from tests.benchmarks.shown import CONSOLE, figures_table, write
 from tests.benchmarks.stages import stages
 
 PERIOD = 0.1
@@ -66,11 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"a cold sweep of {len(SWEPT)} buckets": sweeps(artefacts),
             f"a full audit of {len(SWEPT)} buckets with {TABLES} tables each": audits(artefacts),
         }
-    for title, runs in measured.items():
-        Console(highlight=False, width=100).print(table(title, runs))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    told = {title: seconds(runs) for title, runs in measured.items()}
-    options.json.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    CONSOLE.print(*(table(title, runs) for title, runs in measured.items()))
+    write(options.json, {title: seconds(runs) for title, runs in measured.items()})
 
 
 def events(artefacts: Artefacts) -> Measured:
@@ -142,11 +138,16 @@ def cold(start: Instances, ours: Variant, bucket: str, vcpu: float) -> Cold:
     return Cold(process.spent, stages(process), int(process.output.split()[-1]))
 
 
-def held(command: Sequence[str], inherited: Mapping[str, str], vcpu: float) -> Ended:
+def held(
+    command: Sequence[str], inherited: Mapping[str, str], vcpu: float, given: bytes = b""
+) -> Ended:
     """Run a process that has so much of a CPU; raises RuntimeError unless it ends with 0."""
     with tempfile.TemporaryFile("w+") as output:
         started = time.monotonic()
-        process = subprocess.Popen(command, env=inherited, stdout=output)
+        process = subprocess.Popen(command, env=inherited, stdin=subprocess.PIPE, stdout=output)
+        assert process.stdin is not None
+        process.stdin.write(given)
+        process.stdin.close()
         cpu = hold(process, vcpu, started)
         if process.returncode:
             raise RuntimeError(f"a measured process ended with {process.returncode}")
@@ -155,7 +156,7 @@ def held(command: Sequence[str], inherited: Mapping[str, str], vcpu: float) -> E
         return Ended(spent, started, output.read(), "")
 
 
-def hold(process: subprocess.Popen[bytes], vcpu: float, started: float) -> float:
+def hold(process: subprocess.Popen[Any], vcpu: float, started: float) -> float:
     """Let a process have so much of a CPU until it ends; its CPU seconds."""
     cpu = before = 0.0
     period_ends = started + PERIOD
@@ -178,10 +179,8 @@ def seconds(measured: Measured) -> dict[str, list[Spent]]:
 
 def table(title: str, measured: Measured) -> Table:
     """A line for each size."""
-    found = Table(title, box=box.SIMPLE, pad_edge=False)
     names = ("ms to the answer", "least", "CPU ms", "peak MiB", "$ for a million", "times 1 vCPU")
-    for name in names:
-        found.add_column(name, justify="right", no_wrap=True)
+    found = figures_table(title, figures=names)
     whole = median(one.answered.wall for one in measured[WHOLE])
     for size, runs in measured.items():
         walls = [one.answered.wall for one in runs]

@@ -17,17 +17,20 @@ def open_put(endpoint: str) -> Callable[[], object]:
     return lambda: client.put_table_bucket_encryption(encryption_of(ARN))
 
 
-def open_client(endpoint: str) -> Any:
-    """The vendor's client with its own defaults, but for the address."""
+def open_client(
+    endpoint: str, region: str = REGION, key_id: str = ACCESS_KEY_ID, **changed: Any
+) -> Any:
+    """The vendor's client with its own defaults, but for the address and what is changed."""
     credentials = oss.credentials.StaticCredentialsProvider(
-        ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN
+        key_id, ACCESS_KEY_SECRET, SECURITY_TOKEN
     )
     return tables.Client(
         oss.config.Config(
-            region=REGION,
+            region=region,
             endpoint=endpoint,
             use_path_style=True,
             credentials_provider=credentials,
+            **changed,
         )
     )
 

@@ -20,36 +20,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from encryption_guard.sweep.shares import Share
 from tests.benchmarks.artefacts import Artefacts, prepare
-from tests.benchmarks.case import (
-    ACCESS_KEY_ID,
-    ACCESS_KEY_SECRET,
-    ACCOUNT_ID,
-    REGION,
-    SECURITY_TOKEN,
-)
-from tests.benchmarks.clients import environment
+from tests.benchmarks.clients import Lasting, deployed_environment, lasting
 from tests.benchmarks.cold_rounds import program
-from tests.benchmarks.instance_sizes import TIMER, hold
+from tests.benchmarks.instance_sizes import TIMER, held
 from tests.benchmarks.organization_service import (
     BUCKETS,
     REGIONS,
@@ -57,7 +48,8 @@ from tests.benchmarks.organization_service import (
     members,
     running_service,
 )
-from tests.emulators.access_keys import AccessKey
+from tests.benchmarks.service import KEY
+from tests.benchmarks.shown import CONSOLE, write
 from tests.emulators.function_compute_api import FunctionComputeApi
 
 ACCOUNTS, PER_SHARE, AT_ONCE = 100, 10, 10
@@ -68,7 +60,6 @@ WATCHED = (PER_SHARE, 20, 40)
 ROOT = Path(__file__).parents[2]
 WRITTEN = Path("build/organization.json")
 FUNCTION = "sweep"
-KEY = AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, SECURITY_TOKEN)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,14 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder, running_service(options.accounts) as service:
         artefacts = prepare(Path(folder))
         document = measure(Organization(artefacts, service, options.accounts))
-    Console(highlight=False, width=100).print(table(document))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    CONSOLE.print(table(document))
+    write(options.json, document)
 
 
 def measure(organization: Organization) -> dict[str, Any]:
     """All figures; RuntimeError if somebody did not read every bucket once."""
-    held = {
+    slowed = {
         "shares": organization.in_shares(VCPU),
         "one call": organization.in_one_call(VCPU),
     }
@@ -101,14 +91,14 @@ def measure(organization: Organization) -> dict[str, Any]:
     }
     rounds = beside_the_sdk(organization)
     watching = organization.watched_shares()
-    peaks = [*held["shares"].peaks, watching[PER_SHARE].peak]
+    peaks = [*slowed["shares"].peaks, watching[PER_SHARE].peak]
     return {
-        "wall_ratio": held["shares"].wall / held["one call"].wall,
+        "wall_ratio": slowed["shares"].wall / slowed["one call"].wall,
         "cpu_ratio_to_sdk": median(each["ours"] / each["official_sdk"] for each in rounds),
         "peak_mib": max(peaks) / 1024,
         "wall_ratio_without_hold": free["shares"].wall / free["one call"].wall,
-        "wall_seconds": {name: each.wall for name, each in held.items()},
-        "vcpu_of_a_held_call": {name: median(each.vcpus) for name, each in held.items()},
+        "wall_seconds": {name: each.wall for name, each in slowed.items()},
+        "vcpu_of_a_held_call": {name: median(each.vcpus) for name, each in slowed.items()},
         "wall_seconds_without_hold": {name: each.wall for name, each in free.items()},
         "cpu_ms_a_bucket": {
             name: 1000 * median(each[name] for each in rounds) / (PER_SHARE * BUCKETS_EACH)
@@ -247,40 +237,24 @@ class Organization:
     def call(self, event: bytes, vcpu: float | None, **variables: str) -> Call:
         """Invoke the function in a fresh process that has so much of a CPU."""
         command = program(self.artefacts.python.executable, "invoked", self.artefacts.sweep, TIMER)
-        with tempfile.TemporaryFile() as output:
-            started = time.monotonic()
-            process = subprocess.Popen(
-                command,
-                env=self.variables() | variables,
-                stdin=subprocess.PIPE,
-                stdout=output,
-            )
-            assert process.stdin is not None
-            process.stdin.write(event)
-            process.stdin.close()
-            cpu = hold(process, 1000.0 if vcpu is None else vcpu, started)
-            had = cpu / (time.monotonic() - started)
-            if process.returncode:
-                raise RuntimeError(f"an instance ended with {process.returncode}")
-            output.seek(0)
-            return Call(**json.loads(output.read()), vcpu=had)
+        most = 1000.0 if vcpu is None else vcpu
+        ended = held(command, self.variables() | variables, most, event)
+        return Call(**json.loads(ended.output), vcpu=ended.spent.cpu / ended.spent.wall)
 
     def variables(self) -> dict[str, str]:
         """The environment of the function."""
-        variables = environment(self.artefacts.folder / "no-such-file") | {
-            "FC_FUNCTION_NAME": FUNCTION,
-            "GUARD_ACCOUNTS": "organization",
-            "GUARD_ACCOUNTS_PER_SHARE": str(PER_SHARE),
-            "GUARD_OSS_TABLES_ENDPOINT": self.service.endpoint,
-            "GUARD_STS_ENDPOINT": self.service.endpoint,
-            "GUARD_DIRECTORY_ENDPOINT": self.service.endpoint,
-            "GUARD_SWEEP_REGIONS": ",".join(REGIONS),
-            "GUARD_SWEEP_EVERY": "0",
-            "GUARD_WATCH_SECONDS": "0",
-            "GUARD_DEAD_LETTER_QUEUE": f"acs:mns:{REGION}:{ACCOUNT_ID}:/queues/dead-letters",
-        }
-        del variables["SSL_CERT_FILE"]
-        return variables
+        return deployed_environment(
+            self.artefacts.folder / "no-such-file",
+            FC_FUNCTION_NAME=FUNCTION,
+            GUARD_ACCOUNTS="organization",
+            GUARD_ACCOUNTS_PER_SHARE=str(PER_SHARE),
+            GUARD_OSS_TABLES_ENDPOINT=self.service.endpoint,
+            GUARD_STS_ENDPOINT=self.service.endpoint,
+            GUARD_DIRECTORY_ENDPOINT=self.service.endpoint,
+            GUARD_SWEEP_REGIONS=",".join(REGIONS),
+            GUARD_SWEEP_EVERY="0",
+            GUARD_WATCH_SECONDS="0",
+        )
 
 
 def timer_event() -> bytes:
@@ -302,7 +276,8 @@ def beside_the_sdk(organization: Organization) -> list[dict[str, float]]:
         for number in range(1 + ROUNDS):
             spent = {}
             for name in sorted(clients, reverse=bool(number % 2)):
-                answer = clients[name].read(share)
+                clients[name].tell(" ".join(share))
+                answer = json.loads(clients[name].told())
                 seen = organization.service.seen()
                 found = (answer["encrypted"], seen.reads, seen.lists, seen.wrong)
                 if found != (expected, expected, len(share) * len(REGIONS), 0):
@@ -312,44 +287,14 @@ def beside_the_sdk(organization: Organization) -> list[dict[str, float]]:
     return rounds[1:]
 
 
-@dataclass(frozen=True)
-class Client:
-    """A process that lasts, and reads the buckets of accounts."""
-
-    requests: IO[str]
-    answers: IO[str]
-
-    def read(self, account_ids: Sequence[str]) -> dict[str, Any]:
-        """What it found, and its CPU and wall seconds."""
-        self.requests.write(" ".join(account_ids) + "\n")
-        self.requests.flush()
-        answer: dict[str, Any] = json.loads(self.answers.readline())
-        return answer
-
-
-@contextmanager
-def running_client(name: str, organization: Organization) -> Iterator[Client]:
-    """Start the process; it ends with the block."""
+def running_client(name: str, organization: Organization) -> AbstractContextManager[Lasting]:
+    """Start a process that reads the buckets of accounts; it ends with the block."""
     paths = f"{ROOT}:{ROOT / 'layers' / 'encryption_guard' / 'python'}"
     command = [
         *(sys.executable, "-B", "-m", "tests.benchmarks.organization_clients", name),
         organization.service.endpoint,
     ]
-    variables = organization.variables() | {"PYTHONPATH": paths}
-    with subprocess.Popen(
-        command,
-        env=variables,
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            yield Client(process.stdin, process.stdout)
-        finally:
-            process.stdin.close()
+    return lasting(command, organization.variables() | {"PYTHONPATH": paths}, ROOT)
 
 
 def table(document: Mapping[str, Any]) -> Table:

@@ -47,27 +47,17 @@ def open_ours() -> Read:
 
 def open_official_sdk(endpoint: str) -> Read:
     """The vendor's clients, one for each account and region, on connections that all share."""
-    import alibabacloud_oss_v2 as oss
-    from alibabacloud_oss_v2 import tables
     from alibabacloud_oss_v2.transport.requests_client import RequestsHttpClient
+
+    from tests.benchmarks.official_sdk import open_client
+    from tests.benchmarks.official_sdk_sweep import count_encrypted
 
     threads = WORKERS * len(REGIONS)
     http = RequestsHttpClient(max_connections=threads, block=True)
 
     @functools.cache
-    def open_client(account_id: str, region: str) -> Any:
-        credentials = oss.credentials.StaticCredentialsProvider(
-            f"{KEY_OF}{account_id}", "not-a-secret", "CAIS" + "0123456789abcdef" * 40
-        )
-        return tables.Client(
-            oss.config.Config(
-                region=region,
-                endpoint=endpoint,
-                use_path_style=True,
-                credentials_provider=credentials,
-                http_client=http,
-            )
-        )
+    def client_of(account_id: str, region: str) -> Any:
+        return open_client(endpoint, region, f"{KEY_OF}{account_id}", http_client=http)
 
     regions, pool = ThreadPoolExecutor(len(REGIONS)), ThreadPoolExecutor(threads)
 
@@ -75,28 +65,14 @@ def open_official_sdk(endpoint: str) -> Read:
         return sum(
             regions.map(
                 lambda region: sum(
-                    _encrypted(open_client(account_id, region), pool) for account_id in account_ids
+                    count_encrypted(client_of(account_id, region), pool)
+                    for account_id in account_ids
                 ),
                 REGIONS,
             )
         )
 
     return read
-
-
-def _encrypted(client: Any, pool: ThreadPoolExecutor) -> int:
-    from alibabacloud_oss_v2.tables import models
-
-    def read(arn: str) -> bool:
-        asked = models.GetTableBucketEncryptionRequest(table_bucket_arn=arn)
-        found = client.get_table_bucket_encryption(asked).encryption_configuration
-        return bool(found.sse_algorithm == "AES256")
-
-    pages = client.list_table_buckets_paginator(limit=100)
-    return sum(
-        sum(pool.map(read, [bucket.arn for bucket in page.table_buckets]))
-        for page in pages.iter_page(models.ListTableBucketsRequest())
-    )
 
 
 def serve(read: Read) -> None:

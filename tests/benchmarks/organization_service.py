@@ -17,11 +17,11 @@ from datetime import datetime, timedelta, timezone
 from multiprocessing.connection import Connection
 from urllib.parse import parse_qs, unquote
 
-from tests.benchmarks.canned_service import HOST, canned, running, serve
-from tests.benchmarks.case import ACCOUNT_ID
-from tests.emulators.oss_tables_documents import bucket_document, encryption_document
-from tests.emulators.oss_tables_requests import BucketArn
-from tests.emulators.oss_tables_state import Encryption, TableBucket
+from tests.benchmarks.canned_service import CannedService, canned, canned_buckets, serve
+from tests.benchmarks.case import ACCESS_KEY_SECRET, ACCOUNT_ID, SECURITY_TOKEN
+from tests.benchmarks.service_process import running
+from tests.emulators.oss_tables_documents import encryption_document
+from tests.emulators.oss_tables_state import Encryption
 
 REGIONS = (
     *("cn-hangzhou", "cn-shanghai", "cn-beijing", "cn-shenzhen", "cn-wulanchabu"),
@@ -30,7 +30,6 @@ REGIONS = (
 BUCKETS = 10
 ANSWER_SECONDS = 0.02
 KEY_OF = "STS.of."
-FIRST_CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 _SIGNER = re.compile(rb"Credential=([^/,]+)[/,](?:\d{8}/([a-z0-9-]+)/osstables/)?")
 _ACTION = re.compile(rb"\r\nx-acs-action: (\w+)", re.IGNORECASE)
 _ROLE = re.compile(r"acs:ram::(\d+):role/")
@@ -54,23 +53,7 @@ class Seen:
     listed_at: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Service:
-    """The address, and the line on which to ask what was seen."""
-
-    port: int
-    line: Connection
-
-    @property
-    def endpoint(self) -> str:
-        """Of each of the three services."""
-        return f"http://{HOST}:{self.port}"
-
-    def seen(self) -> Seen:
-        """What was asked since the last question."""
-        self.line.send(None)
-        seen: Seen = self.line.recv()
-        return seen
+Service = CannedService[Seen]
 
 
 @contextmanager
@@ -143,8 +126,8 @@ class _Desk:
         expires_at = datetime.now(timezone.utc) + timedelta(hours=1)
         key = {
             "AccessKeyId": f"{KEY_OF}{role[1]}",
-            "AccessKeySecret": "not-a-secret",
-            "SecurityToken": "CAIS" + "0123456789abcdef" * 40,
+            "AccessKeySecret": ACCESS_KEY_SECRET,
+            "SecurityToken": SECURITY_TOKEN,
             "Expiration": f"{expires_at:%Y-%m-%dT%H:%M:%SZ}",
         }
         return canned({"RequestId": "1", "Credentials": key})
@@ -164,16 +147,7 @@ class _Desk:
 
     def _list(self, account: str, region: str) -> bytes:
         if (account, region) not in self._lists:
-            entries = [
-                bucket_document(
-                    TableBucket(
-                        BucketArn(region, account, f"analytics-{number:05}"),
-                        FIRST_CREATED + timedelta(minutes=number),
-                        f"id-of-{account}-{region}-{number:05}",
-                    )
-                )
-                for number in range(BUCKETS)
-            ]
+            entries = canned_buckets(region, account, BUCKETS)
             self._lists[account, region] = canned({"tableBuckets": entries})
         return self._lists[account, region]
 

@@ -13,10 +13,7 @@ All instances run at once: what they are held to is less than half a CPU in all.
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import re
-import subprocess
 import tempfile
 import threading
 import time
@@ -26,25 +23,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import certifi
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from layers.encryption_guard.tools.costs import Size
 from tests.benchmarks.artefacts import Artefacts, prepare, trust_also
-from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, REGION
-from tests.benchmarks.case import SECURITY_TOKEN as TOKEN
-from tests.benchmarks.clients import cpu_of, environment
+from tests.benchmarks.case import REGION
+from tests.benchmarks.clients import Lasting, cpu_of, deployed_environment, lasting
 from tests.benchmarks.cold_rounds import program
 from tests.benchmarks.instance_sizes import TIMER, hold
 from tests.benchmarks.pace_figures import PHASES, Asked, Costs, Held
-from tests.emulators.access_keys import AccessKey
+from tests.benchmarks.service import KEY, trusted_authority
+from tests.benchmarks.service_process import running
+from tests.benchmarks.shown import CONSOLE, figures_table, write
 from tests.emulators.faults import Delay, Fault
 from tests.emulators.oss_tables import OssTables
-from tests.emulators.server import Authority
 
 SIZES = (Size(0.05, 128), Size(0.1, 128))
 KNOWN = (10, 80)
@@ -86,16 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(prepare(Path(folder)), options.minutes)
     document = {case.name: held.document() for case, held in measured.items()}
-    for each in tables(document):
-        Console(highlight=False, width=100).print(each)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    CONSOLE.print(*tables(document))
+    write(options.json, document)
 
 
 def measure(artefacts: Artefacts, minutes: int) -> dict[Case, Held]:
     """All cases at once; RuntimeError if an instance ends before its time."""
     trust = artefacts.folder / "trust.pem"
-    with running_services(trust) as (urls, line), ExitStack() as stack:
+    with running(_serve, trust) as (urls, line), ExitStack() as stack:
         trust_also(artefacts.authorities, trust)
         instances = [
             stack.enter_context(held_instance(artefacts, trust, url, case.size.vcpu))
@@ -127,80 +119,55 @@ def measure(artefacts: Artefacts, minutes: int) -> dict[Case, Held]:
 class Instance:
     """A process that is held to its share, from outside."""
 
-    process: subprocess.Popen[bytes]
-    orders: IO[bytes]
-    reports: IO[bytes]
+    client: Lasting
 
     def wait_until_ready(self) -> None:
         """Wait until it has imported and initialized the function."""
-        if not self.reports.readline():
+        if not self.client.told():
             raise RuntimeError("an instance ended before it was ready")
 
     def tick(self) -> None:
         """The timer fires."""
-        self.orders.write(b"\n")
-        self.orders.flush()
+        self.client.tell("")
 
     @property
     def cpu(self) -> float:
         """Seconds so far; RuntimeError if it has ended."""
-        if self.process.poll() is not None:
-            raise RuntimeError(f"an instance ended with {self.process.returncode}")
-        return cpu_of(self.process.pid)
+        process = self.client.process
+        if process.poll() is not None:
+            raise RuntimeError(f"an instance ended with {process.returncode}")
+        return cpu_of(process.pid)
 
     @property
     def peak(self) -> int:
         """The most memory so far, in KiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.client.process.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if "VmHWM:" in line)
 
 
 @contextmanager
 def held_instance(artefacts: Artefacts, trust: Path, url: str, vcpu: float) -> Iterator[Instance]:
     """Start the sweep function in a process; it ends with the block."""
-    variables = environment(trust) | {
-        "GUARD_OSS_TABLES_ENDPOINT": url,
-        "GUARD_SWEEP_REGIONS": ",".join(REGIONS),
-        "GUARD_DEAD_LETTER_QUEUE": f"acs:mns:{REGION}:{ACCOUNT_ID}:/queues/dead-letters",
-    }
-    del variables["SSL_CERT_FILE"]
+    variables = deployed_environment(
+        trust, GUARD_OSS_TABLES_ENDPOINT=url, GUARD_SWEEP_REGIONS=",".join(REGIONS)
+    )
     command = program(artefacts.python.executable, "ticks", artefacts.sweep, TIMER)
-    with subprocess.Popen(
-        command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("a process with two pipes has none")
-        holding = threading.Thread(target=hold, args=(process, vcpu, time.monotonic()))
+    with lasting(command, variables) as client:
+        holding = threading.Thread(target=hold, args=(client.process, vcpu, time.monotonic()))
         holding.start()
         try:
-            yield Instance(process, process.stdin, process.stdout)
+            yield Instance(client)
         finally:
-            process.kill()
+            client.process.kill()
             holding.join()
 
 
-@contextmanager
-def running_services(trust: Path) -> Iterator[tuple[list[str], Connection]]:
-    """Start a process with a service for each case; yield addresses, and where to ask."""
-    spawning = multiprocessing.get_context("spawn")
-    line, far_end = spawning.Pipe()
-    process = spawning.Process(target=_serve, args=(far_end, trust), daemon=True)
-    process.start()
-    far_end.close()
-    try:
-        yield line.recv(), line
-    finally:
-        line.close()
-        process.join()
-
-
 def _serve(line: Connection, trust: Path) -> None:
-    key = AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, TOKEN)
-    authority = Authority()
-    trust.write_bytes(Path(certifi.where()).read_bytes() + authority.pem)
+    """A service for each case."""
+    authority = trusted_authority(trust)
     with ExitStack() as stack:
         services = [
-            stack.enter_context(OssTables(key, bucket_quota=None, authority=authority))
+            stack.enter_context(OssTables(KEY, bucket_quota=None, authority=authority))
             for _ in CASES
         ]
         for case, service in zip(CASES, services, strict=True):
@@ -225,14 +192,12 @@ def _asked(service: OssTables, since: float) -> Iterator[Asked]:
 
 def tables(document: Mapping[str, Any]) -> Iterator[Table]:
     """The pace, then what it costs."""
-    pace = Table(title="between two lists of a region, s", box=box.SIMPLE, pad_edge=False)
-    for name in ("instance", "in"):
-        pace.add_column(name, no_wrap=True)
-    for name in ("intervals", "median", "longest", "late by more than 1 s"):
-        pace.add_column(name, justify="right")
-    spent = Table("instance", box=box.SIMPLE, pad_edge=False)
-    for name in ("full sweep, s", "peak MiB", "CPU s an hour"):
-        spent.add_column(name, justify="right")
+    pace = figures_table(
+        *("instance", "in"),
+        figures=("intervals", "median", "longest", "late by more than 1 s"),
+        title="between two lists of a region, s",
+    )
+    spent = figures_table("instance", figures=("full sweep, s", "peak MiB", "CPU s an hour"))
     for name, figures in document.items():
         for phase in PHASES:
             if row := figures["pace"].get(phase):

@@ -19,7 +19,6 @@ what the SDK spends beyond the minimum.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import tempfile
 from collections.abc import Sequence
@@ -28,14 +27,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.clients import CLIENTS, environment
 from tests.benchmarks.figures import OVERHEAD, RATIOS, Kind, Series
 from tests.benchmarks.rounds import BATCH, measure
 from tests.benchmarks.service import running_service
+from tests.benchmarks.shown import CONSOLE, figures_table, write
 
 GOAL = 0.6
 KINDS: tuple[Kind, Kind] = ("cpu", "wall")
@@ -51,18 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trust = Path(folder) / "trust.pem"
         with running_service(trust) as service:
             measured = measure(service, environment(trust))
-    show(measured, Console(highlight=False, width=100))
+    show(measured)
     if options.json:
-        options.json.write_text(json.dumps(document(measured), indent=2) + "\n", "utf-8")
+        write(options.json, document(measured))
 
 
-def show(measured: Sequence[Series], console: Console) -> None:
+def show(measured: Sequence[Series]) -> None:
     """Print two tables and the one figure that matters."""
-    console.print(f"One PutTableBucketEncryption on {', '.join(versions())}.\n", soft_wrap=True)
-    console.print(times(measured))
-    console.print(ratios(measured))
+    CONSOLE.print(f"One PutTableBucketEncryption on {', '.join(versions())}.\n", soft_wrap=True)
+    CONSOLE.print(times(measured))
+    CONSOLE.print(ratios(measured))
     left = measured[0].ratio(OVERHEAD, "cpu")
-    console.print(
+    CONSOLE.print(
         f"Of the CPU that the SDK spends beyond the minimum, {left:.2f} is left"
         f" ({measured[0].title}; the goal is {GOAL} at most).",
         soft_wrap=True,
@@ -77,9 +75,8 @@ def versions() -> list[str]:
 
 def times(measured: Sequence[Series]) -> Table:
     """Median and least of the rounds, for each way and client."""
-    table = Table("ms for one request", "", box=box.SIMPLE, pad_edge=False)
-    for name in ("CPU median", "CPU least", "wall median", "wall least", "rounds"):
-        table.add_column(name, justify="right", no_wrap=True)
+    headings = ("CPU median", "CPU least", "wall median", "wall least", "rounds")
+    table = figures_table("ms for one request", "", figures=headings)
     for series in measured:
         for client in CLIENTS:
             found = [series.milliseconds(client, kind) for kind in KINDS]
@@ -91,12 +88,12 @@ def times(measured: Sequence[Series]) -> Table:
 
 def ratios(measured: Sequence[Series]) -> Table:
     """The medians of the rounds' ratios."""
-    table = Table("ratio", box=box.SIMPLE, pad_edge=False)
-    table.columns[0].no_wrap = True
-    for series in measured:
-        heading = series.title.replace(", ", "\n")
-        for name in ("CPU", "wall"):
-            table.add_column(f"{heading}\n{name}", justify="right", no_wrap=True)
+    headings = [
+        f"{series.title}, {name}".replace(", ", "\n")
+        for series in measured
+        for name in ("CPU", "wall")
+    ]
+    table = figures_table("ratio", figures=headings)
     for name in RATIOS:
         table.add_row(name, *(f"{s.ratio(name, kind):.2f}" for s in measured for kind in KINDS))
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,12 +13,14 @@ import certifi
 
 from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, BUCKET
 from tests.benchmarks.case import SECURITY_TOKEN as TOKEN
+from tests.benchmarks.service_process import running
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.emulated_service import RecordedRequest
 from tests.emulators.faults import Delay, Fault
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
 
+KEY = AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, TOKEN)
 # What may differ between two clients that do the same: when, and what nobody signs.
 _TIME = "x-oss-date"
 _SIGNED = ("content-md5", "content-type")
@@ -62,29 +63,22 @@ def running_service(
     The buckets are there from the beginning: not encrypted, unless each has so many tables. Over
     TLS an answer takes `delay` seconds.
     """
-    spawning = multiprocessing.get_context("spawn")
-    line, far_end = spawning.Pipe()
-    process = spawning.Process(
-        target=_serve, args=(far_end, trust, buckets, tables, delay), daemon=True
-    )
-    process.start()
-    far_end.close()
-    try:
-        over_tls, over_http = line.recv()
+    with running(_serve, trust, buckets, tables, delay) as ((over_tls, over_http), line):
         yield Service(over_tls, over_http, line)
-    finally:
-        line.close()
-        process.join()
+
+
+def trusted_authority(trust: Path) -> Authority:
+    """One that clients trust beside those of the public, because to load all of them costs time."""
+    authority = Authority()
+    trust.write_bytes(Path(certifi.where()).read_bytes() + authority.pem)
+    return authority
 
 
 def _serve(
     line: Connection, trust: Path, buckets: Sequence[str], tables: int, delay: float
 ) -> None:
-    key = AccessKey(ACCESS_KEY_ID, ACCESS_KEY_SECRET, ACCOUNT_ID, TOKEN)
-    authority = Authority()
-    # Loading the public ones is part of what a client pays for opening in production.
-    trust.write_bytes(Path(certifi.where()).read_bytes() + authority.pem)
-    with OssTables(key, authority=authority) as over_tls, OssTables(key) as over_http:
+    authority = trusted_authority(trust)
+    with OssTables(KEY, authority=authority) as over_tls, OssTables(KEY) as over_http:
         if delay:
             over_tls.faults.add(Fault(Delay(delay)))
         for name in buckets:

@@ -29,22 +29,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import certifi
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.case import REGION
-from tests.benchmarks.clients import environment
+from tests.benchmarks.clients import Lasting, environment, lasting
 from tests.benchmarks.put_encryption import versions
+from tests.benchmarks.shown import CONSOLE, figures_table, write
 from tests.benchmarks.sweep_service import Seen, Service, Stage, bare_rate, running_service
 
 DELAY_SECONDS = 0.02
@@ -189,49 +189,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         speed = measure_speed(service, clients, options.rounds, options.buckets)
         regions = measure_regions(service, clients, options.rounds)
     peaks = [] if options.no_memory or not STATUS.exists() else measure_peaks(options.many)
-    show(speed, regions, peaks, options.buckets, Console(highlight=False, width=100))
+    show(speed, regions, peaks, options.buckets)
     if options.json:
-        told = document(speed, regions, peaks, options.buckets)
-        options.json.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+        write(options.json, document(speed, regions, peaks, options.buckets))
 
 
 # Speed.
 
 
-@dataclass(frozen=True)
-class Client:
-    """A client in a process of its own that keeps its connections."""
-
-    orders: IO[str]
-    reports: IO[str]
-
-    def sweep(self, service: Service, stage: Stage) -> Run:
-        """Sweep once; raises RuntimeError if that is not what everybody does."""
-        service.seen(stage)
-        self.orders.write(" ".join(stage.regions) + "\n")
-        self.orders.flush()
-        told = json.loads(self.reports.readline() or '{"encrypted": "none"}')
-        seen = service.seen()
-        if told["encrypted"] != stage.buckets:
-            raise RuntimeError(f"{told['encrypted']} of {stage.buckets} buckets are encrypted")
-        _check(seen, stage)
-        return Run(
-            buckets_per_second=stage.buckets / told["wall"],
-            cpu_ms_per_bucket=1000 * told["cpu"] / stage.buckets,
-            seconds=told["wall"],
-            done_after=told["done_after"],
-            refused=seen.refused,
-        )
+Clients = Mapping[str, Lasting]
 
 
-Clients = Mapping[str, Client]
+def sweep_once(client: Lasting, service: Service, stage: Stage) -> Run:
+    """Sweep once; raises RuntimeError if that is not what everybody does."""
+    service.seen(stage)
+    client.tell(" ".join(stage.regions))
+    told = json.loads(client.told() or '{"encrypted": "none"}')
+    seen = service.seen()
+    if told["encrypted"] != stage.buckets:
+        raise RuntimeError(f"{told['encrypted']} of {stage.buckets} buckets are encrypted")
+    _check(seen, stage)
+    return Run(
+        buckets_per_second=stage.buckets / told["wall"],
+        cpu_ms_per_bucket=1000 * told["cpu"] / stage.buckets,
+        seconds=told["wall"],
+        done_after=told["done_after"],
+        refused=seen.refused,
+    )
 
 
 def measure_speed(service: Service, clients: Clients, rounds: int, buckets: int) -> Speed:
     """Every client in every round; raises RuntimeError if they differ in what they do."""
     stage = Stage({REGION: buckets}, DELAY_SECONDS)
     for client in clients.values():
-        client.sweep(service, Stage({REGION: WARM_UP_BUCKETS}, DELAY_SECONDS))
+        sweep_once(client, service, Stage({REGION: WARM_UP_BUCKETS}, DELAY_SECONDS))
     counted = [_round(clients, number, service, stage) for number in range(rounds)]
     service.seen(stage)
     delayed = bare_rate(service, requests=1600, connections=CONNECTIONS)
@@ -246,25 +237,18 @@ def measure_regions(service: Service, clients: Clients, rounds: int) -> Regions:
     stage = Stage(dict.fromkeys(names, IN_EACH_REGION), DELAY_SECONDS, encrypted=False)
     ours = {name: client for name, client in clients.items() if name in (OURS, BESIDE)}
     for client in ours.values():
-        client.sweep(service, stage)
+        sweep_once(client, service, stage)
     counted = [_round(ours, number, service, stage) for number in range(rounds)]
     throttled = replace(stage, throttled=THROTTLED, retry_after=RETRY_AFTER_SECONDS)
     return Regions(counted, _round(ours, 0, service, throttled))
 
 
-@contextmanager
-def _client(program: str, service: Service, root: Path | None = None) -> Iterator[Client]:
+def _client(
+    program: str, service: Service, root: Path | None = None
+) -> AbstractContextManager[Lasting]:
     python = str(root / ".venv" / "bin" / "python") if root else sys.executable
-    with subprocess.Popen(
-        [python, "-I", "-c", _WARM.format(program), str(root or _ROOT), service.endpoint],
-        env=_inherited(service),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("a process with two pipes has none")
-        yield Client(process.stdin, process.stdout)
+    command = [python, "-I", "-c", _WARM.format(program), str(root or _ROOT), service.endpoint]
+    return lasting(command, _inherited(service))
 
 
 def _inherited(service: Service) -> dict[str, str]:
@@ -278,7 +262,7 @@ def _round(clients: Clients, number: int, service: Service, stage: Stage) -> dic
     # Each time another one begins, and every other time backwards.
     first = number % len(clients)
     order = [*list(clients)[first:], *list(clients)[:first]][:: -1 if number % 2 else 1]
-    return {name: clients[name].sweep(service, stage) for name in order}
+    return {name: sweep_once(clients[name], service, stage) for name in order}
 
 
 def _check(seen: Seen, stage: Stage) -> None:
@@ -343,33 +327,29 @@ def measure_peak(program: str, stage: Stage) -> int:
 # What is shown.
 
 
-def show(
-    speed: Speed, regions: Regions, peaks: Sequence[Peak], buckets: int, console: Console
-) -> None:
+def show(speed: Speed, regions: Regions, peaks: Sequence[Peak], buckets: int) -> None:
     """Print a table of each, and how far the service was from its limit."""
-    console.print(
+    CONSOLE.print(
         f"\nA sweep of {buckets} table buckets on {', '.join(versions())}.\n", soft_wrap=True
     )
-    console.print(speeds(speed))
-    console.print(
+    CONSOLE.print(speeds(speed))
+    CONSOLE.print(
         f"The service's own limit, asked on {CONNECTIONS} connections without signing or deciding:"
         f" {speed.most_answers_delayed:.0f} answers/s, each after {1000 * DELAY_SECONDS:.0f} ms;"
         f" {speed.most_answers:.0f} answers/s without that pause.\n",
         soft_wrap=True,
     )
-    console.print(in_regions(regions))
+    CONSOLE.print(in_regions(regions))
     if peaks:
-        console.print(memory(peaks))
+        CONSOLE.print(memory(peaks))
     else:
-        console.print(f"Memory is not measured: there is no {STATUS}, or nobody asked.")
+        CONSOLE.print(f"Memory is not measured: there is no {STATUS}, or nobody asked.")
 
 
 def speeds(speed: Speed) -> Table:
     """Medians of the rounds, and of their ratios to the SDK with as many threads."""
     headings = ("buckets/s", "least", "most", "x SDK", "CPU ms/bucket", "x SDK")
-    table = Table(f"median of {len(speed.rounds)} rounds", box=box.SIMPLE, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = figures_table(f"median of {len(speed.rounds)} rounds", figures=headings)
     for client in speed.rounds[0]:
         rates, cpu = (speed.values(client, measure) for measure in MEASURES)
         ratios = [f"{speed.ratio(client, measure):.2f}" for measure in MEASURES]
@@ -399,9 +379,8 @@ def in_regions(regions: Regions) -> Table:
 
 def memory(peaks: Sequence[Peak]) -> Table:
     """Each program's peak, and how much more that is than with few buckets."""
-    table = Table("peak memory", box=box.SIMPLE, pad_edge=False)
-    for heading in ("regions", "buckets", "MiB", "more than few", "bytes/bucket more"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("regions", "buckets", "MiB", "more than few", "bytes/bucket more")
+    table = figures_table("peak memory", figures=headings)
     for peak in peaks:
         few = next(p for p in peaks if p.program == peak.program)
         more, buckets = peak.kib - few.kib, peak.buckets - few.buckets

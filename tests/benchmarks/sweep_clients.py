@@ -6,21 +6,18 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 from encryption_guard.arn import Scope
 from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.http import open_transport
 from encryption_guard.invocation import Clock, Invocation, TimeBudget
-from encryption_guard.services.inventory import PAGE_SIZE
 from encryption_guard.settings import Settings
 from encryption_guard.sweep import WORKERS, Sweep
 from encryption_guard.sweep.findings import Finding, Totals
-from tests.benchmarks.case import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN
 
 
 @dataclass
@@ -71,47 +68,17 @@ def _no_letter(*told: object, **more: object) -> None:
 
 def open_official_sdk(endpoint: str, workers: int = 1) -> SweepRegions:
     """The vendor's client with its own defaults, but for the address: so many buckets at a time."""
-    open_client = functools.cache(functools.partial(_sdk_client, endpoint))
+    # Imported here, because nobody else should hold the SDK in memory.
+    from tests.benchmarks.official_sdk import open_client
+    from tests.benchmarks.official_sdk_sweep import count_encrypted
+
+    open_once = functools.cache(functools.partial(open_client, endpoint))
     pool = ThreadPoolExecutor(workers)
 
     def sweep(regions: Sequence[str]) -> Swept:
-        found = (_encrypted_by_sdk(open_client(region), pool) for region in regions)
-        return Swept(sum(sum(buckets) for buckets in found))
+        return Swept(sum(count_encrypted(open_once(region), pool) for region in regions))
 
     return sweep
-
-
-# The SDK is imported where it is used: nobody else should hold it in memory.
-
-
-def _sdk_client(endpoint: str, region: str) -> Any:
-    import alibabacloud_oss_v2 as oss
-    from alibabacloud_oss_v2 import tables
-
-    credentials = oss.credentials.StaticCredentialsProvider(
-        ACCESS_KEY_ID, ACCESS_KEY_SECRET, SECURITY_TOKEN
-    )
-    return tables.Client(
-        oss.config.Config(
-            region=region,
-            endpoint=endpoint,
-            use_path_style=True,
-            credentials_provider=credentials,
-        )
-    )
-
-
-def _encrypted_by_sdk(client: Any, pool: ThreadPoolExecutor) -> Iterator[bool]:
-    from alibabacloud_oss_v2.tables import models
-
-    def read(arn: str) -> bool:
-        asked = models.GetTableBucketEncryptionRequest(table_bucket_arn=arn)
-        found = client.get_table_bucket_encryption(asked).encryption_configuration
-        return bool(found.sse_algorithm == "AES256")
-
-    pages = client.list_table_buckets_paginator(limit=PAGE_SIZE)
-    for page in pages.iter_page(models.ListTableBucketsRequest()):
-        yield from pool.map(read, [bucket.arn for bucket in page.table_buckets])
 
 
 def serve(sweep: SweepRegions) -> None:

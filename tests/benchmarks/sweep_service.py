@@ -12,22 +12,19 @@ import asyncio
 import math
 import re
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
 from multiprocessing.connection import Connection
 from urllib.parse import parse_qs, quote, unquote
 
-from tests.benchmarks.canned_service import END, HOST, canned, running, serve
+from tests.benchmarks.canned_service import END, HOST, CannedService, canned, canned_buckets, serve
 from tests.benchmarks.case import ACCOUNT_ID, REGION
-from tests.emulators.oss_tables_documents import bucket_document, encryption_document
-from tests.emulators.oss_tables_requests import BucketArn
-from tests.emulators.oss_tables_state import Encryption, TableBucket
+from tests.benchmarks.service_process import running
+from tests.emulators.oss_tables_documents import encryption_document
+from tests.emulators.oss_tables_state import Encryption
 
 PAGE_SIZE = 100
-FIRST_CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, timezone.utc)
 # A list names its region nowhere else, unless the host does.
 _SCOPE = re.compile(rb"/([a-z0-9-]+)/osstables/aliyun_v4_request")
 
@@ -68,23 +65,8 @@ class Seen:
     arns: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True)
-class Service:
-    """The address, and the line on which to set the stage and to ask what was seen."""
-
-    port: int
-    line: Connection
-
-    @property
-    def endpoint(self) -> str:
-        """As clients want it."""
-        return f"http://{HOST}:{self.port}"
-
-    def seen(self, stage: Stage | None = None) -> Seen:
-        """What was asked since the last question; the stage changes, if there is a new one."""
-        self.line.send(stage)
-        seen: Seen = self.line.recv()
-        return seen
+# Asked with a stage, it changes to that one.
+Service = CannedService[Seen]
 
 
 @contextmanager
@@ -163,7 +145,9 @@ class _Desk:
 
     def _set(self, stage: Stage) -> None:
         self.stage = stage
-        self._entries = {region: _entries(region, n) for region, n in stage.regions.items()}
+        self._entries = {
+            region: canned_buckets(region, ACCOUNT_ID, n) for region, n in stage.regions.items()
+        }
         self._arns = {entry["arn"] for entries in self._entries.values() for entry in entries}
         self._pages: dict[tuple[str, str], bytes] = {}
         self._encrypted = set(self._arns) if stage.encrypted else set()
@@ -209,19 +193,6 @@ class _Desk:
             token = {"continuationToken": str(start + size)} if start + size < len(entries) else {}
             self._pages[key] = canned({"tableBuckets": entries[start : start + size], **token})
         return self._pages[key]
-
-
-def _entries(region: str, count: int) -> list[dict[str, str]]:
-    return [
-        bucket_document(
-            TableBucket(
-                BucketArn(region, ACCOUNT_ID, f"analytics-{number:05}"),
-                FIRST_CREATED + timedelta(minutes=number),
-                str(uuid.UUID(int=number)),
-            )
-        )
-        for number in range(count)
-    ]
 
 
 _ENCRYPTED = canned(encryption_document(Encryption("AES256")))

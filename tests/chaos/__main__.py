@@ -14,7 +14,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from rich.console import Console
@@ -50,6 +50,11 @@ class Row:
     false_success: int
     other: int
     seconds: float
+
+
+# Of a row, what the table does not have, and what it calls otherwise.
+NOT_SHOWN = ("seed", "tries", "seconds")
+HEADERS = {"kept_by_platform": "on failure", "false_success": "false"}
 
 
 def row(storm: str, seed: int, plan: Plan, history: History, verdict: Verdict) -> Row:
@@ -145,25 +150,10 @@ def watched(console: Console, name: str, plan: Plan, instances: int) -> History:
 
 def table(rows: Sequence[Row]) -> Table:
     """A line for each storm."""
-    columns = {
-        "storm": "storm",
-        "events": "events",
-        "faults": "faults",
-        "retries": "retries",
-        "cold": "cold",
-        "requests": "requests",
-        "encrypted": "encrypted",
-        "as_it_was": "as it was",
-        "skipped": "skipped",
-        "dead_letters": "dead letters",
-        "kept_by_platform": "on failure",
-        "lost": "lost",
-        "false_success": "false",
-        "other": "other",
-    }
-    shown = Table(title="How the events ended")
-    for header in columns.values():
-        shown.add_column(header, justify="left" if header == "storm" else "right")
+    columns = [each.name for each in fields(Row) if each.name not in NOT_SHOWN]
+    shown = Table("storm", title="How the events ended")
+    for name in columns[1:]:
+        shown.add_column(HEADERS.get(name, name.replace("_", " ")), justify="right")
     for each in rows:
         figures = asdict(each)
         wrong = each.lost or each.false_success or each.other

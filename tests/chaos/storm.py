@@ -27,8 +27,8 @@ from tests.emulators.cloud import QUEUE, EmulatedCloud, deployed_role, emulated_
 from tests.emulators.emulated_service import RecordedRequest
 from tests.emulators.faults import Fault, Faults, Refuse
 from tests.emulators.function_compute import Freeze, Interruption, Invocation, Kill
-from tests.emulators.function_instance import LAYER
 
+BROKEN_GUARDS = Path(__file__).with_name("broken_guards.py")
 FUNCTION_SECONDS = 6.0
 SETTINGS = {
     "GUARD_HTTP_TIMEOUT_SECONDS": "0.5",
@@ -173,19 +173,26 @@ LABELS: Mapping[type, str] = {Kill: "killed at any moment", Freeze: "timed out"}
 
 
 def raise_storm(
-    plan: Plan, *, instances: int = 16, layer: Path = LAYER, step: Step = lambda _done, _of: None
+    plan: Plan,
+    *,
+    instances: int = 16,
+    broken: str | None = None,
+    step: Step = lambda _done, _of: None,
 ) -> History:
-    """Let all of it happen; `step` is told how many deliveries are done, and of how many."""
+    """Let all of it happen; `step` is told how many deliveries are done, and of how many.
+
+    `broken` is a name of `broken_guards.py`.
+    """
+    breaking = {"RUNS_FIRST": str(BROKEN_GUARDS), "BROKEN_GUARD": broken} if broken else {}
     keys = Keys(plan.rotate_every)
     interruptions = Interruptions(plan.deliveries)
     with emulated_cloud(
         role=keys.first,
         key_of_invocation=keys.of_invocation,
         chaos=interruptions.next,
-        environment=SETTINGS,
+        environment=SETTINGS | breaking,
         timeout_seconds=FUNCTION_SECONDS,
         instances=instances,
-        layer=layer,
     ) as cloud:
         keys.cloud = cloud
         _plant(cloud, plan.creations)

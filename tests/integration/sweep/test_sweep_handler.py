@@ -14,18 +14,22 @@ import pytest
 
 from encryption_guard.arn import Scope
 from encryption_guard.enforcement.handler import read_settings, shared_members, shared_transport
-from encryption_guard.enforcement.telemetry import TABLES_NOT_CHECKED
-from encryption_guard.errors import ConfigurationError
 from encryption_guard.sweep.findings import Finding, Totals
 from encryption_guard.sweep.function import MAX_LISTED, SweepReport, _memory
 from encryption_guard.sweep.function import sweep as one_call
 from functions.encrypt_on_create import index as creation
 from functions.sweep import index
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE_ARN, REGION, TIMER_EVENT
-from tests.emulators.faults import Delay, Fault
 from tests.integration.conftest import Guard, creation_of
 from tests.integration.enforcement.test_handler import Context, FunctionContext
-from tests.unit.fakes import ARN, FakeOssTables, Reply, forget_logger, invocation_of
+from tests.unit.fakes import (
+    ARN,
+    OUTCOME_FIELDS,
+    FakeOssTables,
+    Reply,
+    forget_logger,
+    invocation_of,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +53,7 @@ def deployed(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> Guard:
         "GUARD_DEAD_LETTER_QUEUE": QUEUE_ARN,
         "GUARD_OSS_TABLES_ENDPOINT": guard.tables.url,
         "GUARD_SMQ_ENDPOINT": guard.queue.url,
+        "GUARD_WATCH_SECONDS": "0",
         "ALIBABA_CLOUD_ACCESS_KEY_ID": OWNER.id,
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": OWNER.secret,
     }
@@ -78,47 +83,11 @@ def test_a_timer_sweeps(deployed: Guard, capsys: pytest.CaptureFixture[str]) -> 
     assert deployed.tables.encryption(arn) == "AES256"
     assert (result["ok"], result["totals"]["newly_encrypted"]) == (True, 1)
     assert [found["bucket"] for found in result["encrypted"]] == ["orders"]
-    assert [line["message"] for line in log_lines(capsys)] == ["sweep finding", "sweep finished"]
-
-
-def test_a_directory_that_cannot_be_read_is_told(
-    deployed: Guard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The own account is swept all the same."""
-    monkeypatch.setenv("GUARD_ACCOUNTS", "organization")
-    monkeypatch.setenv("GUARD_DIRECTORY_ENDPOINT", deployed.queue.url)
-    arn = deployed.tables.plant("orders")
-
-    result = sweep()
-
-    assert [each["reason"] for each in result["problems"]] == ["directory_unreadable"]
-    assert deployed.tables.encryption(arn) == "AES256"
-
-
-def test_what_time_did_not_allow_is_told(deployed: Guard) -> None:
-    """It is counted, and the next call has all of it, although it is no full sweep."""
-    for number in range(40):
-        deployed.tables.plant(f"bucket-{number:02}", encryption="AES256")
-    delay = Fault(Delay(0.4), operation="GetTableBucketEncryption")
-    deployed.tables.faults.add(delay)
-
-    first = sweep(timeout=2)
-    deployed.tables.faults.clear()
-    second = sweep()
-
-    left = {found["bucket"] for found in first["not_reached"]}
-    assert 0 < len(left) == first["totals"]["not_reached"] < 40
-    assert (second["totals"]["encrypted"], second["ok"]) == (first["totals"]["unknown"], True)
-    assert (first["full"], second["full"]) == (True, False)
-
-
-def test_a_wrong_setting_stops_the_sweep(deployed: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the sentence that names it."""
-    monkeypatch.setenv("GUARD_SWEEP_REGIONS", "everywhere")
-
-    with pytest.raises(ConfigurationError, match="GUARD_SWEEP_REGIONS"):
-        sweep()
-    assert deployed.tables.requests == []
+    finding, last = log_lines(capsys)
+    assert set(finding) >= OUTCOME_FIELDS
+    assert (finding["level"], finding["message"]) == ("INFO", "sweep finding")
+    assert (last["level"], last["message"]) == ("INFO", "sweep finished")
+    assert last["totals"] == result["totals"]
 
 
 def test_an_event_is_processed_as_the_creation_function_would(deployed: Guard) -> None:
@@ -166,45 +135,6 @@ def test_a_late_encryption_is_followed_by_a_look_at_the_tables(
     assert found == ([("invoices", "made_before", "AES256")] if audited else [])
 
 
-@each_function
-@pytest.mark.parametrize("seconds", [60, 2], ids=["late", "soon"])
-def test_the_gap_of_a_drift_begins_when_the_encryption_was_removed(
-    deployed: Guard, capsys: pytest.CaptureFixture[str], function: ModuleType, seconds: int
-) -> None:
-    """However soon it was set again; an older table was created in an encrypted bucket."""
-    now = datetime.now(timezone.utc)
-    arn = deployed.tables.plant("orders")
-    for name, age in {"before": seconds + 2, "between": seconds / 2, "after": -5}.items():
-        made_at = now - timedelta(seconds=age)
-        deployed.tables.plant_table(arn, "sales", name, created_at=made_at)
-    removed_at = (now - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    event = creation_of(arn, eventName="DeleteTableBucketEncryption", eventTime=removed_at)
-
-    result = json.loads(function.handler(event, Context()))
-
-    assert (result["outcome"], result["reason"]) == ("encrypted", "drift")
-    problems = [line for line in log_lines(capsys) if line.get("outcome") == "unprotected"]
-    assert [(line["table"], line["reason"]) for line in problems] == [("between", "made_before")]
-
-
-@each_function
-def test_without_an_audit_the_line_of_a_drift_says_that_nobody_looked(
-    deployed: Guard,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    function: ModuleType,
-) -> None:
-    """With GUARD_AUDIT_TABLES=false nothing is asked about tables."""
-    monkeypatch.setenv("GUARD_AUDIT_TABLES", "false")
-    arn = deployed.tables.plant("orders")
-
-    function.handler(creation_of(arn, eventName="DeleteTableBucketEncryption"), Context())
-
-    (line,) = log_lines(capsys)
-    assert (line["message"], line["detail"]) == ("encryption removed", TABLES_NOT_CHECKED)
-    assert "ListNamespaces" not in {request.operation for request in deployed.tables.requests}
-
-
 def test_only_so_much_of_what_was_not_reached_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Writing all of it might outlast the function: the totals have the number."""
     report = SweepReport(Totals.empty([Scope(ACCOUNT, REGION)]))
@@ -240,7 +170,7 @@ class Instance:
     folder: Path
     service: FakeOssTables = field(default_factory=lambda: FakeOssTables({PLAIN: "AES256"}))
     every: str = "300"
-    watch: str = "0"
+    variables: dict[str, str] = field(default_factory=dict)
 
     def call(self, *, after: float = 0.0) -> dict[str, Any]:
         """The timer goes off, so many seconds after the call before."""
@@ -249,8 +179,9 @@ class Instance:
         letters = f"file:{self.folder / 'letters'}"
         variables = {
             "GUARD_SWEEP_EVERY": self.every,
-            "GUARD_WATCH_SECONDS": self.watch,
+            "GUARD_WATCH_SECONDS": "0",
             "GUARD_DEAD_LETTER_QUEUE": letters,
+            **self.variables,
         }
         context = SimpleNamespace(
             region=ARN.region, request_id="1", function=SimpleNamespace(name="sweep")
@@ -312,18 +243,6 @@ def test_a_dead_letter_waits_for_the_next_full_sweep(tmp_path: Path) -> None:
     assert (third["totals"]["newly_encrypted"], service.buckets[PLAIN]) == (1, "AES256")
 
 
-def test_a_bucket_that_was_created_again_is_new(tmp_path: Path) -> None:
-    """It has the name of one that was met, but not its time of creation."""
-    instance = Instance(tmp_path)
-    instance.call()
-    instance.service.buckets[PLAIN] = ""
-    instance.service.created[PLAIN] = "2026-01-02T03:04:50Z"
-
-    result = instance.call(after=MINUTE)
-
-    assert [found["reason"] for found in result["encrypted"]] == ["created"]
-
-
 def test_drift_of_a_bucket_that_was_met_is_found_by_the_next_full_sweep(tmp_path: Path) -> None:
     """Between two of them it is not read."""
     instance = Instance(tmp_path)
@@ -354,6 +273,50 @@ def test_all_are_read_again_when_it_is_time(
 
     assert result["full"] == full
     assert instance.reads() == ([ARN.name, "other"] if full else [])
+
+
+def test_the_regions_of_the_settings_are_swept(tmp_path: Path) -> None:
+    """The function's own is only swept if it is one of them."""
+    regions = ["cn-shanghai", "eu-central-1"]
+    instance = Instance(tmp_path, variables={"GUARD_SWEEP_REGIONS": ",".join(regions)})
+
+    result = instance.call()
+
+    assert sorted(instance.service.asked_about("ListTableBuckets")) == regions
+    assert sorted(result["regions"]) == regions
+
+
+def test_an_exemption_that_ends_soon_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is in the result, and makes the last line of a full sweep a warning."""
+    ends = {"bucket": "my-*", "reason": "a test", "expires": "2026-01-15"}
+    instance = Instance(tmp_path, variables={"GUARD_EXEMPTIONS": json.dumps([ends])})
+
+    results = [instance.call(), instance.call(after=MINUTE)]
+
+    assert [result["ok"] for result in results] == [True, True]
+    assert all("2026-01-15" in warning for result in results for warning in result["warnings"])
+    levels = [line["level"] for line in log_lines(capsys) if line["message"].endswith("finished")]
+    assert levels == ["WARNING", "INFO"]
+
+
+def test_what_time_does_not_allow_is_left_to_the_next_call(tmp_path: Path) -> None:
+    """It is counted; a fifth of the time is left for the last dead letter and the result."""
+    names = [f"bucket-{number:03}" for number in range(400)]
+    buckets = {str(ARN._replace(name=name)): "AES256" for name in names}
+    instance = Instance(tmp_path, FakeOssTables(buckets, takes=0.25))
+
+    first = instance.call()
+    passed = instance.service.time.passed
+    instance.service = FakeOssTables(buckets, time=instance.service.time)
+    second = instance.call(after=MINUTE)
+
+    assert passed == pytest.approx(0.8 * 60, abs=3)
+    assert 0 < first["totals"]["not_reached"] < len(names)
+    assert len(first["not_reached"]) == min(first["totals"]["not_reached"], MAX_LISTED)
+    assert (second["full"], second["ok"]) == (False, True)
+    assert first["totals"]["encrypted"] + second["totals"]["encrypted"] == len(names)
 
 
 def test_an_unknown_type_is_logged_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

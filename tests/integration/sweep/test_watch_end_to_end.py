@@ -6,13 +6,14 @@ import json
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from tests.emulators.cloud import REGION, EmulatedCloud, emulated_cloud
+import pytest
+
+from tests.emulators.cloud import EmulatedCloud, emulated_cloud
 from tests.emulators.faults import Delay, Fault, Faults, GarbageBody, Reset, throttle
 from tests.emulators.function_compute import Invocation
 from tests.integration.conftest import creation_of
@@ -68,48 +69,6 @@ def test_a_bucket_whose_event_never_comes_is_encrypted_within_seconds() -> None:
     assert (result["full"], [each["bucket"] for each in result["encrypted"]]) == (True, ["orders"])
 
 
-def test_a_region_that_does_not_answer_delays_no_other() -> None:
-    """Each is watched on its own."""
-    environment = EACH_SECOND | {"GUARD_SWEEP_REGIONS": f"{REGION},cn-shanghai"}
-    with emulated_cloud(environment=environment, sweep_seconds=SECONDS) as cloud:
-        cloud.tables.plant("hangs", region="cn-shanghai")
-        cloud.tables.faults.add(Fault(Delay(30), resource="hangs"))
-        with watched(cloud):
-            time.sleep(1)
-            arn = cloud.tables.plant("orders")
-            gap = wait_until(lambda: cloud.tables.encryption(arn) == "AES256", seconds=5)
-
-    assert gap < 2.5
-
-
-def test_two_instances_at_once_do_no_harm() -> None:
-    """As when a sweep takes longer than a minute: both find a bucket, and either encrypts it."""
-    with emulated_cloud(environment=EACH_SECOND, sweep_seconds=SECONDS) as cloud:
-        with watched(cloud) as first, watched(cloud) as second:
-            time.sleep(2)
-            arns = [cloud.tables.plant(f"orders-{number}") for number in range(4)]
-            for arn in arns:
-                wait_until(lambda arn=arn: cloud.tables.encryption(arn) == "AES256", seconds=5)
-        tries = [*first.result(), *second.result()]
-
-    assert [each.error for each in tries] == [None, None]
-    assert len({each.cold_start for each in tries}) == 1
-    assert [json.loads(each.result or "")["problems"] for each in tries] == [[], []]
-    puts = Counter(each.resource for each in cloud.tables.requests if each.operation == PUT)
-    assert all(number <= 2 for number in puts.values())
-
-
-def test_without_a_watch_the_function_returns_at_once() -> None:
-    """GUARD_WATCH_SECONDS=0 leaves the timer alone."""
-    with emulated_cloud(environment={"GUARD_WATCH_SECONDS": "0"}) as cloud:
-        cloud.tables.plant("orders")
-        first, second = cloud.sweep() + cloud.sweep()
-
-    assert max(first.seconds, second.seconds) < 5
-    assert [each.operation for each in cloud.tables.requests].count(LIST) == 2
-    assert lines(second)[-1]["message"] == "watch finished"
-
-
 class Weather:
     """Buckets appear at random instants; events of theirs come, come late, or never come."""
 
@@ -143,6 +102,7 @@ FAULTS = (
 )
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_in_a_storm() -> None:
     """With faults at every request, two instances and events at any time: no bucket stays open.
 

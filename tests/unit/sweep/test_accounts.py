@@ -11,7 +11,6 @@ import pytest
 
 from encryption_guard.arn import Scope
 from encryption_guard.credentials import Credentials
-from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement.members import Members
 from encryption_guard.errors import NotPrepared, Unavailable
 from encryption_guard.invocation import Invocation
@@ -36,13 +35,12 @@ from tests.unit.fakes import (
     START,
     FakeOssTables,
     FakeTime,
-    LetterBox,
-    LogLines,
     Reply,
     invocation_of,
 )
 from tests.unit.services.rpc_service import refusal
 from tests.unit.services.test_directory import Directory, member, page
+from tests.unit.sweep.watching import dead_letters_of
 
 FIRST, SECOND = "2222222222222222", "3333333333333333"
 HERE, THERE = "cn-hangzhou", "cn-shanghai"
@@ -354,11 +352,10 @@ def swept(
     """The findings of a sweep of the account FIRST, whose key `read` returns."""
     found: list[Finding] = []
     invocation = invocation_of(service)
-    letters = DeadLetters(LetterBox().put, LogLines().error, "function", "1", service.time.now)
     settings = invocation.settings._replace(account_id=FIRST)
     Sweep(
         invocation=invocation,
-        dead_letters=letters,
+        dead_letters=dead_letters_of(service),
         apply=True,
         audit="false",
         report=found.append,

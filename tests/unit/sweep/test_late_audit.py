@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from encryption_guard.arn import TableBucketArn
-from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.enforcement import (
     AlreadyEncrypted,
     Detected,
@@ -34,11 +33,10 @@ from tests.unit.fakes import (
     START,
     Broken,
     FakeOssTables,
-    LetterBox,
-    LogLines,
     forget_logger,
     invocation_of,
 )
+from tests.unit.sweep.watching import dead_letters_of
 
 SECOND = timedelta(seconds=1)
 OTHER = ARN._replace(name="other")
@@ -89,13 +87,7 @@ class Audit:
         audit_tables(
             outcomes,
             invocation=invocation,
-            dead_letters=DeadLetters(
-                put=LetterBox().put,
-                log_error=LogLines().error,
-                function="encrypt-on-create",
-                function_request_id="request-1",
-                now=self.service.time.now,
-            ),
+            dead_letters=dead_letters_of(self.service),
             logger=open_logger(self.stream),
         )
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]

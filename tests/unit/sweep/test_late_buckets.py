@@ -154,11 +154,6 @@ def test_without_an_audit_the_line_says_that_nobody_looked() -> None:
     assert not looked(guard, found)
 
 
-def test_without_an_audit_a_bucket_in_time_needs_no_look() -> None:
-    """Nothing has to be said of its tables."""
-    assert guard_of(service(YOUNG), "false").one().detail is None
-
-
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """Where a logger of this test alone writes."""

@@ -66,12 +66,18 @@ class Desk:
         self.threads.add(threading.get_ident())
         self.names.append(finding.bucket)
 
-    def run(self, lists: Iterable[Iterable[Step]], work: Work = found, workers: int = 1) -> None:
+    def run(
+        self,
+        lists: Iterable[Iterable[Step]],
+        work: Work = found,
+        workers: int = 1,
+        report: Callable[[Finding], None] | None = None,
+    ) -> None:
         run_steps(
             lists,
             work,
             workers=workers,
-            report=self.report,
+            report=report or self.report,
             expect_more=self.expected.append,
             listed=lambda _, found: self.listed.append(found),
             region_done=lambda region: self.done.append((region, len(self.names))),
@@ -137,16 +143,7 @@ def test_a_finding_is_reported_at_once() -> None:
         if finding.bucket == "quick":
             reported.set()
 
-    lists = [[step("slow"), step("quick")]]
-    run_steps(
-        lists,
-        work,
-        workers=2,
-        report=report,
-        expect_more=lambda _: None,
-        listed=lambda *_: None,
-        region_done=lambda _: None,
-    )
+    Desk().run([[step("slow"), step("quick")]], work, workers=2, report=report)
 
     assert waited == [True]
 
@@ -334,15 +331,7 @@ def test_a_report_that_fails_ends_all_work() -> None:
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        run_steps(
-            [[step(f"{number}") for number in range(1000)]],
-            work,
-            workers=2,
-            report=report,
-            expect_more=lambda _: None,
-            listed=lambda *_: None,
-            region_done=lambda _: None,
-        )
+        Desk().run([[step(f"{n}") for n in range(1000)]], work, workers=2, report=report)
 
     assert set(begun) <= {"0", "1", "2"}
 
@@ -367,10 +356,3 @@ def test_steps_are_shuffled_by_chance() -> None:
 
     assert [each.name for each in drawn] == ["b", "d", "c", "a"]
     assert shuffled(steps, clock) == steps
-
-
-def test_a_bucket_is_in_its_own_account_and_region() -> None:
-    """As its ARN says."""
-    arn = TableBucketArn("cn-hangzhou", "1234567890123456", "orders")
-
-    assert Scope.of(arn) == Scope("1234567890123456", "cn-hangzhou")
