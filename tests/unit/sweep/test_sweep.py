@@ -53,7 +53,7 @@ from tests.unit.fakes import (
     Troubles,
     invocation_of,
 )
-from tests.unit.sweep.watching import HERE, dead_letters_of, finding
+from tests.unit.sweep.watching import GET, HERE, PUT, dead_letters_of, finding
 
 HOUR = timedelta(hours=1)
 NONE = Reply(200, b"{}")
@@ -1421,12 +1421,11 @@ def test_a_read_that_would_have_to_wait_does_not_stop_the_repeat_of_a_put() -> N
             "PUT": [refusal(500)],
         }
     )
-    guard = Guard(service)
-
-    found = guard.one()
+    found = Guard(service).one()
 
     assert told(found) == ("encrypted", "encrypted", "created")
-    assert guard.puts() == 2
+    # Before its PUT, its repeat, and after it.
+    assert service.operations()[2:] == [*[GET, PUT] * 2, GET]
     assert sum(service.time.slept) == pytest.approx(5, abs=1)
 
 
