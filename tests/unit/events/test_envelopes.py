@@ -413,6 +413,7 @@ COUNTED = '{"id": "7", "guardredrives": 3, "data": {"eventName": "CreateTableBuc
             '{"data": {"eventName": "x", "guardredrives": 3}}', 0, id="in the record: none of ours"
         ),
         pytest.param('["guardredrives", 3]', 0, id="in an array: none of ours"),
+        pytest.param('{"redrives": 3, "data": {"eventName": "x"}}', 0, id="a dead letter's alone"),
     ],
 )
 def test_the_count_of_a_redriven_event_is_read(payload: object, redrives: int) -> None:
@@ -702,6 +703,7 @@ def test_deeper_than_allowed_is_invalid(times: int) -> None:
     delivery = only(wrapped_times(MAX_NESTING + times))
 
     assert isinstance(delivery.parsed, InvalidEvent)
+    assert str(delivery.parsed) == f"The event has more than {MAX_NESTING} envelopes."
     assert delivery.raw == wrapped_times(times - 1)
 
 

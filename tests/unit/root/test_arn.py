@@ -72,6 +72,7 @@ def test_three_spellings_of_the_service_print_as_one(service: str) -> None:
     [
         pytest.param(ARN.replace("cn-hangzhou", "us-east-1"), id="a region of three parts"),
         pytest.param(ARN.replace("cn-hangzhou", "ap-s"), id="a region's short part"),
+        pytest.param(ARN.replace("hangzhou", "a" * 51), id="a region of 54"),
         pytest.param(ARN.replace("1234567890123456", "12345"), id="an account of 5 digits"),
         pytest.param(ARN.replace("1234567890123456", "1" * 20), id="an account of 20 digits"),
         pytest.param(ARN.replace("analytics", "a1b"), id="a name of 3"),

@@ -712,6 +712,22 @@ def test_a_bad_entry_is_dropped_alone(bad: object) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("bad", "fault"),
+    [
+        (LEGACY | {"expire": "2027-01-31"}, '"expire" is not a known key'),
+        (LEGACY | {"expires": "2027-02-30"}, '"expires" is a date that does not exist'),
+        (17, "it is not a JSON object"),
+    ],
+    ids=["a key", "a date", "a number"],
+)
+def test_a_bad_entry_says_what_is_wrong_with_it(bad: object, fault: str) -> None:
+    """So that its author finds the place."""
+    (error,) = exempted(json.dumps([bad])).exemption_errors
+
+    assert error.startswith(f"GUARD_EXEMPTIONS, entry 1: {fault}, in {json.dumps(bad)}. ")
+
+
 GLOBS = {
     "*": True,
     "**": True,
@@ -828,12 +844,15 @@ def test_exemptions_are_read_from_a_file(tmp_path: Path) -> None:
     assert (settings.exemptions, settings.exemption_errors) == ((EXEMPT_LEGACY,), ())
 
 
-def test_an_absolute_file_is_read_too(tmp_path: Path) -> None:
-    """An absolute path does not depend on where the code is."""
+@pytest.mark.parametrize(
+    "environment", [{"FC_FUNC_CODE_PATH": "/code"}, {}], ids=["a function", "a command"]
+)
+def test_an_absolute_file_is_read_too(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Wherever the code is, and where nothing says where it is."""
     path = tmp_path / "exemptions.json"
     path.write_text(json.dumps([SCRATCH, 17]), "utf-8")
 
-    settings = exempted(f"file:{path}", FC_FUNC_CODE_PATH="/code")
+    settings = exempted(f"file:{path}", **environment)
 
     assert settings.exemptions == (EXEMPT_SCRATCH,)
     assert len(settings.exemption_errors) == 1

@@ -211,6 +211,32 @@ def test_the_last_answer_decides(row: Row) -> None:
 
 
 @pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (
+            refusal(503, "SlowDown"),
+            f"OSS Tables answered 503 SlowDown to PutTableBucketEncryption of {ARN} in 4 tries;"
+            " a later try may succeed.",
+        ),
+        (
+            Reply(200, XML_ERROR, OURS),
+            f"OSS Tables answered 200 InternalError to PutTableBucketEncryption of {ARN} in 4 tries"
+            " (an error with the status of a success); a later try may succeed.",
+        ),
+        (
+            Broken(httpx.ReadError),
+            f"OSS Tables gave no answer to PutTableBucketEncryption of {ARN} in 4 tries"
+            " (ReadError); a later try may succeed.",
+        ),
+    ],
+    ids=["busy", "an error that calls itself a success", "no answer"],
+)
+def test_an_unavailable_service_is_one_sentence(trouble: Trouble, sentence: str) -> None:
+    """What was asked of whom, how often, the last answer, and what to expect."""
+    assert str(put(FakeOssTables(troubles={"PUT": repeat(trouble)}))) == sentence
+
+
+@pytest.mark.parametrize(
     ("attempts", "pauses"), [("1", ()), ("2", (0.2,)), ("6", (0.2, 0.4, 0.8, 1.6, 3.2))]
 )
 def test_the_number_of_tries_is_a_setting(attempts: str, pauses: tuple[float, ...]) -> None:
