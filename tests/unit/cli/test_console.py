@@ -36,7 +36,7 @@ from encryption_guard.cli.console import (
 from encryption_guard.enforcement.handler import open_command
 from encryption_guard.errors import ConfigurationError, InvalidEvent
 from encryption_guard.settings import Settings
-from encryption_guard.untrusted import plain
+from encryption_guard.untrusted import plain, plain_json
 from tests.emulators.cloud import REPOSITORY
 from tests.unit.fakes import ACCOUNT, LetterBox, creation_of, forget_logger
 from tests.unit.opened import ARN, only
@@ -219,34 +219,23 @@ def test_a_table_has_a_heading_and_a_line_for_each_row(capsys: pytest.CaptureFix
     assert len({line.index(cell) for line, cell in zip(lines, ("stat", "403"), strict=False)}) == 1
 
 
-def test_a_table_without_rows_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """A heading alone would say nothing."""
-    Stdout().table(("bucket", "status"), [])
-
-    assert capsys.readouterr() == ("", "")
-
-
 SENTENCE = "Grant the right. " * 10
 
 
-def test_a_table_in_a_pipe_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
-    """A pipe has no width: what reads it finds each row on its line."""
-    Stdout().table(("bucket", "what to do"), [("orders", SENTENCE)])
-
-    assert len(capsys.readouterr().out.splitlines()) == 2
-
-
-def test_a_pipe_can_be_given_a_width(
+def test_a_table_in_a_pipe_is_not_wrapped(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """COLUMNS counts, as it does for other commands."""
-    monkeypatch.setenv("COLUMNS", "80")
+    """A pipe has no width, unless COLUMNS gives it one; without rows there is no heading either."""
+    for columns in ("", "80"):
+        monkeypatch.setenv("COLUMNS", columns)
+        Stdout().table(("bucket", "what to do"), [("orders", SENTENCE)])
+        Stdout().table(("bucket", "what to do"), [])
 
-    Stdout().table(("bucket", "what to do"), [("orders", SENTENCE)])
-
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) > 2
-    assert max(map(len, lines)) <= 80
+    head, row, *folded = capsys.readouterr().out.splitlines()
+    assert head.split() == ["bucket", "what", "to", "do"]
+    assert SENTENCE.strip() in row
+    assert len(folded) > 2
+    assert max(map(len, folded)) <= 80
 
 
 def test_a_cell_that_is_too_long_is_folded(capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,6 +331,14 @@ def test_what_a_stream_cannot_hold_is_escaped(encoding: str, written: str) -> No
     assert json.loads(logged) == {"text": text}
     if written != "latin-1":
         assert (line, sentence) == (text, f"encryption-guard: {text}")
+
+
+def test_a_log_line_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    """As every line that the guard logs, whatever language is in it."""
+    log_line(plain_json({"because": "\u6d4b\u8bd5 \U0001f600"}))
+
+    line = capsys.readouterr().err
+    assert line == '{"because": "\\u6d4b\\u8bd5 \\ud83d\\ude00"}\n'
 
 
 def test_ids_and_regions_stay_in_one_piece(

@@ -23,7 +23,7 @@ from encryption_guard.cli.dead_letter_rows import (
     result_line,
 )
 from encryption_guard.cli.redrive import Action, Result, Sender, Skip, Target
-from encryption_guard.dead_letters.destinations import FileDestination, QueuedMessage
+from encryption_guard.dead_letters.destinations import QueuedMessage
 from encryption_guard.dead_letters.messages import decoded, open_message
 from encryption_guard.dead_letters.redrivable import obstacle_of
 from encryption_guard.events.envelopes import MAX_DECODED_BYTES, MAX_EVENTS
@@ -236,12 +236,3 @@ def test_the_worst_messages_are_read_within_bounds(body: bytes) -> None:
 def test_no_body_of_a_message_raises(body: str) -> None:
     """Base64, halves of it, or anything else: it is some letter, and it can be shown."""
     assert_legible(details(waiting_of(decoded(body)), START), lines=True)
-
-
-def test_letters_of_a_file_with_strange_line_ends_are_read(file: Path) -> None:
-    """Only a line feed ends a letter: no other separator makes two of one."""
-    file.write_bytes(b"\x1b\r\x0b\x0c\x85\xe2\x80\xa8\x00" * 3 + b"\n" + b"\r\n")
-
-    assert [waiting.body for waiting in FileDestination(file).read()] == [
-        b"\x1b\r\x0b\x0c\x85\xe2\x80\xa8\x00" * 3
-    ]

@@ -570,16 +570,6 @@ def test_a_field_too_many_is_named() -> None:
     assert len(letter.detail) < 300
 
 
-def test_a_later_version_is_named() -> None:
-    """Whoever reads the sentence knows which program to use."""
-    letter = letter_of(own_with(version=2))
-
-    assert letter.detail == (
-        'The dead letter has version "2", and this program reads version 1 only: use the version of'
-        " encryption-guard that wrote it."
-    )
-
-
 def test_an_array_that_is_not_all_events_tells_what_is_wrong() -> None:
     """The sentence is about the item that is no event, wherever it stands."""
     letters = [letter_of(b"[" + one + b"]") for one in (b"17," + EVENT, EVENT + b",17")]
