@@ -220,6 +220,20 @@ def test_there_are_as_many_connections_as_asked_for(connections: int) -> None:
     assert server.connections_accepted == connections
 
 
+def test_a_connection_to_another_server_makes_room() -> None:
+    """Where no more may be open, one that nobody uses is closed, and opened anew."""
+    ok = application("200 OK")
+    with (
+        Server(ok) as first,
+        Server(ok) as second,
+        open_transport(connections=1) as transport,
+    ):
+        for server in (first, second, second, first):
+            get(transport, server.url, until=Clock().monotonic() + 10)
+
+    assert (first.connections_accepted, second.connections_accepted) == (2, 1)
+
+
 def test_who_gets_no_connection_in_time_has_no_answer() -> None:
     """Waiting for a free connection is part of a try, and ends with it."""
     ok = application("200 OK")
