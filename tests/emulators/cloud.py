@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -215,7 +215,6 @@ def emulated_cloud(
     timeout_seconds: float | None = None,
     chaos: Chaos | None = None,
     key_of_invocation: Callable[[], AccessKey] | None = None,
-    layer: Path | None = None,
     sources: Path = REPOSITORY,
     instances: int = 1,
     queue_clock: Clock = utc_now,
@@ -230,11 +229,11 @@ def emulated_cloud(
 
     What is not given is as template.yaml has it, deployed with the variables of `environment`:
     those that it gives to no function are set for both. `key_of_invocation` gives each try of
-    the creation function its key, instead of the role's one. `layer` is what it has instead of the
-    package in `sources`, a folder with this repository or an earlier state of it. The account is
-    the manager of a directory with these `members`: each has the role that both functions may take,
-    or with GUARD_ORGANIZATION_FOLDERS the stack that the stack group gives it, and unless
-    `forwards_to` is None a rule that forwards its events to that bus of the account.
+    the creation function its key, instead of the role's one. `sources` is a folder with this
+    repository or an earlier state of it. The account is the manager of a directory with these
+    `members`: each has the role that both functions may take, or with GUARD_ORGANIZATION_FOLDERS
+    the stack that the stack group gives it, and unless `forwards_to` is None a rule that forwards
+    its events to that bus of the account.
     `sweep_instances` is how many of the sweep run at a time, and `sweep_chaos` what befalls them.
     """
     authority = Authority()
@@ -342,7 +341,7 @@ def emulated_cloud(
         )
         function = stack.enter_context(
             FunctionCompute(
-                creation if layer is None else replace(creation, layer=layer),
+                creation,
                 credentials=lambda: credentials_of(key_of_invocation()),
                 max_retries=_retries(creation_props),
                 chaos=chaos,

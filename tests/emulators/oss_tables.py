@@ -159,17 +159,9 @@ class OssTables(EmulatedService):
         """Take a bucket away with everything in it, without an API call."""
         self._state.remove(bucket_arn(arn), with_contents=True)
 
-    def drop_table(self, arn: str, namespace: str, name: str) -> None:
-        """Take a table away without an API call."""
-        self._state.drop_table(bucket_arn(arn), namespace, name)
-
     def decrypt(self, arn: str) -> None:
         """Take a bucket's encryption off without an API call: drift of which no event tells."""
         self._state.encrypt(bucket_arn(arn), None)
-
-    def hide(self, arn: str, *, requests: int) -> None:
-        """Let the bucket be not found for so many requests about it."""
-        self._state.hide(bucket_arn(arn), requests=requests)
 
     def buckets(self) -> list[TableBucket]:
         """All buckets of all accounts and regions, in the order of creation."""

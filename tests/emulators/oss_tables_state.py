@@ -112,12 +112,9 @@ class TableBuckets:
             bucket = self.get(arn)
             if bucket.invisible_requests == 0:
                 return bucket
-            self.hide(arn, requests=bucket.invisible_requests - 1)
+            left = bucket.invisible_requests - 1
+            self._buckets[arn] = replace(bucket, invisible_requests=left)
             raise not_found("The specified table bucket does not exist.")
-
-    def hide(self, arn: BucketArn, *, requests: int) -> None:
-        with self._lock:
-            self._buckets[arn] = replace(self.get(arn), invisible_requests=requests)
 
     def encrypt(self, arn: BucketArn, encryption: Encryption | None) -> None:
         with self._lock:
@@ -185,8 +182,3 @@ class TableBuckets:
                 return self._tables[arn][namespace, name]
             except KeyError:
                 raise not_found("The specified table does not exist.") from None
-
-    def drop_table(self, arn: BucketArn, namespace: str, name: str) -> None:
-        with self._lock:
-            table = self.table(arn, namespace, name)
-            del self._tables[arn][table.namespace, table.name]
