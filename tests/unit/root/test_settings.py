@@ -65,6 +65,8 @@ def refusal(**variables: str) -> str:
         ("http_timeout_seconds", 5),
         ("max_attempts", 4),
         ("sweep_regions", ()),
+        ("sweep_every", 300),
+        ("watch_seconds", 5),
         ("audit_tables", "late"),
         ("trust_env", False),
         ("region", None),
