@@ -80,8 +80,18 @@ def asked(*peers: Peer) -> Answer:
 
 def test_a_connection_that_the_server_has_closed_is_not_used_again() -> None:
     """A server may hang up whenever it likes: the next request goes over a new connection."""
-    with serving(answering(OK), answering(OK)) as url, open_transport() as transport:
-        assert [ask(transport, url).body for _ in range(2)] == [b"{}", b"{}"]
+    is_closed = threading.Event()
+
+    def hang_up(peer: socket.socket) -> None:
+        answering(OK)(peer)
+        peer.close()
+        is_closed.set()
+
+    with serving(hang_up, answering(OK)) as url, open_transport() as transport:
+        assert ask(transport, url).body == b"{}"
+        # Until then the request would meet a connection that is about to close.
+        assert is_closed.wait(5)
+        assert ask(transport, url).body == b"{}"
 
 
 def test_a_connection_of_which_not_all_was_read_is_not_used_again() -> None:

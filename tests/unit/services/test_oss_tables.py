@@ -453,6 +453,16 @@ def test_a_pause_within_the_time_is_waited_for() -> None:
     assert service.time.slept == [35.0]
 
 
+def test_nothing_is_repeated_after_a_read_that_took_the_rest_of_the_time() -> None:
+    """The read before a repeat ends with the request, which then ends as it stands."""
+    service = FakeOssTables(troubles={"PUT": repeat(refusal(500)), "GET": [Reply(200, takes=9.0)]})
+
+    result = put(service, seconds=2.0)
+
+    assert ending(result) == "unavailable"
+    assert service.methods() == ["PUT", "GET"]
+
+
 def test_each_request_takes_its_share_of_what_is_left_then() -> None:
     """The second request of an invocation has 60 % of what the first one left."""
     service = FakeOssTables(troubles={"PUT": repeat(Reply(503, takes=1e6))})
