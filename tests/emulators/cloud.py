@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.emulators.access_keys import AccessKey
-from tests.emulators.action_trail import Kind, Shape, cloud_event
+from tests.emulators.action_trail import Shape, cloud_event
 from tests.emulators.emulated_service import Clock, utc_now
 from tests.emulators.event_bridge import Deliveries, EventBus, Pattern
 from tests.emulators.event_buses import (
@@ -209,7 +209,6 @@ def emulated_cloud(
     sweep_role: AccessKey | None = None,
     environment: Mapping[str, str] | None = None,
     shape_of: Callable[[ApiCall], Shape] = lambda _call: "responseElements",
-    kind_of: Callable[[ApiCall], Kind] = lambda _call: "ApiCall",
     seed: int = 0,
     twice: float = 0.0,
     timeout_seconds: float | None = None,
@@ -274,7 +273,7 @@ def emulated_cloud(
                 bucket_quota=None,
                 authority=authority,
                 on_event=lambda call: bridge.bus(BusArn(call.region, call.account_id)).publish(
-                    cloud_event(call, shape=shape_of(call), kind=kind_of(call))
+                    cloud_event(call, shape=shape_of(call))
                 ),
             )
         )
