@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from encryption_guard.arn import TableBucketArn, is_bucket_name, looks_like_oss_tables_arn
+from encryption_guard.arn import Scope, TableBucketArn, is_bucket_name, looks_like_oss_tables_arn
 from encryption_guard.errors import InvalidEvent
 
 ARN = "acs:osstables:cn-hangzhou:1234567890123456:bucket/analytics"
@@ -54,6 +54,11 @@ def test_what_is_parsed_is_within_the_alphabet(text: str) -> None:
 
     assert letters <= set(LOWER + DIGITS + "-")
     assert str(arn) == "acs:osstables:" + text.split(":", 2)[2]
+
+
+def test_the_scope_of_a_bucket_is_its_account_and_region() -> None:
+    """A sweep lists buckets by scopes."""
+    assert Scope.of(TableBucketArn.parse(ARN)) == Scope("1234567890123456", "cn-hangzhou")
 
 
 @pytest.mark.parametrize("service", ["osstables", "oss-tables", "osstable"])

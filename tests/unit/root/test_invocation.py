@@ -76,6 +76,21 @@ def test_a_try_ends_after_its_time_out_or_with_its_request(
     assert end == now + seconds
 
 
+@pytest.mark.parametrize(
+    ("seconds", "left"),
+    [(20.0, 20.0), (60.0, 60.0), (90.0, 60.0)],
+    ids=["earlier", "then", "later"],
+)
+def test_a_part_of_an_invocation_ends_no_later_than_the_whole(seconds: float, left: float) -> None:
+    """The rest of it is the same, and the whole keeps its time."""
+    whole = invocation_of(FakeOssTables(), seconds=60.0)
+
+    part = whole.within(seconds)
+
+    assert part == whole._replace(budget=part.budget)
+    assert (part.budget.remaining(), whole.budget.remaining()) == (left, 60.0)
+
+
 def test_an_invocation_does_not_show_its_credentials() -> None:
     """What reads them may hold them: the platform's context does."""
     context = SimpleNamespace(credentials=SimpleNamespace(security_token=TOKEN))
