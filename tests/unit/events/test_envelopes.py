@@ -80,7 +80,8 @@ def test_a_parsed_object_is_taken_for_its_json() -> None:
 @example(b'{"version": ' + b"9" * 5000 + b', "event": "x", "event_encoding": "utf-8"}')
 @example(b'{"id": "\\ud800"}')
 @example(b"null")
-def test_no_bytes_raise(raw: bytes) -> None:
+@example("\ud800")  # half a character, which has no UTF-8
+def test_no_bytes_and_no_text_raise(raw: bytes | str) -> None:
     """Whatever comes in is a payload, and what cannot be read is an InvalidEvent in it."""
     opened = open_payload(raw)
 
