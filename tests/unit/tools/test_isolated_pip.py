@@ -70,6 +70,12 @@ def counted(**variables: str) -> dict[str, str]:
     return {name: text for name, text in isolated.items() if name in names}
 
 
+@pytest.mark.usefixtures("files")
+def test_of_variables_only_sources_count() -> None:
+    """What says where packages come from."""
+    assert counted(**CHANGES, PIP_INDEX_URL=INDEX) == {"PIP_INDEX_URL": INDEX}
+
+
 def test_of_a_file_the_same_settings_count_as_of_variables(files: Path) -> None:
     """`user = true` does not count, nor does it hide what does: the mirror and the proxy."""
     changes = [
