@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -269,9 +272,15 @@ def program(
     npm answers if it is asked about its canary too.
     """
 
-    def run(*vulnerabilities: Any, npm: str = by_npm()) -> tuple[int, str]:
+    run_command = audit.run_command
+
+    def run(
+        *vulnerabilities: Any, npm: str = by_npm(), real_pip_audit: bool = False
+    ) -> tuple[int, str]:
         def answer(command: Sequence[str], files: Mapping[str, str]) -> str:
             if command[0] != "npm":
+                if real_pip_audit:
+                    return run_command(command, files)
                 return by_pip_audit(h11=[*vulnerabilities])
             wanted = {"@a/s": "3.1.10", "lodash": "4.17.4"}
             lock = json.loads(files[NPM_LOCK])["packages"]
@@ -331,3 +340,57 @@ def test_a_report_of_another_form_is_not_green(program: Program, report: str) ->
 
     assert status == 3
     assert said.startswith("could not look: a file or an answer is missing or malformed (")
+
+
+class Database(BaseHTTPRequestHandler):
+    """A database in the form of OSV, which knows vulnerabilities of the packages in `weak`."""
+
+    weak: tuple[str, ...] = ()
+
+    def do_POST(self) -> None:
+        probe = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        is_weak = probe["package"]["name"] in self.weak
+        content = json.dumps({"vulns": [{"id": "PYSEC-1", "affected": []}]} if is_weak else {})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def osv(*weak: str) -> Iterator[str]:
+    """The URL of such a database."""
+    handler = type("Knowing", (Database,), {"weak": weak})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("weak", "status", "said"),
+    [
+        (["flask"], 0, "Every locked version was looked up; vulnerabilities: 0"),
+        (["flask", "h11"], 1, "h11==0.14.0 (layers/encryption_guard/requirements-3.12.txt): PYSEC"),
+        ([], 3, "could not look: the known vulnerability of flask"),
+    ],
+    ids=["nothing", "found", "an empty database"],
+)
+def test_the_real_pip_audit_is_asked_and_understood(
+    program: Program, monkeypatch: pytest.MonkeyPatch, weak: list[str], status: int, said: str
+) -> None:
+    """In front of a database of this test."""
+    with osv(*weak) as url:
+        monkeypatch.setenv("PIP_AUDIT_VULNERABILITY_SERVICE", "osv")
+        monkeypatch.setenv("PIP_AUDIT_OSV_URL", url)
+        ended, output = program(real_pip_audit=True)
+
+    assert (ended, said in output) == (status, True), output
