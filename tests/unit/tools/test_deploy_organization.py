@@ -68,6 +68,16 @@ def test_the_accounts_are_named_and_each_share_has_an_instance(deployer: Deploye
     assert deployer.settings().items() >= ORGANIZATION.items()
 
 
+def test_a_plan_says_that_its_instances_are_more_than_an_account_has(deployer: Deployer) -> None:
+    """The quota may have been raised, so nothing stops."""
+    deployer.account.members = [FIRST, SECOND]
+
+    planned = deployer("plan", *HERE, **ORGANIZATION, GUARD_SWEEP_CONCURRENCY="91")
+
+    assert planned.exit_code == 0
+    assert "101 instances are reserved, 91 for sweeps and 10 for events" in planned.output
+
+
 # The accounts of folders.
 
 FOLDERS = {**ORGANIZATION, "GUARD_ORGANIZATION_FOLDERS": "fd-one,fd-two"}
