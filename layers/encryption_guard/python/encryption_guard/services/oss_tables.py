@@ -22,7 +22,6 @@ from encryption_guard.arn import TableBucketArn
 from encryption_guard.errors import Reason, Refused, Throttled, Unavailable
 from encryption_guard.http import MAX_ANSWER_BYTES, Answer, new_request
 from encryption_guard.http.retries import (
-    RETRYABLE,
     Attempts,
     FailedRequest,
     Limits,
@@ -72,17 +71,15 @@ class AnswerKind(Enum):
     TOKEN_EXPIRED = "token expired"  # noqa: S105  not a token
     NOT_FOUND = "not found"
     CONFLICT = "conflict"
-    BUSY = "busy"
     REJECTED = "rejected"
     REDIRECT = "redirect"
-    BROKEN = "broken"
+    UNAVAILABLE = "unavailable"
 
 
 REACTIONS: Final[dict[AnswerKind, Reaction]] = {
     AnswerKind.TOKEN_EXPIRED: Reaction.RENEW_CREDENTIALS,
     AnswerKind.NOT_FOUND: Reaction.WAIT_UNTIL_VISIBLE,
-    AnswerKind.BUSY: Reaction.RETRY,
-    AnswerKind.BROKEN: Reaction.RETRY,
+    AnswerKind.UNAVAILABLE: Reaction.RETRY,
 }
 
 # A final answer of one of these kinds becomes a dead letter with this reason. Every other kind is a
@@ -159,10 +156,8 @@ def kind_of(answer: Answer) -> AnswerKind:
             return AnswerKind.CONFLICT
         case status if 400 <= status < 500 and not is_retryable(status):
             return AnswerKind.REJECTED
-        case status if status in RETRYABLE:
-            return AnswerKind.BUSY
         case _:
-            return AnswerKind.BROKEN
+            return AnswerKind.UNAVAILABLE
 
 
 def _kind_of_403(error: ServiceError) -> AnswerKind:
