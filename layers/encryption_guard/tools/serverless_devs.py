@@ -154,6 +154,8 @@ class ServerlessDevs:
                 yield process
             except BaseException:
                 _kill(process)
+                # After a KeyboardInterrupt Popen itself waits for a quarter of a second only.
+                process.wait()
                 raise
 
     def _log_line(self, line: str) -> str:
