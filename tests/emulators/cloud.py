@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.action_trail import Shape, cloud_event
-from tests.emulators.emulated_service import Clock, utc_now
+from tests.emulators.emulated_service import utc_now
 from tests.emulators.event_bridge import Deliveries, EventBus, Pattern
 from tests.emulators.event_buses import (
     DEFAULT_BUS,
@@ -30,6 +30,7 @@ from tests.emulators.oss_tables import ApiCall, OssTables
 from tests.emulators.ram_policies import Policy
 from tests.emulators.resource_directory import Member, ResourceDirectory
 from tests.emulators.server import Authority
+from tests.emulators.skipping_clock import SkippingClock
 from tests.emulators.smq import Smq
 from tests.emulators.stack_groups import StackGroups
 from tests.emulators.sts import Sts
@@ -154,9 +155,10 @@ def filter_pattern() -> dict[str, Any]:
 class EmulatedCloud:
     """Everything that runs; `invocations` holds every try of the function for the bus and the API.
 
-    `certificate` is what a client of the services has to trust. `bus` is the account's default one,
-    `bridge` has those of every account. `member_roles` are the roles of the members, by account, as
-    they were planted. `share_invocations` holds every try of the sweep for the API.
+    `certificate` is what a client of the services has to trust. `time` is that of the queue and
+    of STS, which commands in this process skip instead of sleeping. `bus` is the account's default
+    one, `bridge` has those of every account. `member_roles` are the roles of the members, by
+    account, as they were planted. `share_invocations` holds every try of the sweep for the API.
     """
 
     certificate: Path
@@ -174,6 +176,7 @@ class EmulatedCloud:
     member_roles: Mapping[str, Role]
     share_invocations: list[Invocation]
     stack_groups: StackGroups
+    time: SkippingClock
 
     def sweep(self) -> list[Invocation]:
         """The timer goes off: every try of the sweep."""
@@ -216,7 +219,6 @@ def emulated_cloud(
     key_of_invocation: Callable[[], AccessKey] | None = None,
     sources: Path = REPOSITORY,
     instances: int = 1,
-    queue_clock: Clock = utc_now,
     queue_nodes: int = 1,
     sweep_seconds: float | None = None,
     members: Iterable[Member] = (),
@@ -235,7 +237,7 @@ def emulated_cloud(
     its events to that bus of the account.
     `sweep_instances` is how many of the sweep run at a time, and `sweep_chaos` what befalls them.
     """
-    authority = Authority()
+    authority, time = Authority(), SkippingClock()
     template = deployment(environment, sources)
     role = role or deployed_role("encrypt_on_create", environment, sources)
     sweep_role = sweep_role or deployed_role("sweep", environment, sources)
@@ -259,7 +261,7 @@ def emulated_cloud(
                 queues=[QUEUE],
                 region=REGION,
                 authority=authority,
-                clock=queue_clock,
+                clock=time.shifted_now,
                 nodes=queue_nodes,
             )
         )
@@ -289,6 +291,7 @@ def emulated_cloud(
                 planted=member_roles.values(),
                 on_issue=tables.admit,
                 authority=authority,
+                clock=time.shifted_now,
             )
         )
         directory = stack.enter_context(
@@ -386,7 +389,7 @@ def emulated_cloud(
         log = stack.enter_context(LogService(OWNER, region=REGION, authority=authority))
         yield EmulatedCloud(
             *(certificate, tables, queue, bridge, bus, function, api, sweeper, invocations),
-            *(sts, log, directory, member_roles, share_invocations, stack_groups),
+            *(sts, log, directory, member_roles, share_invocations, stack_groups, time),
         )
         bus.join(timeout=60)
         api.join(timeout=60)

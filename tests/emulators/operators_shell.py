@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from unittest.mock import patch
 
 from click.testing import CliRunner, Result
 
 from encryption_guard.cli import main
+from encryption_guard.enforcement import handler
 from tests.emulators.access_keys import AccessKey
 from tests.emulators.cloud import (
     ACCOUNT,
@@ -19,7 +21,7 @@ from tests.emulators.cloud import (
     EmulatedCloud,
     member_role,
 )
-from tests.unit.fakes import forget_logger
+from tests.unit.fakes import forget_logger, skipping
 
 PROGRAM = "from encryption_guard.cli import main; main()"
 # A RAM user of the account: RAM gives no role to the account itself.
@@ -94,11 +96,16 @@ def invoke(
     stdin: bytes = b"",
     **variables: str | None,
 ) -> Result:
-    """Run `encryption-guard` in this process, in such a shell with these variables besides."""
+    """Run `encryption-guard` in this process, in such a shell with these variables besides.
+
+    It does not sleep: the queue's time and its own are ahead by what it would have slept.
+    """
     shell = dict.fromkeys(name for name in os.environ if name.startswith("GUARD_"))  # noqa: TID251
     forget_logger()
     try:
         given = environment(cloud, columns=columns, key=key)
-        return CliRunner().invoke(main, arguments, input=stdin, env={**shell, **given, **variables})
+        with patch.object(handler, "Clock", lambda: skipping(cloud.time)):
+            variables = {**shell, **given, **variables}
+            return CliRunner().invoke(main, arguments, input=stdin, env=variables)
     finally:
         forget_logger()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,36 +17,17 @@ from encryption_guard.dead_letters import DeadLetters
 from encryption_guard.dead_letters.destinations import open_destination
 from encryption_guard.enforcement import Processed, process_payload
 from encryption_guard.http import open_transport
-from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
+from encryption_guard.invocation import DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.services.oss_tables import OssTables as OssTablesClient
 from encryption_guard.settings import Settings
 from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, QUEUE_ARN, REGION, ROLE
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
+from tests.emulators.skipping_clock import SkippingClock
 from tests.emulators.smq import Smq
+from tests.unit.fakes import skipping
 
 AS_ROLE = Credentials(ROLE.id, ROLE.secret, ROLE.security_token)
-
-
-@dataclass
-class SkippingClock:
-    """Real time, but for sleeping: that is written down, and counts as if it had passed."""
-
-    slept: list[float] = field(default_factory=list)
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-
-    def monotonic(self) -> float:
-        return time.monotonic() + sum(self.slept)
-
-    def as_clock(self) -> Clock:
-        return Clock(
-            now=lambda: datetime.now(timezone.utc),
-            monotonic=self.monotonic,
-            sleep=self.sleep,
-            chance=lambda: 1.0,
-        )
 
 
 @dataclass
@@ -64,7 +44,7 @@ class Guard:
     logged: list[dict[str, Any]] = field(default_factory=list)
 
     def process(self, payload: object) -> Processed:
-        clock = self.clock.as_clock()
+        clock = skipping(self.clock)
         invocation = Invocation(
             transport=self.transport,
             settings=Settings.from_environment(

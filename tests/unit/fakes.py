@@ -36,6 +36,8 @@ from encryption_guard.events.envelopes import Event, open_payload
 from encryption_guard.http.deadlines import current_deadline
 from encryption_guard.invocation import Clock, DeadlineTransport, Invocation, TimeBudget
 from encryption_guard.settings import Settings
+from tests.emulators.emulated_service import utc_now
+from tests.emulators.skipping_clock import SkippingClock
 from tests.vectors.make import Case, sign
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -92,6 +94,11 @@ class FakeTime:
 
     def as_clock(self) -> Clock:
         return Clock(self.now, self.monotonic, self.sleep, lambda: self.chance)
+
+
+def skipping(time: SkippingClock) -> Clock:
+    """The clock of a guard beside emulated services: the real time of day, but it never sleeps."""
+    return Clock(now=utc_now, monotonic=time.monotonic, sleep=time.sleep, chance=lambda: 1.0)
 
 
 class Chunks(httpx.SyncByteStream):

@@ -25,7 +25,6 @@ from tests.emulators.cloud import (
     EmulatedCloud,
     emulated_cloud,
 )
-from tests.emulators.emulated_service import utc_now
 from tests.emulators.faults import Delay, Fault, Refuse, throttle
 from tests.emulators.operators_shell import invoke, start
 from tests.unit.cli.printed import assert_harmless, logged, objects, sentences
@@ -80,7 +79,7 @@ def run(cloud: EmulatedCloud, *arguments: str, **variables: str | None) -> Resul
 
 def waiting(cloud: EmulatedCloud) -> list[bytes]:
     """The messages in the queue, each of which everybody can see."""
-    messages, now = cloud.queue.messages(QUEUE), utc_now()
+    messages, now = cloud.queue.messages(QUEUE), cloud.time.shifted_now()
     assert [message.id for message in messages if message.visible_at > now] == []
     return [message.body.encode() for message in messages]
 

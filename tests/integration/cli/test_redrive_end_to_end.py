@@ -7,8 +7,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,17 +21,7 @@ from tests.unit.fakes import creation_of
 LIST = ("dead-letters", "list", "--output", "json")
 REDRIVE = ("dead-letters", "redrive", "--output", "json", "--apply", "--max-redrives", "50")
 # Longer than any letter stays hidden from others.
-LEASE = timedelta(seconds=121)
-
-
-@dataclass
-class ShiftedClock:
-    """Real time, and as much as a test adds to it."""
-
-    ahead: timedelta = timedelta(0)
-
-    def __call__(self) -> datetime:
-        return datetime.now(timezone.utc) + self.ahead
+LEASE_SECONDS = 121
 
 
 def grant(cloud: EmulatedCloud, *denied: str) -> None:
@@ -80,13 +69,8 @@ def from_three_paths(cloud: EmulatedCloud, number: int) -> list[str]:
 
 
 @pytest.fixture
-def clock() -> ShiftedClock:
-    return ShiftedClock()
-
-
-@pytest.fixture
-def cloud(clock: ShiftedClock) -> Iterator[EmulatedCloud]:
-    with emulated_cloud(queue_clock=clock, queue_nodes=3, instances=3) as cloud:
+def cloud() -> Iterator[EmulatedCloud]:
+    with emulated_cloud(queue_nodes=3, instances=3) as cloud:
         yield cloud
 
 
@@ -138,9 +122,7 @@ def test_what_is_not_mended_comes_back_counted(cloud: EmulatedCloud) -> None:
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))]
 )
-def test_a_redrive_that_is_killed_loses_nothing(
-    cloud: EmulatedCloud, clock: ShiftedClock, seed: int
-) -> None:
+def test_a_redrive_that_is_killed_loses_nothing(cloud: EmulatedCloud, seed: int) -> None:
     """Killed again and again at random points, and run again, it ends with every bucket encrypted.
 
     After each kill every bucket is encrypted, or its event is in the queue.
@@ -159,16 +141,16 @@ def test_a_redrive_that_is_killed_loses_nothing(
             kill_when_it_has_sent(process, cloud, more=chance.randrange(6))
         process.communicate(timeout=120)
         cloud.api.join(timeout=60)
-        waiting = "".join(letter["arn"] for letter in shown(cloud, clock))
+        waiting = "".join(letter["arn"] for letter in shown(cloud))
         assert [arn for arn in unencrypted(cloud, arns) if arn not in waiting] == []
 
     assert kills == 3
     assert unencrypted(cloud, arns) == []
 
 
-def shown(cloud: EmulatedCloud, clock: ShiftedClock) -> list[dict[str, Any]]:
+def shown(cloud: EmulatedCloud) -> list[dict[str, Any]]:
     """What lies in the queue, when nothing is hidden any more."""
-    clock.ahead += LEASE
+    cloud.time.sleep(LEASE_SECONDS)
     return letters(cloud)
 
 

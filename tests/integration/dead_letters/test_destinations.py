@@ -25,9 +25,10 @@ from tests.emulators.cloud import ACCOUNT, OWNER, QUEUE, REGION
 from tests.emulators.emulated_service import utc_now
 from tests.emulators.faults import Effect, Fault, Refuse, Reset
 from tests.emulators.server import Authority
+from tests.emulators.skipping_clock import SkippingClock
 from tests.emulators.smq import Smq
 from tests.emulators.smq_state import StoredMessage
-from tests.integration.conftest import SkippingClock
+from tests.unit.fakes import skipping
 
 VISIBILITY_SECONDS = 30
 
@@ -42,7 +43,7 @@ class Desk:
 
     def operator(self, key: AccessKey = OWNER) -> SmqDestination:
         """Somebody who knows nothing of what others have received."""
-        clock = self.clock.as_clock()
+        clock = skipping(self.clock)
         invocation = Invocation(
             transport=self.transport,
             settings=Settings.from_environment({"GUARD_SMQ_ENDPOINT": self.service.url}),

@@ -33,8 +33,9 @@ from tests.emulators.faults import (
 )
 from tests.emulators.function_compute_api import Deployed, FunctionComputeApi
 from tests.emulators.server import Authority
-from tests.integration.conftest import SkippingClock
+from tests.emulators.skipping_clock import SkippingClock
 from tests.integration.troubles import PASSING, UNANSWERED
+from tests.unit.fakes import skipping
 
 KEY = AccessKey("LTAIplantedkeyid", "planted-secret", ACCOUNT)
 ANOTHER_KEY = replace(KEY, id="LTAIanother", secret="another-secret")
@@ -72,8 +73,8 @@ def function_compute(
             transport=transport,
             settings=Settings.from_environment(environment),
             read_credentials=read_credentials,
-            budget=TimeBudget(clock.monotonic(), clock.as_clock()),
-            clock=clock.as_clock(),
+            budget=TimeBudget(clock.monotonic(), skipping(clock)),
+            clock=skipping(clock),
         )
     )
 

@@ -41,8 +41,8 @@ from tests.emulators.faults import (
 )
 from tests.emulators.oss_tables import OssTables
 from tests.emulators.server import Authority
-from tests.integration.conftest import SkippingClock
-from tests.unit.fakes import LetterBox, LogLines
+from tests.emulators.skipping_clock import SkippingClock
+from tests.unit.fakes import LetterBox, LogLines, skipping
 
 PUT, GET = "PutTableBucketEncryption", "GetTableBucketEncryption"
 LIST, EXISTS = "ListTableBuckets", "GetTableBucket"
@@ -344,7 +344,7 @@ def test_whatever_goes_wrong_a_sweep_tells_the_truth(
         for plan in plans:
             tables.faults.add(plan.fault())
         tables.faults.add(Fault(GarbageBody(answer), operation="Get*", probability=0.05))
-        service = Service(tables, transport, clock=SkippingClock().as_clock())
+        service = Service(tables, transport, clock=skipping(SkippingClock()))
 
         swept = service.sweep(REGION, ELSEWHERE, audit=audit, apply=apply, seconds=seconds)
 
