@@ -121,8 +121,9 @@ test: ready-to-test ## Run the checks, and the tests that every change needs
 	$(PYTEST) -m "not slow"
 
 .PHONY: test-all
-test-all: ready-to-test ## Run every check and test, before a release
+test-all: ready-to-test ## Run every check and test, and the fuzzer, before a release
 	$(PYTEST)
+	@$(MAKE) --silent --no-print-directory fuzz
 
 .PHONY: matrix
 matrix: ## Run `make test` with every supported Python that is installed
