@@ -43,6 +43,6 @@ def handler(event: object, context: Any) -> str:
                 invocation=invocation,
                 dead_letters=open_dead_letters(invocation, context),
                 logger=open_logger(),
-                members=shared_members,
+                members=shared_members(),
             )
         return result(processed)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from encryption_guard import enforcement
 from encryption_guard.arn import TableBucketArn
 from encryption_guard.credentials import Credentials
 from encryption_guard.dead_letters import DeadLetters
-from encryption_guard.enforcement import Outcome, open_members, process_bucket, process_event
+from encryption_guard.enforcement import Outcome, keep_members, process_bucket, process_event
 from encryption_guard.enforcement.members import Members
 from encryption_guard.enforcement.policy import FoundBucket
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
@@ -182,7 +185,26 @@ def test_an_instance_opens_its_members_from_the_settings() -> None:
     """The own account is entered as it is, before anything is read."""
     invocation = invocation_of(FakeOssTables())
 
-    members = open_members(invocation.settings)
+    members = keep_members()(invocation.settings)
 
     assert members.known_accounts == ()
     assert members.enter(ACCOUNT, invocation) is invocation
+
+
+def test_threads_share_the_members_that_each_of_them_has_to_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also those that ask while another one opens them: else each would take every role."""
+    opened: list[Settings] = []
+
+    def open_slowly(settings: Settings) -> Members:
+        opened.append(settings)
+        time.sleep(0.05)
+        return Members(settings)
+
+    monkeypatch.setattr(enforcement, "open_members", open_slowly)
+    members, settings = keep_members(), Settings(account_id=ACCOUNT)
+    with ThreadPoolExecutor(4) as pool:
+        of_threads = list(pool.map(members, [settings] * 4))
+
+    assert (len(set(map(id, of_threads))), opened) == (1, [settings])

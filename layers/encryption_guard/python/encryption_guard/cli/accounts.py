@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ import click
 
 from encryption_guard.arn import ACCOUNT_ID
 from encryption_guard.cli.console import misuse
-from encryption_guard.enforcement import open_members
+from encryption_guard.enforcement import keep_members
 from encryption_guard.errors import ConfigurationError, Unavailable
 from encryption_guard.invocation import Invocation
 from encryption_guard.services.acs3 import ApiRefused
@@ -139,7 +138,7 @@ def choose_accounts(invocation: Invocation, choice: Choice, find: Find) -> Chose
     if not settings.accounts:
         return ChosenAccounts(settings, (settings.account_id,))
     settings = settings._replace(account_id=settings.account_id or own_account(find))
-    members = functools.cache(open_members)
+    members = keep_members()
     swept = _swept(invocation._replace(settings=settings), choice, members)
     # An account that the operator wants to be listed is listed by its own role alone.
     allowed = settings.allowed_accounts - {*swept.account_ids}

@@ -53,7 +53,7 @@ from encryption_guard.dead_letters.destinations import (
 )
 from encryption_guard.dead_letters.messages import REASONS
 from encryption_guard.dead_letters.redrivable import DEFAULT_MAX_REDRIVES, obstacle_of
-from encryption_guard.enforcement import Outcome, open_members, process_event
+from encryption_guard.enforcement import Outcome, keep_members, process_event
 from encryption_guard.enforcement.handler import to_audit
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
 from encryption_guard.errors import ConfigurationError, Unavailable
@@ -335,7 +335,7 @@ def _send_plan(invocation: Invocation) -> Plan:
 
 def _local_plan(invocation: Invocation) -> Plan:
     # The keys of other accounts are those of all messages.
-    members = functools.cache(open_members)
+    members = keep_members()
 
     def process(event: Event) -> Outcome:
         logger, settings = open_logger(sys.stderr), invocation.settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -42,7 +42,7 @@ from encryption_guard.enforcement import (
     Detected,
     Outcome,
     Processed,
-    open_members,
+    keep_members,
     process_bucket,
     process_payload,
 )
@@ -160,7 +160,7 @@ def _read_file(name: str) -> bytes:
 def _process(given: bytes | TableBucketArn, settings: Settings, *, apply: bool) -> _Result:
     """Process the input; without `apply` as in the mode `detect`, which makes no PUT."""
     printed: list[DeadLetter] = []
-    members = cache(open_members)
+    members = keep_members()
     with open_command(settings, seconds=MAX_RUN_SECONDS) as invocation:
         phrase = ""
         if isinstance(given, TableBucketArn):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
+from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from encryption_guard.arn import TableBucketArn
@@ -145,11 +147,23 @@ class DeadLettered(Outcome):
 
 
 def open_members(settings: Settings) -> Members:
-    """Return the other accounts in which the guard acts; an instance keeps them."""
+    """Return the other accounts in which the guard acts."""
     # Most events are of the guard's own account, and their buckets must not wait for this import.
     from encryption_guard.enforcement.members import Members
 
     return Members(settings)
+
+
+def keep_members() -> Callable[[Settings], Members]:
+    """Return an `open_members` that opens them once, for all threads of a process."""
+    opened, lock = functools.cache(open_members), Lock()
+
+    def members(settings: Settings) -> Members:
+        # The cache alone would open them for each thread that comes before the first has ended.
+        with lock:
+            return opened(settings)
+
+    return members
 
 
 class Processed(NamedTuple):

@@ -17,8 +17,8 @@ from encryption_guard.dead_letters import DeadLetters, put_into_queue
 from encryption_guard.enforcement import (
     Outcome,
     Processed,
+    keep_members,
     needs_table_audit,
-    open_members,
     process_payload,
 )
 from encryption_guard.enforcement.telemetry import log_outcome, open_logger
@@ -30,7 +30,7 @@ from encryption_guard.settings import Settings, unknown_names
 
 shared_transport = functools.cache(open_transport)
 # The keys of member accounts stay in the memory of the instance.
-shared_members = functools.cache(open_members)
+shared_members = functools.cache(keep_members)
 
 
 @functools.cache
@@ -129,7 +129,7 @@ def process(event: object, invocation: Invocation, context: Any) -> Processed:
         tables=OssTables(invocation),
         dead_letters=open_dead_letters(invocation, context),
         report=functools.partial(log_outcome, logger=open_logger(), audits_tables=audits_tables),
-        members=shared_members,
+        members=shared_members(),
     )
 
 

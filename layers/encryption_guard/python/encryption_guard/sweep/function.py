@@ -107,7 +107,7 @@ def sweep(invocation: Invocation, context: Any, payload: object = b"") -> dict[s
     invocation.read_credentials()  # without credentials, fail once and not for each bucket
     if share := shares.read_share(payload):
         return _sweep_share(invocation, context, share)
-    accounts = accounts_to_sweep(invocation, shared_members)
+    accounts = accounts_to_sweep(invocation, shared_members())
     if len(accounts.account_ids) <= invocation.settings.accounts_per_share:
         return _sweep_accounts(invocation, context, accounts)
     return _start_shares(invocation, accounts, shares.instant_of(payload, invocation.clock.now()))
@@ -117,7 +117,7 @@ def _sweep_share(invocation: Invocation, context: Any, share: Share) -> dict[str
     """Sweep the accounts of a share, unless a later share has them."""
     if late := shares.superseded(share.title, share.instant, _now(invocation, share.instant)):
         return _not_swept([late], message="share superseded", share=share.name)
-    accounts = accounts_of_share(invocation, shared_members, share.account_ids)
+    accounts = accounts_of_share(invocation, shared_members(), share.account_ids)
     return _sweep_accounts(invocation, context, accounts, share=share)
 
 
@@ -204,7 +204,7 @@ def _sweep_accounts(
             found_by="sweep",
             reads_all=is_full,
             watch=_pace(limited, began_at, is_full=is_full, late=_late(invocation, share)),
-            enter_account=enter_members(shared_members, settings),
+            enter_account=enter_members(shared_members(), settings),
             warn=lambda sentence: open_logger().warning("unknown type", detail=sentence),
         ).check_buckets(scopes)
     finally:
