@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -378,8 +380,20 @@ def here(file: Path, *arguments: str, **environment: str) -> Result:
     return run(file, *LOCAL, *arguments, FC_ACCOUNT_ID=ACCOUNT, **environment)
 
 
-def test_letters_can_be_processed_here(tables: OssTables, file: Path) -> None:
-    """The buckets are encrypted with the operator's credentials, and the letters removed."""
+def test_letters_can_be_processed_here(
+    tables: OssTables, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The buckets are encrypted with the operator's credentials, and the letters removed.
+
+    Each line is logged once: the threads share a logger, however long it takes to open.
+    """
+    add_handler = logging.Logger.addHandler
+
+    def add_slowly(logger: logging.Logger, handler: logging.Handler) -> None:
+        time.sleep(0.05)
+        add_handler(logger, handler)
+
+    monkeypatch.setattr(logging.Logger, "addHandler", add_slowly)
     arns = [tables.plant(name) for name in ("orders", "payments", "returns")]
     keep(file, REJECTED, RECORD, RULE)
 

@@ -334,11 +334,12 @@ def _send_plan(invocation: Invocation) -> Plan:
 
 
 def _local_plan(invocation: Invocation) -> Plan:
+    # Opened by each of the threads that process messages, it would log each line several times.
+    logger, settings = open_logger(sys.stderr), invocation.settings
     # The keys of other accounts are those of all messages.
     members = keep_members()
 
     def process(event: Event) -> Outcome:
-        logger, settings = open_logger(sys.stderr), invocation.settings
         event_invocation = invocation.within(MAX_RUN_SECONDS)
         # A failed event stays in the queue, so it needs no new dead letter.
         letters = open_dead_letters(lambda _: None, command="dead-letters redrive")
