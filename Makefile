@@ -122,7 +122,7 @@ test: ready-to-test ## Run the checks, and the tests that every change needs
 
 .PHONY: test-all
 test-all: ready-to-test ## Run every check and test, and the fuzzer, before a release
-	$(PYTEST)
+	$(PYTEST) --switch-threads
 	@$(MAKE) --silent --no-print-directory fuzz
 
 .PHONY: matrix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,17 @@ from tests.shielded import settings_in
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("searching", max_examples=5000, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--switch-threads` finds what only a thread that comes at a bad moment breaks."""
+    what = "switch threads as often as Python can, so that races show"
+    parser.addoption("--switch-threads", action="store_true", help=what)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("switch_threads"):
+        sys.setswitchinterval(1e-6)
 
 
 @pytest.fixture(scope="session", autouse=True)
