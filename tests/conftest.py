@@ -19,7 +19,7 @@ settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--switch-threads` finds what only a thread that comes at a bad moment breaks."""
+    """Add `--switch-threads`: it makes races show that are rare without it."""
     what = "switch threads as often as Python can, so that races show"
     parser.addoption("--switch-threads", action="store_true", help=what)
 
